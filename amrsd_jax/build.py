@@ -1,0 +1,144 @@
+"""Build: the parts that a config names, made once and checked against the machine before anything is allocated."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from amrsd_jax import credit, rng, tasks
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.step import Objective
+from amrsd_jax.policy import Params, Policy, preset
+from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.prompts import Templates, templates, words
+from amrsd_jax.reflection.reflect import Reflector
+from amrsd_jax.sampling import Layout, complete
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The parts that a config names, built once; nothing here changes during the run."""
+
+    config: ConfigDict
+    task: tasks.Task
+    texts: Templates
+    tokenizer: PreTrainedTokenizerBase
+    policy: Policy
+    mesh: Mesh
+    rule: credit.Rule
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    objective: Objective
+    reflector: Reflector
+    layouts: dict[str, Layout]
+    scoring: dict
+    batching: dict
+
+    def encode(self, problem: tasks.Problem) -> list[int]:
+        """Prompt ids of a problem."""
+        return chat_ids(self.tokenizer, self.texts.ask(problem.question), **self.config.chat_template)
+
+    def sampling_weights(self, params: Params) -> Params:
+        """Weights as the sampler wants them: compute dtype, split over the tensor axis only, so decoding gathers none."""
+        return _for_sampling(self.policy, self.mesh)(params)
+
+    def sampler(self, weights: Params, stream: str, step: int):
+        """The sampler of one purpose and step: requests in, completions out."""
+        layout, key = self.layouts[stream], rng.key(self.config.seed, stream, step)
+        return lambda requests: complete(self.policy, layout, weights, requests, key)
+
+    def penalty(self, rollouts: Rollouts) -> Float[np.ndarray, " N"] | float:
+        """What is added to the verifier's reward [N]."""
+        buffer, longest = self.config.reward.overlong_buffer, self.config.rollout.response_length
+        if not buffer:
+            return 0.0
+        return credit.overlong_penalty(rollouts.mask.sum(axis=1), longest=longest, buffer=buffer)
+
+    def needs_context(self, advantage: Float[np.ndarray, " N"], step: int) -> Bool[np.ndarray, " N"]:
+        """Rows to reflect on: those the rule declares, or with the savings switched off all of them."""
+        if self.rule.context == "none":
+            return np.zeros(len(advantage), bool)
+        if not self.config.credit.exact_savings:
+            return np.ones(len(advantage), bool)
+        return self.rule.needs(advantage, step, **self.config.credit.args)
+
+
+@functools.lru_cache
+def _for_sampling(policy: Policy, mesh: Mesh):
+    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    return jax.jit(policy.for_sampling, out_shardings=where)
+
+
+def build(config: ConfigDict, workdir: Path) -> Run:
+    """Everything the config names. A resumed run takes its tokenizer from the workdir."""
+    seed, rollout, reflection, loss = config.seed, config.rollout, config.reflection, config.loss
+    task = tasks.make(config.task.name, dict(config.task.args), seed)
+    texts = templates(task.family, **config.reflection.templates)
+    tokenizer = make_tokenizer(config, texts, task, workdir)
+    changes = {name: value for name, value in config.architecture.items() if value is not None}
+    changes.setdefault("vocab_size", preset(config.model).vocab_size if config.tokenizer else 0)
+    if not config.tokenizer:  # the embedded tokenizer decides, rounded up so that it can be split over a mesh
+        changes["vocab_size"] = max(changes["vocab_size"], -(-len(tokenizer) // 16) * 16)
+    policy = Policy(preset(config.model, **changes), remat=config.remat)
+    if policy.architecture.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"architecture.vocab_size = {policy.architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
+        )
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    rows = rollout.prompts * rollout.group
+    pieces = config.learning.minibatches * config.learning.micro_batches
+    meshes.check_divides("rows of a micro-batch (prompts x group / minibatches / micro_batches)", rows // pieces, mesh)
+    meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
+
+    schedule = make_schedule(
+        learning_rate=config.optimizer.learning_rate, schedule=config.optimizer.schedule,
+        warmup_updates=config.optimizer.warmup_updates, total_updates=config.steps * config.learning.minibatches,
+    )  # fmt: skip
+    optimizer = make_optimizer(
+        schedule, b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
+        weight_decay=config.optimizer.weight_decay, clip_norm=config.optimizer.clip_norm,
+    )  # fmt: skip
+    objective = Objective(
+        clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
+        constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
+        temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
+    )  # fmt: skip
+    reflector = Reflector(
+        tokenizer, texts, dict(config.chat_template), rollout.group, reflection.prompt_length,
+        reflection.context_length, reflection.temperature, reflection.peers, reflection.reference,
+    )  # fmt: skip
+    fixed = dict(segment=rollout.segment, stop_tokens=(tokenizer.eos_token_id,), sharding=meshes.rows(mesh))
+    answers = Layout(
+        slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
+        new_tokens=rollout.response_length, admit=rollout.admit, **fixed,
+    )  # fmt: skip
+    thoughts = Layout(
+        slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
+        new_tokens=reflection.tokens, admit=reflection.admit, **fixed,
+    )  # fmt: skip
+    return Run(
+        config, task, texts, tokenizer, policy, mesh, credit.get(config.credit.rule), schedule, optimizer, objective,
+        reflector, {"rollout": answers, "evaluation": answers, "reflection": thoughts},
+        scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
+                     sharding=meshes.rows(mesh)),
+        batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
+    )  # fmt: skip
+
+
+def make_tokenizer(config: ConfigDict, texts: Templates, task: tasks.Task, workdir: Path) -> PreTrainedTokenizerBase:
+    """The config's tokenizer, or the embedded task's own; saved beside the checkpoints, and read back from there."""
+    folder = workdir / "tokenizer"
+    if folder.exists():
+        return load_tokenizer(folder)
+    if config.tokenizer:
+        return load_tokenizer(config.tokenizer)
+    return embedded_tokenizer([*words(texts), *task.chain.words])

@@ -1,0 +1,39 @@
+"""Assign credit: from rewards to an advantage per row, and by the rule to an advantage per token."""
+
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from amrsd_jax.credit.base import Rule, group_advantage
+from amrsd_jax.records import Credit, Rollouts, Scores
+
+
+def advantages(reward: Float[np.ndarray, " N"], group: int, *, normalize: bool) -> Float[np.ndarray, " N"]:
+    """Group-relative advantage of every row; rows of a group are neighbours."""
+    grouped = jax.device_put(reward.reshape(-1, group))
+    return np.asarray(jax.device_get(_advantage(grouped, normalize=normalize))).reshape(-1)
+
+
+_advantage = jax.jit(group_advantage, static_argnames=("normalize",))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(rule: Rule, hyper: tuple, advantage, logp_student, logp_teacher, mask, step):
+    return rule(advantage, logp_student, logp_teacher, mask, step=step, **dict(hyper))
+
+
+def assign(
+    rule: Rule, hyper: dict, step: int, advantage: Float[np.ndarray, " N"], rollouts: Rollouts, scores: Scores
+) -> Credit:
+    """Applies a rule; adds to its metrics how far teacher and student are apart on correct and on failed rows."""
+    arrays = (advantage, scores.logp_student, scores.logp_teacher, rollouts.mask, np.float32(step))
+    token_advantage, metrics = jax.device_get(_apply(rule, tuple(sorted(hyper.items())), *jax.device_put(arrays)))
+    gap = scores.logp_teacher - scores.logp_student
+    correct = np.array([verdict.correct for verdict in rollouts.verdicts])
+    for name, rows in (("correct", correct), ("failed", ~correct)):
+        mask = rollouts.mask * (rows & scores.scored)[:, None]
+        metrics[f"gap_{name}"] = float((gap * mask).sum() / mask.sum()) if mask.sum() else None
+    metrics = {name: value if value is None else float(value) for name, value in metrics.items()}
+    return Credit(advantage, token_advantage, metrics)

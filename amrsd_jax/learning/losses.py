@@ -1,0 +1,71 @@
+"""Losses per token, and the one place that reduces them: how a loss is averaged is part of the algorithm."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_LARGEST_LOG_RATIO = 20.0  # nats: beyond it exp would overflow, and 0 * inf is not a number (our choice)
+
+REDUCTIONS = ("sequence_mean", "token_mean", "constant")
+
+
+def reduction_weights(
+    mask: Float[Array, "N T"], mode: str, *, constant_length: int | None = None
+) -> Float[Array, "N T"]:
+    """Weight of every token, so that the loss is sum(weight * per-token loss), over micro-batches and devices alike.
+
+    Args:
+      mask: 1 on tokens that count.
+      mode: `sequence_mean` averages over the tokens of a row, then over the rows that have any (GRPO); `token_mean`
+        over all tokens of the batch (DAPO); `constant` divides a row's sum by a constant length, then by N (Dr.GRPO).
+      constant_length: that length.
+
+    Raises:
+      ValueError: unknown mode.
+    """
+    lengths = mask.sum(axis=1, keepdims=True)
+    if mode == "sequence_mean":
+        return mask / jnp.maximum(lengths, 1) / jnp.maximum((lengths > 0).sum(), 1)
+    if mode == "token_mean":
+        return mask / jnp.maximum(mask.sum(), 1)
+    if mode == "constant":
+        return mask / (constant_length * mask.shape[0])
+    raise ValueError(f"loss.reduction = {mode!r}: expected one of {', '.join(REDUCTIONS)}")
+
+
+def clipped_surrogate(
+    logp: Float[Array, "N T"],
+    logp_old: Float[Array, "N T"],
+    token_advantage: Float[Array, "N T"],
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> tuple[Float[Array, "N T"], dict[str, Float[Array, "N T"]]]:
+    """-min(rho A_t, clip(rho, 1 - clip_low, 1 + clip_high) A_t), rho = exp(logp - logp_old) (PPO; DAPO's two bounds).
+
+    Returns:
+      loss per token, and per-token indicators: where a bound took the gradient away, and the k3 estimate of
+      KL(old || new) in nats.
+    """
+    log_ratio = jnp.clip(logp - logp_old, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    ratio = jnp.exp(log_ratio)
+    bounded = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
+    loss = -jnp.minimum(ratio * token_advantage, bounded * token_advantage)
+    return loss, {
+        "clip_low": ((token_advantage < 0) & (ratio < 1 - clip_low)).astype(logp.dtype),
+        "clip_high": ((token_advantage > 0) & (ratio > 1 + clip_high)).astype(logp.dtype),
+        "kl": ratio - 1 - log_ratio,
+    }
+
+
+def k3(logp: Float[Array, "N T"], logp_reference: Float[Array, "N T"]) -> Float[Array, "N T"]:
+    """k3 estimate of KL(policy || reference): exp(d) - 1 - d with d = logp_reference - logp; never negative."""
+    d = jnp.clip(logp_reference - logp, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    return jnp.exp(d) - 1 - d
+
+
+def importance_weight(
+    logp_trainer: Float[Array, "N T"], logp_sampler: Float[Array, "N T"], *, cap: float
+) -> Float[Array, "N T"]:
+    """Truncated importance weight between the sampler and the trainer's view of the same policy: min(ratio, cap), detached."""
+    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(logp_trainer - logp_sampler, jnp.log(cap))))

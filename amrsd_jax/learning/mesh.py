@@ -1,0 +1,98 @@
+"""Where arrays live: one explicit mesh with axes data, fsdp and tensor, and sharding rules by parameter path."""
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = P(("data", "fsdp"))  # a batch is split over both
+
+# (pattern of the path, spec); first match wins; layers have a leading axis that is never split.
+RULES = (
+    (r"layers/(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layers/(query|key|value)/bias$", P(None, "tensor")),
+    (r"layers/(output|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"embed/embedding$", P("tensor", "fsdp")),
+    (r"head/kernel$", P("fsdp", "tensor")),
+    (r"", P()),
+)
+
+
+def make_mesh(data: int, fsdp: int, tensor: int, devices=None) -> Mesh:
+    """A mesh of that shape over the first devices; data = -1 takes all that remain.
+
+    Raises:
+      ValueError: there are not enough devices, or they do not divide.
+    """
+    devices = jax.devices() if devices is None else devices
+    if data == -1:
+        if len(devices) % (fsdp * tensor):
+            raise ValueError(f"mesh.fsdp x mesh.tensor = {fsdp * tensor} does not divide {len(devices)} devices")
+        data = len(devices) // (fsdp * tensor)
+    needed = data * fsdp * tensor
+    if needed > len(devices):
+        raise ValueError(f"mesh ({data}, {fsdp}, {tensor}) needs {needed} devices; {len(devices)} are visible")
+    return Mesh(
+        np.asarray(devices[:needed]).reshape(data, fsdp, tensor),
+        AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
+    )
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """Sharding of arrays whose first axis is rows."""
+    return NamedSharding(mesh, ROWS)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def check_divides(name: str, value: int, mesh: Mesh) -> None:
+    """Raises ValueError, naming both numbers, if `value` rows cannot be split over data x fsdp."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if value % ways:
+        raise ValueError(f"{name} = {value} does not divide over {ways} devices (mesh data x fsdp)")
+
+
+def shardings(tree: PyTree, mesh: Mesh, *, over: tuple[str, ...] = AXES) -> PyTree:
+    """Sharding of every leaf of a parameter tree, or of any state whose paths end like those of parameters.
+
+    Args:
+      tree: arrays or their shapes.
+      mesh: as from `make_mesh`.
+      over: axes to split over; the others replicate. Sampling keeps only "tensor", so that decoding gathers no weight.
+
+    An axis that does not divide its dimension is left out there; `replicated_by_size` lists where.
+    """
+
+    def leaf(path, a):
+        spec = [axis if axis in over else None for axis in _spec(path, a)]
+        fits = [axis if axis is None or size % mesh.shape[axis] == 0 else None
+                for axis, size in zip(spec, a.shape, strict=False)]  # fmt: skip
+        return NamedSharding(mesh, P(*fits))
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def replicated_by_size(tree: PyTree, mesh: Mesh) -> list[str]:
+    """What `shardings` could not split: one line per parameter and axis, with both numbers."""
+    found = []
+    for path, a in jax.tree_util.tree_leaves_with_path(tree):
+        for axis, size in zip(_spec(path, a), a.shape, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                found.append(f"{_name(path)}: {size} is not split over {axis} = {mesh.shape[axis]}")
+    return found
+
+
+def _spec(path, a) -> P:
+    spec = next(spec for pattern, spec in RULES if re.search(pattern, _name(path)))
+    return spec if len(spec) <= a.ndim else P()
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

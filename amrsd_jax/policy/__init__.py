@@ -1,0 +1,6 @@
+"""The language model: architecture, transformer, tokenizer and chat template."""
+
+from amrsd_jax.policy.architecture import PRESETS, Architecture, preset
+from amrsd_jax.policy.transformer import Cache, Params, Policy
+
+__all__ = ["PRESETS", "Architecture", "Cache", "Params", "Policy", "preset"]

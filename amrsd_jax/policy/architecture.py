@@ -1,0 +1,123 @@
+"""What a policy is made of: sizes and switches of a decoder-only transformer, its presets, and its own arithmetic."""
+
+import dataclasses
+import difflib
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's stretching of low rotary frequencies (released configuration, `rope_type: llama3`)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A decoder of the Qwen3 family. `qk_norm` off and `qkv_bias` on is Qwen2.5; both off is Llama 3.
+
+    Attributes:
+      vocab_size: V, rows of the embedding (at least the tokenizer's length).
+      width: D, size of the residual stream.
+      layers: L.
+      heads, kv_heads, head_dim: query heads, key/value heads (divides heads), size of one head.
+      ffn: inner size of the SwiGLU block.
+      tied: whether the output projection is the embedding.
+      rope_theta, rope_scaling: rotary base, and Llama 3's frequency stretching or None.
+      dtype: compute dtype, "float32" or "bfloat16"; parameters are always float32 masters.
+    """
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    qk_norm: bool = True
+    qkv_bias: bool = False
+    tied: bool = True
+    rope_theta: float = 1e6
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-6
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for field in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"architecture.{field} = {getattr(self, field)}: expected at least 1")
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"architecture.kv_heads = {self.kv_heads} does not divide architecture.heads = {self.heads}: "
+                "each key/value head serves a whole number of query heads"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"architecture.head_dim = {self.head_dim}: rotary embedding needs an even size")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
+
+    def parameters(self) -> int:
+        """Number of parameters; a tied head is counted once."""
+        query, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = self.width * (2 * query + 2 * kv)
+        attention += (query + 2 * kv) * self.qkv_bias + 2 * self.head_dim * self.qk_norm
+        block = attention + 3 * self.width * self.ffn + 2 * self.width
+        return self.layers * block + self.width + self.vocab_size * self.width * (1 if self.tied else 2)
+
+    def forward_flops(self, tokens: int, context: float) -> float:
+        """FLOPs of a forward pass with logits at every token (multiply and add are two).
+
+        Args:
+          tokens: tokens passed through the network.
+          context: mean number of positions a token attends to (half the length, for a full causal row).
+
+        Training costs three times this.
+        """
+        query, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        block = self.width * (2 * query + 2 * kv) + 3 * self.width * self.ffn
+        matmuls = 2 * (self.layers * block + self.vocab_size * self.width)
+        return tokens * (matmuls + 4 * self.layers * query * context)
+
+
+_LLAMA3_ROPE = RopeScaling(32.0, 1.0, 4.0, 8192)
+
+PRESETS = {
+    # The embedded tasks' model: learns its warm-up in about two minutes on two CPU cores.
+    "tiny": Architecture(128, 128, 3, 4, 2, 32, 384, rope_theta=1e4),
+    # Public values of the released configurations.
+    "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072),
+    "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144),
+    "qwen3-4b": Architecture(151936, 2560, 36, 32, 8, 128, 9728),
+    "qwen3-8b": Architecture(151936, 4096, 36, 32, 8, 128, 12288, tied=False),
+    "qwen2.5-7b": Architecture(
+        152064, 3584, 28, 28, 4, 128, 18944, qk_norm=False, qkv_bias=True, tied=False
+    ),
+    "llama-3.2-1b": Architecture(
+        128256, 2048, 16, 32, 8, 64, 8192,
+        qk_norm=False, rope_theta=5e5, rope_scaling=_LLAMA3_ROPE, norm_eps=1e-5,
+    ),
+}  # fmt: skip
+
+
+def preset(name: str, **changes) -> Architecture:
+    """Architecture by name, with fields replaced.
+
+    Raises:
+      ValueError: unknown name or field, with the nearest valid one.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"model = {name!r}: {nearest(name, PRESETS)}")
+    known = {field.name for field in dataclasses.fields(Architecture)}
+    for field in changes:
+        if field not in known:
+            raise ValueError(f"architecture.{field}: no such field; {nearest(field, known)}")
+    return dataclasses.replace(PRESETS[name], **changes)
+
+
+def nearest(name: str, choices) -> str:
+    """The end of an error message about a wrong name: the nearest valid choice, and all of them."""
+    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}expected one of {', '.join(sorted(map(str, choices)))}"

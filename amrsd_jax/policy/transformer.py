@@ -1,0 +1,277 @@
+"""The language model: Flax modules for one layer, and three pure ways through the stack of them.
+
+One parameter tree, layers stacked on a leading axis: `forward` (training, scoring) and `prefill` scan over it,
+`decode` runs it unrolled with one cache array per layer, because a stacked cache would be copied by the scan.
+Outside this folder a policy is `(params, tokens, ...) -> arrays`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
+
+from amrsd_jax.policy.architecture import Architecture, RopeScaling
+
+Params = PyTree
+Cache = list[tuple[Array, Array]]  # per layer: keys and values [B, K, S, H]
+
+REMAT_POLICIES = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+# ---------------------------------------------------------------- one layer (Flax)
+
+
+def _linear(inputs: int, outputs: int, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+
+
+def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    return nnx.RMSNorm(size, epsilon=c.norm_eps, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+
+
+class Layer(nnx.Module):
+    """Pre-norm attention and SwiGLU. It does not know about caches: `attend` does what the caller needs."""
+
+    def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
+        self.c = c
+        self.attention_norm = _norm(c.width, c, rngs)
+        self.query = _linear(c.width, c.heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.key = _linear(c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.value = _linear(c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.output = _linear(c.heads * c.head_dim, c.width, c, rngs)
+        if c.qk_norm:
+            self.query_norm = _norm(c.head_dim, c, rngs)
+            self.key_norm = _norm(c.head_dim, c, rngs)
+        self.ffn_norm = _norm(c.width, c, rngs)
+        self.gate = _linear(c.width, c.ffn, c, rngs)
+        self.up = _linear(c.width, c.ffn, c, rngs)
+        self.down = _linear(c.ffn, c.width, c, rngs)
+
+    def __call__(self, x: Float[Array, "B T D"], positions: Integer[Array, "B T"], attend: Callable):
+        """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
+        c = self.c
+        h = self.attention_norm(x)
+        q, k, v = (f(h).reshape(*h.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
+        if c.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k = (rotate(a, positions, c.rope_theta, c.rope_scaling) for a in (q, k))
+        mixed, memory = attend(q, k, v)
+        x = x + self.output(mixed.reshape(*h.shape[:2], -1))
+        h = self.ffn_norm(x)
+        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)), memory
+
+
+class Ends(nnx.Module):
+    """What surrounds the layers: embedding, final norm, and a head when it is not tied."""
+
+    def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(0.02)
+        self.embed = nnx.Embed(c.vocab_size, c.width, embedding_init=init, param_dtype=jnp.float32, rngs=rngs)
+        self.final_norm = _norm(c.width, c, rngs)
+        if not c.tied:
+            self.head = nnx.Linear(
+                c.width, c.vocab_size, use_bias=False, kernel_init=init, param_dtype=jnp.float32, rngs=rngs
+            )
+
+
+def rotate(
+    x: Float[Array, "B T N H"],
+    positions: Integer[Array, "B T"],
+    theta: float,
+    scaling: RopeScaling | None = None,
+) -> Float[Array, "B T N H"]:
+    """Rotary position embedding, halves convention (as in the released Qwen and Llama checkpoints)."""
+    half = x.shape[-1] // 2
+    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if scaling is not None:
+        # Long wavelengths are stretched by `factor`, short ones kept, the ones between blended linearly in 1/wavelength.
+        turns = scaling.original_max_positions * frequency / (2 * jnp.pi)
+        keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        keep = jnp.clip(keep, 0.0, 1.0)
+        frequency = frequency * (keep + (1 - keep) / scaling.factor)
+    angle = positions[..., None, None].astype(jnp.float32) * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+# ---------------------------------------------------------------- the stack (pure functions)
+
+
+def _split(module: nnx.Module):
+    graph, state = nnx.split(module)
+    return graph, nnx.to_pure_dict(state)
+
+
+@functools.lru_cache
+def _graphs(c: Architecture):
+    """Static structure of a layer and of the ends, made without allocating anything."""
+    layer = nnx.eval_shape(lambda: Layer(c, rngs=nnx.Rngs(0)))
+    ends = nnx.eval_shape(lambda: Ends(c, rngs=nnx.Rngs(0)))
+    return _split(layer)[0], _split(ends)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A language model as pure functions of its parameters. Hashable, so it can be a static argument of jit."""
+
+    architecture: Architecture
+    remat: str = "none"
+
+    # -- parameters
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Random float32 parameters: {"layers": stacked [L, ...], "embed", "final_norm", ("head")}."""
+        c = self.architecture
+        layer_key, ends_key = jax.random.split(key)
+
+        def layer(k):
+            return _split(Layer(c, rngs=nnx.Rngs(params=k)))[1]
+
+        layers = jax.vmap(layer)(jax.random.split(layer_key, c.layers))
+        return {"layers": layers, **_split(Ends(c, rngs=nnx.Rngs(params=ends_key)))[1]}
+
+    def abstract_params(self) -> Params:
+        """Shapes and dtypes of `init`'s result, nothing allocated."""
+        return jax.eval_shape(lambda: self.init(jax.random.key(0, impl="threefry2x32")))
+
+    def for_sampling(self, params: Params) -> Params:
+        """Layer weights in the compute dtype, made once per step; the ends stay float32 (the embedding may be the head)."""
+        return {
+            **params,
+            "layers": jax.tree.map(lambda a: a.astype(self.architecture.dtype), params["layers"]),
+        }
+
+    def unstack(self, params: Params) -> Params:
+        """One tree per layer, for `decode`; called outside the decode loop so that no step slices weights."""
+        layers = params["layers"]
+        return {
+            **params,
+            "layers": [jax.tree.map(lambda a: a[i], layers) for i in range(self.architecture.layers)],  # noqa: B023
+        }
+
+    # -- three ways through the layers
+
+    def forward(
+        self,
+        params: Params,
+        tokens: Integer[Array, "B S"],
+        segments: Integer[Array, "B S"] | None = None,
+    ) -> Float[Array, "B S D"]:
+        """Final hidden states of whole rows, causal.
+
+        Args:
+          params: parameter tree.
+          tokens: right-padded rows (a causal row never sees its padding).
+          segments: for packed rows, a number per token that increases from document to document; tokens attend
+            within their own document and positions restart with it.
+        """
+        rows, length = tokens.shape
+        index = jnp.broadcast_to(jnp.arange(length), (rows, length))
+        mask, positions = None, index
+        if segments is not None:
+            mask = segments[:, None, :, None] == segments[:, None, None, :]  # [B, 1, T, S]
+            first = jnp.concatenate([jnp.ones((rows, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
+            positions = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+
+        def attend(q, k, v):
+            return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True), None
+
+        def step(x, layer_params):
+            return self._layer(layer_params, x, positions, attend)[0], None
+
+        if self.remat != "none":
+            step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        x, _ = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        return self._ends(params).final_norm(x)
+
+    def prefill(
+        self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]
+    ) -> tuple[Float[Array, "B D"], Cache]:
+        """Runs right-padded prompts; returns the last token's hidden state and keys and values [B, K, P, H] per layer."""
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+
+        def attend(q, k, v):
+            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+            return mixed, (k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+        def step(x, layer_params):
+            return self._layer(layer_params, x, positions, attend)
+
+        x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
+        hidden = self._ends(params).final_norm(last)[:, 0]
+        return hidden, [(keys[i], values[i]) for i in range(self.architecture.layers)]
+
+    def decode(
+        self,
+        weights: Params,
+        token: Integer[Array, " B"],
+        position: Integer[Array, " B"],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B D"], Cache]:
+        """One token per row: writes its keys and values at `position` and attends to everything up to it.
+
+        Args:
+          weights: result of `unstack`.
+          token, position: the token to read and where it stands in its row, [B].
+          cache: per layer (keys, values), each [B, K, S, H]; a position of S or more is not written.
+        """
+        x = self._embed(weights, token[:, None])
+        rows = jnp.arange(token.shape[0])
+        live = jnp.arange(cache[0][0].shape[2]) <= position[:, None]
+        grown = []
+        for layer_weights, (keys, values) in zip(weights["layers"], cache, strict=True):
+
+            def attend(q, k, v, keys=keys, values=values):
+                keys = keys.at[rows, :, position].set(k[:, 0].astype(keys.dtype), mode="drop")
+                values = values.at[rows, :, position].set(v[:, 0].astype(values.dtype), mode="drop")
+                return attend_cache(q[:, 0], keys, values, live)[:, None], (keys, values)
+
+            x, memory = self._layer(layer_weights, x, position[:, None], attend)
+            grown.append(memory)
+        return self._ends(weights).final_norm(x)[:, 0], grown
+
+    # -- ends
+
+    def head(self, params: Params) -> Float[Array, "D V"]:
+        """The output projection."""
+        return params["embed"]["embedding"].T if self.architecture.tied else params["head"]["kernel"]
+
+    def logits(self, params: Params, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """Float32 logits: products in the compute dtype, sums in float32 (a bfloat16 logit can move a ratio by a fifth)."""
+        dtype = self.architecture.dtype
+        return jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
+
+    def _embed(self, params: Params, tokens):
+        return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)
+
+    def _layer(self, layer_params, x, positions, attend):
+        return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, positions, attend)
+
+    def _ends(self, params: Params) -> Ends:
+        ends = {name: value for name, value in params.items() if name != "layers"}
+        return nnx.merge(_graphs(self.architecture)[1], ends)
+
+
+def attend_cache(
+    q: Float[Array, "B N H"],
+    keys: Float[Array, "B K S H"],
+    values: Float[Array, "B K S H"],
+    live: Bool[Array, "B S"],
+) -> Float[Array, "B N H"]:
+    """Attention of one query per row over the live part of its cache; softmax in float32."""
+    rows, heads, size = q.shape
+    q = q.reshape(rows, keys.shape[1], -1, size)
+    scores = jnp.einsum("BKGH,BKSH->BKGS", q, keys, preferred_element_type=jnp.float32) * size**-0.5
+    scores = jnp.where(live[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    return jnp.einsum("BKGS,BKSH->BKGH", weights, values).reshape(rows, heads, size)

@@ -1,0 +1,126 @@
+"""Every text the policy is prompted with, one set of templates per family of tasks; replaceable from the config.
+
+Fields in braces are filled in one pass, so that braces in a response are never expanded. A template is one user message.
+"""
+
+import dataclasses
+import re
+
+from amrsd_jax.policy.architecture import nearest
+from amrsd_jax.policy.tokenizer import Message
+
+_FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection")
+_FIELD = re.compile(r"\{(" + "|".join(_FIELDS) + r")\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Templates:
+    """Texts of one family.
+
+    Attributes:
+      system: system message, "" for none.
+      solve: asks the question. Fields: question.
+      hint: asks for a hint after a success. Fields: question, attempt, verdict, peer, reference.
+      critique: asks for a critique after a failure. Same fields.
+      peer: how a correct sibling rollout is shown in {peer}; empty when there is none. Fields: peer.
+      reference: how a reference solution is shown in {reference}. Fields: reference.
+      teacher: the question with the reflection in view; its end is the closing instruction. Fields: question, reflection.
+    """
+
+    system: str
+    solve: str
+    hint: str
+    critique: str
+    peer: str
+    reference: str
+    teacher: str
+
+    def ask(self, question: str) -> list[Message]:
+        """Messages that ask for an answer."""
+        return self._messages(self.solve, question=question)
+
+    def reflect(
+        self, kind: str, question: str, attempt: str, verdict: str, peer: str | None, reference: str | None
+    ) -> list[Message]:
+        """Messages that ask for a reflection; kind is "hint" or "critique"."""
+        return self._messages(
+            getattr(self, kind),
+            question=question,
+            attempt=attempt,
+            verdict=verdict,
+            peer=fill(self.peer, peer=peer) if peer is not None else "",
+            reference=fill(self.reference, reference=reference) if reference is not None else "",
+        )
+
+    def reread(self, question: str, reflection: str) -> list[Message]:
+        """Messages of the teacher: the question again, with the reflection in view."""
+        return self._messages(self.teacher, question=question, reflection=reflection)
+
+    def _messages(self, template: str, **fields: str) -> list[Message]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": fill(template, **fields)}]
+
+
+def fill(template: str, **fields: str) -> str:
+    """Replaces {name} by fields[name] for the known names, once, leaving every other brace as it is."""
+    return _FIELD.sub(lambda match: fields.get(match[1], match[0]), template)
+
+
+FAMILIES = {
+    # The embedded tasks: the warm-up teaches these, so every word is a token of a tiny vocabulary and none is wasted.
+    "chain": Templates(
+        system="",
+        solve="{question}",
+        hint="{question}\n{attempt}\n right{peer}{reference}\n hint",
+        critique="{question}\n{attempt}\n wrong{peer}{reference}\n critique",
+        peer="\n peer\n{peer}",
+        reference="\n reference\n{reference}",
+        teacher="{question}\n{reflection}\n solve",
+    ),
+    "mathematics": Templates(
+        system="",
+        solve="{question}\n\nReason step by step, and put the final answer within \\boxed{}.",
+        hint=(
+            "A student answered the problem below correctly.\n\nProblem:\n{question}\n\nThe student's answer:\n{attempt}\n\n"
+            "Verifier: {verdict}\n{peer}{reference}\n"
+            "Write a hint that would help another student find this path alone: name the decisive idea or step and why "
+            "it matters, as an encouraging question if you can. Do not state the final answer and do not solve the "
+            "problem again. At most three sentences, between <hint> and </hint>."
+        ),
+        critique=(
+            "A student answered the problem below incorrectly.\n\nProblem:\n{question}\n\nThe student's answer:\n{attempt}\n\n"
+            "Verifier: {verdict}\n{peer}{reference}\n"
+            "Find the first step that goes wrong. Describe the flaw in your own words rather than quoting the step, then "
+            "give the direction of a correct continuation. Do not state the final answer and do not solve the problem "
+            "again. At most three sentences, between <critique> and </critique>."
+        ),
+        peer="\nAnother student's correct answer, for your comparison:\n{peer}\n",
+        reference="\nReference solution, for your comparison:\n{reference}\n",
+        teacher=(
+            "{question}\n\nAdvice from an earlier attempt at this problem:\n{reflection}\n\n"
+            "Reason step by step, and put the final answer within \\boxed{}."
+        ),
+    ),
+}
+
+
+def templates(family: str, **changes: str) -> Templates:
+    """Templates of a family, with some replaced.
+
+    Raises:
+      ValueError: unknown family or template name, with the nearest valid one.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"prompt family {family!r}: {nearest(family, FAMILIES)}")
+    known = [field.name for field in dataclasses.fields(Templates)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"reflection.templates.{name}: {nearest(name, known)}")
+    return dataclasses.replace(FAMILIES[family], **changes)
+
+
+def words(texts: Templates) -> list[str]:
+    """The words of a family's templates and the reflection tags, for a tokenizer made for that family."""
+    prose = " ".join(_FIELD.sub(" ", text) for text in dataclasses.astuple(texts))
+    tags = [f"<{end}{kind}>" for kind in ("hint", "critique") for end in ("", "/")]
+    return [*tags, *sorted(set(re.findall(r"[A-Za-z]+", prose)))]

@@ -1,0 +1,126 @@
+"""Read what a run left in its workdir: config, results and metrics.
+
+A section that is absent (an unfinished run) is empty here and explained by the page; a section that is
+*wrong* is an error that names the file and the line.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's workdir, parsed.
+
+    Attributes:
+      workdir: where it was read from.
+      config: nested dict of the frozen config; empty if there is no config.json.
+      results: dict of results.json; empty while the run is unfinished.
+      train, evals: the metrics lines of either kind, one per step, in step order.
+      rollouts: the parquet files by step, in step order.
+      notes: sentences about what a reader of the page must know before trusting it.
+    """
+
+    workdir: Path
+    config: Record
+    results: Record
+    train: list[Record]
+    evals: list[Record]
+    rollouts: dict[int, Path]
+    notes: list[str]
+
+
+def read(workdir: Path | str) -> Run:
+    """The run in `workdir`; FileNotFoundError if there is no such folder, ValueError for a bad file."""
+    workdir = Path(workdir)
+    if not workdir.is_dir():
+        raise FileNotFoundError(f"{workdir}: no such workdir")
+    config, results = _json(workdir / "config.json"), _json(workdir / "results.json")
+    metrics, notes = read_metrics(workdir / "metrics.jsonl")
+    if not results:
+        notes.insert(0, "There is no results.json: the run is unfinished or was stopped.")
+    if skipped := sum(line.get("optimizer/skipped") or 0 for line in metrics["train"]):
+        notes.append(f"The optimizer skipped {skipped:g} of {len(metrics['train'])} steps.")
+    rollouts = {}
+    for path in (workdir / "rollouts").glob("step_*.parquet"):
+        if match := re.fullmatch(r"step_(\d+)", path.stem):
+            rollouts[int(match[1])] = path
+    return Run(workdir, config, results, metrics["train"], metrics["eval"], dict(sorted(rollouts.items())), notes)
+
+
+def read_metrics(path: Path) -> tuple[dict[str, list[Record]], list[str]]:
+    """Returns ({"train": lines, "eval": lines}, notes) of a metrics.jsonl.
+
+    A run that was killed while writing leaves half a last line, without a newline: it is left out and noted.
+    Any other line that is not a metrics record raises ValueError with the file and the line number. A resumed
+    run may write a step twice: the later line counts. A value that is not finite becomes None and is noted.
+    """
+    if not path.exists():
+        return {"train": [], "eval": []}, ["There is no metrics.jsonl: no curve can be drawn."]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines, notes, infinite = text.split("\n"), [], []
+    by_step: dict[tuple[str, int], Record] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _metrics_record(line)
+        except ValueError as error:
+            # split leaves "" last unless the newline is missing; no half of an object is JSON
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+                notes.append(f"Line {number} of {path.name}, the last, is half-written and was left out.")
+                continue
+            raise ValueError(f"{path}:{number}: {error}") from None
+        for key, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                infinite.append((key, record["step"]))
+                record[key] = None
+        by_step[record["kind"], record["step"]] = record
+    if infinite:
+        key, step = infinite[0]
+        notes.append(f"Metrics hold {len(infinite)} values that are not finite, first {key} at step {step}.")
+    records = [by_step[key] for key in sorted(by_step, key=lambda key: key[1])]
+    return {kind: [r for r in records if r["kind"] == kind] for kind in ("train", "eval")}, notes
+
+
+def dig(tree: Any, *paths: str, default: Any = None) -> Any:
+    """Returns the first value found in nested dicts at one of the dotted `paths`, else `default`."""
+    for path in paths:
+        node = tree
+        for name in path.split("."):
+            node = node.get(name) if isinstance(node, dict) else None
+        if node is not None:
+            return node
+    return default
+
+
+def _metrics_record(line: str) -> Record:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, found {line[:40]!r}")
+    if record.get("kind") not in ("train", "eval"):
+        raise ValueError(f"expected kind 'train' or 'eval', found {record.get('kind')!r}")
+    if type(record.get("step")) is not int:
+        raise ValueError(f"expected an integer step, found {record.get('step')!r}")
+    for key, value in record.items():
+        if "/" in key and value is not None and not isinstance(value, int | float):
+            raise ValueError(f"expected a number or null for {key}, found {value!r}")
+    return record
+
+
+def _json(path: Path) -> Record:
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected an object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,109 @@
+"""A step and a run in numbers: the metrics row, the line a person reads, and `results.json`."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from amrsd_jax.evaluate import wilson
+from amrsd_jax.records import Made
+from amrsd_jax.reflection.parse import STATUSES
+from amrsd_jax.runtime.metrics import read_metrics
+
+_POLICY = ("entropy", "kl", "clip_low", "clip_high")
+_OPTIMIZER = ("grad_norm", "skipped", "learning_rate")
+
+
+def summary(made: Made, learned: Sequence[dict], seconds: dict[str, float]) -> dict[str, float | None]:
+    """Metrics of one training step. Shares are of rows, `loss/` and `policy/` are means over the step's updates.
+
+    Args:
+      made: what the step made.
+      learned: what each optimiser update reported.
+      seconds: by phase.
+    """
+    rollouts, reflections, scores, credit = made.rollouts, made.reflections, made.scores, made.credit
+    n = len(rollouts.text)
+    correct = sum(verdict.correct for verdict in rollouts.verdicts)
+    low, high = wilson(correct, n)
+    status = Counter(reflections.status)
+    needed = n - status["not_needed"]
+    scored = rollouts.mask * scores.scored[:, None]
+    row = {
+        "rollout/reward": float(rollouts.reward.mean()),
+        "rollout/reward_sem": float(rollouts.reward.std() / np.sqrt(n)),
+        "rollout/accuracy": correct / n,
+        "rollout/accuracy_low": low,
+        "rollout/accuracy_high": high,
+        "rollout/format": sum(verdict.format_ok for verdict in rollouts.verdicts) / n,
+        "rollout/length": float(rollouts.mask.sum(axis=1).mean()),
+        "rollout/truncated": rollouts.finish_reason.count("length") / n,
+        "rollout/flat_rows": float((credit.advantage == 0).mean()),
+        "policy/sampler_gap": float((abs(scores.logp_student - rollouts.logp) * scored).sum() / scored.sum())
+        if scored.sum()
+        else None,
+        "reflection/needed": needed / n,
+        "reflection/saved": 1 - needed / n,
+        "reflection/usable": status["ok"] / n,
+    }
+    row |= {
+        f"reflection/fallback_{reason}": status[reason] / n for reason in STATUSES if reason not in ("ok", "not_needed")
+    }
+    row |= {f"credit/{name}": value for name, value in credit.metrics.items()}
+    for name in learned[0]:
+        section = "policy" if name in _POLICY else "optimizer" if name in _OPTIMIZER else "loss"
+        row[f"{section}/{name}"] = float(np.mean([update[name] for update in learned]))
+    row |= made.drawn | {f"seconds/{name}": value for name, value in seconds.items()}
+    row["seconds/step"] = sum(seconds.values())
+    row["throughput/sampled_tokens_per_second"] = float(rollouts.mask.sum()) / seconds["sample"]
+    return row
+
+
+def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
+    """A step for the eye."""
+    parts = [
+        f"step {step}/{steps}",
+        f"accuracy {row['rollout/accuracy']:.3f}",
+        f"length {row['rollout/length']:.0f}",
+        f"entropy {row['policy/entropy']:.3f}",
+        f"reflections {row['reflection/usable']:.0%} usable of {row['reflection/needed']:.0%} needed",
+        f"{row['seconds/step']:.2f} s",
+    ]
+    if row["optimizer/skipped"]:
+        parts.append("UPDATE SKIPPED: gradient not finite")
+    return "  ".join(parts)
+
+
+def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float) -> dict:
+    """Writes `results.json` from the run's metrics: evaluations before and after, time, and what was saved."""
+    rows = read_metrics(workdir / "metrics.jsonl")
+    evaluations = [
+        {"step": row["step"]}
+        | {name.removeprefix("eval/"): value for name, value in row.items() if name.startswith("eval/")}
+        for row in rows
+        if row["kind"] == "eval"
+    ]
+    trained = [row for row in rows if row["kind"] == "train"]
+    results = {
+        "eval": {
+            "initial": evaluations[0],
+            "final": evaluations[-1],
+            "best": max(evaluations, key=lambda e: e["sampled"]),
+        },
+        "steps": step,
+        "wall_seconds": wall_seconds,
+        "seconds_by_phase": seconds,
+        "savings": {"reflections": float(np.mean([row["reflection/saved"] for row in trained])) if trained else None},
+    }
+    draft = workdir / "results.tmp"
+    draft.write_text(json.dumps(results, indent=2) + "\n")
+    draft.replace(workdir / "results.json")
+    return results
+
+
+def note(text: str) -> None:
+    """A chapter line on stderr: it tells what a run is doing, and where one hangs."""
+    print(f"\033[33m{text}\033[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)

@@ -1,0 +1,75 @@
+"""Score: the same responses under student and teacher, for the rows that have a teacher context."""
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Float, Integer
+
+from amrsd_jax.policy import Params, Policy
+from amrsd_jax.records import Reflections, Rollouts, Scores
+from amrsd_jax.scoring.logprobs import token_logprobs
+
+_scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk"))
+
+
+def score_rows(
+    policy: Policy,
+    params: Params,
+    prompt: Integer[np.ndarray, "M P"],
+    prompt_length: Integer[np.ndarray, " M"],
+    response: Integer[np.ndarray, "M T"],
+    *,
+    rows: int,
+    temperature: float,
+    chunk: int,
+    sharding: NamedSharding,
+) -> tuple[Float[np.ndarray, "M T"], Float[np.ndarray, "M T"]]:
+    """Log-probabilities and entropies of any number of rows, `rows` at a time: one shape is compiled, the last is padded."""
+    score = functools.partial(_scorer, temperature=temperature, chunk=chunk)
+    logp, entropy = np.zeros((2, *response.shape), np.float32)
+    pending = []
+    for start in range(0, len(response), rows):
+        piece = [_fill(a[start : start + rows], rows) for a in (prompt, prompt_length, response)]
+        pending.append((start, score(policy, params, *jax.device_put(piece, sharding))))
+    for start, result in pending:
+        stop = min(start + rows, len(response))
+        for whole, part in zip((logp, entropy), jax.device_get(result), strict=True):
+            whole[start:stop] = part[: stop - start]
+    return logp, entropy
+
+
+def _fill(a: np.ndarray, rows: int) -> np.ndarray:
+    """Repeats the last row until there are `rows`."""
+    return np.concatenate([a, np.repeat(a[-1:], rows - len(a), axis=0)])
+
+
+def score(
+    policy: Policy,
+    student: Params,
+    teacher: Params,
+    rollouts: Rollouts,
+    reflections: Reflections,
+    **how,
+) -> Scores:
+    """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
+
+    Both passes are given the same response array, so the tokens they score are the same by construction.
+
+    Args:
+      student, teacher: parameters of each.
+      **how: rows, temperature, chunk, sharding of `score_rows`.
+    """
+    chosen = reflections.rows
+    scores = Scores(*np.zeros((3, *rollouts.response.shape), np.float32), np.zeros(len(rollouts.text), bool))
+    if not len(chosen):
+        return scores
+    response, mask = rollouts.response[chosen], rollouts.mask[chosen]
+    logp, entropy = score_rows(
+        policy, student, rollouts.prompt[chosen], rollouts.prompt_length[chosen], response, **how
+    )
+    logp_teacher, _ = score_rows(policy, teacher, reflections.context, reflections.context_length, response, **how)
+    scores.logp_student[chosen], scores.logp_teacher[chosen] = logp * mask, logp_teacher * mask
+    scores.entropy[chosen], scores.scored[chosen] = entropy * mask, True
+    return scores

@@ -1,0 +1,43 @@
+"""Addition of n-digit numbers with written carries, right to left. The planted habit: an incoming carry is forgotten."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from amrsd_jax.tasks.chain import Slip, check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class Addition:
+    """`28167+20566` -> `7+6+0=13`, `6+6+1=13`, ..., `#### 48733`: digit + digit + carry in, least digit first.
+
+    Attributes:
+      digits: n, digits of each number.
+      slip_rate: chance that the demonstrator forgets a carry, at each step that has one.
+    """
+
+    words: ClassVar[tuple[str, ...]] = ("####",)
+
+    digits: int = 5
+    slip_rate: float = 0.7
+
+    def __post_init__(self):
+        check_range("digits", self.digits, 1, 18)  # what 64-bit integers hold
+        check_range("slip_rate", self.slip_rate, 0, 1)
+
+    def draw(self, generator: np.random.Generator) -> str:
+        low, high = 10 ** (self.digits - 1), 10**self.digits
+        a, b = generator.integers(low, high, size=2)
+        return f"{a}+{b}"
+
+    def solve(self, question: str, slip: Slip) -> tuple[list[str], str]:
+        a, b = question.split("+")
+        lines, answer, carry = [], "", 0
+        for step, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=True)):
+            if carry and slip(step, self.slip_rate):
+                carry = 0
+            total = int(x) + int(y) + carry
+            lines.append(f"{x}+{y}+{carry}={total}")
+            answer, carry = f"{total % 10}{answer}", total // 10
+        return lines, f"{carry or ''}{answer}"

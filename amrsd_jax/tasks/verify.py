@@ -1,0 +1,49 @@
+"""From completions to rollouts: text, verdicts and rewards on the host, arrays padded to fixed shapes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from amrsd_jax.records import Rollouts
+from amrsd_jax.sampling import Completion
+from amrsd_jax.tasks.base import Task
+
+
+def verify(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    completions: Sequence[Completion],
+    *,
+    prompt_length: int,
+    response_length: int,
+) -> Rollouts:
+    """Judges completions, in their order; each one's request carries its problem as tag.
+
+    Args:
+      prompt_length, response_length: P and T, padded widths.
+    """
+    problems = tuple(c.request.tag for c in completions)
+    texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
+    verdicts = tuple(task.verify(p, t) for p, t in zip(problems, texts, strict=True))
+    return Rollouts(
+        problems=problems,
+        text=texts,
+        verdicts=verdicts,
+        finish_reason=tuple(c.finish_reason for c in completions),
+        prompt=pad([c.request.prompt for c in completions], prompt_length, np.int32),
+        prompt_length=np.array([len(c.request.prompt) for c in completions], np.int32),
+        response=pad([c.tokens for c in completions], response_length, np.int32),
+        mask=pad([np.ones(len(c.tokens)) for c in completions], response_length, np.float32),
+        logp=pad([c.logp for c in completions], response_length, np.float32),
+        logp_plain=pad([c.logp_plain for c in completions], response_length, np.float32),
+        reward=np.array([v.reward for v in verdicts], np.float32),
+    )
+
+
+def pad(rows: Sequence, width: int, dtype) -> np.ndarray:
+    """Rows of different lengths as one right-padded array [N, width]."""
+    padded = np.zeros((len(rows), width), dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded

@@ -1,0 +1,292 @@
+"""The training loop: sample, verify, reflect, score, assign credit, learn. Read `train` first; it is the algorithm."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from amrsd_jax import config as configuration
+from amrsd_jax import rng
+from amrsd_jax.build import Run, build
+from amrsd_jax.credit.assign import advantages, assign
+from amrsd_jax.evaluate import evaluate
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.batch import make_batches
+from amrsd_jax.learning.step import abstract_state, init_params, init_state, make_train_step, state_shardings
+from amrsd_jax.learning.warmup import warm_up
+from amrsd_jax.policy import Params
+from amrsd_jax.records import Made, Prompts, Rollouts, TrainState
+from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, save_params
+from amrsd_jax.runtime.compilation import use_compilation_cache
+from amrsd_jax.runtime.interrupt import Interrupt
+from amrsd_jax.runtime.metrics import Clock, Metrics
+from amrsd_jax.runtime.rollouts import write_rollouts
+from amrsd_jax.runtime.summary import note, one_line, summary, write_results
+from amrsd_jax.sampling import Request
+from amrsd_jax.scoring.score import score, score_rows
+from amrsd_jax.tasks.prompts import take
+from amrsd_jax.tasks.verify import verify
+
+
+def train(config: ConfigDict, workdir: Path) -> dict:
+    """Runs an experiment from its config, or resumes it, and returns what it writes to `results.json`.
+
+    Raises:
+      ConfigError: the config is wrong, or the workdir holds a run of another one; nothing has been computed.
+      FloatingPointError: `optimizer.max_skipped` updates in a row had gradients that are not finite.
+    """
+    begin = time.perf_counter()
+    configuration.validate(config)
+    config = configuration.resolve(config)
+    try:
+        run = build(config, workdir)
+    except (OSError, ValueError) as error:
+        raise configuration.ConfigError(str(error)) from error
+    note(f"workdir {workdir}" + (" (resuming)" if configuration.claim(workdir, config) else ""))
+    describe(run)
+    use_compilation_cache(workdir)
+    save_tokenizer(run, workdir)
+
+    clock = Clock()
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
+    state, reference, progress = start_or_resume(run, workdir, checkpoints, clock)
+    clock = Clock(progress.seconds or clock.total)
+    metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1)
+    train_step = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.mesh)
+    begin -= progress.wall_seconds
+
+    def due(every: int) -> bool:
+        return progress.step == config.steps or (every > 0 and progress.step % every == 0)
+
+    with Interrupt() as interrupt, jax.transfer_guard("disallow"):
+        if checkpoints.latest() is None:
+            metrics.write("eval", 0, evaluation(run, state.params, clock))
+
+        bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None)
+        while progress.step < config.steps and not interrupt.requested:
+            clock.lap()
+            state, made, learned = training_step(run, train_step, state, reference, progress, clock)
+            if progress.step == 1 or due(config.report.rollouts_every):
+                with clock.phase("report"):
+                    path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
+                    write_rollouts(path, progress.step, config.rollout.group, run.task, run.tokenizer, made)
+            row = summary(made, learned, clock.lap())
+            metrics.write("train", progress.step, row)
+            bar.update()
+            tqdm.write(one_line(progress.step, config.steps, row), file=sys.stderr)
+
+            accuracy = None
+            if due(config.evaluation.every):
+                values = evaluation(run, state.params, clock)
+                metrics.write("eval", progress.step, values)
+                accuracy = values["eval/sampled"]
+            progress.skipped = progress.skipped + 1 if row["optimizer/skipped"] else 0
+            lost = progress.skipped >= config.optimizer.max_skipped
+            if due(config.checkpoint.every) or interrupt.requested or lost:
+                with clock.phase("checkpoint"):
+                    metrics.sync()
+                    progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
+                    checkpoints.save(progress.step, state, dataclasses.asdict(progress), accuracy)
+            if lost:
+                checkpoints.close()
+                raise FloatingPointError(
+                    f"step {progress.step}: {progress.skipped} updates in a row had gradients that are not finite "
+                    f"(optimizer.max_skipped = {config.optimizer.max_skipped}); parameters are those before them"
+                )
+        bar.close()
+    with clock.phase("checkpoint"):
+        checkpoints.close()
+    metrics.close()
+    if interrupt.requested:
+        note(f"{interrupt.requested}: saved at step {progress.step}; the same command continues from there")
+    return write_results(workdir, progress.step, clock.total, time.perf_counter() - begin)
+
+
+def training_step(
+    run: Run, train_step, state: TrainState, reference: Params | None, progress: "Progress", clock: Clock
+):
+    """One step of the algorithm. Advances `progress`; returns the state, what was made on the way, and the updates' metrics."""
+    config, step = run.config, progress.step
+    weights = run.sampling_weights(state.params)
+    with clock.phase("sample"):
+        rollouts, progress.position, drawn = draw(run, weights, step, progress.position)
+    with clock.phase("credit"):
+        reward = rollouts.reward + run.penalty(rollouts)
+        advantage = advantages(reward, config.rollout.group, normalize=config.credit.normalize)
+        needed = run.needs_context(advantage, step)
+    with clock.phase("reflect"):
+        reflections = run.reflector(rollouts, needed, run.sampler(weights, "reflection", step))
+    with clock.phase("score"):
+        scores = score(run.policy, state.params, state.params, rollouts, reflections, **run.scoring)
+        old, ref = reconsider(run, state.params, reference, rollouts)
+    with clock.phase("credit"):
+        credit = assign(run.rule, dict(config.credit.args), step, advantage, rollouts, scores)
+    with clock.phase("learn"):
+        learned = []
+        for batch in make_batches(rollouts, credit, old, ref, **run.batching):
+            state, values = train_step(state, jax.device_put(batch, meshes.rows(run.mesh)))
+            learned.append(values)
+        learned = jax.device_get(learned)
+    progress.step = step + 1
+    return state, Made(rollouts, reflections, scores, credit, drawn), learned
+
+
+# ---------------------------------------------------------------- what a run is made of
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the host must remember besides the state.
+
+    Attributes:
+      step: training steps done.
+      position: index of the next training problem.
+      skipped: refused updates in a row.
+      seconds, wall_seconds: by phase, and in all.
+    """
+
+    step: int = 0
+    position: int = 0
+    skipped: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+
+def describe(run: Run) -> None:
+    """What runs where, and which parameters could not be split."""
+    shape = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
+    note(f"{run.config.credit.rule} on {run.config.task.name}, {run.policy.architecture.parameters():,} parameters")
+    note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
+    for line in meshes.replicated_by_size(run.policy.abstract_params(), run.mesh):
+        note(f"  {line}")
+
+
+def save_tokenizer(run: Run, workdir: Path) -> None:
+    """Keeps the tokenizer beside the checkpoints; a resumed run reads it from there."""
+    folder, draft = workdir / "tokenizer", workdir / "tokenizer.tmp"
+    if not folder.exists():
+        run.tokenizer.save_pretrained(draft)
+        draft.rename(folder)
+
+
+def start_or_resume(
+    run: Run, workdir: Path, checkpoints: Checkpoints, clock: Clock
+) -> tuple[TrainState, Params | None, Progress]:
+    """The newest complete checkpoint's state or a fresh one; the reference policy if there is a KL penalty; progress."""
+    step, initial, reference = checkpoints.latest(), None, None
+    if step is None or run.config.loss.kl:
+        initial = initial_params(run, workdir, clock)
+    if run.config.loss.kl:
+        reference = jax.tree.map(lambda a: a.copy(), initial)  # the state is donated to its updates
+    if step is None:
+        return init_state(run.policy, run.optimizer, initial, run.mesh), reference, Progress()
+    note(f"resuming at step {step}")
+    abstract = abstract_state(run.policy, run.optimizer)
+    state, progress = checkpoints.restore(step, abstract, state_shardings(run.policy, run.optimizer, run.mesh))
+    return state, reference, Progress(**progress)
+
+
+def initial_params(run: Run, workdir: Path, clock: Clock) -> Params:
+    """Parameters at step 0: random, or after the warm-up, which is done once and kept in the workdir."""
+    config, folder = run.config, workdir / "warmup"
+    if not config.warmup.documents:
+        return init_params(run.policy, rng.key(config.seed, "init"), run.mesh)
+    if folder.exists():
+        abstract = run.policy.abstract_params()
+        return load_params(folder, abstract, meshes.shardings(abstract, run.mesh))
+    note(f"warm-up on {config.warmup.documents} documents")
+    with clock.phase("warmup"):
+        settings = {name: value for name, value in config.warmup.items() if name != "documents"}
+        params, losses = warm_up(
+            run.policy, run.task, run.texts, run.tokenizer, run.mesh, seed=config.seed, count=config.warmup.documents,
+            chunk=config.scoring.chunk, progress=lambda batches: tqdm(batches, "warm-up", disable=None), **settings,
+        )  # fmt: skip
+    note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats a token")
+    save_params(folder, params)
+    return params
+
+
+# ---------------------------------------------------------------- phases that need a few lines of their own
+
+
+def draw(run: Run, weights: Params, step: int, position: int) -> tuple[Rollouts, int, dict[str, float]]:
+    """Samples and verifies one batch of groups, prompts in their order.
+
+    With `rollout.rounds` > 1, groups of equal rewards are replaced by further prompts (DAPO's dynamic sampling), until
+    the batch is full or the rounds are used up; then it is filled with what there is.
+    """
+    config, group = run.config.rollout, run.config.rollout.group
+    kept, spare, skipped, drawn = [], [], 0, 0
+    sample = run.sampler(weights, "rollout", step)
+    while len(kept) < config.prompts and drawn < config.rounds * config.prompts:
+        prompts, position, passed = take(
+            run.task, "train", position, config.prompts, encode=run.encode, longest=config.prompt_length
+        )
+        rollouts = answer(run, prompts, sample, first_row=drawn * group)
+        skipped, drawn = skipped + passed, drawn + config.prompts
+        for i in range(config.prompts):
+            rows = range(i * group, (i + 1) * group)
+            mixed = len({rollouts.reward[row] for row in rows}) > 1
+            (kept if mixed or config.rounds == 1 else spare).append((rollouts, rows))
+    rollouts = gather((kept + spare)[: config.prompts])
+    if run.config.reward.permute:
+        order = rng.host(run.config.seed, "permute", step).permutation(len(rollouts.text))
+        verdicts = tuple(rollouts.verdicts[i] for i in order)
+        rollouts = dataclasses.replace(rollouts, verdicts=verdicts, reward=rollouts.reward[order])
+    return rollouts, position, {"data/prompts_drawn": drawn, "data/prompts_too_long": skipped}
+
+
+def answer(run: Run, prompts: Prompts, sample, first_row: int) -> Rollouts:
+    """G verified responses to every prompt, group by group."""
+    config = run.config.rollout
+    requests = (
+        Request(tokens, row=first_row + i * config.group, count=config.group, temperature=config.temperature,
+                top_k=config.top_k, top_p=config.top_p, tag=problem)
+        for i, (problem, tokens) in enumerate(zip(prompts.problems, prompts.tokens, strict=True))
+    )  # fmt: skip
+    finished = sorted(sample(requests), key=lambda c: c.request.row + c.index)
+    return verify(
+        run.task,
+        run.tokenizer,
+        finished,
+        prompt_length=config.prompt_length,
+        response_length=config.response_length,
+    )
+
+
+def gather(groups: list[tuple[Rollouts, range]]) -> Rollouts:
+    """One record from groups of rows of several."""
+
+    def column(name):
+        picked = [getattr(rollouts, name)[row] for rollouts, rows in groups for row in rows]
+        return np.stack(picked) if isinstance(getattr(groups[0][0], name), np.ndarray) else tuple(picked)
+
+    return Rollouts(**{field.name: column(field.name) for field in dataclasses.fields(Rollouts)})
+
+
+def reconsider(run: Run, params: Params, reference: Params | None, rollouts: Rollouts):
+    """Log-probabilities [N, T] of the responses under the trainer's own policy and under the reference, where asked for."""
+    rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response)
+    old = score_rows(run.policy, params, *rows, **run.scoring)[0] if run.config.loss.old_logp == "trainer" else None
+    ref = score_rows(run.policy, reference, *rows, **run.scoring)[0] if reference is not None else None
+    return old, ref
+
+
+def evaluation(run: Run, params: Params, clock: Clock) -> dict[str, float]:
+    """Accuracy on held-out problems; the same problems and the same noise at every step."""
+    config = run.config.evaluation
+    with clock.phase("evaluate"):
+        prompts, _, _ = take(
+            run.task, "test", 0, config.problems, encode=run.encode, longest=run.config.rollout.prompt_length
+        )
+        sample = run.sampler(run.sampling_weights(params), "evaluation", 0)
+        values = evaluate(
+            run.task, run.tokenizer, prompts, sample,
+            temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+        )  # fmt: skip
+    return {f"eval/{name}": value for name, value in values.items()}

@@ -1,0 +1,30 @@
+"""Real GSM8K rows through a real tokenizer and chat template, with a random five-million-parameter Qwen3: all plumbing, no
+learning (a random model earns no reward). Start a config for real data from here.
+
+Command:   python -m amrsd_jax.main --config=configs/gsm8k_tiny.py --workdir=runs/gsm8k_tiny \
+             --config.task.args.train=gsm8k/train.jsonl --config.task.args.test=gsm8k/test.jsonl \
+             --config.tokenizer=path/to/qwen3-tokenizer
+Hardware:  two CPU cores, under 4 GiB.
+
+The files are those of openai/grade-school-math; any JSON-lines file does whose columns `task.args` names. The tokenizer
+is a folder or hub id with a chat template.
+"""
+
+from amrsd_jax import config as configuration
+
+
+def get_config():
+    config = configuration.base()
+    config.steps = 2
+    config.task.name = "rows"
+    config.task.args.answer_after = "####"
+    config.chat_template.enable_thinking = False
+    config.architecture.update(vocab_size=151_936, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=96)
+    config.architecture.rope_theta = 1e6
+
+    config.rollout.update(prompts=4, group=4, prompt_length=256, response_length=64, slots=16, admit=4)
+    config.reflection.update(prompt_length=512, tokens=48, context_length=384, slots=16, admit=4)
+    config.credit.exact_savings = False  # no reward, no advantage: without this nothing would be reflected on
+    config.scoring.update(rows=8, chunk=512)
+    config.evaluation.problems = 16
+    return config

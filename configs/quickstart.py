@@ -1,0 +1,24 @@
+"""AMR-SD on five-digit addition: a 0.6 M model unlearns a planted habit (forgotten carries) from verified rewards.
+
+Command:   python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+Hardware:  two CPU cores.
+
+`--config.credit.rule=grpo` runs another rule of `amrsd_jax.credit` on the same rollouts.
+"""
+
+from amrsd_jax import config as configuration
+
+
+def get_config():
+    config = configuration.base()
+    config.warmup.documents = 14_000
+
+    config.rollout.prompts, config.rollout.group = 16, 8
+    config.credit.rule = "amrsd"
+    config.reflection.prompt_length = 160
+    config.reflection.tokens = 24
+    config.reflection.context_length = 48
+    config.learning.minibatches = 2
+    config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
+    config.steps = 40
+    return config

@@ -1,0 +1,12 @@
+"""The quickstart with GRPO in place of AMR-SD: the same task, model, rollouts and budget, every token credited alike.
+
+Command:   python -m amrsd_jax.main --config=configs/quickstart_grpo.py --workdir=runs/quickstart_grpo
+"""
+
+from configs import quickstart
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.credit.rule = "grpo"
+    return config

@@ -1,0 +1,61 @@
+"""Packaging of amrsd_jax: metadata, version ranges and extras."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = [
+    "beartype>=0.18",
+    "hypothesis>=6.100",
+    "ipykernel>=6",
+    "nbclient>=0.10",
+    "pytest>=8",
+    "ruff>=0.9",
+    "selenium>=4",  # opens the report in a real browser
+]
+NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4"]
+
+setup(
+    name="amrsd_jax",
+    version="0.1.0",
+    description="Token-level credit assignment for reinforcement learning with verifiable rewards, in JAX.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["amrsd_jax", "amrsd_jax.*"]),
+    package_data={"amrsd_jax.report": ["*.css", "*.js", "*.j2"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "absl-py>=2.1",
+        "datasets>=3.0",
+        "flax>=0.12",
+        "jax>=0.7",
+        "jaxtyping>=0.3",
+        "jinja2>=3.1",  # chat templates; transformers does not pull it in
+        "ml-collections>=1.0",
+        "numpy>=1.26",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "pyarrow>=15",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9",
+        "tokenizers>=0.20",
+        "tqdm>=4.66",
+        "transformers>=4.51",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "test": TEST,
+        "notebooks": NOTEBOOKS,
+        "dev": TEST + NOTEBOOKS,
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,45 @@
+"""Eight fake devices, a compilation cache shared by all tests, shapes checked at run time."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "amrsd_jax_test_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # noqa: F401  (the hook finds it by name)
+
+install_import_hook("amrsd_jax", "tests.typecheck.check")
+
+import jax
+import pytest
+
+from amrsd_jax import rng
+from amrsd_jax.policy import Policy, preset
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def policy():
+    """A decoder small enough to compile at once: two layers, grouped heads, QK-norm, tied."""
+    return Policy(preset("tiny", vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48))
+
+
+@pytest.fixture(scope="session")
+def params(policy):
+    """Random parameters, scaled up so that distributions are far from uniform."""
+    return jax.tree.map(lambda a: a * 3.0, jax.jit(policy.init)(rng.key(0, "init")))
+
+
+@pytest.fixture
+def shared_data():
+    """The folder of real benchmark rows, where the checkout has one beside it."""
+    if not DATA.exists():
+        pytest.skip(f"no real benchmark rows at {DATA}")
+    return DATA

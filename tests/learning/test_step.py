@@ -1,0 +1,189 @@
+"""One update: accumulation, true denominators, meshes, the guard against gradients that are not finite."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning import step as steps
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.records import Batch
+
+N, P, T = 8, 4, 6
+OBJECTIVE = steps.Objective(
+    clip_low=0.2,
+    clip_high=0.28,
+    reduction="token_mean",
+    constant_length=None,
+    kl=0.01,
+    entropy=0.001,
+    importance_cap=2.0,
+    temperature=1.0,
+    chunk=16,
+)
+SGD = optax.sgd(0.1)
+CONSTANT = optax.constant_schedule(0.1)
+
+
+def batch():
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, T + 1, N)
+    mask = (np.arange(T) < lengths[:, None]).astype(np.float32)
+
+    def around(centre):
+        return (centre + 0.3 * generator.normal(size=(N, T))).astype(np.float32) * mask
+
+    return Batch(
+        prompt=generator.integers(4, 48, (N, P), dtype=np.int32),
+        prompt_length=generator.integers(1, P + 1, N, dtype=np.int32),
+        response=generator.integers(4, 48, (N, T), dtype=np.int32),
+        mask=mask,
+        logp_sampler=around(-4.0),
+        logp_old=around(-4.0),
+        logp_reference=around(-4.0),
+        token_advantage=around(0.0),
+    )
+
+
+def begin(policy, params, mesh, optimizer=SGD):
+    mine = jax.device_put(jax.tree.map(jnp.copy, params), meshes.shardings(policy.abstract_params(), mesh))
+    return steps.init_state(policy, optimizer, mine, mesh)
+
+
+def update(policy, params, objective=OBJECTIVE, shape=(1, 1, 1), rows=None, optimizer=SGD):
+    mesh = meshes.make_mesh(*shape)
+    state = begin(policy, params, mesh, optimizer)
+    train_step = steps.make_train_step(policy, optimizer, CONSTANT, objective, mesh)
+    return train_step(state, jax.device_put(batch() if rows is None else rows, meshes.rows(mesh)))
+
+
+@pytest.fixture(scope="module")
+def plain(policy, params):
+    return update(policy, params)
+
+
+def assert_close(a, b, tolerance=2e-5):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean", "constant"])
+def test_micro_batches_add_up_to_the_whole(policy, params, reduction):
+    objective = dataclasses.replace(OBJECTIVE, reduction=reduction, constant_length=9)
+    whole_state, whole = update(policy, params, objective)
+    state, pieces = update(policy, params, dataclasses.replace(objective, micro_batches=4))
+    assert_close(state.params, whole_state.params)
+    assert_close(pieces, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+def test_meshes_agree(policy, params, plain, shape):
+    state, metrics = update(policy, params, shape=shape)
+    assert_close(metrics, plain[1])
+    assert_close(state.params, plain[0].params)
+    kernel = state.params["layers"]["gate"]["kernel"]
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
+
+
+def test_loss_and_monitors_by_hand(policy, params, plain):
+    """The loss again, from dense log-probabilities and NumPy."""
+    from amrsd_jax.scoring.logprobs import token_logprobs
+
+    b = batch()
+    logp, entropy = token_logprobs(
+        policy, params, *map(jnp.asarray, (b.prompt, b.prompt_length, b.response)), temperature=1.0, chunk=1000
+    )
+    ratio = np.exp(logp - b.logp_old)
+    surrogate = -np.minimum(ratio * b.token_advantage, np.clip(ratio, 0.8, 1.28) * b.token_advantage)
+    d = b.logp_reference - logp
+    per_token = np.minimum(np.exp(b.logp_old - b.logp_sampler), 2.0) * surrogate
+    per_token = per_token + 0.01 * (np.exp(d) - 1 - d) - 0.001 * entropy
+    metrics = plain[1]
+    np.testing.assert_allclose(metrics["total"], (per_token * b.mask).sum() / b.mask.sum(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["entropy"], (entropy * b.mask).sum() / b.mask.sum(), rtol=1e-4)
+    clipped = (b.token_advantage > 0) & (ratio > 1.28) & (b.mask > 0)
+    np.testing.assert_allclose(metrics["clip_high"], clipped.sum() / b.mask.sum(), rtol=1e-5)
+
+
+def test_padding_never_matters(policy, params, plain):
+    b = batch()
+    junk = np.where(b.mask > 0, b.response, 47).astype(np.int32)
+    state, _ = update(policy, params, rows=b.replace(response=junk))
+    assert_close(state.params, plain[0].params, 0)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(policy, params):
+    bad = batch()
+    bad = bad.replace(token_advantage=np.where(bad.mask > 0, np.float32("nan"), 0.0))
+    state, metrics = update(policy, params, rows=bad, optimizer=optax.adam(0.1))
+    assert float(metrics["skipped"]) == 1.0
+    assert int(state.updates) == 0
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(state.opt_state))
+
+
+def test_the_update_compiles_once_and_donates(policy, params):
+    mesh = meshes.make_mesh(1, 1, 1)
+    train_step = steps.make_train_step(policy, SGD, CONSTANT, OBJECTIVE, mesh)
+    state = begin(policy, params, mesh)
+    first = state.params["final_norm"]["scale"]
+    for _ in range(2):
+        state, _ = train_step(state, jax.device_put(batch(), meshes.rows(mesh)))
+    assert first.is_deleted()
+    assert train_step._cache_size() == 1
+
+
+# ---------------------------------------------------------------- mesh and optimiser
+
+
+def test_sizes_that_do_not_fit_a_mesh_are_named():
+    mesh = meshes.make_mesh(2, 4, 1)
+    with pytest.raises(ValueError, match=r"scoring.rows = 12 does not divide over 8 devices"):
+        meshes.check_divides("scoring.rows", 12, mesh)
+    with pytest.raises(ValueError, match=r"mesh \(16, 1, 1\) needs 16 devices; 8 are visible"):
+        meshes.make_mesh(16, 1, 1)
+    with pytest.raises(ValueError, match="= 3 does not divide 8 devices"):
+        meshes.make_mesh(-1, 3, 1)
+    assert dict(meshes.make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def test_what_cannot_be_split_is_listed(policy):
+    mesh = meshes.make_mesh(1, 1, 5, devices=jax.devices()[:5])
+    listed = meshes.replicated_by_size(policy.abstract_params(), mesh)
+    assert "embed/embedding: 48 is not split over tensor = 5" in listed
+    where = meshes.shardings(policy.abstract_params(), mesh)
+    assert where["embed"]["embedding"].spec == jax.sharding.PartitionSpec(None, "fsdp")
+
+
+def test_moments_live_with_their_parameters(policy):
+    mesh = meshes.make_mesh(2, 2, 2)
+    adam = make_optimizer(CONSTANT, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1, clip_norm=1.0)
+    where = steps.state_shardings(policy, adam, mesh)
+    moments = jax.tree.leaves(where.opt_state[1][0].mu)
+    assert moments == jax.tree.leaves(where.params)
+
+
+def test_schedules_by_hand():
+    def values(shape, warmup, *at):
+        schedule = make_schedule(learning_rate=1.0, schedule=shape, warmup_updates=warmup, total_updates=12)
+        return [float(schedule(i)) for i in at]
+
+    np.testing.assert_allclose(values("constant", 2, 0, 1, 2, 11), [0, 0.5, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(values("linear", 2, 2, 7, 12), [1, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(values("cosine", 0, 0, 6, 12), [1, 0.5, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="expected one of constant, linear, cosine"):
+        values("cosin", 0, 0)
+
+
+def test_only_matrices_decay(policy, params):
+    adam = make_optimizer(CONSTANT, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.5, clip_norm=0.0)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = adam.update(zero, adam.init(params), params)
+    assert np.asarray(updates["layers"]["gate"]["kernel"]).any() and np.asarray(updates["embed"]["embedding"]).any()
+    assert not np.asarray(updates["layers"]["ffn_norm"]["scale"]).any()

@@ -1,0 +1,64 @@
+"""The warm-up's documents and their packing."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from amrsd_jax import rng, tasks
+from amrsd_jax.learning.warmup import documents, pack
+from amrsd_jax.reflection.parse import parse
+from amrsd_jax.reflection.prompts import templates
+
+TASK = tasks.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
+
+
+def some(count, **mix):
+    source = documents(TASK, templates("chain"), rng.host(0, "test"), **mix)
+    return [(messages[-1]["content"], text) for messages, text in itertools.islice(source, count)]
+
+
+def test_the_three_kinds_come_in_their_shares():
+    drawn = some(2000, solve=0.5, reflect=0.25, peer=0.6)
+    solve = [text for prompt, text in drawn if "\n" not in prompt]
+    reflect = [(prompt, text) for prompt, text in drawn if prompt.endswith((" hint", " critique"))]
+    guided = [(prompt, text) for prompt, text in drawn if prompt.endswith(" solve")]
+    assert [len(kind) / 2000 for kind in (solve, reflect, guided)] == pytest.approx([0.5, 0.25, 0.25], abs=0.04)
+    assert sum(" peer\n" in prompt for prompt, _ in reflect) / len(reflect) == pytest.approx(0.6, abs=0.08)
+    for prompt, text in reflect:
+        kind = prompt.rsplit(" ", 1)[-1]
+        assert parse(text, kind, "none", finished=True)[1] == "ok"
+
+
+def test_a_guided_solution_has_the_named_line_right():
+    """Wherever all lines before it are right; an earlier slip changes the carry that comes in."""
+    followed = 0
+    for prompt, text in some(300, solve=0.0, reflect=0.0, peer=0.0):
+        question, line, _ = prompt.split("\n")
+        truth, written = TASK.solution(tasks.Problem("", question, "")).split("\n"), text.split("\n")
+        number = truth.index(line)
+        if written[:number] == truth[:number]:
+            followed += 1
+            assert written[number] == line
+    assert followed > 150
+
+
+def test_packing_by_hand():
+    packed = pack(iter([([1, 2], [3]), ([4], [5, 6]), ([7], [8])]), 5)
+    assert packed.tokens.tolist() == [[1, 2, 3, 7, 8], [4, 5, 6, 0, 0]]
+    assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 0, 0]]
+    assert packed.learned.tolist() == [[0, 0, 1, 0, 1], [0, 1, 1, 0, 0]]
+
+
+def test_packing_loses_nothing():
+    generator = np.random.default_rng(0)
+    pairs = [([9] * int(a), [5] * int(b)) for a, b in generator.integers(1, 20, (200, 2))]
+    packed = pack(iter(pairs), 48)
+    assert packed.learned.sum() == sum(len(completion) for _, completion in pairs)
+    assert (packed.segments > 0).sum() == sum(len(p) + len(c) for p, c in pairs)
+    assert (packed.segments > 0).mean() > 0.85
+
+
+def test_a_document_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"document 1: 6 tokens; warmup.row_length = 5"):
+        pack(iter([([1], [2]), ([1] * 3, [2] * 3)]), 5)

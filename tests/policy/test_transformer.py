@@ -1,0 +1,182 @@
+"""The three ways through the layers agree, and agree with a plain NumPy transformer; counts and shardings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amrsd_jax import rng
+from amrsd_jax.policy import PRESETS, Policy, preset
+from amrsd_jax.policy.architecture import RopeScaling
+from amrsd_jax.policy.transformer import rotate
+
+SMALL = dict(vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
+FAMILIES = {
+    "qwen3": {},
+    "qwen2.5": dict(qk_norm=False, qkv_bias=True, tied=False),
+    "llama3": dict(qk_norm=False, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5),
+}
+
+
+def make(family, **more):
+    policy = Policy(preset("tiny", **SMALL, **FAMILIES[family], **more))
+    params = jax.tree.map(lambda a: a * 3.0, policy.init(rng.key(1, "init")))
+    return policy, params
+
+
+def numpy_logits(policy, params, tokens):
+    """The textbook decoder, one row, loops and float64."""
+    c = policy.architecture
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+
+    def norm(x, scale):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + c.norm_eps) * scale
+
+    def linear(x, w):
+        return x @ w["kernel"] + w.get("bias", 0.0)
+
+    half = c.head_dim // 2
+    frequency = c.rope_theta ** (-np.arange(half) / half)
+    if c.rope_scaling:
+        s = c.rope_scaling
+        for i, f in enumerate(frequency):
+            wavelength = 2 * np.pi / f
+            if wavelength > s.original_max_positions / s.low_freq_factor:
+                frequency[i] = f / s.factor
+            elif wavelength > s.original_max_positions / s.high_freq_factor:
+                smooth = (s.original_max_positions / wavelength - s.low_freq_factor) / (
+                    s.high_freq_factor - s.low_freq_factor
+                )
+                frequency[i] = (1 - smooth) * f / s.factor + smooth * f
+    angle = np.arange(len(tokens))[:, None] * frequency
+
+    def rope(x):  # [T, heads, head_dim]
+        a, b = x[..., :half], x[..., half:]
+        cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    x = p["embed"]["embedding"][tokens]
+    for i in range(c.layers):
+        w = jax.tree.map(lambda a, i=i: a[i], p["layers"])
+        h = norm(x, w["attention_norm"]["scale"])
+        q, k, v = (linear(h, w[n]).reshape(len(tokens), -1, c.head_dim) for n in ("query", "key", "value"))
+        if c.qk_norm:
+            q, k = norm(q, w["query_norm"]["scale"]), norm(k, w["key_norm"]["scale"])
+        q, k = rope(q), rope(k)
+        out = np.zeros_like(q)
+        for head in range(c.heads):
+            shared = head // (c.heads // c.kv_heads)
+            for t in range(len(tokens)):
+                scores = k[: t + 1, shared] @ q[t, head] / np.sqrt(c.head_dim)
+                weights = np.exp(scores - scores.max())
+                out[t, head] = (weights / weights.sum()) @ v[: t + 1, shared]
+        x = x + linear(out.reshape(len(tokens), -1), w["output"])
+        h = norm(x, w["ffn_norm"]["scale"])
+        gate = linear(h, w["gate"])
+        x = x + linear(gate / (1 + np.exp(-gate)) * linear(h, w["up"]), w["down"])
+    head = p["embed"]["embedding"].T if c.tied else p["head"]["kernel"]
+    return norm(x, p["final_norm"]["scale"]) @ head
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward_is_the_textbook_decoder(family):
+    policy, params = make(family)
+    tokens = [5, 1, 40, 7, 7, 3, 22, 0, 9]
+    logits = policy.logits(params, policy.forward(params, jnp.array([tokens])))
+    np.testing.assert_allclose(logits[0], numpy_logits(policy, params, tokens), atol=2e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cached_decode_is_the_full_forward(family):
+    policy, params = make(family)
+    tokens = jax.random.randint(jax.random.key(3), (3, 12), 0, 48)
+    full = policy.logits(params, policy.forward(params, tokens))
+    lengths = jnp.array([1, 4, 6])
+    hidden, cache = policy.prefill(params, tokens[:, :6], lengths)
+    rows = jnp.arange(3)
+    np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
+
+    room = ((0, 0), (0, 0), (0, 6), (0, 0))
+    cache = [(jnp.pad(k, room), jnp.pad(v, room)) for k, v in cache]
+    weights, decode = policy.unstack(policy.for_sampling(params)), jax.jit(policy.decode)
+    position = lengths
+    for _ in range(6):
+        hidden, cache = decode(weights, tokens[rows, position], position, cache)
+        np.testing.assert_allclose(policy.logits(params, hidden), full[rows, position], atol=1e-5)
+        position = position + 1
+
+
+def test_packed_documents_do_not_see_each_other(policy, params):
+    tokens = jax.random.randint(jax.random.key(4), (1, 10), 0, 48)
+    packed = policy.forward(params, tokens, jnp.array([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3]]))
+    for start, end in ((0, 4), (4, 7), (7, 10)):
+        alone = policy.forward(params, tokens[:, start:end])
+        np.testing.assert_allclose(packed[:, start:end], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_remat_changes_memory_not_gradients(policy, params, remat):
+    tokens = jax.random.randint(jax.random.key(5), (2, 8), 0, 48)
+
+    def loss(policy):
+        return jax.grad(lambda p: jnp.sum(policy.forward(p, tokens) ** 2))(params)
+
+    pairs = zip(jax.tree.leaves(loss(policy)), jax.tree.leaves(loss(Policy(policy.architecture, remat))), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_float32_masters():
+    policy, params = make("qwen3")
+    half, _ = make("qwen3", dtype="bfloat16")
+    assert {a.dtype.name for a in jax.tree.leaves(half.init(rng.key(0, "init")))} == {"float32"}
+    tokens = jnp.arange(12)[None]
+    exact = jax.nn.log_softmax(policy.logits(params, policy.forward(params, tokens)))
+    hidden = half.forward(params, tokens)
+    assert hidden.dtype == jnp.bfloat16
+    logits = half.logits(params, hidden)
+    assert logits.dtype == jnp.float32
+    assert float(jnp.mean(jnp.abs(jax.nn.log_softmax(logits) - exact))) < 0.1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_counts_its_own_parameters(name):
+    shapes = jax.tree.leaves(Policy(PRESETS[name]).abstract_params())
+    assert PRESETS[name].parameters() == sum(a.size for a in shapes)
+
+
+def test_published_sizes():
+    assert PRESETS["qwen3-0.6b"].parameters() == 596_049_920
+    assert PRESETS["qwen3-1.7b"].parameters() == 1_720_574_976
+
+
+def test_flops_of_a_forward_pass_match_the_compiler():
+    """XLA counts a few elementwise operations more."""
+    policy = Policy(preset("tiny", vocab_size=512, width=128, layers=1, heads=4, kv_heads=2, head_dim=32, ffn=384))
+    tokens = jnp.zeros((1, 64), jnp.int32)
+
+    def run(params):
+        return policy.logits(params, policy.forward(params, tokens))
+
+    compiled = jax.jit(run).lower(policy.abstract_params()).compile().cost_analysis()["flops"]
+    ours = policy.architecture.forward_flops(64, 64.0)  # the compiler's attention multiplies the masked half too
+    assert 0.9 < ours / compiled < 1.1
+
+
+def test_wrong_architectures_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"kv_heads = 3 does not divide architecture.heads = 4"):
+        preset("tiny", kv_heads=3)
+    with pytest.raises(ValueError, match="did you mean 'layers'"):
+        preset("tiny", layer=3)
+    with pytest.raises(ValueError, match="did you mean 'tiny'"):
+        preset("tinny")
+
+
+def test_rotation_keeps_length_and_depends_on_distance_only():
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+
+    def dot(i, j):
+        return jnp.sum(rotate(q, jnp.array([[i]]), 1e4) * rotate(k, jnp.array([[j]]), 1e4))
+
+    np.testing.assert_allclose(dot(3, 1), dot(12, 10), rtol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(rotate(q, jnp.array([[7]]), 1e4)), jnp.linalg.norm(q), rtol=1e-6)

@@ -1,0 +1,76 @@
+"""Prompts cut to a length: never longer than the limit, never without their end."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.reflection.fit import check_tail, fit
+from amrsd_jax.reflection.prompts import templates, words
+from tests.conftest import DATA
+
+CHAIN, MATHEMATICS = templates("chain"), templates("mathematics")
+EMBEDDED = embedded_tokenizer(words(CHAIN))
+
+
+def reread(text):
+    return CHAIN.reread("1+2", text)
+
+
+def test_a_prompt_with_room_is_left_as_it_is():
+    whole = chat_ids(EMBEDDED, reread("1+2+0=3"))
+    assert fit(EMBEDDED, reread, "1+2+0=3", len(whole)) == whole
+
+
+def test_the_end_of_the_text_is_cut_by_hand():
+    limit = len(chat_ids(EMBEDDED, reread("1+2+0=3"))) - 2
+    assert fit(EMBEDDED, reread, "1+2+0=3", limit) == chat_ids(EMBEDDED, reread("1+2+0"))
+
+
+def test_no_room_even_without_the_text():
+    least = len(chat_ids(EMBEDDED, reread("")))
+    assert fit(EMBEDDED, reread, "1+2+0=3", least) == chat_ids(EMBEDDED, reread(""))
+    assert fit(EMBEDDED, reread, "1+2+0=3", least - 1) is None
+
+
+def check(tokenizer, build, text, room):
+    """The promises of `fit` for a text and so many tokens beside those of the empty conversation."""
+    least = len(chat_ids(tokenizer, build("")))
+    ids = fit(tokenizer, build, text, least + room)
+    assert ids is not None and len(ids) <= least + room
+    check_tail(tokenizer, build, ids)
+    return ids
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(0, 20))
+def test_limit_and_tail_hold_for_any_text(text, room):
+    check(EMBEDDED, reread, text, room)
+
+
+@pytest.fixture(scope="module")
+def qwen3():
+    folder = DATA / "tokenizer" / "qwen3"
+    if not folder.exists():
+        pytest.skip(f"no Qwen3 tokenizer at {folder}")
+    return load_tokenizer(folder)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text() | st.text(alphabet="é漢🎉 ́ab\n"), st.integers(1, 20))
+def test_limit_and_tail_hold_where_a_cut_text_encodes_differently(qwen3, text, room):
+    """A byte-level tokenizer cuts characters in two, and merges the text with what stands around it."""
+
+    def build(text):
+        return MATHEMATICS.reread("What is 1+2?", text)
+
+    ids = check(qwen3, build, text, room)
+    assert qwen3.decode(ids).endswith("within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_lost_tail_is_an_error_that_shows_both_ends():
+    ids = chat_ids(EMBEDDED, reread("1+2+0=3"))
+    check_tail(EMBEDDED, reread, ids)
+    for cut in (1, 4, 8):
+        with pytest.raises(ValueError, match=r"prompt ends .*; expected the closing instruction .* solve"):
+            check_tail(EMBEDDED, reread, ids[:-cut])

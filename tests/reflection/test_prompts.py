@@ -1,0 +1,73 @@
+"""Templates: filled once, replaceable by name, and words for the embedded tokenizer."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amrsd_jax.reflection.prompts import FAMILIES, fill, templates, words
+
+braces = st.text(alphabet="{}questionpeer \\")
+
+
+def test_fill_by_hand():
+    assert fill("{question} and {question}: {peer}", question="Q", peer="P") == "Q and Q: P"
+    assert fill(r"{question} \boxed{} {x} {peer}", question="Q") == r"Q \boxed{} {x} {peer}"
+
+
+@given(braces | st.just("{peer}{question}"), braces)
+def test_fill_expands_once(question, peer):
+    assert fill("{question}|{peer}", question=question, peer=peer) == f"{question}|{peer}"
+
+
+def test_prompts_of_the_embedded_tasks_by_hand():
+    texts = templates("chain")
+    assert texts.ask("1+2") == [{"role": "user", "content": "1+2"}]
+    assert texts.reread("1+2", "1+2+0=3") == [{"role": "user", "content": "1+2\n1+2+0=3\n solve"}]
+    (failed,) = texts.reflect("critique", "1+2", "1+2+0=4", "the answer is wrong", "1+2+0=3", None)
+    assert failed["content"] == "1+2\n1+2+0=4\n wrong\n peer\n1+2+0=3\n critique"
+    (solved,) = texts.reflect("hint", "1+2", "1+2+0=3", "correct", None, "1+2=3")
+    assert solved["content"] == "1+2\n1+2+0=3\n right\n reference\n1+2=3\n hint"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["hint", "critique"])
+def test_every_family_shows_what_it_is_given_and_leaves_no_field(family, kind):
+    shown = dict(question="QUESTION", attempt="ATTEMPT", verdict="VERDICT", peer="PEER", reference="REFERENCE")
+    text = templates(family).reflect(kind, **shown)[-1]["content"]
+    assert all(value in text for name, value in shown.items() if name != "verdict" or family == "mathematics")
+    alone = templates(family).reflect(kind, **(shown | dict(peer=None, reference=None)))[-1]["content"]
+    assert "PEER" not in alone and "REFERENCE" not in alone
+    for content in (text, alone, templates(family).reread("Q", "R")[-1]["content"]):
+        assert not any(f"{{{field}}}" in content for field in (*shown, "reflection"))
+
+
+def test_mathematics_asks_for_tags_that_are_parsed_and_forbids_the_answer():
+    texts = templates("mathematics")
+    for kind in ("hint", "critique"):
+        assert f"<{kind}>" in getattr(texts, kind) and f"</{kind}>" in getattr(texts, kind)
+        assert "Do not state the final answer" in getattr(texts, kind)
+
+
+def test_a_system_message_comes_first():
+    texts = templates("chain", system="Be brief.")
+    assert [message["role"] for message in texts.ask("1+2")] == ["system", "user"]
+    assert texts.ask("1+2")[0]["content"] == "Be brief."
+
+
+def test_replacements_change_one_family_only():
+    assert templates("chain", solve="{question}?").ask("1+2")[0]["content"] == "1+2?"
+    assert templates("chain").solve == "{question}"
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"reflection\.templates\.critic: did you mean 'critique'"):
+        templates("chain", critic="x")
+    with pytest.raises(ValueError, match="'chian': did you mean 'chain'"):
+        templates("chian")
+
+
+def test_words_are_those_of_the_prompts_and_the_tags():
+    assert words(templates("chain")) == [
+        "<hint>", "</hint>", "<critique>", "</critique>",
+        "critique", "hint", "peer", "reference", "right", "solve", "wrong",
+    ]  # fmt: skip

@@ -1,0 +1,116 @@
+"""Reflections end to end, with a sampler that answers from a list: who is asked what, and what becomes of it."""
+
+import numpy as np
+import pytest
+
+from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer
+from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.prompts import templates, words
+from amrsd_jax.reflection.reflect import Reflector
+from amrsd_jax.sampling import Completion
+from amrsd_jax.tasks.base import Problem, Verdict
+
+TEXTS = templates("chain")
+TOKENIZER = embedded_tokenizer(words(TEXTS))
+SUM = Problem("sum", "5+7", "12", reference="worked")
+RIGHT, WRONG = "5+7+0=12\n#### 12", "5+7+0=13\n#### 13"
+
+
+def rollouts(*correct):
+    rows = len(correct)
+    arrays = {name: np.zeros((rows, 1), np.float32) for name in ("mask", "logp", "logp_plain")}
+    return Rollouts(
+        problems=(SUM,) * rows,
+        text=tuple(RIGHT if right else WRONG for right in correct),
+        verdicts=tuple(Verdict(float(right), "message", None, True) for right in correct),
+        finish_reason=("stop",) * rows,
+        prompt=np.zeros((rows, 1), np.int32),
+        prompt_length=np.ones(rows, np.int32),
+        response=np.zeros((rows, 1), np.int32),
+        reward=np.array(correct, np.float32),
+        **arrays,
+    )
+
+
+def reflector(**changes):
+    settings = dict(group=2, prompt_length=200, context_length=60, temperature=0.7, peers=True, reference=False)
+    return Reflector(TOKENIZER, TEXTS, {}, **(settings | changes))
+
+
+class Sampler:
+    """Answers row r with written[r]; an answer that ends in "..." was cut by length. Completes in reverse order."""
+
+    def __init__(self, *written):
+        self.written, self.requests = written, {}
+
+    def __call__(self, requests):
+        for request in reversed(list(requests)):
+            self.requests[request.row] = request
+            text = self.written[request.row]
+            tokens = np.array([*TOKENIZER.encode(text.removesuffix("...")), TOKENIZER.eos_token_id])
+            zeros = np.zeros(len(tokens), np.float32)
+            yield Completion(request, 0, tokens, zeros, zeros, "length" if text.endswith("...") else "stop")
+
+
+def test_usable_reflections_become_contexts_and_the_others_say_why():
+    sampler = Sampler("<hint>5+7</hint>", "<critique>carry</critique>", "<hint>carry...", "<critique>12</critique>", "")
+    record = rollouts(True, False, True, False, False)
+    seen = reflector(group=5)(record, np.array([1, 1, 1, 1, 0], bool), sampler)
+    assert seen.kind == ("hint", "critique", "hint", "critique", "")
+    assert seen.status == ("ok", "ok", "truncated", "leak", "not_needed")
+    assert seen.text == ("5+7", "carry", "", "", "")
+    assert seen.rows.tolist() == [0, 1]
+    for i, text in enumerate(("5+7", "carry")):
+        context = chat_ids(TOKENIZER, TEXTS.reread("5+7", text))
+        assert seen.context_length[i] == len(context)
+        assert seen.context[i].tolist() == context + [0] * (60 - len(context))
+    assert sorted(sampler.requests) == [0, 1, 2, 3]
+    assert {request.temperature for request in sampler.requests.values()} == {0.7}
+
+
+def test_the_prompt_shows_the_attempt_its_verdict_and_a_correct_sibling():
+    sampler = Sampler("", "")
+    reflector()(rollouts(True, False), np.ones(2, bool), sampler)
+    hint = TEXTS.reflect("hint", "5+7", RIGHT, "message", None, None)
+    critique = TEXTS.reflect("critique", "5+7", WRONG, "message", RIGHT, None)
+    assert sampler.requests[0].prompt == chat_ids(TOKENIZER, hint)
+    assert sampler.requests[1].prompt == chat_ids(TOKENIZER, critique)
+
+
+def test_a_long_prompt_first_loses_the_peer_then_the_end_of_the_attempt():
+    alone = chat_ids(TOKENIZER, TEXTS.reflect("critique", "5+7", WRONG, "message", None, None))
+    shorter = chat_ids(TOKENIZER, TEXTS.reflect("critique", "5+7", WRONG[:-1], "message", None, None))
+    for prompt in (alone, shorter):
+        sampler = Sampler("", "")
+        reflector(prompt_length=len(prompt))(rollouts(True, False), np.array([0, 1], bool), sampler)
+        assert sampler.requests[1].prompt == prompt
+
+
+@pytest.mark.parametrize("small, asked", [("prompt_length", 0), ("context_length", 2)])
+def test_without_room_a_row_has_no_context(small, asked):
+    sampler = Sampler("<hint>5+7</hint>", "<critique>carry</critique>")
+    seen = reflector(**{small: 5})(rollouts(True, False), np.ones(2, bool), sampler)
+    assert seen.status == ("no_room", "no_room")
+    assert seen.rows.size == 0 and seen.context.shape[0] == 0
+    assert len(sampler.requests) == asked
+
+
+def test_a_reflection_is_shortened_to_fit_the_context():
+    least = len(chat_ids(TOKENIZER, TEXTS.reread("5+7", "")))
+    seen = reflector(group=1, context_length=least + 2)(rollouts(True), np.ones(1, bool), Sampler("<hint>7+5</hint>"))
+    assert seen.context.tolist() == [chat_ids(TOKENIZER, TEXTS.reread("5+7", "7+"))]
+    assert seen.text == ("7+5",)
+
+
+def test_the_reference_is_shown_to_the_reflection_and_never_to_the_teacher():
+    sampler = Sampler("<critique>carry</critique>", "<critique>carry</critique>")
+    seen = reflector(reference=True)(rollouts(False, False), np.ones(2, bool), sampler)
+    assert "worked" in TOKENIZER.decode(sampler.requests[0].prompt)
+    assert "worked" not in TOKENIZER.decode(seen.context[0])
+
+
+def test_nothing_needed_is_nothing_sampled():
+    sampler = Sampler()
+    seen = reflector()(rollouts(True, False), np.zeros(2, bool), sampler)
+    assert seen.status == ("not_needed", "not_needed") and not sampler.requests
+    assert seen.context.shape == (0, 60)

@@ -1,0 +1,133 @@
+"""The page in a real browser: it draws, the console stays empty, a token shows its numbers under the pointer.
+
+Needs Debian's chromium and chromium-driver and the selenium package; skipped where one of them is missing.
+"""
+
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from synthetic_run import rollout, write_rollouts
+
+from amrsd_jax import report
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--window-size=1280,1000",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the selenium package")
+    from selenium.webdriver.chrome.service import Service
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver))
+    yield driver
+    driver.quit()
+
+
+def find(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def point_at(browser, element):
+    from selenium.webdriver import ActionChains
+
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    # The page hears of the scroll in its next frame, and hides the tooltip then.
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    ActionChains(browser).move_to_element(element).perform()
+
+
+def shown_numbers(browser):
+    """What the tooltip says: its heading, and its values by name."""
+    tip = find(browser, "#tip")[0]
+    assert tip.is_displayed()
+    heading, *lines = tip.text.replace("−", "-").splitlines()
+    return heading, dict(zip(lines[::2], map(float, lines[1::2]), strict=True))
+
+
+def test_the_page_draws_and_answers_to_pointer_and_keys(workdir, browser):
+    from selenium.webdriver import ActionChains, Keys
+
+    browser.get(report.write(workdir).as_uri())
+    assert len(find(browser, "svg.chart")) == 21
+    assert len(find(browser, "article")) == 12 and len(find(browser, ".token")) == 12 * 16
+    assert find(browser, "#controls select")[0].text.startswith("0") and not find(browser, "#tip:not([hidden])")
+
+    failed = find(browser, "article:has(.failed)")[0]
+    number = int(failed.find_element("tag name", "h4").text.split("Row ")[1].split(",")[0])
+    row = pq.read_table(workdir / "rollouts" / "step_00045.parquet").to_pylist()[number]
+    index = row["first_error_start"] + 4
+    tokens = failed.find_elements("css selector", ".token")
+    assert failed.find_elements("css selector", ".wrong .token") == tokens[index - 4 : index + 2]
+
+    def wanted(i):
+        values = {name: row[name][i] for name in ("logp_student", "logp_teacher", "gap")}
+        values |= {
+            "weight": row["token_advantage"][i] / row["advantage"],
+            "credit": row["token_advantage"][i],
+        }
+        names = ["student log p", "teacher log p", "gap", "weight", "token advantage", "entropy"]
+        values = dict(zip(names, [*values.values(), row["entropy"][i]], strict=True))
+        return pytest.approx(values, abs=6e-4)  # shown with three decimals
+
+    point_at(browser, tokens[index])
+    heading, values = shown_numbers(browser)
+    assert heading == f'"{row["token_text"][index]}"'
+    assert values == wanted(index)
+
+    browser.execute_script("arguments[0].focus()", tokens[0])
+    ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+    heading, values = shown_numbers(browser)
+    assert heading == f'"{row["token_text"][1]}"' and values == wanted(1)
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert not find(browser, "#tip")[0].is_displayed()
+
+    chart = find(browser, "svg.chart")[3]
+    point_at(browser, chart)
+    heading, values = shown_numbers(browser)
+    assert heading.startswith("step ") and list(values) == ["entropy"]
+
+    for value, articles in (("failed", 6), ("correct", 6), ("all", 12)):
+        browser.execute_script(f"document.querySelector('input[value={value}]').click()")
+        assert len(find(browser, "article")) == articles
+    before = tokens_colours(browser)
+    browser.execute_script("document.querySelector('input[value=weight]').click()")
+    assert tokens_colours(browser) != before
+    assert browser.get_log("browser") == []
+
+
+def tokens_colours(browser):
+    return browser.execute_script("return [...document.querySelectorAll('.token')].map(t => t.style.background)")
+
+
+def test_hostile_texts_stay_texts(workdir, browser, rng):
+    hostile = "<script>window.hacked=1</script></script><img src=x onerror='window.hacked=1'>"
+    row = rollout(45, 1, rng) | {"reflection_status": "ok", "reflection": hostile, "question": hostile}
+    write_rollouts(workdir, 45, [row | {"token_text": [hostile] * 16}])
+    browser.get(report.write(workdir).as_uri())
+    assert find(browser, ".token")[0].text == hostile and hostile in find(browser, ".reflection")[0].text
+    assert browser.execute_script("return window.hacked") is None and not find(browser, "img")
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_never_wider_than_the_window(workdir, browser, width):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+    )
+    browser.get(report.write(workdir).as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

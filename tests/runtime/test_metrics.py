@@ -1,0 +1,72 @@
+"""Metrics survive kills and resumes; clocks add up; spans of characters become spans of tokens."""
+
+import json
+
+import pytest
+
+from amrsd_jax.runtime.metrics import Clock, Metrics, read_metrics
+from amrsd_jax.runtime.rollouts import token_span
+
+
+def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
+    metrics = Metrics(tmp_path, -1)
+    metrics.write("eval", 0, {"eval/sampled": 0.25})
+    metrics.write("train", 1, {"rollout/reward": None, "loss/total": 1.5})
+    metrics.close()
+    path = tmp_path / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write('{"kind": "train", "step": 2, "loss')
+    assert read_metrics(path) == [
+        {"kind": "eval", "step": 0, "eval/sampled": 0.25},
+        {"kind": "train", "step": 1, "rollout/reward": None, "loss/total": 1.5},
+    ]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_resuming_drops_what_comes_after_the_checkpoint(tmp_path):
+    metrics = Metrics(tmp_path, -1)
+    for step in range(5):
+        metrics.write("train", step, {})
+    metrics.close()
+    Metrics(tmp_path, 2).close()
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+    Metrics(tmp_path, -1).close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_broken_line_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\nnot json\n" + json.dumps({"step": 2}) + "\n")
+    with pytest.raises(ValueError, match="metrics.jsonl line 2: not JSON"):
+        read_metrics(path)
+    assert read_metrics(tmp_path / "absent.jsonl") == []
+
+
+def test_a_clock_adds_up_by_phase_and_lap(monkeypatch):
+    now = iter([0.0, 1.0, 5.0, 7.0, 10.0, 10.5])
+    monkeypatch.setattr("amrsd_jax.runtime.metrics.time.perf_counter", lambda: next(now))
+    clock = Clock({"sample": 100.0})
+    with clock.phase("sample"):
+        pass
+    with clock.phase("learn"):
+        pass
+    assert clock.lap() == {"sample": 1.0, "learn": 2.0}
+    with pytest.raises(KeyError), clock.phase("sample"):
+        raise KeyError
+    assert clock.lap() == {"sample": 0.5}
+    assert clock.total == {"sample": 101.5, "learn": 2.0}
+
+
+@pytest.mark.parametrize(
+    "span, tokens",
+    [
+        (None, (-1, -1)),
+        ((0, 2), (0, 1)),
+        ((2, 3), (1, 2)),
+        ((1, 4), (0, 3)),
+        ((3, 99), (2, 4)),
+        ((7, 8), (-1, -1)),  # beyond the text
+    ],
+)
+def test_token_span_by_hand(span, tokens):
+    assert token_span(["ab", "c", "def", "g"], span) == tokens

@@ -1,0 +1,149 @@
+"""The engine: tokens do not depend on how rows are scheduled, prompts are prefilled once, nothing recompiles."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amrsd_jax import rng
+from amrsd_jax.learning.mesh import make_mesh, rows
+from amrsd_jax.sampling import Layout, Request, complete, engine
+
+STOP = (2, 3)
+WIDE = Layout(slots=16, group=4, prompt_length=8, new_tokens=12, admit=4, segment=5, stop_tokens=STOP)
+LAYOUTS = [
+    WIDE,
+    dataclasses.replace(WIDE, slots=4, admit=1, segment=3),
+    dataclasses.replace(WIDE, slots=8, admit=2, segment=12),
+]
+
+
+def make_requests(lengths, counts, **settings):
+    generator, row, requests = np.random.default_rng(0), 0, []
+    for length, count in zip(lengths, counts, strict=True):
+        requests.append(Request(generator.integers(4, 48, length).tolist(), row=row, count=count, **settings))
+        row += count
+    return requests
+
+
+def run(policy, params, layout, requests, key=None):
+    key = rng.key(0, "rollout", 1) if key is None else key
+    done = complete(policy, layout, params, requests, key)
+    return {c.request.row + c.index: c for c in done}
+
+
+def one_at_a_time(policy, params, request, index, new_tokens, key):
+    """The plainest sampler: the whole row through the whole model for every token."""
+    row_key = jax.random.fold_in(key, request.row + index)
+    tokens = []
+    while len(tokens) < new_tokens and (not tokens or tokens[-1] not in STOP):
+        so_far = [*request.prompt, *tokens]
+        padded = jnp.array([so_far + [0] * (20 - len(so_far))])  # one shape; a causal row does not see its padding
+        logits = policy.logits(params, policy.forward(params, padded))[0, len(so_far) - 1]
+        noise = jax.random.fold_in(row_key, len(tokens))
+        tokens.append(int(jax.random.categorical(noise, logits / request.temperature)))
+    return tokens
+
+
+def test_equals_the_plainest_sampler(policy, params):
+    requests = make_requests([3, 8, 1], [2, 1, 3], temperature=0.8)
+    key = rng.key(5, "rollout", 2)
+    done = run(policy, params, WIDE, requests, key)
+    assert len(done) == 6
+    for c in done.values():
+        assert c.tokens.tolist() == one_at_a_time(policy, params, c.request, c.index, 12, key)
+        assert c.finish_reason == ("stop" if c.tokens[-1] in STOP else "length")
+
+
+def test_log_probabilities_are_those_of_the_full_forward(policy, params):
+    for c in run(policy, params, WIDE, make_requests([4, 6], [2, 2], temperature=0.7)).values():
+        row = jnp.array([[*c.request.prompt, *c.tokens.tolist()]])
+        logits = policy.logits(params, policy.forward(params, row))[0, len(c.request.prompt) - 1 : -1]
+        for temperature, logp in ((0.7, c.logp), (1.0, c.logp_plain)):
+            expected = jax.nn.log_softmax(logits / temperature)[jnp.arange(len(c.tokens)), c.tokens]
+            np.testing.assert_allclose(logp, expected, atol=2e-5)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4)), min_size=1, max_size=9),
+    st.randoms(use_true_random=False),
+)
+def test_tokens_do_not_depend_on_slots_or_order(policy, params, shapes, shuffler):
+    requests = make_requests(*zip(*shapes, strict=True))
+    first = run(policy, params, LAYOUTS[0], requests)
+    assert len(first) == sum(r.count for r in requests)
+    for layout in LAYOUTS[1:]:
+        shuffler.shuffle(requests)
+        again = run(policy, params, layout, requests)
+        assert {row: c.tokens.tolist() for row, c in again.items()} == {r: c.tokens.tolist() for r, c in first.items()}
+
+
+def test_rows_differ_and_steps_differ(policy, params):
+    """No fixed seed: rollouts of one prompt differ, and so do two steps."""
+    request = make_requests([4], [4], temperature=1.5)
+    steps = [run(policy, params, WIDE, request, rng.key(0, "rollout", step)) for step in (1, 2)]
+    drawn = [tuple(c.tokens.tolist()) for step in steps for c in step.values()]
+    assert len(set(drawn)) == 8
+
+
+def test_greedy_rows_agree(policy, params):
+    done = run(policy, params, WIDE, make_requests([4], [4], temperature=0.0))
+    assert len({tuple(c.tokens.tolist()) for c in done.values()}) == 1
+
+
+def test_new_settings_and_new_lengths_do_not_recompile(policy, params):
+    run(policy, params, WIDE, make_requests([4, 2], [4, 1]))
+    before = engine.admit._cache_size(), engine.decode._cache_size()
+    run(policy, params, WIDE, make_requests([8, 1, 3], [1, 2, 4], temperature=0.3, top_k=5, top_p=0.8), rng.key(9, "x"))
+    assert (engine.admit._cache_size(), engine.decode._cache_size()) == before
+
+
+def test_requests_are_read_as_slots_become_free(policy, params):
+    read = 0
+
+    def stream():
+        nonlocal read
+        for request in make_requests([4] * 12, [2] * 12):
+            read += 1
+            yield request
+
+    layout = LAYOUTS[1]  # four slots
+    done = complete(policy, layout, params, stream(), rng.key(0, "rollout", 1))
+    next(done)
+    assert read < 12
+    assert len(list(done)) == 23
+
+
+def test_no_requests_is_no_work(policy, params):
+    assert run(policy, params, WIDE, []) == {}
+
+
+def test_bad_requests_are_refused_by_row(policy, params):
+    with pytest.raises(ValueError, match="row 7: prompt of 9 tokens; expected 1 to 8"):
+        run(policy, params, WIDE, [Request([5] * 9, row=7)])
+    with pytest.raises(ValueError, match="row 0: count 5; expected 1 to 4"):
+        run(policy, params, WIDE, [Request([5], row=0, count=5)])
+    with pytest.raises(ValueError, match="a group of 4 rollouts does not fit"):
+        dataclasses.replace(WIDE, slots=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
+def test_same_tokens_on_every_mesh(policy, params, shape):
+    from amrsd_jax.build import _for_sampling
+
+    requests = make_requests([3, 8, 5], [4, 4, 4], temperature=0.0)
+    alone = run(policy, params, WIDE, requests)
+    mesh = make_mesh(*shape)
+    spread = run(policy, _for_sampling(policy, mesh)(params), dataclasses.replace(WIDE, sharding=rows(mesh)), requests)
+    assert all(spread[row].tokens.tolist() == c.tokens.tolist() for row, c in alone.items())
+
+
+def test_slots_that_do_not_divide_the_mesh_are_refused():
+    with pytest.raises(ValueError, match=r"sampling.slots = 12 does not divide over 8 devices"):
+        dataclasses.replace(WIDE, slots=12, sharding=rows(make_mesh(8, 1, 1)))

@@ -1,0 +1,47 @@
+"""Tasks by name: arguments with their defaults, and errors that name the nearest valid one."""
+
+import pytest
+
+from amrsd_jax import tasks
+from amrsd_jax.tasks import ChainTask, Task
+
+
+@pytest.mark.parametrize("name", ["addition", "strings"])
+def test_embedded_tasks_are_made_from_their_defaults(name):
+    task = tasks.make(name, tasks.defaults(name), seed=0)
+    assert isinstance(task, ChainTask) and isinstance(task, Task)
+    assert tasks.embedded(name) and tasks.family(name) == task.family == "chain"
+    assert task.size("test") is None
+
+
+def test_rows_have_their_own_family_and_arguments():
+    assert not tasks.embedded("rows") and tasks.family("rows") == "mathematics"
+    assert tasks.defaults("rows") == dict(train="", test="", question="question", answer="answer", answer_after="")
+
+
+def test_arguments_reach_the_chain():
+    problem = tasks.make("addition", {"digits": 3}, seed=0).problem("train", 0)
+    assert len(problem.question) == len("123+456")
+
+
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("adition", {}, "task.name = 'adition': did you mean 'addition'"),
+        ("addition", {"digit": 3}, "task.args.digit = 3: .*did you mean 'digits'"),
+        ("addition", {"digits": 0}, "task.args.digits = 0: expected 1 to 18"),
+        ("rows", {"train": "a.jsonl"}, "task.args.test = '': expected a JSON-lines file"),
+    ],
+)
+def test_wrong_arguments_are_named(name, arguments, message):
+    for refuse in (tasks.check, lambda *given: tasks.make(*given, seed=0)):
+        with pytest.raises(ValueError, match=message):
+            refuse(name, arguments)
+
+
+def test_a_bad_row_stops_a_task_from_being_made(tmp_path):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text('{"question": "1+1", "answer": 2}\n')
+    bad.write_text("{\n")
+    with pytest.raises(ValueError, match=r"bad\.jsonl line 1"):
+        tasks.make("rows", {"train": str(good), "test": str(bad)}, seed=0)

@@ -1,0 +1,105 @@
+"""Rows from JSON lines: reading, order, errors with file and line; GSM8K as published."""
+
+import json
+
+import pytest
+
+from amrsd_jax.tasks.mathematics import number
+from amrsd_jax.tasks.rows import RowTask, read_rows
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def task_of(folder, count, **more):
+    """`count` rows in train, three in test."""
+    rows = [{"question": f"{i}+{i}", "answer": 2 * i} for i in range(count)]
+    train, test = write(folder / "train.jsonl", *rows), write(folder / "test.jsonl", *rows[:3])
+    return RowTask(train, test, **more)
+
+
+def test_columns_by_name_blank_lines_and_numbers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"problem": "é?", "gold": 5, "other": null}\r\n\n{"problem": "b", "gold": " x "}\n', "utf-8")
+    first, second = read_rows(str(path), "problem", "gold", "")
+    assert (first.id, first.question, first.answer, first.reference) == ("a-1", "é?", "5", None)
+    assert (second.id, second.answer) == ("a-3", "x")  # the line's number
+
+
+def test_answer_after_a_mark_leaves_the_reference(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"question": "q", "answer": "1+1=2 #### no\n#### 1,002"})
+    (row,) = read_rows(path, "question", "answer", "####")
+    assert (row.answer, row.reference) == ("1,002", "1+1=2 #### no")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("{'question': 1}", r"not JSON \(Expecting property name enclosed in double quotes at character 2\)"),
+        ("[1, 2]", "list; expected one JSON object a line"),
+        ('{"question": "q"}', "no column 'answer'; it has question"),
+        ('{"question": "q", "answer": ""}', "column 'answer' is ''; expected text or a number"),
+        ('{"question": " ", "answer": 1}', "column 'question' is ' '; expected text or a number"),
+        ('{"question": "q", "answer": true}', "column 'answer' is True"),
+        ('{"question": "q", "answer": null}', "column 'answer' is None"),
+        ('{"question": "q", "answer": ["1"]}', r"column 'answer' is \['1'\]"),
+        ('{"question": "q", "answer": "no mark"}', "column 'answer' has no answer after '####'; it ends 'no mark'"),
+        ('{"question": "q", "answer": "2 #### "}', "column 'answer' has no answer after '####'; it ends '2 #### '"),
+    ],
+)
+def test_errors_name_file_line_and_column(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": "#### 1"}\n\n' + line + "\n")
+    with pytest.raises(ValueError, match=f"rows.jsonl line 3: {message}"):
+        read_rows(str(path), "question", "answer", "####")
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"question": "q", "answer": 1}\n{"question": "\xff", "answer": 1}\n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl line 2: not UTF-8"):
+        read_rows(str(path), "question", "answer", "")
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl: no rows"):
+        read_rows(str(tmp_path / "rows.jsonl"), "question", "answer", "")
+
+
+def test_every_epoch_of_train_is_its_own_order_of_all_rows(tmp_path):
+    task = task_of(tmp_path, 10, seed=5)
+    epochs = [[task.problem("train", 10 * epoch + i).id for i in range(10)] for epoch in range(3)]
+    assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 10 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert task.problem("train", 13) == task_of(tmp_path, 10, seed=5).problem("train", 13)
+    assert epochs[0] != [task_of(tmp_path, 10, seed=6).problem("train", i).id for i in range(10)]
+
+
+def test_rows_of_test_come_in_file_order(tmp_path):
+    task = task_of(tmp_path, 10)
+    assert [task.problem("test", i).question for i in range(3)] == ["0+0", "1+1", "2+2"]
+    assert (task.size("train"), task.size("test")) == (10, 3)
+
+
+def test_rows_are_judged_by_the_mathematics_verifier_and_know_no_first_error(tmp_path):
+    task = task_of(tmp_path, 3)
+    problem = task.problem("test", 2)
+    assert task.verify(problem, r"\boxed{4.0}").correct and not task.verify(problem, "#### 5").correct
+    assert task.first_error(problem, "#### 5") is None
+
+
+def test_gsm8k_gold_verifies_its_own_solution_and_no_other(shared_data):
+    folder = shared_data / "math" / "gsm8k"
+    task = RowTask(str(folder / "train.jsonl"), str(folder / "test.jsonl"), answer_after="####")
+    assert (task.size("train"), task.size("test")) == (7473, 1319)
+    problems = [task.problem("test", i) for i in range(1319)]
+    solutions = [f"{problem.reference}\n#### {problem.answer}" for problem in problems]
+    with (folder / "test.jsonl").open(encoding="utf-8") as lines:
+        assert solutions == [json.loads(line)["answer"] for line in lines]
+    for problem, solution, other in zip(problems, solutions, solutions[1:] + solutions[:1], strict=True):
+        assert task.verify(problem, solution).reward == 1.0
+        same = number(other.rpartition("####")[2]) == number(problem.answer)
+        assert task.verify(problem, other).correct == same

@@ -1,0 +1,51 @@
+"""From completions to rollouts: text without special tokens, verdicts, arrays padded on the right."""
+
+import numpy as np
+import pytest
+
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
+from amrsd_jax.sampling import Completion, Request
+from amrsd_jax.tasks.addition import Addition
+from amrsd_jax.tasks.base import Problem
+from amrsd_jax.tasks.chain import ChainTask
+from amrsd_jax.tasks.verify import pad, verify
+
+
+def test_rollouts_by_hand():
+    tokenizer = embedded_tokenizer(Addition.words)
+    task, problem = ChainTask(Addition(digits=1), seed=0), Problem("a", "3+4", "7")
+    right = [*tokenizer.encode("#### 7"), tokenizer.eos_token_id]
+    cut = tokenizer.encode("3+4")
+
+    def completion(prompt, tokens, reason):
+        logp = -np.arange(1.0, len(tokens) + 1, dtype=np.float32)
+        return Completion(Request(prompt, row=0, tag=problem), 0, np.array(tokens), logp, 2 * logp, reason)
+
+    rollouts = verify(
+        task,
+        tokenizer,
+        [completion([5, 6], right, "stop"), completion([5], cut, "length")],
+        prompt_length=3,
+        response_length=5,
+    )
+    assert rollouts.problems == (problem, problem)
+    assert rollouts.text == ("#### 7", "3+4")  # without the stop token
+    assert rollouts.finish_reason == ("stop", "length")
+    assert [verdict.correct for verdict in rollouts.verdicts] == [True, False]
+    assert rollouts.reward.tolist() == [1.0, 0.0]
+    assert rollouts.prompt.tolist() == [[5, 6, 0], [5, 0, 0]]
+    assert rollouts.prompt_length.tolist() == [2, 1]
+    assert rollouts.response.tolist() == [[*right, 0], [*cut, 0, 0]]
+    assert rollouts.mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]  # the stop token counts
+    assert rollouts.logp.tolist() == [[-1, -2, -3, -4, 0], [-1, -2, -3, 0, 0]]
+    assert rollouts.logp_plain.tolist() == [[-2, -4, -6, -8, 0], [-2, -4, -6, 0, 0]]
+
+
+def test_pad_by_hand_and_of_nothing():
+    np.testing.assert_array_equal(pad([[1, 2], [], [3]], 2, np.int32), [[1, 2], [0, 0], [3, 0]])
+    assert pad([], 4, np.int32).shape == (0, 4)
+
+
+def test_a_row_that_is_too_long_is_not_cut():
+    with pytest.raises(ValueError):
+        pad([[1, 2, 3]], 2, np.int32)
