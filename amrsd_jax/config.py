@@ -9,7 +9,8 @@ from ml_collections.config_dict import placeholder
 
 from amrsd_jax import credit, tasks
 from amrsd_jax.learning.losses import REDUCTIONS
-from amrsd_jax.policy.architecture import PRESETS, nearest, preset
+from amrsd_jax.names import nearest
+from amrsd_jax.policy.architecture import PRESETS, preset
 from amrsd_jax.policy.transformer import REMAT_POLICIES
 from amrsd_jax.reflection.prompts import templates
 

@@ -29,7 +29,7 @@ from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import note, one_line, summary, write_results
 from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
-from amrsd_jax.tasks.prompts import take
+from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
 

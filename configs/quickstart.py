@@ -13,12 +13,10 @@ def get_config():
     config = configuration.base()
     config.warmup.documents = 14_000
 
-    config.rollout.prompts, config.rollout.group = 16, 8
+    config.rollout.update(prompts=16, group=8, prompt_length=24, response_length=64)
     config.credit.rule = "amrsd"
-    config.reflection.prompt_length = 160
-    config.reflection.tokens = 24
-    config.reflection.context_length = 48
+    config.reflection.update(prompt_length=144, tokens=24, context_length=48)
     config.learning.minibatches = 2
     config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
-    config.steps = 40
+    config.steps = 30
     return config

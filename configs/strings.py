@@ -11,5 +11,6 @@ def get_config():
     config = quickstart.get_config()
     config.task.name = "strings"
     config.warmup.documents = 20_000
+    config.rollout.prompt_length = 32
     config.steps = 60
     return config

@@ -2,7 +2,7 @@
 
 from amrsd_jax.credit import amrsd, grpo
 from amrsd_jax.credit.base import Rule, group_advantage, overlong_penalty
-from amrsd_jax.policy.architecture import nearest
+from amrsd_jax.names import nearest
 
 RULES: dict[str, Rule] = {module.RULE.name: module.RULE for module in (amrsd, grpo)}
 

@@ -1,7 +1,8 @@
 """What a policy is made of: sizes and switches of a decoder-only transformer, its presets, and its own arithmetic."""
 
 import dataclasses
-import difflib
+
+from amrsd_jax.names import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +115,3 @@ def preset(name: str, **changes) -> Architecture:
         if field not in known:
             raise ValueError(f"architecture.{field}: no such field; {nearest(field, known)}")
     return dataclasses.replace(PRESETS[name], **changes)
-
-
-def nearest(name: str, choices) -> str:
-    """The end of an error message about a wrong name: the nearest valid choice, and all of them."""
-    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}expected one of {', '.join(sorted(map(str, choices)))}"

@@ -6,7 +6,7 @@ Fields in braces are filled in one pass, so that braces in a response are never 
 import dataclasses
 import re
 
-from amrsd_jax.policy.architecture import nearest
+from amrsd_jax.names import nearest
 from amrsd_jax.policy.tokenizer import Message
 
 _FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection")

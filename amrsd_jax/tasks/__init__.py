@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from amrsd_jax.policy.architecture import nearest
+from amrsd_jax.names import nearest
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Problem, Task, Verdict
 from amrsd_jax.tasks.chain import ChainTask

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax.tasks.base import Problem, Verdict
-from amrsd_jax.tasks.prompts import take
+from amrsd_jax.tasks.stream import take
 
 LIMIT = 4
 
