@@ -19,9 +19,10 @@ from amrsd_jax.learning.step import Objective
 from amrsd_jax.policy import Params, Policy, preset
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.contexts import ContextMaker
 from amrsd_jax.reflection.prompts import Templates, templates, words
-from amrsd_jax.reflection.reflect import Reflector
 from amrsd_jax.sampling import Layout, complete
+from amrsd_jax.scoring.teachers import Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Run:
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     objective: Objective
-    reflector: Reflector
+    make_contexts: ContextMaker
+    teacher: Teacher
     layouts: dict[str, Layout]
     scoring: dict
     batching: dict
@@ -63,13 +65,15 @@ class Run:
             return 0.0
         return credit.overlong_penalty(rollouts.mask.sum(axis=1), longest=longest, buffer=buffer)
 
-    def needs_context(self, advantage: Float[np.ndarray, " N"], step: int) -> Bool[np.ndarray, " N"]:
-        """Rows to reflect on: those the rule declares, or with the savings switched off all of them."""
-        if self.rule.context == "none":
+    def needs_context(
+        self, advantage: Float[np.ndarray, " N"], rollouts: Rollouts, step: int
+    ) -> Bool[np.ndarray, " N"]:
+        """Rows whose teacher is asked: those the rule declares, or with the savings switched off all of them."""
+        if self.config.credit.context == "none":
             return np.zeros(len(advantage), bool)
         if not self.config.credit.exact_savings:
             return np.ones(len(advantage), bool)
-        return self.rule.needs(advantage, step, **self.config.credit.args)
+        return self.rule.needs(advantage, rollouts.reward, step, **self.config.credit.args)
 
 
 @functools.lru_cache
@@ -112,10 +116,12 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
         temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
     )  # fmt: skip
-    reflector = Reflector(
-        tokenizer, texts, dict(config.chat_template), rollout.group, reflection.prompt_length,
-        reflection.context_length, reflection.temperature, reflection.peers, reflection.reference,
+    make_contexts = ContextMaker(
+        config.credit.context, task, tokenizer, texts, dict(config.chat_template), rollout.group,
+        reflection.prompt_length, reflection.context_length, reflection.temperature, reflection.peers,
+        reflection.reference,
     )  # fmt: skip
+    teacher = Teacher(config.teacher.kind, config.teacher.every, config.teacher.rate)
     fixed = dict(segment=rollout.segment, stop_tokens=(tokenizer.eos_token_id,), sharding=meshes.rows(mesh))
     answers = Layout(
         slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
@@ -127,7 +133,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     )  # fmt: skip
     return Run(
         config, task, texts, tokenizer, policy, mesh, credit.get(config.credit.rule), schedule, optimizer, objective,
-        reflector, {"rollout": answers, "evaluation": answers, "reflection": thoughts},
+        make_contexts, teacher, {"rollout": answers, "evaluation": answers, "reflection": thoughts},
         scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
                      sharding=meshes.rows(mesh)),
         batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),

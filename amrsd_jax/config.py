@@ -13,6 +13,8 @@ from amrsd_jax.names import nearest
 from amrsd_jax.policy.architecture import PRESETS, preset
 from amrsd_jax.policy.transformer import REMAT_POLICIES
 from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.reflection.sources import SOURCES
+from amrsd_jax.scoring.teachers import KINDS
 
 # Sections whose keys depend on a choice made beside them; their own registries check them.
 _OPEN = ("task.args", "credit.args", "reflection.templates", "chat_template")
@@ -85,8 +87,16 @@ def base() -> ConfigDict:
         dict(
             rule="amrsd",
             args=ConfigDict(),  # those of the rule that differ from its defaults
+            context="",  # what the teacher sees besides the question, a name of reflection.sources; "" is the rule's own
             normalize=True,  # divide advantages by the group's standard deviation (GRPO) or not (Dr.GRPO)
             exact_savings=True,  # skip reflection and teacher for rows whose credit they cannot change
+        )
+    )
+    config.teacher = ConfigDict(
+        dict(
+            kind="",  # policy, snapshot, ema, initial; "" is the rule's own
+            every=10,  # steps between refreshes of a snapshot
+            rate=0.05,  # share of the policy in a moving average, per step
         )
     )
     config.reflection = ConfigDict(
@@ -163,6 +173,8 @@ def validate(config: ConfigDict) -> None:
     _check_schema(config, base(), "")
     _choice("task.name", config.task.name, tasks.NAMES)
     _choice("credit.rule", config.credit.rule, credit.RULES)
+    _choice("credit.context", config.credit.context, ("", *SOURCES))
+    _choice("teacher.kind", config.teacher.kind, ("", *KINDS))
     _choice("model", config.model, PRESETS)
     arguments = credit.get(config.credit.rule).defaults
     _check_names("credit.args", config.credit.args, arguments, of=f" of rule {config.credit.rule!r}")
@@ -187,7 +199,7 @@ def validate(config: ConfigDict) -> None:
         "reflection.context_length", "reflection.slots", "reflection.admit", "scoring.rows", "scoring.chunk",
         "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.problems",
         "checkpoint.every", "checkpoint.keep", "report.rollouts_every", "mesh.fsdp", "mesh.tensor",
-        "warmup.row_length", "warmup.rows",
+        "warmup.row_length", "warmup.rows", "teacher.every",
     ):  # fmt: skip
         _at_least(config, field, 1)
     for field in (
@@ -204,7 +216,7 @@ def validate(config: ConfigDict) -> None:
     for field in ("optimizer.b1", "optimizer.b2", "warmup.b2"):
         if not 0 <= _get(config, field) < 1:
             raise ConfigError(f"{field} = {_get(config, field)}: expected a number in [0, 1)")
-    for field in ("warmup.solve", "warmup.reflect", "warmup.peer"):
+    for field in ("warmup.solve", "warmup.reflect", "warmup.peer", "teacher.rate"):
         if not 0 <= _get(config, field) <= 1:
             raise ConfigError(f"{field} = {_get(config, field)}: expected a share in [0, 1]")
     for field in ("loss.constant_length", "loss.importance_cap"):
@@ -218,6 +230,14 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_together(config: ConfigDict) -> None:
+    rule, context = credit.get(config.credit.rule), config.credit.context
+    if context and (context == "none") != (rule.context == "none"):
+        reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
+        raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
+    if context == "oracle_reflection" and not tasks.embedded(config.task.name):
+        raise ConfigError(
+            f"credit.context = {context!r}: task {config.task.name!r} does not know where an attempt goes wrong"
+        )
     rows = config.rollout.prompts * config.rollout.group
     pieces = config.learning.minibatches * config.learning.micro_batches
     if rows % pieces:
@@ -262,11 +282,14 @@ def _check_together(config: ConfigDict) -> None:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """A valid config with the arguments of its task and rule spelled out, so that what is written down is complete."""
+    """A valid config with what it leaves to its task and rule spelled out, so that what is written down is complete."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.task.args = tasks.defaults(config.task.name) | dict(config.task.args)
-        config.credit.args = credit.get(config.credit.rule).defaults | dict(config.credit.args)
+        rule = credit.get(config.credit.rule)
+        config.credit.args = rule.defaults | dict(config.credit.args)
+        config.credit.context = config.credit.context or rule.context
+        config.teacher.kind = config.teacher.kind or rule.teacher
     return config
 
 

@@ -34,6 +34,7 @@ class Rollouts:
       logp: log-probability of each id under the distribution it was sampled from [N, T].
       logp_plain: the same at temperature 1, nothing truncated [N, T].
       reward: [N].
+      first_error: token indices [start, end) of the first wrong step, -1, -1 where there is none or it is not known.
     """
 
     problems: tuple[Problem, ...]
@@ -47,15 +48,17 @@ class Rollouts:
     logp: Float[np.ndarray, "N T"]
     logp_plain: Float[np.ndarray, "N T"]
     reward: Float[np.ndarray, " N"]
+    first_error: Integer[np.ndarray, "N 2"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Reflections:
-    """A teacher context for the rows that need one.
+class Contexts:
+    """What the teacher sees besides the question, for the rows that need it: a reflection, or another privileged text.
 
     Attributes:
-      kind, status, text: one per row: "hint", "critique" or ""; see `reflection.parse.STATUSES`; the reflection itself.
-      rows: indices of rows with a usable reflection, ascending [M].
+      kind, status, text: one per row: "hint", "critique", the name of another source, or ""; see
+        `reflection.parse.STATUSES`; the text itself.
+      rows: indices of rows with a usable text, ascending [M].
       context, context_length: the teacher's prompt ids of these rows [M, R] and their number [M].
     """
 
@@ -103,7 +106,7 @@ class Made:
     """Everything made in one training step before it learned; `drawn` says how its prompts were come by."""
 
     rollouts: Rollouts
-    reflections: Reflections
+    contexts: Contexts
     scores: Scores
     credit: Credit
     drawn: dict[str, float]
@@ -144,8 +147,10 @@ class TrainState:
       params: float32 master weights.
       opt_state: optax state, sharded like the parameters it belongs to.
       updates: optimiser updates so far (the schedule's clock), a scalar.
+      teacher: the teacher's own parameters, None where it has the policy's.
     """
 
     params: PyTree
     opt_state: PyTree
     updates: PyTree
+    teacher: PyTree = None

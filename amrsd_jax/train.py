@@ -29,6 +29,7 @@ from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import note, one_line, summary, write_results
 from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
+from amrsd_jax.scoring.teachers import copy
 from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
@@ -57,7 +58,9 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     state, reference, progress = start_or_resume(run, workdir, checkpoints, clock)
     clock = Clock(progress.seconds or clock.total)
     metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1)
-    train_step = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.mesh)
+    train_step = make_train_step(
+        run.policy, run.optimizer, run.schedule, run.objective, run.mesh, teacher=run.teacher.kept
+    )
     begin -= progress.wall_seconds
 
     def due(every: int) -> bool:
@@ -74,7 +77,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
-                    write_rollouts(path, progress.step, config.rollout.group, run.task, run.tokenizer, made)
+                    write_rollouts(path, progress.step, config.rollout.group, run.tokenizer, made)
             row = summary(made, learned, clock.lap())
             metrics.write("train", progress.step, row)
             bar.update()
@@ -118,11 +121,11 @@ def training_step(
     with clock.phase("credit"):
         reward = rollouts.reward + run.penalty(rollouts)
         advantage = advantages(reward, config.rollout.group, normalize=config.credit.normalize)
-        needed = run.needs_context(advantage, step)
+        needed = run.needs_context(advantage, rollouts, step)
     with clock.phase("reflect"):
-        reflections = run.reflector(rollouts, needed, run.sampler(weights, "reflection", step))
+        contexts = run.make_contexts(rollouts, needed, run.sampler(weights, "reflection", step))
     with clock.phase("score"):
-        scores = score(run.policy, state.params, state.params, rollouts, reflections, **run.scoring)
+        scores = score(run.policy, state.params, run.teacher.params(state), rollouts, contexts, **run.scoring)
         old, ref = reconsider(run, state.params, reference, rollouts)
     with clock.phase("credit"):
         credit = assign(run.rule, dict(config.credit.args), step, advantage, rollouts, scores)
@@ -131,9 +134,9 @@ def training_step(
         for batch in make_batches(rollouts, credit, old, ref, **run.batching):
             state, values = train_step(state, jax.device_put(batch, meshes.rows(run.mesh)))
             learned.append(values)
-        learned = jax.device_get(learned)
+        state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
     progress.step = step + 1
-    return state, Made(rollouts, reflections, scores, credit, drawn), learned
+    return state, Made(rollouts, contexts, scores, credit, drawn), learned
 
 
 # ---------------------------------------------------------------- what a run is made of
@@ -182,12 +185,14 @@ def start_or_resume(
     if step is None or run.config.loss.kl:
         initial = initial_params(run, workdir, clock)
     if run.config.loss.kl:
-        reference = jax.tree.map(lambda a: a.copy(), initial)  # the state is donated to its updates
+        reference = copy(initial)  # the state is donated to its updates
     if step is None:
-        return init_state(run.policy, run.optimizer, initial, run.mesh), reference, Progress()
+        teacher = copy(initial) if run.teacher.kept else None
+        return init_state(run.policy, run.optimizer, initial, run.mesh, teacher=teacher), reference, Progress()
     note(f"resuming at step {step}")
-    abstract = abstract_state(run.policy, run.optimizer)
-    state, progress = checkpoints.restore(step, abstract, state_shardings(run.policy, run.optimizer, run.mesh))
+    parts, kept = (run.policy, run.optimizer), run.teacher.kept
+    abstract, where = abstract_state(*parts, teacher=kept), state_shardings(*parts, run.mesh, teacher=kept)
+    state, progress = checkpoints.restore(step, abstract, where)
     return state, reference, Progress(**progress)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amrsd_jax import config as configuration
+from amrsd_jax import credit
 from amrsd_jax import train as loop
 from amrsd_jax.runtime.metrics import Metrics, read_metrics
 from amrsd_jax.train import train
@@ -343,3 +344,51 @@ def test_real_gsm8k_rows_through_a_real_tokenizer(shared_data, tmp_path):
         assert np.isfinite(row["loss/total"])
     table = pq.read_table(tmp_path / "rollouts" / "step_00001.parquet").to_pylist()
     assert all(row["problem_id"].startswith("train-") for row in table)
+
+
+# ---------------------------------------------------------------- methods
+
+
+@pytest.mark.parametrize("rule", sorted(set(credit.RULES) - {"amrsd", "grpo"}))
+def test_every_rule_trains(workdir, rule):
+    """One line of the config changes the method; the record says what its teacher saw."""
+    train(tiny_config(rule, steps=2, evaluation__every=0), workdir)
+    trained = [row for row in rows(workdir) if row["kind"] == "train"]
+    assert all(np.isfinite(row["loss/total"]) and not row["optimizer/skipped"] for row in trained)
+    frozen = json.loads((workdir / "config.json").read_text())
+    assert (
+        frozen["credit"]["context"] == credit.get(rule).context
+        and frozen["credit"]["args"] == credit.get(rule).defaults
+    )
+    kinds = {row["reflection_kind"] for row in pq.read_table(workdir / "rollouts" / "step_00001.parquet").to_pylist()}
+    given = {"answer", "peer_solution"} & {credit.get(rule).context}
+    assert kinds - {""} == (given or kinds & {"hint", "critique"})
+
+
+@pytest.mark.parametrize("context", ["answer", "peer_solution", "shuffled_reflection", "oracle_reflection"])
+def test_amrsd_takes_any_context(workdir, context):
+    train(tiny_config(steps=1, credit__context=context, evaluation__every=0), workdir)
+    assert next(row for row in rows(workdir) if row["kind"] == "train")["reflection/usable"] > 0
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "ema", "initial"])
+def test_a_teacher_of_its_own_survives_a_kill(finished, tmp_path, monkeypatch, kind):
+    config = tiny_config(teacher__kind=kind, teacher__every=3, teacher__rate=0.3)
+    for name in ("whole", "killed"):
+        for part in ("warmup", "tokenizer"):
+            shutil.copytree(finished / part, tmp_path / name / part)
+    train(config, tmp_path / "whole")
+    original = Metrics.write
+
+    def write(self, what, step, values):
+        original(self, what, step, values)
+        if (what, step) == ("train", 3):
+            raise Killed
+
+    monkeypatch.setattr(Metrics, "write", write)
+    with pytest.raises(Killed):
+        train(config, tmp_path / "killed")
+    monkeypatch.undo()
+    train(config, tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert len(leaves(tmp_path / "whole", 4)) > len(leaves(finished, 4))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, ScalarLike
 
-from amrsd_jax.credit.base import Rule
+from amrsd_jax.credit.base import Rule, anneal, annealed_out, mean
 
 
 def amrsd(
@@ -51,24 +51,18 @@ def amrsd(
         lam * remaining * jax.nn.relu(gain - tau),
         gamma * remaining * jax.nn.relu(-gain - tau),
     )
-    tokens = jnp.maximum(mask.sum(), 1)
     metrics = {
-        "delta": jnp.sum(delta * mask) / tokens,
-        "amplified": jnp.sum((delta > 0) * mask) / tokens,
+        "delta": mean(delta, mask),
+        "amplified": mean((delta > 0).astype(delta.dtype), mask),
         "lam": lam * remaining,
         "gamma": gamma * remaining,
     }
     return advantage[:, None] * (1 + delta) * mask, metrics
 
 
-def anneal(step, decay_steps: int):
-    """max(0, 1 - step / decay_steps); 1 throughout if decay_steps is 0."""
-    return jnp.maximum(0.0, 1.0 - step / decay_steps) if decay_steps else jnp.ones(())
-
-
-def needs(advantage, step, *, lam=0.2, gamma=0.1, tau=0.2, kappa=5.0, decay_steps=50) -> Bool[np.ndarray, " N"]:
+def needs(advantage, reward, step, *, lam=0.2, gamma=0.1, tau=0.2, kappa=5.0, decay_steps=50) -> Bool[np.ndarray, " N"]:
     """Rows whose Delta can differ from 0 and matter: A != 0, a strength that is not 0, before the annealing has ended."""
-    if (decay_steps and step >= decay_steps) or tau >= kappa:
+    if annealed_out(step, decay_steps) or tau >= kappa:
         return np.zeros(len(advantage), bool)
     return np.where(np.asarray(advantage) > 0, lam != 0, gamma != 0) & (np.asarray(advantage) != 0)
 

@@ -20,16 +20,19 @@ _advantage = jax.jit(group_advantage, static_argnames=("normalize",))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(rule: Rule, hyper: tuple, advantage, logp_student, logp_teacher, mask, step):
-    return rule(advantage, logp_student, logp_teacher, mask, step=step, **dict(hyper))
+def _apply(rule: Rule, hyper: tuple, arrays: tuple, inputs: dict):
+    return rule(*arrays, **inputs, **dict(hyper))
 
 
 def assign(
     rule: Rule, hyper: dict, step: int, advantage: Float[np.ndarray, " N"], rollouts: Rollouts, scores: Scores
 ) -> Credit:
     """Applies a rule; adds to its metrics how far teacher and student are apart on correct and on failed rows."""
-    arrays = (advantage, scores.logp_student, scores.logp_teacher, rollouts.mask, np.float32(step))
-    token_advantage, metrics = jax.device_get(_apply(rule, tuple(sorted(hyper.items())), *jax.device_put(arrays)))
+    arrays = (advantage, scores.logp_student, scores.logp_teacher, rollouts.mask)
+    inputs = {"step": np.float32(step)} | {name: getattr(rollouts, name) for name in rule.inputs}
+    token_advantage, metrics = jax.device_get(
+        _apply(rule, tuple(sorted(hyper.items())), jax.device_put(arrays), jax.device_put(inputs))
+    )
     gap = scores.logp_teacher - scores.logp_student
     correct = np.array([verdict.correct for verdict in rollouts.verdicts])
     for name, rows in (("correct", correct), ("failed", ~correct)):

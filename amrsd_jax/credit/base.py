@@ -1,4 +1,4 @@
-"""What a credit rule is, and the base that all of them share: the group-relative advantage."""
+"""What a credit rule is, and what the rules share: the group-relative advantage, annealing."""
 
 import dataclasses
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, ScalarLike
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -15,15 +15,18 @@ Metrics = dict[str, Float[Array, ""]]
 class Rule:
     """A credit rule: a pure function of arrays, with what it needs declared beside it.
 
-    `rule(advantage, logp_student, logp_teacher, mask, *, step, **hyper) -> (token_advantage, metrics)`
+    `rule(advantage, logp_student, logp_teacher, mask, *, step, **inputs, **hyper) -> (token_advantage, metrics)`
+
+    Keyword-only arguments without a default are further inputs, handed over by name: `reward` [N], `first_error` [N, 2].
+    Those with a default are hyper-parameters.
 
     Attributes:
       name: its name in configs.
       function: the formula.
-      needs: which rows have to be scored under a teacher: (advantage [N], step, **hyper) -> bool [N]. A row that it
-        leaves out gets the same credit with any teacher, so leaving it out is exact.
-      context: what the teacher sees besides the question, "none" or "self_reflection".
-      teacher: whose parameters it has: "policy", the current ones.
+      needs: which rows have to be scored under a teacher: (advantage [N], reward [N], step, **hyper) -> bool [N]. A row
+        that it leaves out gets the same credit with any teacher, so leaving it out is exact.
+      context: what the teacher sees besides the question, a name of `reflection.sources`.
+      teacher: whose parameters it has, one of `scoring.teachers.KINDS`.
     """
 
     name: str
@@ -32,19 +35,41 @@ class Rule:
     context: str
     teacher: str
 
-    def __call__(self, advantage, logp_student, logp_teacher, mask, *, step, **hyper):
-        return self.function(advantage, logp_student, logp_teacher, mask, step=step, **hyper)
+    def __call__(self, advantage, logp_student, logp_teacher, mask, *, step, **more):
+        return self.function(advantage, logp_student, logp_teacher, mask, step=step, **more)
 
     @property
     def defaults(self) -> dict[str, float]:
-        """The formula's hyper-parameters and their defaults: its keyword-only arguments."""
-        arguments = inspect.signature(self.function).parameters.values()
-        return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.default is not a.empty}
+        """The formula's hyper-parameters and their defaults."""
+        return {a.name: a.default for a in self._keywords() if a.default is not a.empty}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays it reads besides those that all rules do."""
+        return tuple(a.name for a in self._keywords() if a.default is a.empty and a.name != "step")
+
+    def _keywords(self):
+        return [a for a in inspect.signature(self.function).parameters.values() if a.kind is a.KEYWORD_ONLY]
 
 
-def no_rows(advantage, step, **hyper) -> Bool[np.ndarray, " N"]:
+def no_rows(advantage, reward, step, **hyper) -> Bool[np.ndarray, " N"]:
     """For rules without a teacher."""
     return np.zeros(len(advantage), bool)
+
+
+def anneal(step: ScalarLike, decay_steps: int) -> Float[Array, ""]:
+    """max(0, 1 - step / decay_steps); 1 throughout if decay_steps is 0."""
+    return jnp.maximum(0.0, 1.0 - step / decay_steps) if decay_steps else jnp.ones(())
+
+
+def annealed_out(step: int, decay_steps: int) -> bool:
+    """Whether `anneal` has reached 0."""
+    return bool(decay_steps) and step >= decay_steps
+
+
+def mean(values: Float[Array, "N T"], mask: Float[Array, "N T"]) -> Float[Array, ""]:
+    """Mean over the tokens that count; 0 if there are none."""
+    return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def group_advantage(reward: Float[Array, "B G"], *, normalize: bool, eps: float = 1e-6) -> Float[Array, "B G"]:

@@ -108,7 +108,9 @@ def apply(optimizer: optax.GradientTransformation, state: TrainState, grads: Par
     norm = optax.global_norm(grads)
     finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    updated = TrainState(optax.apply_updates(state.params, updates), opt_state, state.updates + 1)
+    updated = state.replace(
+        params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
+    )
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
     return state, {"grad_norm": norm, "skipped": 1.0 - finite}
 
@@ -119,6 +121,8 @@ def make_train_step(
     schedule: optax.Schedule,
     objective: Objective,
     mesh: Mesh,
+    *,
+    teacher: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update; the state is donated and keeps its sharding.
 
@@ -142,22 +146,25 @@ def make_train_step(
         state, health = apply(optimizer, state, grads)
         return state, metrics | health | {"learning_rate": rate}
 
-    out = (state_shardings(policy, optimizer, mesh), meshes.replicated(mesh))
+    out = (state_shardings(policy, optimizer, mesh, teacher=teacher), meshes.replicated(mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
 # ---------------------------------------------------------------- the state's beginning
 
 
-def abstract_state(policy: Policy, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shapes of the whole state, nothing allocated."""
+def abstract_state(policy: Policy, optimizer: optax.GradientTransformation, *, teacher: bool = False) -> TrainState:
+    """Shapes of the whole state, with or without a teacher's own parameters; nothing allocated."""
     params = policy.abstract_params()
-    return TrainState(params, jax.eval_shape(optimizer.init, params), jax.ShapeDtypeStruct((), jnp.int32))
+    updates = jax.ShapeDtypeStruct((), jnp.int32)
+    return TrainState(params, jax.eval_shape(optimizer.init, params), updates, params if teacher else None)
 
 
-def state_shardings(policy: Policy, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Where each part of the state lives: optimiser moments like the parameters they belong to."""
-    return meshes.shardings(abstract_state(policy, optimizer), mesh)
+def state_shardings(
+    policy: Policy, optimizer: optax.GradientTransformation, mesh: Mesh, *, teacher: bool = False
+) -> TrainState:
+    """Where each part of the state lives: optimiser moments and teacher like the parameters they belong to."""
+    return meshes.shardings(abstract_state(policy, optimizer, teacher=teacher), mesh)
 
 
 def init_params(policy: Policy, key: Key[Array, ""], mesh: Mesh) -> Params:
@@ -165,8 +172,15 @@ def init_params(policy: Policy, key: Key[Array, ""], mesh: Mesh) -> Params:
     return jax.jit(policy.init, out_shardings=meshes.shardings(policy.abstract_params(), mesh))(key)
 
 
-def init_state(policy: Policy, optimizer: optax.GradientTransformation, params: Params, mesh: Mesh) -> TrainState:
+def init_state(
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    mesh: Mesh,
+    *,
+    teacher: Params | None = None,
+) -> TrainState:
     """A fresh state around parameters; it takes them over."""
     where = state_shardings(policy, optimizer, mesh)
     opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
-    return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), where.updates))
+    return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), where.updates), teacher)

@@ -5,7 +5,9 @@ import re
 from amrsd_jax.tasks.mathematics import number, numbers
 
 TAGS = {True: "hint", False: "critique"}  # by whether the attempt was correct
-STATUSES = ("ok", "not_needed", "truncated", "no_tag", "empty", "leak", "no_room")
+STATUSES = (
+    "ok", "not_needed", "truncated", "no_tag", "empty", "leak", "no_room", "no_peer", "no_reference", "no_partner",
+)  # fmt: skip
 
 
 def parse(text: str, kind: str, answer: str, *, finished: bool) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import re
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.tokenizer import Message
 
-_FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection")
+_FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection", "answer", "solution")
 _FIELD = re.compile(r"\{(" + "|".join(_FIELDS) + r")\}")
 
 
@@ -24,7 +24,10 @@ class Templates:
       critique: asks for a critique after a failure. Same fields.
       peer: how a correct sibling rollout is shown in {peer}; empty when there is none. Fields: peer.
       reference: how a reference solution is shown in {reference}. Fields: reference.
-      teacher: the question with the reflection in view; its end is the closing instruction. Fields: question, reflection.
+      teacher: the question with the reflection, or another text, in view; its end is the closing instruction. Fields:
+        question, reflection.
+      given_answer, given_solution, given_feedback: those other texts, for methods whose teacher sees the gold answer, a
+        worked solution or the verifier's message. Fields: answer; solution; verdict.
     """
 
     system: str
@@ -34,6 +37,9 @@ class Templates:
     peer: str
     reference: str
     teacher: str
+    given_answer: str
+    given_solution: str
+    given_feedback: str
 
     def ask(self, question: str) -> list[Message]:
         """Messages that ask for an answer."""
@@ -76,6 +82,9 @@ FAMILIES = {
         peer="\n peer\n{peer}",
         reference="\n reference\n{reference}",
         teacher="{question}\n{reflection}\n solve",
+        given_answer="#### {answer}",
+        given_solution=" peer\n{solution}",
+        given_feedback=" {verdict}",
     ),
     "mathematics": Templates(
         system="",
@@ -100,6 +109,9 @@ FAMILIES = {
             "{question}\n\nAdvice from an earlier attempt at this problem:\n{reflection}\n\n"
             "Reason step by step, and put the final answer within \\boxed{}."
         ),
+        given_answer="The final answer is {answer}.",
+        given_solution="A correct solution, for comparison:\n{solution}",
+        given_feedback="The verifier said of an earlier attempt: {verdict}.",
     ),
 }
 

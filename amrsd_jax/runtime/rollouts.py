@@ -9,25 +9,20 @@ from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax.policy.tokenizer import token_texts
 from amrsd_jax.records import Made
-from amrsd_jax.tasks.base import Task
 
 
-def write_rollouts(
-    path: Path, step: int, group: int, task: Task, tokenizer: PreTrainedTokenizerBase, made: Made
-) -> None:
+def write_rollouts(path: Path, step: int, group: int, tokenizer: PreTrainedTokenizerBase, made: Made) -> None:
     """Writes a row per rollout; per-token columns are lists of the response's length.
 
     logp_student is the sampler's where no teacher pass was made; logp_teacher, gap and entropy are null there.
     first_error_start and _end are token indices of the first wrong step, -1 where there is none or it is not known.
     """
-    rollouts, reflections, scores, credit = made.rollouts, made.reflections, made.scores, made.credit
+    rollouts, contexts, scores, credit = made.rollouts, made.contexts, made.scores, made.credit
     rows = []
     for i, problem in enumerate(rollouts.problems):
         n = int(rollouts.mask[i].sum())
         tokens = rollouts.response[i, :n].tolist()
         pieces = token_texts(tokenizer, tokens)
-        error = None if rollouts.verdicts[i].correct else task.first_error(problem, rollouts.text[i])
-        start, end = token_span(pieces, error)
         scored = bool(scores.scored[i])
         student = scores.logp_student[i, :n] if scored else rollouts.logp[i, :n]
         teacher = scores.logp_teacher[i, :n]
@@ -38,33 +33,21 @@ def write_rollouts(
                 "response": rollouts.text[i], "reward": float(rollouts.reward[i]),
                 "verdict": rollouts.verdicts[i].message, "finish_reason": rollouts.finish_reason[i],
                 "advantage": float(credit.advantage[i]),
-                "reflection_kind": reflections.kind[i], "reflection_status": reflections.status[i],
-                "reflection": reflections.text[i],
+                "reflection_kind": contexts.kind[i], "reflection_status": contexts.status[i],
+                "reflection": contexts.text[i],
                 "tokens": tokens, "token_text": pieces,
                 "logp_student": student.tolist(),
                 "logp_teacher": teacher.tolist() if scored else None,
                 "gap": (teacher - student).tolist() if scored else None,
                 "token_advantage": np.asarray(credit.token_advantage)[i, :n].tolist(),
                 "entropy": scores.entropy[i, :n].tolist() if scored else None,
-                "first_error_start": start, "first_error_end": end,
+                "first_error_start": int(rollouts.first_error[i, 0]), "first_error_end": int(rollouts.first_error[i, 1]),
             }
         )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
     draft.replace(path)
-
-
-def token_span(pieces: list[str], span: tuple[int, int] | None) -> tuple[int, int]:
-    """Token indices [start, end) of a span of characters; (-1, -1) if there is no span or it lies beyond the last token."""
-    if span is None:
-        return -1, -1
-    ends = np.cumsum([len(piece) for piece in pieces])
-    start, end = (
-        int(np.searchsorted(ends, span[0], side="right")),
-        int(np.searchsorted(ends, span[1], side="left")) + 1,
-    )
-    return (start, min(end, len(pieces))) if start < len(pieces) else (-1, -1)
 
 
 _TEXT = (

@@ -25,11 +25,11 @@ def summary(made: Made, learned: Sequence[dict], seconds: dict[str, float]) -> d
       learned: what each optimiser update reported.
       seconds: by phase.
     """
-    rollouts, reflections, scores, credit = made.rollouts, made.reflections, made.scores, made.credit
+    rollouts, contexts, scores, credit = made.rollouts, made.contexts, made.scores, made.credit
     n = len(rollouts.text)
     correct = sum(verdict.correct for verdict in rollouts.verdicts)
     low, high = wilson(correct, n)
-    status = Counter(reflections.status)
+    status = Counter(contexts.status)
     needed = n - status["not_needed"]
     scored = rollouts.mask * scores.scored[:, None]
     row = {

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Float, Integer
 
 from amrsd_jax.policy import Params, Policy
-from amrsd_jax.records import Reflections, Rollouts, Scores
+from amrsd_jax.records import Contexts, Rollouts, Scores
 from amrsd_jax.scoring.logprobs import token_logprobs
 
 _scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk"))
@@ -50,7 +50,7 @@ def score(
     student: Params,
     teacher: Params,
     rollouts: Rollouts,
-    reflections: Reflections,
+    contexts: Contexts,
     **how,
 ) -> Scores:
     """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
@@ -61,7 +61,7 @@ def score(
       student, teacher: parameters of each.
       **how: rows, temperature, chunk, sharding of `score_rows`.
     """
-    chosen = reflections.rows
+    chosen = contexts.rows
     scores = Scores(*np.zeros((3, *rollouts.response.shape), np.float32), np.zeros(len(rollouts.text), bool))
     if not len(chosen):
         return scores
@@ -69,7 +69,7 @@ def score(
     logp, entropy = score_rows(
         policy, student, rollouts.prompt[chosen], rollouts.prompt_length[chosen], response, **how
     )
-    logp_teacher, _ = score_rows(policy, teacher, reflections.context, reflections.context_length, response, **how)
+    logp_teacher, _ = score_rows(policy, teacher, contexts.context, contexts.context_length, response, **how)
     scores.logp_student[chosen], scores.logp_teacher[chosen] = logp * mask, logp_teacher * mask
     scores.entropy[chosen], scores.scored[chosen] = entropy * mask, True
     return scores

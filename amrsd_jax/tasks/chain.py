@@ -119,8 +119,8 @@ class ChainTask:
             question = self.chain.draw(generator)
             held_out = zlib.crc32(question.encode()) % 10 == 0
             if held_out == (split == "test"):
-                _, answer = self.chain.solve(question, lambda step, rate: False)
-                return Problem(name, question, answer)
+                lines, answer = self.chain.solve(question, lambda step, rate: False)
+                return Problem(name, question, answer, render(lines, answer))
 
 
 def check_range(argument: str, value: float, least: float, most: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from amrsd_jax.policy.tokenizer import token_texts
 from amrsd_jax.records import Rollouts
 from amrsd_jax.sampling import Completion
 from amrsd_jax.tasks.base import Task
@@ -38,6 +39,13 @@ def verify(
         logp=pad([c.logp for c in completions], response_length, np.float32),
         logp_plain=pad([c.logp_plain for c in completions], response_length, np.float32),
         reward=np.array([v.reward for v in verdicts], np.float32),
+        first_error=np.array(
+            [
+                (-1, -1) if v.correct else token_span(tokenizer, c.tokens.tolist(), task.first_error(p, t))
+                for c, p, t, v in zip(completions, problems, texts, verdicts, strict=True)
+            ],
+            np.int32,
+        ),
     )
 
 
@@ -47,3 +55,12 @@ def pad(rows: Sequence, width: int, dtype) -> np.ndarray:
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
+
+
+def token_span(tokenizer: PreTrainedTokenizerBase, tokens: list[int], span: tuple[int, int] | None) -> tuple[int, int]:
+    """Indices [start, end) of the tokens that hold a span of characters; (-1, -1) without one, or beyond the last token."""
+    if span is None:
+        return -1, -1
+    ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)])
+    start, last = np.searchsorted(ends, span[0], side="right"), np.searchsorted(ends, span[1], side="left")
+    return (int(start), int(min(last + 1, len(tokens)))) if start < len(tokens) else (-1, -1)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from amrsd_jax import credit
 from amrsd_jax.credit.base import group_advantage, overlong_penalty
 
-MULTIPLICATIVE = {"grpo", "amrsd"}  # keep the sign of A, and give 0 where it is 0
-PURE = {"grpo", "amrsd"}  # are the base advantage where teacher and student agree
+MULTIPLICATIVE = {"grpo", "amrsd", "rlsd", "rlrt"}  # keep the sign of A, and give 0 where it is 0
+PURE = MULTIPLICATIVE | {"hybrid", "masked_blame", "prefix_credit"}  # are A where teacher and student agree
+E = np.e
 
-# rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper, token advantage [N, T])
+# rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper-parameters and inputs, token advantage [N, T])
 BY_HAND = {
     "grpo": [([1.5, -0.5], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[1.5, 1.5], [-0.5, -0.5]])],
     "amrsd": [
@@ -30,14 +31,79 @@ BY_HAND = {
         ([0.0], [[5.0]], 0, {}, [[0.0]]),
         ([-1.0], [[-1.2]], 0, {"gamma": 0.5}, [[-1.5]]),
     ],
+    "rlsd": [
+        # lam .5, band 1 -+ .2: halfway between A and A times the ratio, which is turned over for failures
+        ([2.0, -2.0], [[0.1, -0.1], [0.1, -0.1]], 0, {}, [[1 + E**0.1, 1 + E**-0.1], [-1 - E**-0.1, -1 - E**0.1]]),
+        ([1.0, -1.0], [[9.0, -9.0], [9.0, -9.0]], 0, {}, [[1.1, 0.9], [-0.9, -1.1]]),
+        ([1.0], [[9.0]], 25, {}, [[1.05]]),
+        ([1.0], [[9.0]], 50, {}, [[1.0]]),
+        ([1.0], [[9.0]], 60, {"decay_steps": 0, "lam": 1.0, "eps_w": 0.3}, [[1.3]]),
+    ],
+    "rlrt": [
+        (
+            [1.0, -1.0],
+            [[0.5, -9.0], [0.5, -9.0]],
+            0,
+            {"reward": [1.0, 0.0]},
+            [[0.5 + 0.5 * E**-0.5, 1.5], [-1.0, -1.0]],
+        ),
+        ([1.0], [[9.0]], 99, {"reward": [1.0], "eps_w": 0.2}, [[0.9]]),
+        ([1.0], [[9.0]], 0, {"reward": [0.5]}, [[1.0]]),
+    ],
+    "hybrid": [
+        ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.5, -1.0], [0.5, -2.0]]),
+        ([-1.0], [[0.5]], 0, {"coef": 0.2}, [[-0.9]]),
+    ],
+    "masked_blame": [
+        ([-1.0, 1.0], [[-0.3, 0.9], [-0.3, 0.9]], 0, {}, [[-1.0, 0.0], [1.0, 1.0]]),
+        ([-1.0], [[-0.3, -0.1, 0.0]], 0, {"floor": 0.25}, [[-1.0, -0.25, -0.25]]),
+        ([-1.0], [[-0.1, 0.9]], 0, {}, [[-1.0, -1.0]]),  # nothing is disputed
+        ([-1.0], [[-0.1, 0.9]], 0, {"tau": 0.05}, [[-1.0, 0.0]]),
+    ],
+    "prefix_credit": [
+        (
+            [-0.5, 0.5],
+            [[0.0, -0.3, 0.0], [0.0, -0.3, 0.0]],
+            0,
+            {"reward": [0.0, 1.0]},
+            [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5]],
+        ),
+        ([0.0], [[0.0, -0.3, 0.0]], 0, {"reward": [0.0], "prefix": 0.25}, [[0.25, 0.0, 0.0]]),  # a dead group
+        ([-0.5], [[0.0, -0.3, 0.0]], 0, {"reward": [0.0], "rest": 1.0}, [[1.0, -0.5, -0.5]]),
+        ([-0.5], [[0.0, 0.0, 0.0]], 0, {"reward": [0.0]}, [[-0.5, -0.5, -0.5]]),  # nothing is disputed
+    ],
+    "oracle_first_error": [
+        ([-1.0], [[0.0] * 4], 0, {"first_error": [[1, 3]]}, [[0.0, -1.0, -1.0, 0.0]]),
+        ([-1.0, 1.0], [[0.0] * 2] * 2, 0, {"first_error": [[-1, -1], [0, 1]]}, [[-1.0, -1.0], [1.0, 1.0]]),
+    ],
+    "oracle_prefix": [
+        ([0.0], [[0.0] * 4], 0, {"reward": [0.0], "first_error": [[2, 3]]}, [[1.0, 1.0, 0.0, 0.0]]),
+        ([-0.5], [[0.0] * 4], 0, {"reward": [0.0], "first_error": [[2, 3]], "rest": 1.0}, [[1.0, 1.0, -0.5, -0.5]]),
+        ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "first_error": [[-1, -1]]}, [[-0.5, -0.5]]),
+    ],
+    "scale_failures": [
+        ([-9.0, 2.0], [[5.0], [5.0]], 0, {}, [[-1.0], [2.0]]),
+        ([-1.0], [[0.0]], 0, {"scale": 0.5}, [[-0.5]]),
+    ],
+    "drop_failures": [([-9.0, 2.0, 0.0], [[5.0], [5.0], [5.0]], 0, {}, [[0.0], [2.0], [0.0]])],
 }
+
+
+def inputs_of(rule, advantage, given):
+    """What the rule reads besides: as given, or rewards that fit the advantages and errors at the second token."""
+    rows = len(advantage)
+    usual = {"reward": (np.asarray(advantage) > 0) * 1.0, "first_error": np.tile([1, 2], (rows, 1))}
+    kinds = {"reward": jnp.float32, "first_error": jnp.int32}
+    return {name: jnp.asarray(given.get(name, usual[name]), kinds[name]) for name in rule.inputs}
 
 
 def apply(rule, advantage, gap, step=0, mask=None, **hyper):
     gap = jnp.asarray(gap, jnp.float32)
     student = jnp.full(gap.shape, -1.0)
     mask = jnp.ones(gap.shape) if mask is None else jnp.asarray(mask, jnp.float32)
-    return rule(jnp.asarray(advantage, jnp.float32), student, student + gap, mask, step=step, **hyper)
+    inputs = inputs_of(rule, advantage, hyper)
+    hyper = {name: value for name, value in hyper.items() if name not in inputs}
+    return rule(jnp.asarray(advantage, jnp.float32), student, student + gap, mask, step=step, **inputs, **hyper)
 
 
 every_rule = pytest.mark.parametrize("rule", credit.RULES.values(), ids=credit.RULES)
@@ -98,7 +164,7 @@ def test_no_gradient_flows_into_student_or_teacher(rule):
     advantage, gap, mask = (jnp.asarray(a, jnp.float32) for a in batch(3))
 
     def total(student, teacher):
-        return jnp.sum(rule(advantage, student, teacher, mask, step=0)[0] ** 2)
+        return jnp.sum(rule(advantage, student, teacher, mask, step=0, **inputs_of(rule, advantage, {}))[0] ** 2)
 
     for gradient in jax.grad(total, argnums=(0, 1))(-jnp.ones(gap.shape), gap):
         np.testing.assert_array_equal(gradient, 0.0)
@@ -121,7 +187,8 @@ def test_rows_left_out_by_the_rule_have_the_same_credit_with_any_teacher(rule, s
     """What makes the savings exact: `needs` may leave out a row only if the teacher cannot matter there."""
     advantage, gap, mask = batch(seed)
     hyper = {"lam": strength, "gamma": strength / 2, "tau": tau} if rule.name == "amrsd" else {}
-    left_out = ~np.asarray(rule.needs(advantage, step, **hyper))
+    reward = inputs_of(rule, advantage, {}).get("reward", (advantage > 0) * 1.0)
+    left_out = ~np.asarray(rule.needs(advantage, reward, step, **hyper))
     with_teacher, _ = apply(rule, advantage, gap, step, mask, **hyper)
     without, _ = apply(rule, advantage, 0 * gap, step, mask, **hyper)
     np.testing.assert_array_equal(with_teacher[left_out], without[left_out])
@@ -146,7 +213,7 @@ def test_amrsd_switched_off_is_grpo_to_the_last_bit(hyper):
     ours, _ = apply(credit.get("amrsd"), advantage, gap, mask=mask, **hyper)
     plain, _ = apply(credit.get("grpo"), advantage, gap, mask=mask)
     np.testing.assert_array_equal(ours, plain)
-    assert not credit.get("amrsd").needs(advantage, 0, **hyper).any()
+    assert not credit.get("amrsd").needs(advantage, (advantage > 0) * 1.0, 0, **hyper).any()
 
 
 def test_amrsd_metrics_by_hand():

@@ -24,6 +24,7 @@ def rollouts(texts, correct):
         prompt_length=np.ones(rows, np.int32),
         response=np.zeros((rows, 1), np.int32),
         reward=np.array(correct, np.float32),
+        first_error=np.full((rows, 2), -1, np.int32),
         **arrays,
     )
 

@@ -1,11 +1,10 @@
-"""Metrics survive kills and resumes; clocks add up; spans of characters become spans of tokens."""
+"""Metrics survive kills and resumes; clocks add up."""
 
 import json
 
 import pytest
 
 from amrsd_jax.runtime.metrics import Clock, Metrics, read_metrics
-from amrsd_jax.runtime.rollouts import token_span
 
 
 def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
@@ -55,18 +54,3 @@ def test_a_clock_adds_up_by_phase_and_lap(monkeypatch):
         raise KeyError
     assert clock.lap() == {"sample": 0.5}
     assert clock.total == {"sample": 101.5, "learn": 2.0}
-
-
-@pytest.mark.parametrize(
-    "span, tokens",
-    [
-        (None, (-1, -1)),
-        ((0, 2), (0, 1)),
-        ((2, 3), (1, 2)),
-        ((1, 4), (0, 3)),
-        ((3, 99), (2, 4)),
-        ((7, 8), (-1, -1)),  # beyond the text
-    ],
-)
-def test_token_span_by_hand(span, tokens):
-    assert token_span(["ab", "c", "def", "g"], span) == tokens

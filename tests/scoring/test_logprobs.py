@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amrsd_jax.learning.mesh import make_mesh, rows
-from amrsd_jax.records import Reflections, Rollouts
+from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.scoring.logprobs import join, project, token_logprobs
 from amrsd_jax.scoring.score import score, score_rows
 from amrsd_jax.tasks.base import Problem, Verdict
@@ -92,6 +92,7 @@ def rollouts():
         logp=zeros,
         logp_plain=zeros,
         reward=np.zeros(N, np.float32),
+        first_error=np.full((N, 2), -1, np.int32),
     )
 
 
@@ -104,7 +105,7 @@ def test_score_covers_the_rows_with_a_context(policy, params):
     context = np.zeros((2, 9), np.int32)
     context[:, :P] = np.asarray(PROMPT)[chosen]
     none = ("",) * N
-    reflections = Reflections(none, none, none, chosen, context, np.asarray(LENGTH)[chosen])
+    reflections = Contexts(none, none, none, chosen, context, np.asarray(LENGTH)[chosen])
     scores = score(policy, params, params, rollouts(), reflections, **HOW)
     assert scores.scored.tolist() == [True, False, True]
     expected = np.asarray(dense(policy, params)[0]) * rollouts().mask

@@ -8,7 +8,7 @@ from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.chain import ChainTask
-from amrsd_jax.tasks.verify import pad, verify
+from amrsd_jax.tasks.verify import pad, token_span, verify
 
 
 def test_rollouts_by_hand():
@@ -49,3 +49,20 @@ def test_pad_by_hand_and_of_nothing():
 def test_a_row_that_is_too_long_is_not_cut():
     with pytest.raises(ValueError):
         pad([[1, 2, 3]], 2, np.int32)
+
+
+@pytest.mark.parametrize(
+    "span, tokens",
+    [
+        (None, (-1, -1)),
+        ((0, 2), (0, 1)),
+        ((2, 3), (1, 2)),
+        ((1, 4), (0, 3)),
+        ((3, 99), (2, 4)),
+        ((7, 8), (-1, -1)),  # beyond the text
+    ],
+)
+def test_token_span_by_hand(span, tokens):
+    tokenizer = embedded_tokenizer(["ab", "def"])
+    ids = [tokenizer.convert_tokens_to_ids(piece) for piece in ("ab", "c", "def", "g")]
+    assert token_span(tokenizer, ids, span) == tokens

@@ -1,17 +1,21 @@
-"""Reflections end to end, with a sampler that answers from a list: who is asked what, and what becomes of it."""
+"""Contexts end to end, with a sampler that answers from a list: who is asked what, and what becomes of it."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer
 from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.contexts import ContextMaker
 from amrsd_jax.reflection.prompts import templates, words
-from amrsd_jax.reflection.reflect import Reflector
 from amrsd_jax.sampling import Completion
+from amrsd_jax.tasks import make
 from amrsd_jax.tasks.base import Problem, Verdict
 
 TEXTS = templates("chain")
 TOKENIZER = embedded_tokenizer(words(TEXTS))
+TASK = make("addition", {"digits": 1}, seed=0)
 SUM = Problem("sum", "5+7", "12", reference="worked")
 RIGHT, WRONG = "5+7+0=12\n#### 12", "5+7+0=13\n#### 13"
 
@@ -28,13 +32,22 @@ def rollouts(*correct):
         prompt_length=np.ones(rows, np.int32),
         response=np.zeros((rows, 1), np.int32),
         reward=np.array(correct, np.float32),
+        first_error=np.full((rows, 2), -1, np.int32),
         **arrays,
     )
 
 
 def reflector(**changes):
-    settings = dict(group=2, prompt_length=200, context_length=60, temperature=0.7, peers=True, reference=False)
-    return Reflector(TOKENIZER, TEXTS, {}, **(settings | changes))
+    settings = dict(
+        source="self_reflection",
+        group=2,
+        prompt_length=200,
+        context_length=60,
+        temperature=0.7,
+        peers=True,
+        reference=False,
+    )
+    return ContextMaker(task=TASK, tokenizer=TOKENIZER, texts=TEXTS, template={}, **(settings | changes))
 
 
 class Sampler:
@@ -114,3 +127,46 @@ def test_nothing_needed_is_nothing_sampled():
     seen = reflector()(rollouts(True, False), np.zeros(2, bool), sampler)
     assert seen.status == ("not_needed", "not_needed") and not sampler.requests
     assert seen.context.shape == (0, 60)
+
+
+# ---------------------------------------------------------------- other sources
+
+
+def views(source, record, *written, **changes):
+    needed = np.ones(len(record.text), bool)
+    return reflector(source=source, **changes)(record, needed, Sampler(*written))
+
+
+@pytest.mark.parametrize(
+    "source, correct, text",
+    [
+        ("answer", (True, False), ("#### 12", "#### 12")),
+        ("reference_solution", (True, False), (" peer\nworked", " peer\nworked")),
+        ("peer_solution", (True, False), ("", f" peer\n{RIGHT}")),
+        ("feedback", (True, False), (" message", " message")),
+        ("oracle_reflection", (True, False), ("5+7+0=12", "5+7+0=12")),
+        ("none", (True, False), ("", "")),
+    ],
+)
+def test_given_sources_by_hand(source, correct, text):
+    seen = views(source, rollouts(*correct))
+    assert seen.text == text
+    for i, row in enumerate(seen.rows):
+        assert seen.kind[row] == source and seen.status[row] == "ok"
+        prompt = chat_ids(TOKENIZER, TEXTS.reread("5+7", text[row]))
+        assert seen.context[i, : seen.context_length[i]].tolist() == prompt
+
+
+def test_rows_without_a_peer_or_a_reference_say_so():
+    assert views("peer_solution", rollouts(True, False)).status == ("no_peer", "ok")
+    bare = dataclasses.replace(rollouts(True, False), problems=(dataclasses.replace(SUM, reference=None),) * 2)
+    assert views("reference_solution", bare).status == ("no_reference",) * 2
+
+
+def test_shuffled_reflections_are_those_of_other_rows_of_their_kind():
+    texts = [f"<critique>{letter}</critique>" for letter in "abc"] + ["<hint>h</hint>", "<hint>i</hint>"]
+    seen = views("shuffled_reflection", rollouts(False, False, False, True, True), *texts, group=5)
+    assert sorted(seen.text[:3]) == ["a", "b", "c"] and all(x != y for x, y in zip(seen.text[:3], "abc", strict=True))
+    assert seen.text[3:] == ("i", "h")
+    alone = views("shuffled_reflection", rollouts(False, True), "<critique>a</critique>", "<hint>b</hint>")
+    assert alone.status == ("no_partner",) * 2 and alone.rows.size == 0

@@ -1,0 +1,86 @@
+"""The teacher's context: a text for every row that needs one, from the source that the method names, made into a prompt."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Bool
+from transformers import PreTrainedTokenizerBase
+
+from amrsd_jax.records import Contexts, Rollouts
+from amrsd_jax.reflection.fit import check_tail, fit
+from amrsd_jax.reflection.prompts import Templates
+from amrsd_jax.reflection.sources import SOURCES
+from amrsd_jax.sampling import Completion, Request
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.verify import pad
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextMaker:
+    """How teacher contexts are made: from which source, with which texts, in how many tokens.
+
+    Attributes:
+      source: a name of `sources.SOURCES`.
+      task: for the sources that ask it.
+      tokenizer, texts, template: how prompts are made; `template` goes to the chat template.
+      group: G.
+      prompt_length, context_length: longest prompt that asks for a reflection, longest teacher prompt (R).
+      temperature: at which reflections are sampled.
+      peers, reference: whether a correct sibling, or the reference solution, may be shown to the reflecting policy.
+    """
+
+    source: str
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    texts: Templates
+    template: dict
+    group: int
+    prompt_length: int
+    context_length: int
+    temperature: float
+    peers: bool
+    reference: bool
+
+    def __call__(
+        self,
+        rollouts: Rollouts,
+        needed: Bool[np.ndarray, " N"],
+        sample: Callable[[Iterable[Request]], Iterator[Completion]],
+    ) -> Contexts:
+        """Contexts for the rows that need one.
+
+        Args:
+          rollouts: N verified rows.
+          needed: which of them, as the credit rule declares.
+          sample: the sampler, requests in, completions out; only reflections use it.
+        """
+        views = SOURCES[self.source](self, rollouts, needed, sample)
+        prompts: dict[int, list[int]] = {}
+        for row, status in enumerate(views.status):
+            if status == "ok":
+                prompt = self._prompt(rollouts.problems[row].question, views.text[row])
+                if prompt is None:
+                    views.status[row] = "no_room"
+                else:
+                    prompts[row] = prompt
+        rows = np.array(sorted(prompts), np.int64)
+        return Contexts(
+            kind=tuple(views.kind),
+            status=tuple(views.status),
+            text=tuple(views.text),
+            rows=rows,
+            context=pad([prompts[row] for row in rows], self.context_length, np.int32),
+            context_length=np.array([len(prompts[row]) for row in rows], np.int32),
+        )
+
+    def _prompt(self, question: str, view: str) -> list[int] | None:
+        """The teacher's prompt: the question with the view in it, its closing instruction checked to be there."""
+
+        def build(text):
+            return self.texts.reread(question, text)
+
+        ids = fit(self.tokenizer, build, view, self.context_length, **self.template)
+        if ids is not None:
+            check_tail(self.tokenizer, build, ids, **self.template)
+        return ids
