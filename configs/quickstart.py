@@ -11,12 +11,12 @@ from amrsd_jax import config as configuration
 
 def get_config():
     config = configuration.base()
-    config.warmup.documents = 14_000
+    config.warmup.documents, config.warmup.rows = 14_000, 6
 
     config.rollout.update(prompts=16, group=8, prompt_length=24, response_length=64)
     config.credit.rule = "amrsd"
     config.reflection.update(prompt_length=144, tokens=24, context_length=48)
     config.learning.minibatches = 2
     config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
-    config.steps = 30
+    config.steps = 36
     return config

@@ -27,13 +27,10 @@ RESULTS = Path(__file__).parent / "results" / "quickstart.json"
 def run(out: Path) -> None:
     """Runs every arm and seed (finished ones are found done), and writes the results file."""
     rows = []
-    for seed in SEEDS:
-        first = None
-        for arm, config in ARMS.items():
-            workdir = out / f"{Path(config).stem}_{seed}"
-            if first is None:
-                first = workdir
-            elif not workdir.exists():
+    for arm, config in ARMS.items():
+        for seed in SEEDS:
+            first, workdir = (out / f"{Path(file).stem}_{seed}" for file in (ARMS["AMR-SD"], config))
+            if not workdir.exists() and first.exists():
                 for part in ("warmup", "tokenizer"):
                     shutil.copytree(first / part, workdir / part)
             command = [sys.executable, "-m", "amrsd_jax.main", f"--config={config}", f"--config.seed={seed}"]
@@ -52,6 +49,7 @@ def run(out: Path) -> None:
                     "date": datetime.date.today().isoformat(),
                 }
             )
+    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -1,0 +1,36 @@
+"""Every config of configs/ is valid, builds, and says in its docstring how to run it."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from amrsd_jax.build import build
+from amrsd_jax.config import resolve, validate
+from configs import ablation
+
+FILES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
+CASES = [(name, ()) for name in FILES if name != "ablation"] + [("ablation", (key,)) for key in ablation.ABLATIONS]
+GIVEN = {"gsm8k_tiny": ("train", "test", "tokenizer")}  # what the command line has to name
+
+
+@pytest.mark.parametrize(
+    "name, argument", CASES, ids=lambda value: "-".join(value) if isinstance(value, tuple) else value
+)
+def test_a_config_is_valid_and_builds(name, argument, request, tmp_path):
+    module = importlib.import_module(f"configs.{name}")
+    assert f"--config=configs/{name}.py" in module.__doc__
+    config = module.get_config(*argument)
+    if name in GIVEN:
+        data = request.getfixturevalue("shared_data")
+        config.task.args.update(train=str(data / "math/gsm8k/train.jsonl"), test=str(data / "math/gsm8k/test.jsonl"))
+        config.tokenizer = str(data / "tokenizer/qwen3")
+    validate(config)
+    config.mesh.data = 1
+    run = build(resolve(config), tmp_path)
+    assert run.policy.architecture.vocab_size >= len(run.tokenizer)
+
+
+def test_an_unknown_ablation_is_told_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'shuffled'"):
+        ablation.get_config("shufled")
