@@ -112,7 +112,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         weight_decay=config.optimizer.weight_decay, clip_norm=config.optimizer.clip_norm,
     )  # fmt: skip
     objective = Objective(
-        clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
+        ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
         temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from amrsd_jax import credit, tasks
-from amrsd_jax.learning.losses import REDUCTIONS
+from amrsd_jax.learning.losses import RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.architecture import PRESETS, preset
 from amrsd_jax.policy.transformer import REMAT_POLICIES
@@ -120,6 +120,7 @@ def base() -> ConfigDict:
     )
     config.loss = ConfigDict(
         dict(
+            ratio="token",  # token, or one per sequence (GSPO)
             clip_low=0.2,
             clip_high=0.2,
             reduction="sequence_mean",  # sequence_mean, token_mean, constant
@@ -189,6 +190,7 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(str(error)) from error
 
     _choice("remat", config.remat, REMAT_POLICIES)
+    _choice("loss.ratio", config.loss.ratio, RATIOS)
     _choice("loss.reduction", config.loss.reduction, REDUCTIONS)
     _choice("loss.old_logp", config.loss.old_logp, ("sampler", "trainer"))
     _choice("optimizer.schedule", config.optimizer.schedule, ("constant", "linear", "cosine"))

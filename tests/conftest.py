@@ -16,11 +16,15 @@ import tests.typecheck  # noqa: F401  (the hook finds it by name)
 
 install_import_hook("amrsd_jax", "tests.typecheck.check")
 
+import hypothesis
 import jax
 import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
+hypothesis.settings.load_profile("shared machine")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

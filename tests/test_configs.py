@@ -7,10 +7,12 @@ import pytest
 
 from amrsd_jax.build import build
 from amrsd_jax.config import resolve, validate
-from configs import ablation
+from configs import ablation, baselines
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
-CASES = [(name, ()) for name in FILES if name != "ablation"] + [("ablation", (key,)) for key in ablation.ABLATIONS]
+NAMED = {"ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES}  # files of several configs
+CASES = [(name, ()) for name in FILES if name not in NAMED]
+CASES += [(name, (key,)) for name, keys in NAMED.items() for key in keys]
 GIVEN = {"gsm8k_tiny": ("train", "test", "tokenizer")}  # what the command line has to name
 
 
@@ -31,6 +33,8 @@ def test_a_config_is_valid_and_builds(name, argument, request, tmp_path):
     assert run.policy.architecture.vocab_size >= len(run.tokenizer)
 
 
-def test_an_unknown_ablation_is_told_the_nearest():
+def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'shuffled'"):
         ablation.get_config("shufled")
+    with pytest.raises(ValueError, match="did you mean 'dapo'"):
+        baselines.get_config("dapo2")

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 _LARGEST_LOG_RATIO = 20.0  # nats: beyond it exp would overflow, and 0 * inf is not a number (our choice)
 
+RATIOS = ("token", "sequence")
 REDUCTIONS = ("sequence_mean", "token_mean", "constant")
 
 
@@ -33,27 +34,34 @@ def reduction_weights(
     raise ValueError(f"loss.reduction = {mode!r}: expected one of {', '.join(REDUCTIONS)}")
 
 
+def log_ratio(
+    logp: Float[Array, "N T"], logp_old: Float[Array, "N T"], mask: Float[Array, "N T"], level: str
+) -> Float[Array, "N T"]:
+    """Log of pi / pi_old, per `token`, or per `sequence`: the mean over a row's tokens, the same at each of them (GSPO)."""
+    ratio = logp - logp_old
+    if level == "sequence":
+        ratio = jnp.where(mask > 0, ratio, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(
+            mask.sum(axis=1, keepdims=True), 1
+        )
+        ratio = jnp.broadcast_to(ratio, mask.shape)
+    return jnp.clip(ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+
+
 def clipped_surrogate(
-    logp: Float[Array, "N T"],
-    logp_old: Float[Array, "N T"],
-    token_advantage: Float[Array, "N T"],
-    *,
-    clip_low: float,
-    clip_high: float,
+    log_ratio: Float[Array, "N T"], token_advantage: Float[Array, "N T"], *, clip_low: float, clip_high: float
 ) -> tuple[Float[Array, "N T"], dict[str, Float[Array, "N T"]]]:
-    """-min(rho A_t, clip(rho, 1 - clip_low, 1 + clip_high) A_t), rho = exp(logp - logp_old) (PPO; DAPO's two bounds).
+    """-min(rho A_t, clip(rho, 1 - clip_low, 1 + clip_high) A_t), rho = exp(log_ratio) (PPO; DAPO's two bounds).
 
     Returns:
       loss per token, and per-token indicators: where a bound took the gradient away, and the k3 estimate of
       KL(old || new) in nats.
     """
-    log_ratio = jnp.clip(logp - logp_old, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
     ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     loss = -jnp.minimum(ratio * token_advantage, bounded * token_advantage)
     return loss, {
-        "clip_low": ((token_advantage < 0) & (ratio < 1 - clip_low)).astype(logp.dtype),
-        "clip_high": ((token_advantage > 0) & (ratio > 1 + clip_high)).astype(logp.dtype),
+        "clip_low": ((token_advantage < 0) & (ratio < 1 - clip_low)).astype(ratio.dtype),
+        "clip_high": ((token_advantage > 0) & (ratio > 1 + clip_high)).astype(ratio.dtype),
         "kl": ratio - 1 - log_ratio,
     }
 

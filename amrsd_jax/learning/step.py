@@ -23,6 +23,7 @@ class Objective:
     """What an update minimises: clipped surrogate + kl * k3(reference) - entropy * entropy, weighted per token.
 
     Attributes:
+      ratio: per "token", or one per "sequence" (GSPO).
       clip_low, clip_high: bounds of the ratio.
       reduction, constant_length: how tokens are averaged, see `losses.reduction_weights`.
       kl, entropy: coefficients; 0 leaves the term out.
@@ -32,6 +33,7 @@ class Objective:
       micro_batches: pieces of the batch whose gradients are added before the update.
     """
 
+    ratio: str
     clip_low: float
     clip_high: float
     reduction: str
@@ -57,8 +59,7 @@ def objective_loss(
         temperature=objective.temperature, chunk=objective.chunk,
     )  # fmt: skip
     token_loss, monitors = losses.clipped_surrogate(
-        logp,
-        batch.logp_old,
+        losses.log_ratio(logp, batch.logp_old, batch.mask, objective.ratio),
         batch.token_advantage,
         clip_low=objective.clip_low,
         clip_high=objective.clip_high,

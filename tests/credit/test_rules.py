@@ -125,7 +125,7 @@ def batch(seed, rows=4, length=6):
 
 
 @every_rule
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(0, 60))
 def test_teacher_equal_to_student_is_the_base_advantage(rule, seed, step):
     advantage, gap, mask = batch(seed)
@@ -135,7 +135,7 @@ def test_teacher_equal_to_student_is_the_base_advantage(rule, seed, step):
 
 
 @every_rule
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_padding_and_order_change_nothing(rule, seed):
     advantage, gap, mask = batch(seed)
@@ -150,7 +150,7 @@ def test_padding_and_order_change_nothing(rule, seed):
 
 
 @every_rule
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_sign_and_zero_are_kept(rule, seed):
     advantage, gap, mask = batch(seed)
@@ -181,7 +181,7 @@ def test_extremes_are_finite(rule, gap, mask):
 
 
 @every_rule
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(0, 60), st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.3]))
 def test_rows_left_out_by_the_rule_have_the_same_credit_with_any_teacher(rule, seed, step, strength, tau):
     """What makes the savings exact: `needs` may leave out a row only if the teacher cannot matter there."""
@@ -197,7 +197,7 @@ def test_rows_left_out_by_the_rule_have_the_same_credit_with_any_teacher(rule, s
 # ---------------------------------------------------------------- AMR-SD's own identities
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 2), st.floats(0, 5))
 def test_amrsd_amplifies_within_its_bound(seed, lam, gamma, tau):
     advantage, gap, mask = batch(seed)

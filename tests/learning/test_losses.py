@@ -32,8 +32,9 @@ def test_reduction_of_nothing_is_finite_and_unknown_ones_are_refused():
 
 
 def surrogate(ratio, advantage):
-    logp = jnp.log(jnp.array([[ratio]]))
-    return losses.clipped_surrogate(logp, 0 * logp, jnp.array([[advantage]]), clip_low=0.2, clip_high=0.28)
+    return losses.clipped_surrogate(
+        jnp.log(jnp.array([[ratio]])), jnp.array([[advantage]]), clip_low=0.2, clip_high=0.28
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,11 +58,18 @@ def test_clipped_surrogate_by_hand(ratio, advantage, loss, low, high):
 )
 def test_clipping_takes_the_gradient_away(ratio, advantage, slope):
     def loss(logp):
-        return losses.clipped_surrogate(
-            logp, jnp.zeros((1, 1)), jnp.array([[advantage]]), clip_low=0.2, clip_high=0.28
-        )[0].sum()
+        return losses.clipped_surrogate(logp, jnp.array([[advantage]]), clip_low=0.2, clip_high=0.28)[0].sum()
 
     np.testing.assert_allclose(jax.grad(loss)(jnp.log(jnp.array([[ratio]]))), slope, rtol=1e-5)
+
+
+def test_ratios_by_hand():
+    logp, old = jnp.array([[0.3, 0.6, 9.0], [-0.2, 0.4, 0.6]]), jnp.zeros((2, 3))
+    mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    np.testing.assert_allclose(losses.log_ratio(logp, old, mask, "token"), logp)
+    np.testing.assert_allclose(losses.log_ratio(logp, old, mask, "sequence"), [[0.45] * 3, [0.8 / 3] * 3], rtol=1e-6)
+    empty = losses.log_ratio(logp, old, 0 * mask, "sequence")
+    np.testing.assert_array_equal(empty, 0.0)
 
 
 def test_k3_by_hand():
@@ -77,7 +85,8 @@ def test_importance_weight_by_hand():
 def test_extreme_log_probabilities_stay_finite():
     far, zero = jnp.array([[-1e4, 1e4, 0.0]]), jnp.zeros((1, 3))
     for advantage in (-1.0, 0.0, 1.0):
-        value, monitors = losses.clipped_surrogate(far, zero, zero + advantage, clip_low=0.2, clip_high=0.2)
+        ratio = losses.log_ratio(far, zero, zero + 1, "token")
+        value, monitors = losses.clipped_surrogate(ratio, zero + advantage, clip_low=0.2, clip_high=0.2)
         assert np.isfinite(value).all() and np.isfinite(monitors["kl"]).all()
     assert np.isfinite(losses.k3(far, zero)).all()
     assert np.isfinite(losses.importance_weight(far, zero, cap=2.0)).all()

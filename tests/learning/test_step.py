@@ -15,6 +15,7 @@ from amrsd_jax.records import Batch
 
 N, P, T = 8, 4, 6
 OBJECTIVE = steps.Objective(
+    ratio="token",
     clip_low=0.2,
     clip_high=0.28,
     reduction="token_mean",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer, token_texts
@@ -22,13 +22,11 @@ SAMPLE = "28167+20566\n<hint>7+6+0=13</hint> right\n#### 48733"
 ascii_text = st.text(alphabet=string.ascii_letters + string.digits + string.punctuation + " \n")
 
 
-@settings(deadline=None)
 @given(ascii_text | st.lists(st.sampled_from([*WORDS, " ", "\n", "<|im_end|>", "7"])).map("".join))
 def test_ascii_text_comes_back(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_encoded_and_what_is_unknown_is_one_mark_each(text):
     known = set(string.ascii_letters + string.digits + string.punctuation + " \n�")
@@ -42,7 +40,6 @@ def test_pieces_by_hand():
     assert TOKENIZER.tokenize("rot kqabf rev") == ["rot", *" kqabf", " rev"]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=string.digits + "+=# r", min_size=1))
 def test_digits_are_always_alone(text):
     pieces = TOKENIZER.tokenize(text)

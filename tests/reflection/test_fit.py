@@ -42,7 +42,6 @@ def check(tokenizer, build, text, room):
     return ids
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(0, 20))
 def test_limit_and_tail_hold_for_any_text(text, room):
     check(EMBEDDED, reread, text, room)
@@ -56,7 +55,7 @@ def qwen3():
     return load_tokenizer(folder)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text() | st.text(alphabet="é漢🎉 ́ab\n"), st.integers(1, 20))
 def test_limit_and_tail_hold_where_a_cut_text_encodes_differently(qwen3, text, room):
     """A byte-level tokenizer cuts characters in two, and merges the text with what stands around it."""

@@ -68,7 +68,7 @@ def test_log_probabilities_are_those_of_the_full_forward(policy, params):
             np.testing.assert_allclose(logp, expected, atol=2e-5)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4)), min_size=1, max_size=9),
     st.randoms(use_true_random=False),

@@ -38,7 +38,7 @@ def test_ties_with_the_last_kept_token_are_kept():
     assert np.isfinite(out[0]).tolist() == [True, True, True, False]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0.01, 1.0))
 def test_truncation_is_that_of_a_sort(seed, top_k, top_p):
     logits = np.random.default_rng(seed).normal(size=(1, 30)).astype(np.float32) * 3

@@ -22,7 +22,6 @@ def test_the_last_carry_is_the_first_digit():
     assert Addition(digits=2).solve("99+99", right) == (["9+9+0=18", "9+9+1=19"], "198")
 
 
-@settings(deadline=None)
 @given(st.integers(1, 18).flatmap(lambda n: st.tuples(*[st.integers(10 ** (n - 1), 10**n - 1)] * 2)))
 def test_solves_every_sum(numbers):
     a, b = numbers
@@ -33,7 +32,7 @@ def test_solves_every_sum(numbers):
         assert sum(map(int, terms.split("+"))) == int(total)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 18), st.integers(0, 2**32 - 1))
 def test_draws_numbers_of_as_many_digits(digits, seed):
     a, b = Addition(digits=digits).draw(np.random.default_rng(seed)).split("+")

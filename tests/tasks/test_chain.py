@@ -16,7 +16,7 @@ tasks = st.sampled_from(TASKS)
 splits = st.sampled_from(["train", "test"])
 indices = st.integers(0, 10_000)
 seeds = st.integers(0, 2**32 - 1)
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 SUM = Problem("hand", "28167+20566", "48733")
 STEPS = ["7+6+0=13", "6+6+1=13", "1+5+1=7", "8+0+0=8", "2+2+0=4", "#### 48733"]

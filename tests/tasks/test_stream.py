@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amrsd_jax.tasks.base import Problem, Verdict
@@ -58,7 +58,6 @@ def test_train_goes_round_and_test_ends():
     assert (position, skipped) == (3, 1)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=8).filter(lambda lengths: min(lengths) <= LIMIT),
     st.lists(st.integers(0, 6), min_size=1, max_size=4),

@@ -1,0 +1,20 @@
+"""Tables in the README are those that the experiments' scripts make from their result files."""
+
+import json
+from pathlib import Path
+
+from experiments import quickstart
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readme_has_the_quickstart_table_of_the_results_file():
+    assert quickstart.table() in (ROOT / "README.md").read_text()
+
+
+def test_the_results_say_what_the_readme_says():
+    """Before at most .35 and after at least .90 with every seed, by both rules; not with permuted rewards."""
+    for row in json.loads(quickstart.RESULTS.read_text()):
+        before, after = row["eval"]["initial"]["sampled"], row["eval"]["final"]["sampled"]
+        assert before <= 0.35 and row["eval"]["final"]["n"] >= 256
+        assert after <= 0.35 if "permuted" in row["arm"] else after >= 0.90
