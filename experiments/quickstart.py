@@ -15,6 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from amrsd_jax import rng, tasks
+
 ARMS = {
     "AMR-SD": "configs/quickstart.py",
     "GRPO": "configs/quickstart_grpo.py",
@@ -44,6 +48,7 @@ def run(out: Path) -> None:
                     "eval": {when: results["eval"][when] for when in ("initial", "final")},
                     "steps": results["steps"],
                     "savings": results["savings"],
+                    "critiques": critiques(workdir),
                     "seconds_by_phase": results["seconds_by_phase"],
                     "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
                     "date": datetime.date.today().isoformat(),
@@ -51,6 +56,18 @@ def run(out: Path) -> None:
             )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def critiques(workdir: Path) -> dict[str, int]:
+    """Of the usable critiques of the first step, how many name the true first wrong line, put right."""
+    task = tasks.make("addition", {}, seed=0)
+    usable = exact = 0
+    for row in pq.read_table(workdir / "rollouts" / "step_00001.parquet").to_pylist():
+        if row["reflection_kind"] == "critique" and row["reflection_status"] == "ok" and row["first_error_start"] >= 0:
+            problem = tasks.Problem(row["problem_id"], row["question"], row["answer"])
+            usable += 1
+            exact += task.reflect(problem, row["response"], rng.host(0, "unused"))[1] == row["reflection"]
+    return {"usable": usable, "exact": exact}
 
 
 def table() -> str:
@@ -67,6 +84,9 @@ def table() -> str:
             f"| **{after['sampled']:.3f}** ({after['sampled_low']:.3f} to {after['sampled_high']:.3f}) "
             f"| {before['greedy']:.3f} | {after['greedy']:.3f} | {row['savings']['reflections']:.0%} |"
         )
+    told = [row["critiques"] for row in rows if row["arm"] == "AMR-SD"]
+    lines += ["", f"Of the {sum(t['usable'] for t in told)} usable critiques of AMR-SD's first steps, "
+              f"{sum(t['exact'] for t in told)} name the true first wrong line."]  # fmt: skip
     one = rows[0]
     lines += ["", f"{one['eval']['final']['n']} held-out problems, {one['steps']} steps, 95 % Wilson intervals; "
               f"{one['hardware']}, {one['date']}."]  # fmt: skip
