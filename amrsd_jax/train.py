@@ -10,9 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from amrsd_jax import config as configuration
 from amrsd_jax import rng
 from amrsd_jax.build import Run, build
+from amrsd_jax.checks import ConfigError, validate
+from amrsd_jax.config import resolve
 from amrsd_jax.credit.assign import advantages, assign
 from amrsd_jax.evaluate import evaluate
 from amrsd_jax.learning import mesh as meshes
@@ -27,6 +28,7 @@ from amrsd_jax.runtime.interrupt import Interrupt
 from amrsd_jax.runtime.metrics import Clock, Metrics
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import note, one_line, summary, write_results
+from amrsd_jax.runtime.workdir import claim
 from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
 from amrsd_jax.scoring.teachers import copy
@@ -42,13 +44,13 @@ def train(config: ConfigDict, workdir: Path) -> dict:
       FloatingPointError: `optimizer.max_skipped` updates in a row had gradients that are not finite.
     """
     begin = time.perf_counter()
-    configuration.validate(config)
-    config = configuration.resolve(config)
+    validate(config)
+    config = resolve(config)
     try:
         run = build(config, workdir)
     except (OSError, ValueError) as error:
-        raise configuration.ConfigError(str(error)) from error
-    note(f"workdir {workdir}" + (" (resuming)" if configuration.claim(workdir, config) else ""))
+        raise ConfigError(str(error)) from error
+    note(f"workdir {workdir}" + (" (resuming)" if claim(workdir, config) else ""))
     describe(run)
     use_compilation_cache(workdir)
     save_tokenizer(run, workdir)

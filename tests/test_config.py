@@ -6,7 +6,9 @@ import pytest
 
 from amrsd_jax import config as configuration
 from amrsd_jax import credit, tasks
-from amrsd_jax.config import ConfigError, base, claim, differences, resolve, to_json, validate
+from amrsd_jax.checks import ConfigError, validate
+from amrsd_jax.config import base, resolve
+from amrsd_jax.runtime.workdir import claim, differences, to_json
 from configs import quickstart, quickstart_grpo
 
 

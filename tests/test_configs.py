@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from amrsd_jax.build import build
-from amrsd_jax.config import resolve, validate
+from amrsd_jax.checks import validate
+from amrsd_jax.config import resolve
 from configs import ablation, baselines
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")

@@ -15,9 +15,9 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 
-from amrsd_jax import config as configuration
 from amrsd_jax import credit
 from amrsd_jax import train as loop
+from amrsd_jax.checks import ConfigError
 from amrsd_jax.runtime.metrics import Metrics, read_metrics
 from amrsd_jax.train import train
 from tests.tiny import tiny_config
@@ -126,7 +126,7 @@ def test_the_same_command_again_finds_the_run_done(finished):
 
 
 def test_another_config_is_refused_with_the_differing_fields(finished):
-    with pytest.raises(configuration.ConfigError, match=r"loss.clip_high: 0.2 there, 0.3 here"):
+    with pytest.raises(ConfigError, match=r"loss.clip_high: 0.2 there, 0.3 here"):
         train(tiny_config(loss__clip_high=0.3), finished)
 
 
@@ -193,6 +193,7 @@ sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import tests.conftest
 from pathlib import Path
 from amrsd_jax import train as loop
+from amrsd_jax.checks import ConfigError
 from amrsd_jax.runtime.metrics import Metrics
 from tests.tiny import tiny_config
 point, delay = sys.argv[1], float(sys.argv[2])

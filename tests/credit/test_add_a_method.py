@@ -8,6 +8,7 @@ import numpy as np
 
 from amrsd_jax import config as configuration
 from amrsd_jax import credit
+from amrsd_jax.checks import validate
 
 WALK = Path(__file__).parents[2] / "docs" / "add_a_method.md"
 
@@ -22,7 +23,7 @@ def test_the_walk(monkeypatch):
     config = configuration.base()
     config.credit.rule = "surprise"
     config.credit.args.limit = 3.0
-    configuration.validate(config)
+    validate(config)
     assert configuration.resolve(config).credit.to_dict() | {"args": None} == {
         "rule": "surprise", "context": "feedback", "args": None, "normalize": True, "exact_savings": True,
     }  # fmt: skip

@@ -1,0 +1,198 @@
+"""Checks of a config that stop a wrong one before any compute: names, types, ranges, and fields against each other."""
+
+from ml_collections import ConfigDict
+
+from amrsd_jax import credit, tasks
+from amrsd_jax.config import base
+from amrsd_jax.learning.losses import RATIOS, REDUCTIONS
+from amrsd_jax.names import nearest
+from amrsd_jax.policy.architecture import PRESETS, preset
+from amrsd_jax.policy.transformer import REMAT_POLICIES
+from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.reflection.sources import SOURCES
+from amrsd_jax.scoring.teachers import KINDS
+
+# Sections whose keys depend on a choice made beside them; their own registries check them.
+_OPEN = ("task.args", "credit.args", "reflection.templates", "chat_template")
+
+
+class ConfigError(ValueError):
+    """A field of the config is wrong; the message names it, its value and what was expected."""
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks names, types, ranges, and fields against each other.
+
+    Raises:
+      ConfigError: naming the field, its value and what was expected.
+    """
+    _check_schema(config, base(), "")
+    _choice("task.name", config.task.name, tasks.NAMES)
+    _choice("credit.rule", config.credit.rule, credit.RULES)
+    _choice("credit.context", config.credit.context, ("", *SOURCES))
+    _choice("teacher.kind", config.teacher.kind, ("", *KINDS))
+    _choice("model", config.model, PRESETS)
+    arguments = credit.get(config.credit.rule).defaults
+    _check_names("credit.args", config.credit.args, arguments, of=f" of rule {config.credit.rule!r}")
+    _check_types("credit.args", config.credit.args, arguments)
+    _check_types("task.args", config.task.args, tasks.defaults(config.task.name))
+    _check_types("reflection.templates", config.reflection.templates, dict.fromkeys(config.reflection.templates, ""))
+    try:
+        tasks.check(config.task.name, dict(config.task.args))
+        templates(tasks.family(config.task.name), **config.reflection.templates)
+        preset(config.model, **{name: value for name, value in config.architecture.items() if value is not None})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+    _choice("remat", config.remat, REMAT_POLICIES)
+    _choice("loss.ratio", config.loss.ratio, RATIOS)
+    _choice("loss.reduction", config.loss.reduction, REDUCTIONS)
+    _choice("loss.old_logp", config.loss.old_logp, ("sampler", "trainer"))
+    _choice("optimizer.schedule", config.optimizer.schedule, ("constant", "linear", "cosine"))
+
+    for field in (
+        "steps", "rollout.prompts", "rollout.group", "rollout.prompt_length", "rollout.response_length", "rollout.slots",
+        "rollout.admit", "rollout.segment", "rollout.rounds", "reflection.prompt_length", "reflection.tokens",
+        "reflection.context_length", "reflection.slots", "reflection.admit", "scoring.rows", "scoring.chunk",
+        "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.problems",
+        "checkpoint.every", "checkpoint.keep", "report.rollouts_every", "mesh.fsdp", "mesh.tensor",
+        "warmup.row_length", "warmup.rows", "teacher.every",
+    ):  # fmt: skip
+        _at_least(config, field, 1)
+    for field in (
+        "seed", "rollout.top_k", "reward.overlong_buffer", "loss.clip_low", "loss.clip_high", "loss.kl", "loss.entropy",
+        "optimizer.learning_rate", "optimizer.clip_norm", "optimizer.warmup_updates", "evaluation.every",
+        "evaluation.temperature", "evaluation.top_k", "reflection.temperature", "warmup.documents",
+        "warmup.learning_rate", "optimizer.eps", "optimizer.weight_decay",
+        *(f"credit.args.{name}" for name in config.credit.args),  # strengths, thresholds, lengths: none means less
+    ):  # fmt: skip
+        _at_least(config, field, 0)
+    for field in ("rollout.top_p", "evaluation.top_p"):
+        if not 0 < _get(config, field) <= 1:
+            raise ConfigError(f"{field} = {_get(config, field)}: expected a number in (0, 1]")
+    for field in ("optimizer.b1", "optimizer.b2", "warmup.b2"):
+        if not 0 <= _get(config, field) < 1:
+            raise ConfigError(f"{field} = {_get(config, field)}: expected a number in [0, 1)")
+    for field in ("warmup.solve", "warmup.reflect", "warmup.peer", "teacher.rate"):
+        if not 0 <= _get(config, field) <= 1:
+            raise ConfigError(f"{field} = {_get(config, field)}: expected a share in [0, 1]")
+    for field in ("loss.constant_length", "loss.importance_cap"):
+        if _get(config, field) is not None and not _get(config, field) > 0:
+            raise ConfigError(f"{field} = {_get(config, field)}: expected more than 0, or None")
+    if config.seed >= 2**32:
+        raise ConfigError(f"seed = {config.seed}: expected below 2**32, all that JAX's generator takes")
+    if config.mesh.data != -1:
+        _at_least(config, "mesh.data", 1)
+    _check_together(config)
+
+
+def _check_together(config: ConfigDict) -> None:
+    rule, context = credit.get(config.credit.rule), config.credit.context
+    if context and (context == "none") != (rule.context == "none"):
+        reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
+        raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
+    if context == "oracle_reflection" and not tasks.embedded(config.task.name):
+        raise ConfigError(
+            f"credit.context = {context!r}: task {config.task.name!r} does not know where an attempt goes wrong"
+        )
+    rows = config.rollout.prompts * config.rollout.group
+    pieces = config.learning.minibatches * config.learning.micro_batches
+    if rows % pieces:
+        raise ConfigError(
+            f"rollout.prompts x rollout.group = {rows} rows do not divide into learning.minibatches x "
+            f"learning.micro_batches = {pieces} pieces"
+        )
+    if not config.rollout.temperature > 0:
+        raise ConfigError(
+            f"rollout.temperature = {config.rollout.temperature}: a greedy policy has no gradient; expected more than 0"
+        )
+    if config.loss.importance_cap is not None and config.loss.old_logp != "trainer":
+        raise ConfigError(
+            f"loss.importance_cap = {config.loss.importance_cap} needs loss.old_logp = 'trainer', "
+            f"not {config.loss.old_logp!r}: there is no second view of the policy to weigh against"
+        )
+    if (config.loss.reduction == "constant") != (config.loss.constant_length is not None):
+        raise ConfigError(
+            f"loss.constant_length = {config.loss.constant_length} with loss.reduction = {config.loss.reduction!r}: "
+            "the length belongs to reduction 'constant', which needs it"
+        )
+    if config.reward.overlong_buffer > config.rollout.response_length:
+        raise ConfigError(
+            f"reward.overlong_buffer = {config.reward.overlong_buffer} is larger than "
+            f"rollout.response_length = {config.rollout.response_length}"
+        )
+    if config.rollout.group > config.rollout.slots:
+        raise ConfigError(
+            f"rollout.group = {config.rollout.group} does not fit into rollout.slots = {config.rollout.slots}"
+        )
+    if config.warmup.documents and not tasks.embedded(config.task.name):
+        raise ConfigError(
+            f"warmup.documents = {config.warmup.documents}: task {config.task.name!r} has no demonstrator to write them; "
+            f"embedded tasks are {', '.join(sorted(filter(tasks.embedded, tasks.NAMES)))}"
+        )
+    if not config.tokenizer and not tasks.embedded(config.task.name):
+        raise ConfigError(f"tokenizer = '': task {config.task.name!r} needs a tokenizer folder or hub id")
+    if config.warmup.solve + config.warmup.reflect > 1:
+        raise ConfigError(
+            f"warmup.solve + warmup.reflect = {config.warmup.solve + config.warmup.reflect}: shares above 1"
+        )
+
+
+def _check_schema(config, schema, prefix: str) -> None:
+    _check_names(prefix.rstrip(".") or "config", config, schema)
+    for key, default in schema.items():
+        field = f"{prefix}{key}"
+        if key not in config:
+            raise ConfigError(f"{field}: missing; start the config from amrsd_jax.config.base()")
+        value = config[key]
+        if isinstance(default, ConfigDict):
+            if not isinstance(value, ConfigDict):
+                raise ConfigError(f"{field} = {value!r}: expected a section, as in amrsd_jax.config.base()")
+            if field not in _OPEN:
+                _check_schema(value, default, f"{field}.")
+        elif default is None:
+            wanted = schema.get_type(key)
+            if value is not None and not _is(value, wanted):
+                raise ConfigError(f"{field} = {value!r}: expected {wanted.__name__} or None")
+        else:
+            _check_type(field, value, default)
+
+
+def _check_types(section: str, given, defaults) -> None:
+    for key, value in given.items():
+        if key in defaults:
+            _check_type(f"{section}.{key}", value, defaults[key])
+
+
+def _check_type(field: str, value, default) -> None:
+    if not _is(value, type(default)):
+        raise ConfigError(f"{field} = {value!r}: expected {type(default).__name__}, like the default {default!r}")
+
+
+def _is(value, wanted: type) -> bool:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+
+
+def _check_names(section: str, given, known, of: str = "") -> None:
+    for key in given:
+        if key not in known:
+            expected = nearest(key, known) if known else "it has none"
+            raise ConfigError(f"{section}.{key} = {given[key]!r}: no such field{of}; {expected}")
+
+
+def _choice(field: str, value, choices) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field} = {value!r}: {nearest(value, choices)}")
+
+
+def _at_least(config, field: str, least) -> None:
+    if not _get(config, field) >= least:  # which NaN is not either
+        raise ConfigError(f"{field} = {_get(config, field)}: expected at least {least}")
+
+
+def _get(config, field: str):
+    for key in field.split("."):
+        config = config[key]
+    return config

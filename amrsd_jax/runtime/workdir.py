@@ -1,0 +1,54 @@
+"""The config as a workdir holds it: frozen at the first start, compared at every later one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from amrsd_jax.checks import ConfigError
+
+
+def to_json(config: ConfigDict) -> str:
+    """The frozen config as written into a workdir."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def differences(saved: dict[str, Any], config: ConfigDict) -> list[str]:
+    """Fields in which a saved config and this one differ, one line each."""
+    old, new = _flat(saved), _flat(json.loads(to_json(config)))
+    absent = "(absent)"
+    return [
+        f"{field}: {old.get(field, absent)!r} there, {new.get(field, absent)!r} here"
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field, absent) != new.get(field, absent)
+    ]
+
+
+def claim(workdir: Path, config: ConfigDict) -> bool:
+    """Makes a workdir this config's own; returns whether it already held a run of the same config, to be resumed.
+
+    Raises:
+      ConfigError: it holds a run of another config; the message lists the differing fields.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        different = differences(json.loads(path.read_text()), config)
+        if different:
+            listed = "\n  ".join(different)
+            raise ConfigError(
+                f"{workdir} holds a run of another config; use another --workdir. It differs in\n  {listed}"
+            )
+        return True
+    workdir.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(to_json(config))
+    draft.replace(path)
+    return False
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
