@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.quickstart run --out=runs/experiment     (two CPU cores: about 25 minutes)
           python -m experiments.quickstart table                         (the table, from experiments/results/quickstart.json)
-Arms:     AMR-SD, GRPO and the permuted control, three seeds each; the arms of a seed start from the same warm-up.
+Arms:     AMR-SD and GRPO, each also with permuted rewards, three seeds each; the arms of a seed start from the same warm-up.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,9 +21,10 @@ import pyarrow.parquet as pq
 from amrsd_jax import rng, tasks
 
 ARMS = {
-    "AMR-SD": "configs/quickstart.py",
-    "GRPO": "configs/quickstart_grpo.py",
-    "AMR-SD, rewards permuted": "configs/control_permuted.py",
+    "AMR-SD": ("configs/quickstart.py",),
+    "GRPO": ("configs/quickstart_grpo.py",),
+    "GRPO, rewards permuted": ("configs/control_permuted.py",),
+    "AMR-SD, rewards permuted": ("configs/control_permuted.py", "--config.credit.rule=amrsd"),
 }
 SEEDS = (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "quickstart.json"
@@ -31,20 +33,20 @@ RESULTS = Path(__file__).parent / "results" / "quickstart.json"
 def run(out: Path) -> None:
     """Runs every arm and seed (finished ones are found done), and writes the results file."""
     rows = []
-    for arm, config in ARMS.items():
+    for arm, (config, *overrides) in ARMS.items():
         for seed in SEEDS:
-            first, workdir = (out / f"{Path(file).stem}_{seed}" for file in (ARMS["AMR-SD"], config))
+            first, workdir = (out / f"{re.sub(r'[^a-z]+', '_', name.lower())}_{seed}" for name in ("AMR-SD", arm))
             if not workdir.exists() and first.exists():
                 for part in ("warmup", "tokenizer"):
                     shutil.copytree(first / part, workdir / part)
-            command = [sys.executable, "-m", "amrsd_jax.main", f"--config={config}", f"--config.seed={seed}"]
-            subprocess.run([*command, f"--workdir={workdir}"], check=True)
+            flags = ["-m", "amrsd_jax.main", f"--config={config}", *overrides, f"--config.seed={seed}"]
+            subprocess.run([sys.executable, *flags, f"--workdir={workdir}"], check=True)
             results = json.loads((workdir / "results.json").read_text())
             rows.append(
                 {
                     "arm": arm,
                     "seed": seed,
-                    "command": f"python -m amrsd_jax.main --config={config} --config.seed={seed} --workdir=...",
+                    "command": " ".join(["python", *flags, "--workdir=..."]),
                     "eval": {when: results["eval"][when] for when in ("initial", "final")},
                     "steps": results["steps"],
                     "savings": results["savings"],
