@@ -106,6 +106,11 @@ def _check_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"rollout.temperature = {config.rollout.temperature}: a greedy policy has no gradient; expected more than 0"
         )
+    if (config.rollout.top_k or config.rollout.top_p < 1) and config.loss.old_logp == "sampler":
+        raise ConfigError(
+            f"loss.old_logp = 'sampler' with rollout.top_k = {config.rollout.top_k}, rollout.top_p = {config.rollout.top_p}: "
+            "the sampler's probabilities are those of the truncated distribution, which is not the one trained; use 'trainer'"
+        )
     if config.loss.importance_cap is not None and config.loss.old_logp != "trainer":
         raise ConfigError(
             f"loss.importance_cap = {config.loss.importance_cap} needs loss.old_logp = 'trainer', "

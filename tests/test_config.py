@@ -250,3 +250,10 @@ def test_a_config_survives_its_file():
         "chat_template.a: '(absent)' there, [1, 2] here",
         "optimizer.learning_rate: 0.0001 there, 3e-05 here",
     ]
+
+
+@pytest.mark.parametrize("fields", [dict(rollout__top_k=5), dict(rollout__top_p=0.9)])
+def test_truncated_sampling_needs_the_trainers_own_probabilities(fields):
+    with pytest.raises(ConfigError, match="loss.old_logp = 'sampler' with rollout.top_k"):
+        validate(changed(**fields))
+    validate(changed(loss__old_logp="trainer", **fields))
