@@ -19,9 +19,12 @@ from amrsd_jax.learning.step import Objective
 from amrsd_jax.policy import Params, Policy, preset
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
-from amrsd_jax.reflection.contexts import ContextMaker
+from amrsd_jax.reflection.contexts import ContextMaker, Writers
 from amrsd_jax.reflection.prompts import Templates, templates, words
+from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Layout, complete
+from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.scoring.teachers import Teacher
 
 
@@ -41,6 +44,7 @@ class Run:
     objective: Objective
     make_contexts: ContextMaker
     teacher: Teacher
+    external: "Run | None"
     layouts: dict[str, Layout]
     scoring: dict
     batching: dict
@@ -56,7 +60,19 @@ class Run:
     def sampler(self, weights: Params, stream: str, step: int):
         """The sampler of one purpose and step: requests in, completions out."""
         layout, key = self.layouts[stream], rng.key(self.config.seed, stream, step)
-        return lambda requests: complete(self.policy, layout, weights, requests, key)
+        policy = (self.critic if stream == "critic" else self).policy
+        return lambda requests: complete(policy, layout, weights, requests, key)
+
+    def writers(self, weights: Params, critic: Params | None, step: int) -> Writers:
+        """Who can be asked to write a context at a step, from the sampling weights of each."""
+        judge = None if critic is None else self.sampler(critic, "critic", step)
+        return Writers(self.sampler(weights, "reflection", step), judge)
+
+    @property
+    def critic(self) -> "Run | None":
+        """The run whose policy is the frozen critic: the external one, or this one at step 0; None if no critic is asked."""
+        asked = "critic_feedback" in sources_in(self.config.credit.context)
+        return (self.external or self) if asked else None
 
     def penalty(self, rollouts: Rollouts) -> Float[np.ndarray, " N"] | float:
         """What is added to the verifier's reward [N]."""
@@ -85,6 +101,7 @@ def _for_sampling(policy: Policy, mesh: Mesh):
 def build(config: ConfigDict, workdir: Path) -> Run:
     """Everything the config names. A resumed run takes its tokenizer from the workdir."""
     seed, rollout, reflection, loss = config.seed, config.rollout, config.reflection, config.loss
+    rule = credit.get(config.credit.rule)
     task = tasks.make(config.task.name, dict(config.task.args), seed)
     texts = templates(task.family, **config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
@@ -115,13 +132,17 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
         temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
+        kl_estimator=loss.kl_estimator, distil=Divergence(**config.distill) if rule.distil else None,
     )  # fmt: skip
     make_contexts = ContextMaker(
-        config.credit.context, task, tokenizer, texts, dict(config.chat_template), rollout.group,
-        reflection.prompt_length, reflection.context_length, reflection.temperature, reflection.peers,
-        reflection.reference,
+        config.credit.context, rule.negatives, config.credit.args.get("k", 0), task, tokenizer, texts,
+        dict(config.chat_template), rollout.group, reflection.prompt_length, reflection.context_length,
+        reflection.temperature, reflection.peers, reflection.reference,
     )  # fmt: skip
-    teacher = Teacher(config.teacher.kind, config.teacher.every, config.teacher.rate)
+    external = build_external(config, tokenizer)
+    teacher = Teacher(
+        config.teacher.kind, policy, external and external.policy, config.teacher.every, config.teacher.rate
+    )
     fixed = dict(segment=rollout.segment, stop_tokens=(tokenizer.eos_token_id,), sharding=meshes.rows(mesh))
     answers = Layout(
         slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
@@ -132,12 +153,25 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         new_tokens=reflection.tokens, admit=reflection.admit, **fixed,
     )  # fmt: skip
     return Run(
-        config, task, texts, tokenizer, policy, mesh, credit.get(config.credit.rule), schedule, optimizer, objective,
-        make_contexts, teacher, {"rollout": answers, "evaluation": answers, "reflection": thoughts},
+        config, task, texts, tokenizer, policy, mesh, rule, schedule, optimizer, objective, make_contexts, teacher, external,
+        {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": thoughts},
         scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
                      sharding=meshes.rows(mesh)),
         batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
     )  # fmt: skip
+
+
+def build_external(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Run | None:
+    """The parts of the run whose parameters are the external teacher's or the critic's, on this run's mesh."""
+    if not config.external.workdir:
+        return None
+    workdir = Path(config.external.workdir)
+    theirs = read_config(workdir)
+    theirs.mesh = config.mesh
+    external = build(theirs, workdir)
+    if external.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"external.workdir = {config.external.workdir!r}: its tokenizer is not this run's")
+    return external
 
 
 def make_tokenizer(config: ConfigDict, texts: Templates, task: tasks.Task, workdir: Path) -> PreTrainedTokenizerBase:

@@ -4,12 +4,13 @@ from ml_collections import ConfigDict
 
 from amrsd_jax import credit, tasks
 from amrsd_jax.config import base
-from amrsd_jax.learning.losses import RATIOS, REDUCTIONS
+from amrsd_jax.learning.losses import KL_ESTIMATORS, RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.architecture import PRESETS, preset
 from amrsd_jax.policy.transformer import REMAT_POLICIES
 from amrsd_jax.reflection.prompts import templates
-from amrsd_jax.reflection.sources import SOURCES
+from amrsd_jax.reflection.sources import SOURCES, sources_in
+from amrsd_jax.scoring.divergence import SUPPORTS
 from amrsd_jax.scoring.teachers import KINDS
 
 # Sections whose keys depend on a choice made beside them; their own registries check them.
@@ -29,7 +30,8 @@ def validate(config: ConfigDict) -> None:
     _check_schema(config, base(), "")
     _choice("task.name", config.task.name, tasks.NAMES)
     _choice("credit.rule", config.credit.rule, credit.RULES)
-    _choice("credit.context", config.credit.context, ("", *SOURCES))
+    for source in sources_in(config.credit.context):
+        _choice("credit.context", source, ("", *SOURCES))
     _choice("teacher.kind", config.teacher.kind, ("", *KINDS))
     _choice("model", config.model, PRESETS)
     arguments = credit.get(config.credit.rule).defaults
@@ -47,6 +49,7 @@ def validate(config: ConfigDict) -> None:
     _choice("remat", config.remat, REMAT_POLICIES)
     _choice("loss.ratio", config.loss.ratio, RATIOS)
     _choice("loss.reduction", config.loss.reduction, REDUCTIONS)
+    _choice("loss.kl_estimator", config.loss.kl_estimator, KL_ESTIMATORS)
     _choice("loss.old_logp", config.loss.old_logp, ("sampler", "trainer"))
     _choice("optimizer.schedule", config.optimizer.schedule, ("constant", "linear", "cosine"))
 
@@ -91,9 +94,22 @@ def _check_together(config: ConfigDict) -> None:
     if context and (context == "none") != (rule.context == "none"):
         reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
         raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
-    if context == "oracle_reflection" and not tasks.embedded(config.task.name):
+    if "oracle_reflection" in sources_in(context) and not tasks.embedded(config.task.name):
         raise ConfigError(
             f"credit.context = {context!r}: task {config.task.name!r} does not know where an attempt goes wrong"
+        )
+    if rule.negatives and config.credit.args.get("k", 1) < 1:
+        raise ConfigError(f"credit.args.k = {config.credit.args.k}: rule {rule.name!r} contrasts at least 1 context")
+    _check_distillation(config, rule)
+    external = config.teacher.kind == "external"
+    if external and not config.external.workdir:
+        raise ConfigError(
+            "external.workdir = '': teacher.kind = 'external' needs the workdir of the run that it comes from"
+        )
+    if config.external.workdir and not external and "critic_feedback" not in sources_in(context or rule.context):
+        raise ConfigError(
+            f"external.workdir = {config.external.workdir!r}: neither the teacher (teacher.kind) nor a critic "
+            "(credit.context = 'critic_feedback') comes from it"
         )
     rows = config.rollout.prompts * config.rollout.group
     pieces = config.learning.minibatches * config.learning.micro_batches
@@ -141,6 +157,26 @@ def _check_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"warmup.solve + warmup.reflect = {config.warmup.solve + config.warmup.reflect}: shares above 1"
         )
+
+
+def _check_distillation(config: ConfigDict, rule: credit.Rule) -> None:
+    given = {name: value for name, value in config.distill.items() if value is not None}
+    if given and not rule.distil:
+        name, value = next(iter(given.items()))
+        distilling = ", ".join(sorted(name for name, other in credit.RULES.items() if other.distil))
+        raise ConfigError(
+            f"distill.{name} = {value!r}: rule {rule.name!r} does not distil; {distilling} do, and weigh the reward by "
+            "credit.args.reward_weight"
+        )
+    if "support" in given:
+        _choice("distill.support", given["support"], SUPPORTS)
+    for field in ("top_k", "entry_clip", "importance_cap"):
+        if field in given:
+            _at_least(config, f"distill.{field}", 0)
+    if not given.get("coefficient", 1) > 0:
+        raise ConfigError(f"distill.coefficient = {given['coefficient']}: expected more than 0")
+    if not 0 <= given.get("alpha", 0) <= 1:
+        raise ConfigError(f"distill.alpha = {given['alpha']}: expected a number in [0, 1]")
 
 
 def _check_schema(config, schema, prefix: str) -> None:

@@ -1,5 +1,7 @@
 """The configuration of a run: every field with its default."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -69,16 +71,28 @@ def base() -> ConfigDict:
         dict(
             rule="amrsd",
             args=ConfigDict(),  # those of the rule that differ from its defaults
-            context="",  # what the teacher sees besides the question, a name of reflection.sources; "" is the rule's own
+            context="",  # what the teacher sees besides the question, see reflection.sources; "" is the rule's own
             normalize=True,  # divide advantages by the group's standard deviation (GRPO) or not (Dr.GRPO)
             exact_savings=True,  # skip reflection and teacher for rows whose credit they cannot change
         )
     )
     config.teacher = ConfigDict(
         dict(
-            kind="",  # policy, snapshot, ema, initial; "" is the rule's own
+            kind="",  # policy, snapshot, ema, initial, trust_region, external; "" is the rule's own
             every=10,  # steps between refreshes of a snapshot
-            rate=0.05,  # share of the policy in a moving average, per step
+            rate=0.05,  # share of the policy in a moving average, per step, or in a trust region
+        )
+    )
+    config.distill = ConfigDict(  # of rules that distil, see scoring.divergence; None is the rule's own
+        dict(
+            coefficient=placeholder(float), alpha=placeholder(float), top_k=placeholder(int), support=placeholder(str),
+            entry_clip=placeholder(float), importance_cap=placeholder(float),
+        )
+    )  # fmt: skip
+    config.external = ConfigDict(
+        dict(
+            workdir="",  # a run whose newest parameters are the external teacher's and the critic's, frozen; without
+            # one the critic is the policy of step 0
         )
     )
     config.reflection = ConfigDict(
@@ -107,7 +121,8 @@ def base() -> ConfigDict:
             clip_high=0.2,
             reduction="sequence_mean",  # sequence_mean, token_mean, constant
             constant_length=placeholder(int),  # divisor of reduction = constant
-            kl=0.0,  # coefficient of the k3 KL to the policy at step 0
+            kl=0.0,  # coefficient of the KL to the policy at step 0
+            kl_estimator="k3",  # k3, k2
             entropy=0.0,  # coefficient of the entropy bonus
             old_logp="sampler",  # denominator of the ratio: as sampled, or recomputed by the trainer
             importance_cap=placeholder(float),  # truncated importance weight between the two; needs old_logp = trainer
@@ -156,4 +171,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         config.credit.args = rule.defaults | dict(config.credit.args)
         config.credit.context = config.credit.context or rule.context
         config.teacher.kind = config.teacher.kind or rule.teacher
+        if rule.distil:
+            for name, value in dataclasses.asdict(rule.distil).items():
+                config.distill[name] = value if config.distill[name] is None else config.distill[name]
     return config

@@ -60,6 +60,7 @@ class Contexts:
         `reflection.parse.STATUSES`; the text itself.
       rows: indices of rows with a usable text, ascending [M].
       context, context_length: the teacher's prompt ids of these rows [M, R] and their number [M].
+      negatives: for contrastive rules, K views that should not help, each a record like this one.
     """
 
     kind: tuple[str, ...]
@@ -68,6 +69,7 @@ class Contexts:
     rows: Integer[np.ndarray, " M"]
     context: Integer[np.ndarray, "M R"]
     context_length: Integer[np.ndarray, " M"]
+    negatives: tuple["Contexts", ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +78,19 @@ class Scores:
 
     Attributes:
       logp_student, logp_teacher: log pi(y_t | x, y_<t) and log pi(y_t | x, c, y_<t), at the sampling temperature.
-      entropy: of the student's distribution, nats.
+      entropy, entropy_teacher: of the student's and the teacher's distribution, nats.
       scored: rows that were scored [N].
+      logp_negative, has_negative: the teacher's log-probabilities under each of the K negative contexts [K, N, T], and
+        which rows have one [K, N].
     """
 
     logp_student: Float[np.ndarray, "N T"]
     logp_teacher: Float[np.ndarray, "N T"]
     entropy: Float[np.ndarray, "N T"]
+    entropy_teacher: Float[np.ndarray, "N T"]
     scored: Bool[np.ndarray, " N"]
+    logp_negative: Float[np.ndarray, "K N T"]
+    has_negative: Bool[np.ndarray, "K N"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +101,13 @@ class Credit:
       advantage: sequence-level advantage [N].
       token_advantage: what enters the policy-gradient loss [N, T].
       metrics: what the rule reports of itself; None where there is nothing to report on.
+      memory: what the rule remembers until the next step.
     """
 
     advantage: Float[np.ndarray, " N"]
     token_advantage: Float[np.ndarray, "N T"]
     metrics: dict[str, float | None]
+    memory: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +136,8 @@ class Batch:
       logp_old: denominator of the ratio [N, T].
       logp_reference: under the reference policy; zeros when no KL penalty is asked for [N, T].
       token_advantage: [N, T].
+      context, context_length, distilled: for rules that distil, the teacher's prompt [N, R], its length [N] and 1 where
+        there is one [N]; None for others.
     """
 
     prompt: PyTree
@@ -137,6 +148,9 @@ class Batch:
     logp_old: PyTree
     logp_reference: PyTree
     token_advantage: PyTree
+    context: PyTree = None
+    context_length: PyTree = None
+    distilled: PyTree = None
 
 
 @struct.dataclass

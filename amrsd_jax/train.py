@@ -57,12 +57,10 @@ def train(config: ConfigDict, workdir: Path) -> dict:
 
     clock = Clock()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    state, reference, progress = start_or_resume(run, workdir, checkpoints, clock)
+    state, frozen, progress = start_or_resume(run, workdir, checkpoints, clock)
     clock = Clock(progress.seconds or clock.total)
     metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1)
-    train_step = make_train_step(
-        run.policy, run.optimizer, run.schedule, run.objective, run.mesh, teacher=run.teacher.kept
-    )
+    train_step = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.mesh, teacher=run.teacher)
     begin -= progress.wall_seconds
 
     def due(every: int) -> bool:
@@ -75,7 +73,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None)
         while progress.step < config.steps and not interrupt.requested:
             clock.lap()
-            state, made, learned = training_step(run, train_step, state, reference, progress, clock)
+            state, made, learned = training_step(run, train_step, state, frozen, progress, clock)
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
@@ -112,9 +110,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     return write_results(workdir, progress.step, clock.total, time.perf_counter() - begin)
 
 
-def training_step(
-    run: Run, train_step, state: TrainState, reference: Params | None, progress: "Progress", clock: Clock
-):
+def training_step(run: Run, train_step, state: TrainState, frozen: "Frozen", progress: "Progress", clock: Clock):
     """One step of the algorithm. Advances `progress`; returns the state, what was made on the way, and the updates' metrics."""
     config, step = run.config, progress.step
     weights = run.sampling_weights(state.params)
@@ -125,15 +121,20 @@ def training_step(
         advantage = advantages(reward, config.rollout.group, normalize=config.credit.normalize)
         needed = run.needs_context(advantage, rollouts, step)
     with clock.phase("reflect"):
-        contexts = run.make_contexts(rollouts, needed, run.sampler(weights, "reflection", step))
+        contexts = run.make_contexts(rollouts, needed, run.writers(weights, frozen.critic, step))
     with clock.phase("score"):
-        scores = score(run.policy, state.params, run.teacher.params(state), rollouts, contexts, **run.scoring)
-        old, ref = reconsider(run, state.params, reference, rollouts)
+        teacher = (run.teacher.model, run.teacher.params(state)) if run.rule.reads_gap else None
+        scores = score(run.policy, state.params, teacher, rollouts, contexts, **run.scoring)
+        old, ref = reconsider(run, state.params, frozen.reference, rollouts)
     with clock.phase("credit"):
-        credit = assign(run.rule, dict(config.credit.args), step, advantage, rollouts, scores)
+        noise = rng.host(config.seed, "credit", step).random(len(advantage), np.float32)
+        args = dict(config.credit.args)
+        credit = assign(run.rule, args, step, advantage, rollouts, scores, noise=noise, memory=progress.memory)
+        progress.memory = list(credit.memory)
     with clock.phase("learn"):
         learned = []
-        for batch in make_batches(rollouts, credit, old, ref, **run.batching):
+        shown = contexts if run.objective.distil else None
+        for batch in make_batches(rollouts, credit, old, ref, shown, **run.batching):
             state, values = train_step(state, jax.device_put(batch, meshes.rows(run.mesh)))
             learned.append(values)
         state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
@@ -152,14 +153,24 @@ class Progress:
       step: training steps done.
       position: index of the next training problem.
       skipped: refused updates in a row.
+      memory: what the rule remembers.
       seconds, wall_seconds: by phase, and in all.
     """
 
     step: int = 0
     position: int = 0
     skipped: int = 0
+    memory: list[float] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """What a run reads and never changes: parameters of the reference policy, sampling weights of the critic."""
+
+    reference: Params | None
+    critic: Params | None
 
 
 def describe(run: Run) -> None:
@@ -181,21 +192,50 @@ def save_tokenizer(run: Run, workdir: Path) -> None:
 
 def start_or_resume(
     run: Run, workdir: Path, checkpoints: Checkpoints, clock: Clock
-) -> tuple[TrainState, Params | None, Progress]:
-    """The newest complete checkpoint's state or a fresh one; the reference policy if there is a KL penalty; progress."""
-    step, initial, reference = checkpoints.latest(), None, None
-    if step is None or run.config.loss.kl:
+) -> tuple[TrainState, Frozen, Progress]:
+    """The newest complete checkpoint's state or a fresh one; frozen parameters where the config asks for any; progress."""
+    step, initial, external = checkpoints.latest(), None, None
+    if step is None or run.config.loss.kl or run.critic:
         initial = initial_params(run, workdir, clock)
-    if run.config.loss.kl:
-        reference = copy(initial)  # the state is donated to its updates
-    if step is None:
-        teacher = copy(initial) if run.teacher.kept else None
-        return init_state(run.policy, run.optimizer, initial, run.mesh, teacher=teacher), reference, Progress()
-    note(f"resuming at step {step}")
+    if run.external:
+        external = external_params(run, workdir)
+    frozen = Frozen(
+        copy(initial) if run.config.loss.kl else None,
+        run.critic.sampling_weights(external if run.external else copy(initial)) if run.critic else None,
+    )
+    if step is not None:
+        note(f"resuming at step {step}")
+        state, progress = restore(run, checkpoints, step)
+        return state, frozen, Progress(**progress)
+    teacher = copy(external if run.teacher.kind == "external" else initial) if run.teacher.kept else None
+    return init_state(run.policy, run.optimizer, initial, run.mesh, teacher=teacher), frozen, Progress()
+
+
+def restore(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, dict]:
+    """State and progress of a checkpoint."""
     parts, kept = (run.policy, run.optimizer), run.teacher.kept
     abstract, where = abstract_state(*parts, teacher=kept), state_shardings(*parts, run.mesh, teacher=kept)
-    state, progress = checkpoints.restore(step, abstract, where)
-    return state, reference, Progress(**progress)
+    return checkpoints.restore(step, abstract, where)
+
+
+def external_params(run: Run, workdir: Path) -> Params:
+    """The newest parameters of the external run, copied into the workdir once: it may go on, or away.
+
+    Raises:
+      ConfigError: it has no checkpoint.
+    """
+    external, folder = run.external, workdir / "external"
+    if folder.exists():
+        abstract = external.policy.abstract_params()
+        return load_params(folder, abstract, meshes.shardings(abstract, run.mesh))
+    theirs = Checkpoints(Path(run.config.external.workdir) / "checkpoints", keep=None)
+    step = theirs.latest()
+    if step is None:
+        raise ConfigError(f"external.workdir = {run.config.external.workdir!r}: the run there has no checkpoint")
+    params = restore(external, theirs, step)[0].params
+    theirs.close()
+    save_params(folder, params)
+    return params
 
 
 def initial_params(run: Run, workdir: Path, clock: Clock) -> Params:

@@ -1,16 +1,20 @@
-"""Credit assignment: one file per method. A rule is registered by being named here, and nowhere else."""
+"""Credit assignment: one file per method. A file of this folder that holds a RULE (or several, RULES) is a method."""
 
-from amrsd_jax.credit import amrsd, controls, grpo, hybrid, masked_blame, oracle, prefix_credit, rlrt, rlsd
+import importlib
+import pkgutil
+
 from amrsd_jax.credit.base import Rule, group_advantage, overlong_penalty
 from amrsd_jax.names import nearest
 
-_PUBLISHED = (grpo.RULE, amrsd.RULE, rlsd.RULE, rlrt.RULE, hybrid.RULE)
-_OURS = (masked_blame.RULE, prefix_credit.RULE, *oracle.RULES, *controls.RULES)
-RULES: dict[str, Rule] = {rule.name: rule for rule in (*_PUBLISHED, *_OURS)}
+RULES: dict[str, Rule] = {}
+for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
+    _module = importlib.import_module(_file.name)
+    for _rule in getattr(_module, "RULES", [_module.RULE] if hasattr(_module, "RULE") else []):
+        RULES[_rule.name] = _rule
 
 
 def get(name: str) -> Rule:
-    """The rule of that name: `rule(advantage, logp_student, logp_teacher, mask, *, step, **hyper)`.
+    """The rule of that name: `rule(advantage, logp_student, logp_teacher, mask, *, step, **inputs, **hyper)`.
 
     Raises:
       ValueError: unknown name, with the nearest valid one.

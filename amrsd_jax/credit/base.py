@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, ScalarLike
 
+from amrsd_jax.scoring.divergence import Divergence
+
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -17,16 +19,22 @@ class Rule:
 
     `rule(advantage, logp_student, logp_teacher, mask, *, step, **inputs, **hyper) -> (token_advantage, metrics)`
 
-    Keyword-only arguments without a default are further inputs, handed over by name: `reward` [N], `first_error` [N, 2].
-    Those with a default are hyper-parameters.
+    Keyword-only arguments without a default are further inputs, handed over by name, see INPUTS. Those with a default are
+    hyper-parameters.
 
     Attributes:
       name: its name in configs.
       function: the formula.
       needs: which rows have to be scored under a teacher: (advantage [N], reward [N], step, **hyper) -> bool [N]. A row
         that it leaves out gets the same credit with any teacher, so leaving it out is exact.
-      context: what the teacher sees besides the question, a name of `reflection.sources`.
+      context: what the teacher sees besides the question, see `reflection.sources`.
       teacher: whose parameters it has, one of `scoring.teachers.KINDS`.
+      negatives: for a contrast, the other contexts under which the teacher reads, a name of `reflection.sources.NEGATIVES`;
+        the hyper-parameter `k` says how many.
+      distil: for rules that distil, the divergence between teacher and student that is added to the loss.
+      reads_gap: whether the formula reads the teacher's log-probabilities; a rule that only distils does not.
+      memory: what it remembers at the first step; a rule with a memory reads it as `memory` and returns the next one among
+        its metrics.
     """
 
     name: str
@@ -34,6 +42,10 @@ class Rule:
     needs: Callable[..., Bool[np.ndarray, " N"]]
     context: str
     teacher: str
+    negatives: str = ""
+    distil: Divergence | None = None
+    reads_gap: bool = True
+    memory: tuple[float, ...] = ()
 
     def __call__(self, advantage, logp_student, logp_teacher, mask, *, step, **more):
         return self.function(advantage, logp_student, logp_teacher, mask, step=step, **more)
@@ -52,9 +64,26 @@ class Rule:
         return [a for a in inspect.signature(self.function).parameters.values() if a.kind is a.KEYWORD_ONLY]
 
 
+INPUTS = {
+    "reward": "the verifier's score [N]",
+    "first_error": "token indices [start, end) of the first wrong step, -1 where there is none or it is not known [N, 2]",
+    "noise": "uniform in [0, 1), drawn anew every step [N]",
+    "scored": "rows that have a teacher pass [N]",
+    "entropy_teacher": "of the teacher's distribution, nats [N, T]",
+    "logp_negative": "l_T under each of the K negative contexts [K, N, T]",
+    "has_negative": "which rows have each of them [K, N]",
+    "memory": "what the rule remembers of earlier steps",
+}
+
+
 def no_rows(advantage, reward, step, **hyper) -> Bool[np.ndarray, " N"]:
     """For rules without a teacher."""
     return np.zeros(len(advantage), bool)
+
+
+def all_rows(advantage, reward, step, **hyper) -> Bool[np.ndarray, " N"]:
+    """For rules whose teacher acts everywhere, where A = 0 too."""
+    return np.ones(len(advantage), bool)
 
 
 def anneal(step: ScalarLike, decay_steps: int) -> Float[Array, ""]:

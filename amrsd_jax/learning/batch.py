@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from amrsd_jax.records import Batch, Credit, Rollouts
+from amrsd_jax.records import Batch, Contexts, Credit, Rollouts
 
 
 def make_batches(
@@ -14,6 +14,7 @@ def make_batches(
     credit: Credit,
     logp_old: Float[np.ndarray, "N T"] | None,
     logp_reference: Float[np.ndarray, "N T"] | None,
+    contexts: Contexts | None = None,
     *,
     minibatches: int,
     mask_truncated: bool,
@@ -23,6 +24,7 @@ def make_batches(
     Args:
       logp_old: the trainer's own log-probabilities of the responses, or None to take the sampler's.
       logp_reference: those of the reference policy, or None without a KL penalty.
+      contexts: what the teacher sees, if the rule distils; rows without one get a context of one padding token.
       minibatches: number of updates.
       mask_truncated: leave out responses that hit the length limit.
     """
@@ -38,7 +40,17 @@ def make_batches(
         logp_old=rollouts.logp if logp_old is None else logp_old,
         logp_reference=np.zeros_like(mask) if logp_reference is None else logp_reference,
         token_advantage=credit.token_advantage,
+        **(_shown(contexts, len(mask)) if contexts is not None else {}),
     )
     size = len(mask) // minibatches
     for start in range(0, len(mask), size):
         yield jax.tree.map(lambda a, start=start: a[start : start + size], whole)
+
+
+def _shown(contexts: Contexts, count: int) -> dict[str, np.ndarray]:
+    """Teacher prompts of all rows."""
+    context = np.zeros((count, contexts.context.shape[1]), np.int32)
+    length, distilled = np.ones(count, np.int32), np.zeros(count, np.float32)
+    context[contexts.rows], length[contexts.rows] = contexts.context, contexts.context_length
+    distilled[contexts.rows] = 1
+    return {"context": context, "context_length": length, "distilled": distilled}

@@ -72,8 +72,14 @@ def k3(logp: Float[Array, "N T"], logp_reference: Float[Array, "N T"]) -> Float[
     return jnp.exp(d) - 1 - d
 
 
-def importance_weight(
-    logp_trainer: Float[Array, "N T"], logp_sampler: Float[Array, "N T"], *, cap: float
-) -> Float[Array, "N T"]:
-    """Truncated importance weight between the sampler and the trainer's view of the same policy: min(ratio, cap), detached."""
-    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(logp_trainer - logp_sampler, jnp.log(cap))))
+def k2(logp: Float[Array, "N T"], logp_reference: Float[Array, "N T"]) -> Float[Array, "N T"]:
+    """k2 estimate, d^2 / 2: the one whose gradient is that of KL(policy || reference) on the policy's own samples."""
+    return jnp.square(logp_reference - logp) / 2
+
+
+KL_ESTIMATORS = {"k3": k3, "k2": k2}
+
+
+def importance_weight(logp: Float[Array, "N T"], logp_old: Float[Array, "N T"], *, cap: float) -> Float[Array, "N T"]:
+    """Truncated importance weight between two views of the policy: min(pi / pi_old, cap), detached."""
+    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(logp - logp_old, jnp.log(cap))))

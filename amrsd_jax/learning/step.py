@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +14,36 @@ from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Batch, TrainState
-from amrsd_jax.scoring.logprobs import token_logprobs
+from amrsd_jax.scoring.divergence import Divergence, divergence
+from amrsd_jax.scoring.logprobs import Model, over_chunks, project, read, response_states
+from amrsd_jax.scoring.teachers import Teacher
 
 Metrics = dict[str, Float[Array, ""]]
 
 
+class Weights(NamedTuple):
+    """Share of every token in the loss of the whole batch: in the policy's terms [N, T], in the divergence [N, T]."""
+
+    policy: PyTree
+    distil: PyTree
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What an update minimises: clipped surrogate + kl * k3(reference) - entropy * entropy, weighted per token.
+    """What an update minimises: clipped surrogate + kl * KL(reference) - entropy * entropy, weighted per token, and for
+    rules that distil coefficient * divergence(teacher), over the rows whose teacher sees something.
 
     Attributes:
       ratio: per "token", or one per "sequence" (GSPO).
       clip_low, clip_high: bounds of the ratio.
       reduction, constant_length: how tokens are averaged, see `losses.reduction_weights`.
       kl, entropy: coefficients; 0 leaves the term out.
+      kl_estimator: of the KL to the reference, a name of `losses.KL_ESTIMATORS`.
       importance_cap: of the weight between sampler and trainer; None leaves it out.
       temperature: of the policy that is trained, the one responses were sampled at.
       chunk: tokens whose logits exist at one time.
       micro_batches: pieces of the batch whose gradients are added before the update.
+      distil: the divergence to the teacher; None leaves it, and the teacher's pass, out.
     """
 
     ratio: str
@@ -44,20 +57,25 @@ class Objective:
     temperature: float
     chunk: int
     micro_batches: int = 1
+    kl_estimator: str = "k3"
+    distil: Divergence | None = None
 
 
 def objective_loss(
-    policy: Policy, params: Params, batch: Batch, weight: Float[Array, "N T"], objective: Objective
+    policy: Policy,
+    params: Params,
+    batch: Batch,
+    weights: Weights,
+    objective: Objective,
+    teacher: tuple[Model, Params] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of some rows of a batch, and its metrics; both are sums that add up over micro-batches.
 
     Args:
-      weight: share of each token in the loss of the whole batch.
+      weights: share of each token in the loss of the whole batch.
+      teacher: model and parameters of who is distilled from; no gradient flows into them.
     """
-    logp, entropy = token_logprobs(
-        policy, params, batch.prompt, batch.prompt_length, batch.response,
-        temperature=objective.temperature, chunk=objective.chunk,
-    )  # fmt: skip
+    logp, entropy, *distilled = _read(policy, params, batch, objective, teacher)
     token_loss, monitors = losses.clipped_surrogate(
         losses.log_ratio(logp, batch.logp_old, batch.mask, objective.ratio),
         batch.token_advantage,
@@ -65,21 +83,50 @@ def objective_loss(
         clip_high=objective.clip_high,
     )
 
-    def total(values):
-        return jnp.sum(jnp.where(batch.mask > 0, weight * values, 0.0))
+    def total(weight, values):
+        return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
 
     if objective.importance_cap is not None:
         token_loss *= losses.importance_weight(batch.logp_old, batch.logp_sampler, cap=objective.importance_cap)
-    metrics = {"policy": total(token_loss)}
+    metrics = {"policy": total(weights.policy, token_loss)}
     loss = metrics["policy"]
     if objective.kl:
-        metrics["kl_to_reference"] = total(losses.k3(logp, batch.logp_reference))
+        estimate = losses.KL_ESTIMATORS[objective.kl_estimator]
+        metrics["kl_to_reference"] = total(weights.policy, estimate(logp, batch.logp_reference))
         loss += objective.kl * metrics["kl_to_reference"]
     if objective.entropy:
-        loss -= objective.entropy * total(entropy)
+        loss -= objective.entropy * total(weights.policy, entropy)
     monitors |= {"entropy": entropy}
-    tokens = {f"sum/{name}": jnp.sum(jnp.where(batch.mask > 0, value, 0)) for name, value in monitors.items()}
-    return loss, metrics | {"total": loss} | jax.lax.stop_gradient(tokens) | {"sum/tokens": jnp.sum(batch.mask)}
+    tokens = {f"tokens/{name}": total(batch.mask, value) for name, value in monitors.items()}
+    tokens["tokens/count"] = jnp.sum(batch.mask)
+    if objective.distil is not None:
+        value, seen = distilled
+        if objective.distil.importance_cap:
+            value *= losses.importance_weight(logp, batch.logp_old, cap=objective.distil.importance_cap)
+        metrics["divergence"] = total(weights.distil, value)
+        loss += objective.distil.coefficient * metrics["divergence"]
+        mask = batch.mask * batch.distilled[:, None]
+        tokens |= {f"distilled/{name}": total(mask, part) for name, part in seen.items()}
+        tokens["distilled/count"] = jnp.sum(mask)
+    return loss, metrics | {"total": loss} | jax.lax.stop_gradient(tokens)
+
+
+def _read(policy, params, batch: Batch, objective: Objective, teacher):
+    """Log-probabilities and entropies of the responses, and where a teacher is distilled from the divergence from it."""
+    prompt = (batch.prompt, batch.prompt_length, batch.response)
+    hidden = response_states(policy, params, *prompt)
+    if objective.distil is None:
+        return project(policy, params, hidden, batch.response, temperature=objective.temperature, chunk=objective.chunk)
+    model, theirs = teacher
+    shown = response_states(model, theirs, batch.context, batch.context_length, batch.response)
+
+    def piece(h, y, g):
+        logits, guide = policy.logits(params, h), model.logits(theirs, g)
+        value, seen = divergence(logits / objective.temperature, guide / objective.temperature, objective.distil)
+        return *read(logits / objective.temperature, y), value, seen
+
+    arrays = (hidden, batch.response, jax.lax.stop_gradient(shown))
+    return over_chunks(piece, *arrays, chunk=objective.chunk)
 
 
 def accumulate(loss: Callable, params: Params, batch: PyTree, pieces: int) -> tuple[Params, Metrics]:
@@ -123,46 +170,68 @@ def make_train_step(
     objective: Objective,
     mesh: Mesh,
     *,
-    teacher: bool = False,
+    teacher: Teacher | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update; the state is donated and keeps its sharding.
 
-    Metrics: `total`, `policy`, (`kl_to_reference`) are the loss and its terms; `clip_low`, `clip_high`, `kl`, `entropy`
+    Metrics: `total`, `policy`, (`kl_to_reference`, `divergence`) are the loss and its terms; `covered`, `overlap` are means
+    over distilled tokens, see `scoring.divergence`; `clip_low`, `clip_high`, `kl`, `entropy`
     are means over tokens; `grad_norm` is before clipping; `learning_rate` is this update's; `skipped` is 1 if the update
     was refused.
     """
 
     def step(state, batch):
-        weight = losses.reduction_weights(batch.mask, objective.reduction, constant_length=objective.constant_length)
+        weights = make_weights(batch, objective)
+        guide = (teacher.model, teacher.params(state)) if objective.distil else None
         grads, metrics = accumulate(
-            lambda params, rows: objective_loss(policy, params, *rows, objective),
-            state.params, (batch, weight), objective.micro_batches,
+            lambda params, rows: objective_loss(policy, params, *rows, objective, guide),
+            state.params, (batch, weights), objective.micro_batches,
         )  # fmt: skip
-        tokens = jnp.maximum(metrics.pop("sum/tokens"), 1)
-        metrics = {
-            name.removeprefix("sum/"): value / tokens if name.startswith("sum/") else value
-            for name, value in metrics.items()
-        }
         rate = schedule(state.updates)
         state, health = apply(optimizer, state, grads)
-        return state, metrics | health | {"learning_rate": rate}
+        return state, _means(metrics) | health | {"learning_rate": rate}
 
-    out = (state_shardings(policy, optimizer, mesh, teacher=teacher), meshes.replicated(mesh))
+    kept = teacher.kept if teacher else None
+    out = (state_shardings(policy, optimizer, mesh, teacher=kept), meshes.replicated(mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=out)
+
+
+def make_weights(batch: Batch, objective: Objective) -> Weights:
+    """Share of every token in the terms of the loss, from the whole batch."""
+    how = dict(mode=objective.reduction, constant_length=objective.constant_length)
+    distil = None
+    if objective.distil is not None:
+        distil = losses.reduction_weights(batch.mask * batch.distilled[:, None], **how)
+    return Weights(losses.reduction_weights(batch.mask, **how), distil)
+
+
+def _means(metrics: Metrics) -> Metrics:
+    """Sums named `group/name` become means over the tokens that `group/count` counts."""
+    counts = {name.removesuffix("/count"): value for name, value in metrics.items() if name.endswith("/count")}
+    means = {}
+    for name, value in metrics.items():
+        group, _, what = name.rpartition("/")
+        if what != "count":
+            means[what] = value / jnp.maximum(counts[group], 1) if group else value
+    return means
 
 
 # ---------------------------------------------------------------- the state's beginning
 
 
-def abstract_state(policy: Policy, optimizer: optax.GradientTransformation, *, teacher: bool = False) -> TrainState:
-    """Shapes of the whole state, with or without a teacher's own parameters; nothing allocated."""
+def abstract_state(
+    policy: Policy, optimizer: optax.GradientTransformation, *, teacher: Policy | None = None
+) -> TrainState:
+    """Shapes of the whole state, with the parameters of a teacher's own model if it keeps any; nothing allocated."""
     params = policy.abstract_params()
     updates = jax.ShapeDtypeStruct((), jnp.int32)
-    return TrainState(params, jax.eval_shape(optimizer.init, params), updates, params if teacher else None)
+    return TrainState(
+        params, jax.eval_shape(optimizer.init, params), updates, teacher.abstract_params() if teacher else None
+    )
 
 
 def state_shardings(
-    policy: Policy, optimizer: optax.GradientTransformation, mesh: Mesh, *, teacher: bool = False
+    policy: Policy, optimizer: optax.GradientTransformation, mesh: Mesh, *, teacher: Policy | None = None
 ) -> TrainState:
     """Where each part of the state lives: optimiser moments and teacher like the parameters they belong to."""
     return meshes.shardings(abstract_state(policy, optimizer, teacher=teacher), mesh)

@@ -1,7 +1,7 @@
 """The teacher's context: a text for every row that needs one, from the source that the method names, made into a prompt."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -10,10 +10,20 @@ from transformers import PreTrainedTokenizerBase
 from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.prompts import Templates
-from amrsd_jax.reflection.sources import SOURCES
+from amrsd_jax.reflection.sources import NEGATIVES, Views, view
 from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.verify import pad
+
+Sampler = Callable[[Iterable[Request]], Iterator[Completion]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Writers:
+    """Who can be asked to write a context: the policy itself, and a frozen critic."""
+
+    policy: Sampler
+    critic: Sampler | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +31,8 @@ class ContextMaker:
     """How teacher contexts are made: from which source, with which texts, in how many tokens.
 
     Attributes:
-      source: a name of `sources.SOURCES`.
+      source: names of `sources.SOURCES`, see there.
+      negatives, count: name of `sources.NEGATIVES` ("" for rules without a contrast), and how many a row (K).
       task: for the sources that ask it.
       tokenizer, texts, template: how prompts are made; `template` goes to the chat template.
       group: G.
@@ -31,6 +42,8 @@ class ContextMaker:
     """
 
     source: str
+    negatives: str
+    count: int
     task: Task
     tokenizer: PreTrainedTokenizerBase
     texts: Templates
@@ -42,24 +55,28 @@ class ContextMaker:
     peers: bool
     reference: bool
 
-    def __call__(
-        self,
-        rollouts: Rollouts,
-        needed: Bool[np.ndarray, " N"],
-        sample: Callable[[Iterable[Request]], Iterator[Completion]],
-    ) -> Contexts:
+    def __call__(self, rollouts: Rollouts, needed: Bool[np.ndarray, " N"], writers: Writers) -> Contexts:
         """Contexts for the rows that need one.
 
         Args:
           rollouts: N verified rows.
           needed: which of them, as the credit rule declares.
-          sample: the sampler, requests in, completions out; only reflections use it.
+          writers: who is asked; sources that have their texts already ask nobody.
         """
-        views = SOURCES[self.source](self, rollouts, needed, sample)
+        views = view(self.source, self, rollouts, needed, writers)
+        contexts = self._contexts(rollouts, views, range(len(views.status)))
+        if self.negatives:
+            negatives = NEGATIVES[self.negatives](self, rollouts, views, self.count)
+            negatives = tuple(self._contexts(rollouts, *negative) for negative in negatives)
+            contexts = dataclasses.replace(contexts, negatives=negatives)
+        return contexts
+
+    def _contexts(self, rollouts: Rollouts, views: Views, asked: Sequence[int]) -> Contexts:
+        """Views as prompts; row r is asked the question of row asked[r]."""
         prompts: dict[int, list[int]] = {}
         for row, status in enumerate(views.status):
             if status == "ok":
-                prompt = self._prompt(rollouts.problems[row].question, views.text[row])
+                prompt = self._prompt(rollouts.problems[asked[row]].question, views.text[row])
                 if prompt is None:
                     views.status[row] = "no_room"
                 else:
@@ -74,13 +91,13 @@ class ContextMaker:
             context_length=np.array([len(prompts[row]) for row in rows], np.int32),
         )
 
-    def _prompt(self, question: str, view: str) -> list[int] | None:
-        """The teacher's prompt: the question with the view in it, its closing instruction checked to be there."""
+    def _prompt(self, question: str, text: str) -> list[int] | None:
+        """The teacher's prompt: the question with the text in it, its closing instruction checked to be there."""
 
-        def build(text):
-            return self.texts.reread(question, text)
+        def build(shown):
+            return self.texts.reread(question, shown)
 
-        ids = fit(self.tokenizer, build, view, self.context_length, **self.template)
+        ids = fit(self.tokenizer, build, text, self.context_length, **self.template)
         if ids is not None:
             check_tail(self.tokenizer, build, ids, **self.template)
         return ids

@@ -27,12 +27,10 @@ def diagnose(rollouts: Rollouts, row: int, group: int, *, peers: bool, reference
     Of several correct siblings the next one after the row is taken, around the group, so that a group's rows do not all
     see the same peer; one whose text is the attempt's own tells nothing and is passed over.
     """
-    first = row - row % group
-    siblings = [first + (row - first + ahead) % group for ahead in range(1, group)]
     peer = next(
         (
             rollouts.text[i]
-            for i in siblings
+            for i in siblings(row, group)
             if peers and rollouts.verdicts[i].correct and rollouts.text[i] != rollouts.text[row]
         ),
         None,
@@ -40,3 +38,9 @@ def diagnose(rollouts: Rollouts, row: int, group: int, *, peers: bool, reference
     verdict = rollouts.verdicts[row]
     shown = rollouts.problems[row].reference if reference and peer is None else None
     return Diagnosis(verdict.correct, verdict.message, peer, shown)
+
+
+def siblings(row: int, group: int) -> list[int]:
+    """The other rows of the group, from the next one on and around."""
+    first = row - row % group
+    return [first + (row - first + ahead) % group for ahead in range(1, group)]

@@ -26,6 +26,8 @@ class Templates:
       reference: how a reference solution is shown in {reference}. Fields: reference.
       teacher: the question with the reflection, or another text, in view; its end is the closing instruction. Fields:
         question, reflection.
+      trace: asks a critic that knows the answer for the attempt, repaired from its first wrong step on. Fields: question,
+        attempt, answer.
       given_answer, given_solution, given_feedback: those other texts, for methods whose teacher sees the gold answer, a
         worked solution or the verifier's message. Fields: answer; solution; verdict.
     """
@@ -37,6 +39,7 @@ class Templates:
     peer: str
     reference: str
     teacher: str
+    trace: str
     given_answer: str
     given_solution: str
     given_feedback: str
@@ -62,6 +65,10 @@ class Templates:
         """Messages of the teacher: the question again, with the reflection in view."""
         return self._messages(self.teacher, question=question, reflection=reflection)
 
+    def retrace(self, question: str, attempt: str, answer: str) -> list[Message]:
+        """Messages that ask a critic to repair an attempt."""
+        return self._messages(self.trace, question=question, attempt=attempt, answer=answer)
+
     def _messages(self, template: str, **fields: str) -> list[Message]:
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": fill(template, **fields)}]
@@ -82,6 +89,7 @@ FAMILIES = {
         peer="\n peer\n{peer}",
         reference="\n reference\n{reference}",
         teacher="{question}\n{reflection}\n solve",
+        trace="{question}\n{attempt}\n#### {answer}\n reference",
         given_answer="#### {answer}",
         given_solution=" peer\n{solution}",
         given_feedback=" {verdict}",
@@ -108,6 +116,12 @@ FAMILIES = {
         teacher=(
             "{question}\n\nAdvice from an earlier attempt at this problem:\n{reflection}\n\n"
             "Reason step by step, and put the final answer within \\boxed{}."
+        ),
+        trace=(
+            "A student attempted the problem below.\n\nProblem:\n{question}\n\nThe student's attempt:\n{attempt}\n\n"
+            "The correct final answer is {answer}.\n\n"
+            "Write a step-by-step solution that follows the attempt: keep every correct step as it is, repair the first "
+            "wrong one, and continue from there to the correct final answer. Write the steps only."
         ),
         given_answer="The final answer is {answer}.",
         given_solution="A correct solution, for comparison:\n{solution}",

@@ -1,4 +1,8 @@
-"""Sources of privileged context: one function each, giving every needed row a text, or the reason why it has none."""
+"""Sources of privileged context: one function each, giving every needed row a text, or the reason why it has none.
+
+A context is named by its sources in order of preference: `peer_solution,feedback` shows a peer's solution, and the
+verifier's message where there is none; `feedback+peer_solution` shows both or nothing.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +12,7 @@ import numpy as np
 from amrsd_jax import rng
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import Rollouts
-from amrsd_jax.reflection.diagnose import diagnose
+from amrsd_jax.reflection.diagnose import diagnose, siblings
 from amrsd_jax.reflection.fit import fit
 from amrsd_jax.reflection.parse import TAGS, parse, states_answer
 from amrsd_jax.reflection.prompts import fill
@@ -33,11 +37,44 @@ class Views:
     def none(cls, count: int) -> "Views":
         return cls([""] * count, ["not_needed"] * count, [""] * count)
 
+    def get(self, row: int) -> tuple[str, str, str]:
+        return self.kind[row], self.status[row], self.text[row]
+
+    def put(self, row: int, kind: str, status: str, text: str) -> None:
+        self.kind[row], self.status[row], self.text[row] = kind, status, text
+
+    def usable(self) -> list[int]:
+        """Rows that have one."""
+        return [row for row, status in enumerate(self.status) if status == "ok"]
+
+
+def view(name: str, maker, rollouts: Rollouts, needed, writers) -> Views:
+    """Views of the needed rows by the first of the named sources that has one; else why the last has none."""
+    views, missing = Views.none(len(rollouts.text)), np.array(needed)
+    for alternative in name.split(","):
+        together = [SOURCES[source](maker, rollouts, missing, writers) for source in alternative.split("+")]
+        for row in np.flatnonzero(missing).tolist():
+            views.put(row, *_joined([part.get(row) for part in together]))
+            missing[row] = views.status[row] != "ok"
+    return views
+
+
+def _joined(together: list[tuple[str, str, str]]) -> tuple[str, str, str]:
+    """Several sources' views of a row as one, or the first that is lacking."""
+    lacking = [part for part in together if part[1] != "ok"]
+    kinds, _, texts = zip(*together, strict=True)
+    return lacking[0] if lacking else ("+".join(kinds), "ok", "\n".join(texts))
+
+
+def sources_in(name: str) -> list[str]:
+    """Names of the sources that a context is made of."""
+    return name.replace("+", ",").split(",")
+
 
 # ---------------------------------------------------------------- written by the policy
 
 
-def self_reflection(maker, rollouts: Rollouts, needed, sample) -> Views:
+def self_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
     """AMR-SD: the policy writes a hint on a success, a critique of a failure."""
     views = Views.none(len(rollouts.text))
 
@@ -50,7 +87,7 @@ def self_reflection(maker, rollouts: Rollouts, needed, sample) -> Views:
             else:
                 yield Request(prompt, row=row, temperature=maker.temperature, tag=row)
 
-    for completion in sample(requests()):
+    for completion in writers.policy(requests()):
         row = completion.request.tag
         written = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True)
         views.text[row], views.status[row] = parse(
@@ -59,15 +96,15 @@ def self_reflection(maker, rollouts: Rollouts, needed, sample) -> Views:
     return views
 
 
-def shuffled_reflection(maker, rollouts: Rollouts, needed, sample) -> Views:
+def shuffled_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
     """The control that shows whether a reflection's text matters: every row gets another row's, of the same kind.
 
     Usable reflections of a kind are rotated by half their number, so most come from another question.
     """
-    views = self_reflection(maker, rollouts, needed, sample)
+    views = self_reflection(maker, rollouts, needed, writers)
     written = list(views.text)
     for kind in TAGS.values():
-        rows = [row for row, status in enumerate(views.status) if status == "ok" and views.kind[row] == kind]
+        rows = [row for row in views.usable() if views.kind[row] == kind]
         for i, row in enumerate(rows):
             other = rows[(i + max(1, len(rows) // 2)) % len(rows)]
             views.text[row] = written[other]
@@ -75,6 +112,36 @@ def shuffled_reflection(maker, rollouts: Rollouts, needed, sample) -> Views:
                 views.text[row], views.status[row] = "", "no_partner"
             elif states_answer(views.text[row], rollouts.problems[row].answer):
                 views.text[row], views.status[row] = "", "leak"
+    return views
+
+
+def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
+    """A frozen critic that sees attempt and answer writes a trace that keeps the right steps and repairs the wrong one.
+
+    Written greedily. It leads to the answer by intention, so stating it is no leak.
+    """
+    views = Views.none(len(rollouts.text))
+
+    def requests():
+        for row in np.flatnonzero(needed).tolist():
+            views.kind[row] = "critic_feedback"
+            problem = rollouts.problems[row]
+
+            def build(attempt, problem=problem):
+                return maker.texts.retrace(problem.question, attempt, problem.answer)
+
+            prompt = fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.template)
+            if prompt is None:
+                views.status[row] = "no_room"
+            else:
+                yield Request(prompt, row=row, temperature=0.0, tag=row)
+
+    for completion in writers.critic(requests()):
+        row = completion.request.tag
+        trace = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True).strip()
+        finished = completion.finish_reason == "stop"
+        views.status[row] = "truncated" if not finished else "ok" if trace else "empty"
+        views.text[row] = fill(maker.texts.given_solution, solution=trace) if views.status[row] == "ok" else ""
     return views
 
 
@@ -99,11 +166,11 @@ def _ask(maker, rollouts: Rollouts, row: int, kind: str) -> list[int] | None:
 def _given(name: str, missing: str, find: Callable) -> Callable[..., Views]:
     """A source that has its texts already: `find(maker, rollouts, row) -> text or None`, None being status `missing`."""
 
-    def source(maker, rollouts: Rollouts, needed, sample) -> Views:
+    def source(maker, rollouts: Rollouts, needed, writers) -> Views:
         views = Views.none(len(rollouts.text))
         for row in np.flatnonzero(needed).tolist():
             text = find(maker, rollouts, row)
-            views.kind[row], views.status[row], views.text[row] = name, "ok" if text else missing, text or ""
+            views.put(row, name, "ok" if text else missing, text or "")
         return views
 
     return source
@@ -134,7 +201,7 @@ def _oracle(maker, rollouts, row):
 
 
 SOURCES: dict[str, Callable[..., Views]] = {
-    "none": lambda maker, rollouts, needed, sample: Views.none(len(rollouts.text)),
+    "none": lambda maker, rollouts, needed, writers: Views.none(len(rollouts.text)),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
     "oracle_reflection": _given("oracle_reflection", "empty", _oracle),
@@ -142,4 +209,39 @@ SOURCES: dict[str, Callable[..., Views]] = {
     "reference_solution": _given("reference_solution", "no_reference", _reference),
     "peer_solution": _given("peer_solution", "no_peer", _peer),
     "feedback": _given("feedback", "empty", _feedback),
+    "critic_feedback": critic_feedback,
+}
+
+
+# ---------------------------------------------------------------- negative: views that should not help
+
+
+def wrong_peers(maker, rollouts: Rollouts, views: Views, count: int) -> list[tuple[Views, list[int]]]:
+    """Up to `count` failed siblings' solutions, never the attempt itself, the next ones after the row first."""
+    found = [(Views.none(len(rollouts.text)), list(range(len(rollouts.text)))) for _ in range(count)]
+    for row in views.usable():
+        wrong = [i for i in siblings(row, maker.group) if not rollouts.verdicts[i].correct]
+        wrong = [i for i in wrong if rollouts.text[i] != rollouts.text[row]]
+        for i, (negative, _) in zip(wrong, found, strict=False):
+            negative.put(row, "wrong_peers", "ok", fill(maker.texts.given_solution, solution=rollouts.text[i]))
+    return found
+
+
+def other_prompts(maker, rollouts: Rollouts, views: Views, count: int) -> list[tuple[Views, list[int]]]:
+    """The row's own view under the questions of the next `count` groups."""
+    rows = len(rollouts.text)
+    groups = rows // maker.group
+    found = []
+    for ahead in range(1, count + 1):
+        negative = Views.none(rows)
+        if ahead < groups:
+            for row in views.usable():
+                negative.put(row, "other_prompts", "ok", views.text[row])
+        found.append((negative, [(row + ahead * maker.group) % rows for row in range(rows)]))
+    return found
+
+
+NEGATIVES: dict[str, Callable[..., list[tuple[Views, list[int]]]]] = {
+    "wrong_peers": wrong_peers,
+    "other_prompts": other_prompts,
 }

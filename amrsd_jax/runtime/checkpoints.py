@@ -15,10 +15,16 @@ class Checkpoints:
 
     Args:
       folder: created if absent; remains of a killed write are removed.
-      keep: latest checkpoints kept; the one with the best `score` is kept besides.
+      keep: latest checkpoints kept; the one with the best `score` is kept besides. None only reads, so that the folder of
+        a run that is still going is left alone.
     """
 
-    def __init__(self, folder: Path, keep: int):
+    def __init__(self, folder: Path, keep: int | None):
+        if keep is None:
+            self._manager = ocp.CheckpointManager(
+                folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True, create=False)
+            )
+            return
         latest = policies.LatestN(n=keep)
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False

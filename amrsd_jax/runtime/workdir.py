@@ -7,11 +7,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amrsd_jax.checks import ConfigError
+from amrsd_jax.config import base
 
 
 def to_json(config: ConfigDict) -> str:
     """The frozen config as written into a workdir."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config of a run, from its workdir; fields that did not exist when it was written have their default.
+
+    Raises:
+      FileNotFoundError: there is no run.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: it has no config.json")
+    config = base()
+    with config.unlocked():
+        config.update(json.loads(path.read_text()))
+    return config
 
 
 def differences(saved: dict[str, Any], config: ConfigDict) -> list[str]:

@@ -1,12 +1,25 @@
 """Log-probabilities of given responses, for student, teacher and reference policy alike; never forms [N, T, V]."""
 
 import functools
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, PyTree, Shaped
 
-from amrsd_jax.policy import Params, Policy
+from amrsd_jax.policy import Params
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What can score: a policy, or a blend of two."""
+
+    def forward(self, params: Params, tokens: Integer[Array, "N S"]) -> Float[Array, "N S D"]:
+        """Hidden states."""
+
+    def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+        """Logits of hidden states."""
 
 
 def join(
@@ -22,8 +35,21 @@ def join(
     return jnp.where(index < 0, from_prompt, from_response)
 
 
+def response_states(
+    policy: Model,
+    params: Params,
+    prompt: Integer[Array, "N P"],
+    prompt_length: Integer[Array, " N"],
+    response: Integer[Array, "N T"],
+) -> Float[Array, "N T D"]:
+    """The hidden state that predicts each response token. Arguments as in `token_logprobs`."""
+    hidden = policy.forward(params, join(prompt, prompt_length, response))
+    before = prompt_length[:, None] - 1 + jnp.arange(response.shape[1])
+    return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
+
+
 def token_logprobs(
-    policy: Policy,
+    policy: Model,
     params: Params,
     prompt: Integer[Array, "N P"],
     prompt_length: Integer[Array, " N"],
@@ -41,14 +67,12 @@ def token_logprobs(
       temperature: logits are divided by it; the temperature that the responses were sampled at.
       chunk: tokens whose logits exist at one time; memory grows with it, the result does not change.
     """
-    hidden = policy.forward(params, join(prompt, prompt_length, response))
-    before = prompt_length[:, None] - 1 + jnp.arange(response.shape[1])  # the state that predicts each token
-    hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)
+    hidden = response_states(policy, params, prompt, prompt_length, response)
     return project(policy, params, hidden, response, temperature=temperature, chunk=chunk)
 
 
 def project(
-    policy: Policy,
+    policy: Model,
     params: Params,
     hidden: Float[Array, "N T D"],
     targets: Integer[Array, "N T"],
@@ -56,12 +80,27 @@ def project(
     temperature: float = 1.0,
     chunk: int,
 ) -> tuple[Float[Array, "N T"], Float[Array, "N T"]]:
-    """Log-probabilities of targets and entropies from hidden states, `chunk` tokens at a time.
+    """Log-probabilities of targets and entropies from hidden states, `chunk` tokens at a time."""
+    return over_chunks(lambda h, y: read(policy.logits(params, h) / temperature, y), hidden, targets, chunk=chunk)
+
+
+def read(logits: Float[Array, "*n V"], targets: Integer[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """Log-probability of each target, and the entropy of its distribution (nats)."""
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    logp = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - normaliser
+    mean_logit = jnp.sum(jnp.exp(logits - normaliser[..., None]) * logits, axis=-1)
+    return logp, normaliser - mean_logit
+
+
+def over_chunks(
+    function: Callable[..., PyTree[Float[Array, "N C"]]], *arrays: Shaped[Array, "N T ..."], chunk: int
+) -> PyTree[Float[Array, "N T"]]:
+    """Applies a function of tokens to `chunk` tokens of the arrays at a time, and puts its results together again.
 
     Chunks run along T, so that rows stay where they are on the mesh. Each chunk is rematerialised in the backward pass,
-    and gradients of the head add up in float32.
+    and gradients of what the function closes over add up in their own precision.
     """
-    rows, length = targets.shape
+    rows, length = arrays[0].shape[:2]
     columns = max(1, min(length, chunk // rows))
     pieces = -(-length // columns)
     spare = pieces * columns - length
@@ -72,13 +111,7 @@ def project(
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def piece(_, inputs):
-        h, y = inputs
-        logits = policy.logits(params, h) / temperature
-        normaliser = jax.nn.logsumexp(logits, axis=-1)
-        logp = jnp.take_along_axis(logits, y[..., None], axis=-1)[..., 0] - normaliser
-        mean_logit = jnp.sum(jnp.exp(logits - normaliser[..., None]) * logits, axis=-1)
-        return None, (logp, normaliser - mean_logit)
+        return None, function(*inputs)
 
-    _, results = jax.lax.scan(piece, None, (split(hidden), split(targets)))
-    logp, entropy = (a.swapaxes(0, 1).reshape(rows, -1)[:, :length] for a in results)
-    return logp, entropy
+    _, results = jax.lax.scan(piece, None, tuple(map(split, arrays)))
+    return jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(rows, -1)[:, :length], results)

@@ -9,13 +9,13 @@ from jaxtyping import Float, Integer
 
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Contexts, Rollouts, Scores
-from amrsd_jax.scoring.logprobs import token_logprobs
+from amrsd_jax.scoring.logprobs import Model, token_logprobs
 
 _scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk"))
 
 
 def score_rows(
-    policy: Policy,
+    policy: Model,
     params: Params,
     prompt: Integer[np.ndarray, "M P"],
     prompt_length: Integer[np.ndarray, " M"],
@@ -48,28 +48,41 @@ def _fill(a: np.ndarray, rows: int) -> np.ndarray:
 def score(
     policy: Policy,
     student: Params,
-    teacher: Params,
+    teacher: tuple[Model, Params] | None,
     rollouts: Rollouts,
     contexts: Contexts,
     **how,
 ) -> Scores:
     """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
 
-    Both passes are given the same response array, so the tokens they score are the same by construction.
+    All passes are given the same response array, so the tokens they score are the same by construction.
 
     Args:
-      student, teacher: parameters of each.
+      policy, student: the model that is trained and its parameters.
+      teacher: model and parameters of the teacher; None scores nothing.
       **how: rows, temperature, chunk, sharding of `score_rows`.
     """
+    shape, negatives = rollouts.response.shape, len(contexts.negatives)
+    scores = Scores(
+        *np.zeros((4, *shape), np.float32), np.zeros(shape[0], bool),
+        np.zeros((negatives, *shape), np.float32), np.zeros((negatives, shape[0]), bool),
+    )  # fmt: skip
     chosen = contexts.rows
-    scores = Scores(*np.zeros((3, *rollouts.response.shape), np.float32), np.zeros(len(rollouts.text), bool))
-    if not len(chosen):
+    if teacher is None or not len(chosen):
         return scores
-    response, mask = rollouts.response[chosen], rollouts.mask[chosen]
-    logp, entropy = score_rows(
-        policy, student, rollouts.prompt[chosen], rollouts.prompt_length[chosen], response, **how
-    )
-    logp_teacher, _ = score_rows(policy, teacher, contexts.context, contexts.context_length, response, **how)
-    scores.logp_student[chosen], scores.logp_teacher[chosen] = logp * mask, logp_teacher * mask
-    scores.entropy[chosen], scores.scored[chosen] = entropy * mask, True
+    mask = rollouts.mask[chosen]
+    plain = (rollouts.prompt[chosen], rollouts.prompt_length[chosen], rollouts.response[chosen])
+    logp, entropy = score_rows(policy, student, *plain, **how)
+    scores.logp_student[chosen], scores.entropy[chosen] = logp * mask, entropy * mask
+
+    def reread(view: Contexts):
+        return score_rows(*teacher, view.context, view.context_length, rollouts.response[view.rows], **how)
+
+    logp, entropy = reread(contexts)
+    scores.logp_teacher[chosen], scores.entropy_teacher[chosen] = logp * mask, entropy * mask
+    scores.scored[chosen] = True
+    for k, view in enumerate(contexts.negatives):
+        if len(view.rows):
+            scores.logp_negative[k, view.rows] = reread(view)[0] * rollouts.mask[view.rows]
+            scores.has_negative[k, view.rows] = True
     return scores

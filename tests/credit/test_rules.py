@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax import credit
-from amrsd_jax.credit.base import group_advantage, overlong_penalty
+from amrsd_jax.credit.base import INPUTS, group_advantage, overlong_penalty
 
-MULTIPLICATIVE = {"grpo", "amrsd", "rlsd", "rlrt"}  # keep the sign of A, and give 0 where it is 0
-PURE = MULTIPLICATIVE | {"hybrid", "masked_blame", "prefix_credit"}  # are A where teacher and student agree
+MULTIPLICATIVE = {"grpo", "amrsd", "rlsd", "rlrt", "cepo"}  # keep the sign of A, and give 0 where it is 0
+PURE = MULTIPLICATIVE | {
+    "rlcsd",
+    "antisd",
+    "sdpg",
+    "hybrid",
+    "masked_blame",
+    "prefix_credit",
+}  # are A where teacher and student agree
 E = np.e
 
 # rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper-parameters and inputs, token advantage [N, T])
@@ -50,6 +57,51 @@ BY_HAND = {
         ([1.0], [[9.0]], 99, {"reward": [1.0], "eps_w": 0.2}, [[0.9]]),
         ([1.0], [[9.0]], 0, {"reward": [0.5]}, [[1.0]]),
     ],
+    # the teacher's contrast e is the gap where the one wrong peer reads like the student (the usual input below)
+    "rlcsd": [
+        # u = .5 tanh(e / .02) = .25; one token of two is modulated, so each kind's mean counts twice its tokens' share
+        ([1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {}, [[2.5, 2.0]]),
+        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.5}, [[-1.5, -1.0]]),
+        ([0.1, -0.1, 0.0], [[-9.0], [9.0], [9.0]], 0, {}, [[0.0], [0.0], [0.0]]),  # the sign is kept
+        ([1.0], [[0.02 * np.arctanh(0.03)]], 0, {}, [[1.0]]),  # u = .015, below delta
+        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[1.0]]),
+        # wrong peers at e^-1 and 3 e^-1: their mean is 2 e^-1, so with gap log 2 there is no contrast
+        (
+            [1.0],
+            [[np.log(2)]],
+            0,
+            {"logp_negative": [[[-1.0]], [[np.log(3) - 1]]], "has_negative": [[True]] * 2},
+            [[1.0]],
+        ),
+    ],
+    "cepo": [
+        ([2.0, -2.0], [[0.1, -0.1], [0.1, -0.1]], 0, {}, [[1 + E**0.1, 1 + E**-0.1], [-1 - E**-0.1, -1 - E**0.1]]),
+        ([1.0], [[9.0]], 0, {"eps_w": 0.4}, [[1.2]]),
+        ([1.0], [[9.0]], 25, {}, [[1.0]]),
+        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[1.0]]),
+    ],
+    "credit": [
+        ([7.0], [[0.5, -2.0]], 9, {}, [[0.5, -2.0]]),
+        ([7.0], [[0.5]], 0, {"reward_weight": 1.0, "coef": 0.5}, [[7.25]]),
+        # two other prompts at -1 and -3: s = (-1 + .5) - .5 (-2)
+        ([0.0], [[0.5]], 0, {"lam": 0.5, "logp_negative": [[[-1.0]], [[-3.0]]], "has_negative": [[True]] * 2}, [[0.5]]),
+        ([0.0], [[0.5]], 0, {"lam": 0.5, "has_negative": [[False]]}, [[0.5]]),
+    ],
+    "antisd": [
+        # phi(log 3) = (log 4 - log 2) / 2
+        ([1.0, 0.0], [[np.log(3)], [np.log(3)]], 0, {}, [[1 - np.log(2) / 4], [-np.log(2) / 4]]),
+        ([1.0], [[np.log(3)]], 0, {"memory": [0.0] * 7}, [[1.0]]),  # the warm-up
+        ([1.0], [[np.log(3)]], 0, {"entropy_teacher": [[0.92]]}, [[1.0]]),  # below .93 of the baseline, 1
+        ([1.0], [[np.log(3)]], 0, {"entropy_teacher": [[0.94]]}, [[1 - np.log(2) / 4]]),  # between: the gate stays on
+        ([1.0], [[np.log(3)]], 0, {"entropy_teacher": [[0.94]], "memory": [1.0] * 5 + [5.0, 0.0]}, [[1.0]]),
+    ],
+    "sdpo": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
+    "opsd": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
+    "sdpg": [([1.0, -1.0], [[9.0], [9.0]], 0, {}, [[1.0], [-1.0]])],
+    "feedback_alignment": [
+        ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[0.5, -2.0], [0.5, -2.0]]),
+        ([1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+    ],
     "hybrid": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.5, -1.0], [0.5, -2.0]]),
         ([-1.0], [[0.5]], 0, {"coef": 0.2}, [[-0.9]]),
@@ -81,6 +133,12 @@ BY_HAND = {
         ([-0.5], [[0.0] * 4], 0, {"reward": [0.0], "first_error": [[2, 3]], "rest": 1.0}, [[1.0, 1.0, -0.5, -0.5]]),
         ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "first_error": [[-1, -1]]}, [[-0.5, -0.5]]),
     ],
+    "random_step": [
+        # a wrong step of two tokens in four: three places to put it
+        ([-1.0], [[0.0] * 4], 0, {"first_error": [[1, 3]], "noise": [0.0]}, [[-1.0, -1.0, 0.0, 0.0]]),
+        ([-1.0], [[0.0] * 4], 0, {"first_error": [[1, 3]], "noise": [0.99]}, [[0.0, 0.0, -1.0, -1.0]]),
+        ([-1.0, 1.0], [[0.0] * 2] * 2, 0, {"first_error": [[-1, -1], [0, 1]]}, [[-1.0, -1.0], [1.0, 1.0]]),
+    ],
     "scale_failures": [
         ([-9.0, 2.0], [[5.0], [5.0]], 0, {}, [[-1.0], [2.0]]),
         ([-1.0], [[0.0]], 0, {"scale": 0.5}, [[-0.5]]),
@@ -89,21 +147,32 @@ BY_HAND = {
 }
 
 
-def inputs_of(rule, advantage, given):
-    """What the rule reads besides: as given, or rewards that fit the advantages and errors at the second token."""
+def inputs_of(rule, advantage, given, length):
+    """What the rule reads besides: as given, or rewards that fit the advantages, errors at the second token, ..."""
     rows = len(advantage)
-    usual = {"reward": (np.asarray(advantage) > 0) * 1.0, "first_error": np.tile([1, 2], (rows, 1))}
-    kinds = {"reward": jnp.float32, "first_error": jnp.int32}
-    return {name: jnp.asarray(given.get(name, usual[name]), kinds[name]) for name in rule.inputs}
+    usual = {
+        "reward": (np.asarray(advantage) > 0) * 1.0,
+        "first_error": np.tile([1, 2], (rows, 1)),
+        "noise": np.full(rows, 0.3),
+        "scored": np.ones(rows, bool),
+        "entropy_teacher": np.ones((rows, length)),
+        "logp_negative": np.full((1, rows, length), -1.0),
+        "has_negative": np.ones((1, rows), bool),
+        "memory": [1.0] * 5 + [5.0, 1.0],
+    }
+    kinds = {"first_error": jnp.int32, "scored": bool, "has_negative": bool}
+    return {name: jnp.asarray(given.get(name, usual[name]), kinds.get(name, jnp.float32)) for name in rule.inputs}
 
 
 def apply(rule, advantage, gap, step=0, mask=None, **hyper):
     gap = jnp.asarray(gap, jnp.float32)
     student = jnp.full(gap.shape, -1.0)
     mask = jnp.ones(gap.shape) if mask is None else jnp.asarray(mask, jnp.float32)
-    inputs = inputs_of(rule, advantage, hyper)
+    inputs = inputs_of(rule, advantage, hyper, gap.shape[1])
     hyper = {name: value for name, value in hyper.items() if name not in inputs}
-    return rule(jnp.asarray(advantage, jnp.float32), student, student + gap, mask, step=step, **inputs, **hyper)
+    advantage = jnp.asarray(advantage, jnp.float32)
+    credit, metrics = rule(advantage, student, student + gap, mask, step=step, **inputs, **hyper)
+    return credit, {name: value for name, value in metrics.items() if name != "memory"}
 
 
 every_rule = pytest.mark.parametrize("rule", credit.RULES.values(), ids=credit.RULES)
@@ -164,7 +233,9 @@ def test_no_gradient_flows_into_student_or_teacher(rule):
     advantage, gap, mask = (jnp.asarray(a, jnp.float32) for a in batch(3))
 
     def total(student, teacher):
-        return jnp.sum(rule(advantage, student, teacher, mask, step=0, **inputs_of(rule, advantage, {}))[0] ** 2)
+        return jnp.sum(
+            rule(advantage, student, teacher, mask, step=0, **inputs_of(rule, advantage, {}, gap.shape[1]))[0] ** 2
+        )
 
     for gradient in jax.grad(total, argnums=(0, 1))(-jnp.ones(gap.shape), gap):
         np.testing.assert_array_equal(gradient, 0.0)
@@ -187,7 +258,7 @@ def test_rows_left_out_by_the_rule_have_the_same_credit_with_any_teacher(rule, s
     """What makes the savings exact: `needs` may leave out a row only if the teacher cannot matter there."""
     advantage, gap, mask = batch(seed)
     hyper = {"lam": strength, "gamma": strength / 2, "tau": tau} if rule.name == "amrsd" else {}
-    reward = inputs_of(rule, advantage, {}).get("reward", (advantage > 0) * 1.0)
+    reward = (advantage > 0) * 1.0
     left_out = ~np.asarray(rule.needs(advantage, reward, step, **hyper))
     with_teacher, _ = apply(rule, advantage, gap, step, mask, **hyper)
     without, _ = apply(rule, advantage, 0 * gap, step, mask, **hyper)
@@ -219,6 +290,32 @@ def test_amrsd_switched_off_is_grpo_to_the_last_bit(hyper):
 def test_amrsd_metrics_by_hand():
     _, metrics = apply(credit.get("amrsd"), [1.0], [[1.2, 0.1, 9.9]], step=25, mask=[[1, 1, 0]])
     assert jax.tree.map(float, metrics) == pytest.approx({"delta": 0.05, "amplified": 0.5, "lam": 0.1, "gamma": 0.05})
+
+
+# ---------------------------------------------------------------- AntiSD's gate
+
+
+def test_the_gate_learns_its_baseline_and_switches_with_hysteresis():
+    rule = credit.get("antisd")
+    memory, gates = jnp.zeros(7), []
+    for entropy in (1.0, 3.0, 2.0, 5.0, 2.0, 1.99, 2.0, 1.9, 1.85, 1.9, np.nan, 2.1):  # the baseline is 2
+        scored = jnp.array([not np.isnan(entropy)])
+        table = jnp.full((1, 2), 0.0 if np.isnan(entropy) else entropy)
+        _, metrics = rule(
+            jnp.ones(1), jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.ones((1, 2)), step=0,
+            scored=scored, entropy_teacher=table, memory=memory,
+        )  # fmt: skip
+        memory = metrics["memory"]
+        gates.append(int(metrics["gate"]))
+    assert gates == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1]
+    assert memory.tolist() == [1, 3, 2, 5, 2, 5, 1]
+
+
+def test_every_input_is_documented_and_every_memory_has_a_beginning():
+    for rule in credit.RULES.values():
+        assert set(rule.inputs) <= INPUTS.keys(), rule.name
+        assert ("memory" in rule.inputs) == bool(rule.memory)
+        assert bool(rule.negatives) == ("logp_negative" in rule.inputs) == ("k" in rule.defaults)
 
 
 # ---------------------------------------------------------------- the shared base

@@ -8,10 +8,15 @@ import numpy as np
 import optax
 import pytest
 
+from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning import step as steps
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
+from amrsd_jax.scoring.divergence import Divergence, divergence
+from amrsd_jax.scoring.logprobs import response_states
+from amrsd_jax.scoring.teachers import Teacher
 
 N, P, T = 8, 4, 6
 OBJECTIVE = steps.Objective(
@@ -138,6 +143,111 @@ def test_the_update_compiles_once_and_donates(policy, params):
         state, _ = train_step(state, jax.device_put(batch(), meshes.rows(mesh)))
     assert first.is_deleted()
     assert train_step._cache_size() == 1
+
+
+# ---------------------------------------------------------------- distillation
+
+DISTIL = Divergence(coefficient=0.7, alpha=0.5, top_k=5, support="union", importance_cap=1.2)
+
+
+def distilling(policy, params, spec=DISTIL, distilled=(1, 0, 1, 1, 0, 1, 1, 1), **changes):
+    """An update with the first policy as teacher, from a policy that has moved away from it."""
+    generator = np.random.default_rng(1)
+    rows = batch().replace(
+        context=generator.integers(4, 48, (N, 9), dtype=np.int32),
+        context_length=generator.integers(1, 10, N, dtype=np.int32),
+        distilled=np.array(distilled, np.float32),
+    )
+    objective = dataclasses.replace(OBJECTIVE, kl=0.0, entropy=0.0, importance_cap=None, distil=spec, **changes)
+    moved = jax.tree.map(lambda a: 0.8 * a, params)
+    mesh = meshes.make_mesh(1, 1, 1)
+    state = begin(policy, moved, mesh).replace(teacher=jax.tree.map(jnp.copy, params))
+    train_step = steps.make_train_step(policy, SGD, CONSTANT, objective, mesh, teacher=Teacher("initial", policy))
+    return rows, moved, *train_step(state, jax.device_put(rows, meshes.rows(mesh)))
+
+
+def test_the_divergence_is_that_of_the_whole_table(policy, params):
+    """The loss again with [N, T, V] in memory; and its gradient, through an update of SGD."""
+    rows, moved, state, metrics = distilling(policy, params)
+    device = jax.tree.map(jnp.asarray, rows)
+
+    def table(p, prompt, length):
+        return policy.logits(p, response_states(policy, p, prompt, length, device.response))
+
+    def dense(p):
+        logits = table(p, device.prompt, device.prompt_length)
+        guide = table(params, device.context, device.context_length)
+        value, _ = divergence(logits, guide, DISTIL)
+        logp = jnp.take_along_axis(jax.nn.log_softmax(logits), device.response[..., None], axis=-1)[..., 0]
+        rho = jnp.exp(logp - device.logp_old)
+        weight = device.mask * device.distilled[:, None]
+        distil = jnp.sum(weight * value * jax.lax.stop_gradient(jnp.minimum(rho, 1.2))) / weight.sum()
+        surrogate = jnp.minimum(rho * device.token_advantage, jnp.clip(rho, 0.8, 1.28) * device.token_advantage)
+        return distil, -jnp.sum(surrogate * device.mask) / device.mask.sum()
+
+    distil, surrogate = dense(moved)
+    assert float(metrics["divergence"]) == pytest.approx(float(distil), rel=1e-4)
+    assert float(metrics["total"]) == pytest.approx(0.7 * float(distil) + float(surrogate), rel=1e-4)
+    assert 0 < float(metrics["overlap"]) < 1 and 0 < float(metrics["covered"]) < 1
+    gradient = jax.grad(lambda p: 0.7 * dense(p)[0] + dense(p)[1])(moved)
+    assert_close(state.params, jax.tree.map(lambda p, g: p - 0.1 * g, moved, gradient))
+    assert_close(state.teacher, params, 0)
+
+
+@pytest.mark.parametrize("changes", [{"chunk": 1}, {"chunk": 10_000}, {"micro_batches": 4}])
+def test_chunks_and_micro_batches_never_change_a_divergence(policy, params, changes):
+    *_, whole, expected = distilling(policy, params)
+    *_, state, metrics = distilling(policy, params, **changes)
+    assert_close(state.params, whole.params)
+    assert_close(metrics, expected)
+
+
+def test_without_a_context_nothing_is_distilled(policy, params):
+    *_, metrics = distilling(policy, params, distilled=(0,) * N)
+    assert float(metrics["divergence"]) == 0.0 and np.isfinite(metrics["grad_norm"])
+
+
+def test_no_gradient_flows_into_the_teacher(policy, params):
+    rows, moved, *_ = distilling(policy, params)
+    objective = dataclasses.replace(OBJECTIVE, distil=DISTIL)
+    rows = jax.tree.map(jnp.asarray, rows)
+
+    def loss(theirs):
+        return steps.objective_loss(
+            policy, moved, rows, steps.make_weights(rows, objective), objective, (policy, theirs)
+        )[0]
+
+    assert all(not np.asarray(g).any() for g in jax.tree.leaves(jax.grad(loss)(params)))
+
+
+@pytest.mark.parametrize("spec", [Divergence(alpha=0.5), Divergence(top_k=8)])
+def test_a_divergence_keeps_no_table_either(spec):
+    """Memory of the compiled gradient: a large vocabulary, chunks of 8 tokens against 512 tokens at once."""
+    policy = Policy(preset("tiny", vocab_size=20_000, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ffn=16))
+    shape = [jax.ShapeDtypeStruct((4, 128), dtype) for dtype in (jnp.int32, jnp.float32)]
+    rows = Batch(
+        *(jax.ShapeDtypeStruct(s, jnp.int32) for s in ((4, 1), (4,), (4, 128))), *(shape[1],) * 5,
+        *(jax.ShapeDtypeStruct(s, d) for s, d in (((4, 1), jnp.int32), ((4,), jnp.int32), ((4,), jnp.float32))),
+    )  # fmt: skip
+
+    def bytes_of(chunk):
+        objective = dataclasses.replace(OBJECTIVE, kl=0.0, entropy=0.0, distil=spec, chunk=chunk)
+
+        def loss(p, theirs, rows):
+            weights = steps.make_weights(rows, objective)
+            return steps.objective_loss(policy, p, rows, weights, objective, (policy, theirs))[0]
+
+        abstract = policy.abstract_params()
+        compiled = jax.jit(jax.grad(loss)).lower(abstract, abstract, rows).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    table = 4 * 128 * 20_000 * 4
+    assert bytes_of(512) >= 2 * table
+    assert bytes_of(8) < table / 2
+
+
+def test_k2_by_hand():
+    np.testing.assert_allclose(losses.k2(jnp.array([[-1.0]]), jnp.array([[-3.0]])), [[2.0]])
 
 
 # ---------------------------------------------------------------- mesh and optimiser

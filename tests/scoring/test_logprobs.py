@@ -1,5 +1,7 @@
 """Chunked scores equal dense ones, values and gradients; student and teacher score the same tokens."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,12 +108,28 @@ def test_score_covers_the_rows_with_a_context(policy, params):
     context[:, :P] = np.asarray(PROMPT)[chosen]
     none = ("",) * N
     reflections = Contexts(none, none, none, chosen, context, np.asarray(LENGTH)[chosen])
-    scores = score(policy, params, params, rollouts(), reflections, **HOW)
+    scores = score(policy, params, (policy, params), rollouts(), reflections, **HOW)
     assert scores.scored.tolist() == [True, False, True]
     expected = np.asarray(dense(policy, params)[0]) * rollouts().mask
     np.testing.assert_allclose(scores.logp_student[chosen], expected[chosen], atol=2e-5)
     np.testing.assert_allclose(scores.logp_teacher, scores.logp_student, atol=2e-5)
     assert not scores.logp_student[1].any() and not scores.logp_teacher[1].any()
+
+
+def test_negative_contexts_are_scored_like_the_positive_one(policy, params):
+    """K = 2; the prompt itself as a negative context gives the student's own log-probabilities."""
+    none, empty = ("",) * N, np.zeros((0, 9), np.int32)
+    context = np.zeros((2, 9), np.int32)
+    context[:, :P] = np.asarray(PROMPT)[:2]
+    one = Contexts(none, none, none, np.array([0, 1]), context, np.asarray(LENGTH)[:2])
+    missing = Contexts(none, none, none, np.zeros(0, np.int64), empty, np.zeros(0, np.int32))
+    scores = score(
+        policy, params, (policy, params), rollouts(), dataclasses.replace(one, negatives=(one, missing)), **HOW
+    )
+    assert scores.has_negative.tolist() == [[True, True, False], [False] * 3]
+    np.testing.assert_allclose(scores.logp_negative[0], scores.logp_student, atol=2e-5)
+    assert not scores.logp_negative[1].any()
+    np.testing.assert_allclose(scores.entropy_teacher, scores.entropy, atol=2e-5)
 
 
 def test_any_number_of_rows_gives_the_same_numbers(policy, params):

@@ -1,0 +1,111 @@
+"""Divergences against the whole table in float64: values, gradients, supports, and that no table is ever kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amrsd_jax.scoring.divergence import Divergence, divergence
+
+LN2 = np.log(2.0)
+
+
+def buckets(logits, members):
+    """Masses of the members and of the rest, by NumPy in float64."""
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    return np.append(p[members], np.delete(p, members).sum())
+
+
+def dense(student, teacher, spec):
+    """One token, from masses instead of log-masses."""
+    members = np.arange(len(student))
+    if spec.top_k:
+        tops = [set(np.argsort(x)[-spec.top_k :].tolist()) for x in (student, teacher)]
+        chosen = {"student": tops[0], "teacher": tops[1], "union": tops[0] | tops[1]}[spec.support]
+        members = np.array(sorted(chosen))
+    s, t = buckets(student, members), buckets(teacher, members)
+
+    def kl(p, q):
+        return np.where(p > 0, p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-300))), 0.0)
+
+    if spec.alpha in (0, 1):
+        terms = kl(s, t) if spec.alpha else kl(t, s)
+    else:
+        m = (1 - spec.alpha) * s + spec.alpha * t
+        terms = (1 - spec.alpha) * kl(s, m) + spec.alpha * kl(t, m)
+    return (np.minimum(terms, spec.entry_clip) if spec.entry_clip else terms).sum()
+
+
+def logits(seed, vocabulary=9, tokens=3):
+    return np.random.default_rng(seed).normal(0, 3, (2, tokens, vocabulary))
+
+
+SPECS = [
+    Divergence(alpha=alpha, top_k=k, support=support, entry_clip=clip)
+    for alpha in (0.0, 0.3, 0.5, 1.0)
+    for k, support in ((0, "student"), (3, "student"), (3, "teacher"), (3, "union"))
+    for clip in (0.0, 0.05)
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_values_and_gradients_are_those_of_the_whole_table(spec):
+    """Gradients by central differences of the NumPy form; the support does not move within the step."""
+    student, teacher = logits(3)
+    with jax.enable_x64(True):
+        value, gradient = jax.vmap(jax.value_and_grad(lambda s, t: divergence(s, t, spec)[0]))(
+            jnp.asarray(student), jnp.asarray(teacher)
+        )
+    for token in range(len(student)):
+        s, t = student[token], teacher[token]
+        assert value[token] == pytest.approx(dense(s, t, spec), rel=1e-9, abs=1e-12)
+        step = 1e-6 * np.eye(len(s))
+        slope = [(dense(s + d, t, spec) - dense(s - d, t, spec)) / 2e-6 for d in step]
+        np.testing.assert_allclose(gradient[token], slope, rtol=1e-5, atol=1e-7)
+
+
+def test_by_hand():
+    """Student (1/2, 1/4, 1/4), teacher (1/4, 1/2, 1/4)."""
+    s, t = jnp.log(jnp.array([0.5, 0.25, 0.25])), jnp.log(jnp.array([0.25, 0.5, 0.25]))
+
+    def value(**spec):
+        return float(divergence(s, t, Divergence(**spec))[0])
+
+    assert value(alpha=0.0) == pytest.approx(LN2 / 4)  # 1/4 log(1/2) + 1/2 log 2
+    assert value(alpha=1.0) == pytest.approx(LN2 / 4)
+    middle = 0.5 * np.log(0.5 / 0.375) + 0.25 * np.log(0.25 / 0.375)
+    assert value(alpha=0.5) == pytest.approx(middle)
+    assert value(alpha=0.0, entry_clip=0.1) == pytest.approx(0.1 - LN2 / 4)
+    # the student's first entry apart, the rest in one bucket of 1/2 against 3/4
+    assert value(alpha=0.0, top_k=1) == pytest.approx(0.25 * np.log(0.5) + 0.75 * np.log(1.5))
+
+
+def test_coverage_and_overlap_by_hand():
+    s, t = jnp.log(jnp.array([0.5, 0.3, 0.1, 0.1])), jnp.log(jnp.array([0.1, 0.4, 0.3, 0.2]))
+    for support, covered in (("student", 0.8), ("teacher", 0.4), ("union", 0.9)):
+        _, seen = divergence(s, t, Divergence(top_k=2, support=support))
+        assert float(seen["covered"]) == pytest.approx(covered)
+        assert float(seen["overlap"]) == 0.5
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 9), st.sampled_from(["student", "teacher", "union"]))
+def test_never_negative_zero_for_equals_and_finite(seed, alpha, k, support):
+    student, teacher = jnp.asarray(logits(seed), jnp.float32)
+    spec = Divergence(alpha=alpha, top_k=k, support=support)
+    assert (np.asarray(divergence(student, teacher, spec)[0]) >= -1e-5).all()
+    np.testing.assert_allclose(divergence(student, student, spec)[0], 0.0, atol=1e-6)
+    far = jnp.where(jnp.arange(9) == 4, 1e4, -1e4)
+    for a, b in ((far, teacher[0]), (student[0], far), (far, -far)):
+        value, gradient = jax.value_and_grad(lambda s, b=b: divergence(s, b, spec)[0])(a)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_no_gradient_flows_into_the_teacher():
+    student, teacher = (jnp.asarray(x, jnp.float32) for x in logits(1))
+    for spec in SPECS[::4]:
+        gradient = jax.grad(lambda t, spec=spec: divergence(student, t, spec)[0].sum())(teacher)
+        np.testing.assert_array_equal(gradient, 0.0)
