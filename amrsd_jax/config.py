@@ -41,7 +41,8 @@ def base() -> ConfigDict:
             learning_rate=3e-3,
             b2=0.98,
             solve=0.5,  # share of documents that solve,
-            reflect=0.25,  # that reflect; the rest solve with a reflection in view
+            reflect=0.25,  # that reflect,
+            given=0.0,  # that solve with the gold answer or a solution in view; the rest solve with a reflection in view
             peer=0.6,  # share of reflecting documents that show a correct peer
         )
     )

@@ -207,7 +207,8 @@ def test_no_field_is_not_a_number(field):
             "tokenizer = '': task 'rows' needs a tokenizer",
         ),
         (dict(task__name="rows", task__args=tasks.defaults("rows")), "task.args.train = '': expected a JSON-lines"),
-        (dict(warmup__solve=0.75, warmup__reflect=0.5), r"warmup.solve \+ warmup.reflect = 1.25: shares above 1"),
+        (dict(warmup__solve=0.75, warmup__reflect=0.5), r"warmup.solve \+ .* = 1.25: shares above 1"),
+        (dict(warmup__given=0.5), r"warmup.solve \+ warmup.reflect \+ warmup.given = 1.25: shares above 1"),
         (
             dict(architecture__heads=4, architecture__kv_heads=3),
             "kv_heads = 3 does not divide .*heads = 4",

@@ -1,7 +1,8 @@
 """The embedded tasks' warm-up: supervised learning from documents of a demonstrator with a planted habit.
 
-Three kinds of documents teach three skills: solving (with the habit), writing a reflection on an attempt, and reading a
-reflection (the named step comes out right, the rest keeps the habit). Reinforcement learning starts from there.
+Kinds of documents teach skills: solving (with the habit), writing a reflection on an attempt, reading a reflection (the
+named step comes out right, the rest keeps the habit), and if a config wants it, solving with the answer or a solution in
+view (then all comes out right). Reinforcement learning starts from there.
 """
 
 import dataclasses
@@ -21,8 +22,9 @@ from amrsd_jax.learning.step import accumulate, apply, init_params, init_state, 
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.policy.tokenizer import Message, chat_ids
 from amrsd_jax.reflection.parse import TAGS
-from amrsd_jax.reflection.prompts import Templates
+from amrsd_jax.reflection.prompts import Templates, fill
 from amrsd_jax.scoring.logprobs import project
+from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.chain import ChainTask
 
 
@@ -42,12 +44,14 @@ def documents(
     *,
     solve: float,
     reflect: float,
+    given: float,
     peer: float,
 ) -> Iterator[tuple[list[Message], str]]:
     """Endless documents (messages, completion).
 
     Args:
-      solve, reflect: shares of documents that solve and that reflect; the rest solve with a reflection in view.
+      solve, reflect, given: shares of documents that solve, that reflect, and that solve with the gold answer or a
+        correct solution in view, half of them each; the rest solve with a reflection in view.
       peer: share of reflecting documents that show a correct peer.
     """
     while True:
@@ -64,8 +68,17 @@ def documents(
             sibling = task.solution(problem) if generator.random() < peer else None
             messages = texts.reflect(tag, problem.question, attempt, verdict.message, sibling, None)
             yield messages, f"<{tag}>{line}</{tag}>"
+        elif kind < solve + reflect + given:
+            yield texts.reread(problem.question, _given(task, texts, problem, generator)), task.solution(problem)
         else:
             yield texts.reread(problem.question, line), task.attempt(problem, generator, right=step)
+
+
+def _given(task: ChainTask, texts: Templates, problem: Problem, generator: np.random.Generator) -> str:
+    """What a teacher sees that is shown the gold answer, or a peer's or the reference solution (both look alike)."""
+    if generator.random() < 0.5:
+        return fill(texts.given_answer, answer=problem.answer)
+    return fill(texts.given_solution, solution=task.solution(problem))
 
 
 def pack(pairs: Iterator[tuple[list[int], list[int]]], length: int) -> Packed:
@@ -104,10 +117,11 @@ def pack(pairs: Iterator[tuple[list[int], list[int]]], length: int) -> Packed:
 def warm_up(
     policy: Policy, task: ChainTask, texts: Templates, tokenizer: PreTrainedTokenizerBase, mesh: Mesh, *,
     seed: int, count: int, row_length: int, rows: int, learning_rate: float, b2: float,
-    solve: float, reflect: float, peer: float, chunk: int, progress=lambda batches: batches,
+    solve: float, reflect: float, given: float, peer: float, chunk: int, progress=lambda batches: batches,
 ) -> tuple[Params, list[float]]:  # fmt: skip
     """Trains a fresh policy on `count` documents, `rows` packed rows at a time; returns parameters and losses (nats/token)."""
-    source = documents(task, texts, rng.host(seed, "warm-up"), solve=solve, reflect=reflect, peer=peer)
+    mix = dict(solve=solve, reflect=reflect, given=given, peer=peer)
+    source = documents(task, texts, rng.host(seed, "warm-up"), **mix)
     ids = (
         (chat_ids(tokenizer, messages), [*tokenizer.encode(text), tokenizer.eos_token_id])
         for messages, text in (next(source) for _ in range(count))

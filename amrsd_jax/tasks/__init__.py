@@ -10,8 +10,9 @@ from amrsd_jax.tasks.base import Problem, Task, Verdict
 from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.strings import Strings
+from amrsd_jax.tasks.tables import Tables
 
-_CHAINS = {"addition": Addition, "strings": Strings}
+_CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
 NAMES = (*_CHAINS, "rows")
 
 

@@ -1,6 +1,7 @@
 """The warm-up's documents and their packing."""
 
 import itertools
+import zlib
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from amrsd_jax.reflection.prompts import templates
 TASK = tasks.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
 
 
-def some(count, **mix):
-    source = documents(TASK, templates("chain"), rng.host(0, "test"), **mix)
+def some(count, *, given=0.0, **mix):
+    source = documents(TASK, templates("chain"), rng.host(0, "test"), given=given, **mix)
     return [(messages[-1]["content"], text) for messages, text in itertools.islice(source, count)]
 
 
@@ -41,6 +42,28 @@ def test_a_guided_solution_has_the_named_line_right():
             followed += 1
             assert written[number] == line
     assert followed > 150
+
+
+def test_with_the_answer_or_a_solution_in_view_all_comes_out_right():
+    drawn = some(2000, solve=0.2, reflect=0.2, given=0.4, peer=0.0)
+    shown = [(prompt, text) for prompt, text in drawn if "####" in prompt and prompt.endswith(" solve")]
+    assert len(shown) / 2000 == pytest.approx(0.4, abs=0.04)
+    solutions = 0
+    for prompt, text in shown:
+        question = prompt.split("\n")[0]
+        truth = TASK.solution(tasks.Problem("", question, ""))
+        assert text == truth
+        view = prompt.removeprefix(f"{question}\n").removesuffix("\n solve")
+        assert view in (f" peer\n{truth}", truth.split("\n")[-1])
+        solutions += view.startswith(" peer")
+    assert solutions / len(shown) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_share_of_0_leaves_the_quickstarts_stream_as_it_was():
+    """The checksum is of the stream before there was a share."""
+    task = tasks.make("addition", {}, seed=0)
+    source = documents(task, templates("chain"), rng.host(0, "warm-up"), solve=0.5, reflect=0.25, given=0.0, peer=0.6)
+    assert zlib.crc32(repr(list(itertools.islice(source, 1000))).encode()) == 2509072379
 
 
 def test_packing_by_hand():

@@ -9,8 +9,9 @@ from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.chain import ChainTask, render
 from amrsd_jax.tasks.strings import Strings
+from amrsd_jax.tasks.tables import Tables
 
-CHAINS = [Addition(), Addition(digits=2), Strings(), Strings(letters=3, edits=6)]
+CHAINS = [Addition(), Addition(digits=2), Strings(), Strings(letters=3, edits=6), Tables(), Tables(side=3, lookups=5)]
 TASKS = [ChainTask(chain, seed=3) for chain in CHAINS]
 tasks = st.sampled_from(TASKS)
 splits = st.sampled_from(["train", "test"])
@@ -170,7 +171,9 @@ def test_seeds_and_indices_give_different_problems():
     assert len(questions) > 95
 
 
-@pytest.mark.parametrize("chain", [Addition(digits=1), Addition(digits=2), Strings(letters=3, edits=1)])
+@pytest.mark.parametrize(
+    "chain", [Addition(digits=1), Addition(digits=2), Strings(letters=3, edits=1), Tables(side=4, lookups=2)]
+)
 def test_no_test_question_is_ever_trained_on(chain):
     """Spaces so small that every question is drawn many times."""
     task, generator = ChainTask(chain, seed=0), np.random.default_rng(0)

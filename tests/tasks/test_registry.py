@@ -6,7 +6,7 @@ from amrsd_jax import tasks
 from amrsd_jax.tasks import ChainTask, Task
 
 
-@pytest.mark.parametrize("name", ["addition", "strings"])
+@pytest.mark.parametrize("name", ["addition", "strings", "tables"])
 def test_embedded_tasks_are_made_from_their_defaults(name):
     task = tasks.make(name, tasks.defaults(name), seed=0)
     assert isinstance(task, ChainTask) and isinstance(task, Task)
