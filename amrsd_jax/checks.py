@@ -76,7 +76,7 @@ def validate(config: ConfigDict) -> None:
     for field in ("optimizer.b1", "optimizer.b2", "warmup.b2"):
         if not 0 <= _get(config, field) < 1:
             raise ConfigError(f"{field} = {_get(config, field)}: expected a number in [0, 1)")
-    for field in ("warmup.solve", "warmup.reflect", "warmup.given", "warmup.peer", "teacher.rate"):
+    for field in ("warmup.solve", "warmup.reflect", "warmup.given", "warmup.trace", "warmup.peer", "teacher.rate"):
         if not 0 <= _get(config, field) <= 1:
             raise ConfigError(f"{field} = {_get(config, field)}: expected a share in [0, 1]")
     for field in ("loss.constant_length", "loss.importance_cap"):
@@ -153,9 +153,9 @@ def _check_together(config: ConfigDict) -> None:
         )
     if not config.tokenizer and not tasks.embedded(config.task.name):
         raise ConfigError(f"tokenizer = '': task {config.task.name!r} needs a tokenizer folder or hub id")
-    shares = config.warmup.solve + config.warmup.reflect + config.warmup.given
+    shares = config.warmup.solve + config.warmup.reflect + config.warmup.given + config.warmup.trace
     if shares > 1 + 1e-9:  # 0.4 + 0.35 + 0.25 may be a rounding above 1
-        raise ConfigError(f"warmup.solve + warmup.reflect + warmup.given = {shares}: shares above 1")
+        raise ConfigError(f"warmup.solve + warmup.reflect + warmup.given + warmup.trace = {shares}: shares above 1")
 
 
 def _check_distillation(config: ConfigDict, rule: credit.Rule) -> None:

@@ -42,7 +42,8 @@ def base() -> ConfigDict:
             b2=0.98,
             solve=0.5,  # share of documents that solve,
             reflect=0.25,  # that reflect,
-            given=0.0,  # that solve with the gold answer or a solution in view; the rest solve with a reflection in view
+            given=0.0,  # that solve with the gold answer or a solution in view,
+            trace=0.0,  # that repair an attempt as a critic; the rest solve with a reflection in view
             peer=0.6,  # share of reflecting documents that show a correct peer
         )
     )

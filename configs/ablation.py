@@ -3,25 +3,26 @@
 Command:   python -m amrsd_jax.main --config=configs/ablation.py:shuffled --workdir=runs/ablation_shuffled
 Hardware:  two CPU cores, about four minutes each.
 
-The names are the keys of ABLATIONS. The teacher of the embedded task's model has only learned to read reflections: the
-contexts `answer`, `reference` and `peer` show it something it has not seen in its warm-up.
+The names are the keys of ABLATIONS. Where an answer or a solution stands in place of the reflection, the warm-up has shown
+such contexts too.
 """
 
 from amrsd_jax.names import nearest
 from configs import quickstart
+from configs.baselines import READS_SOLUTIONS
 
 ABLATIONS = {
     # the context: what stands in place of the model's own reflection
-    "answer": {"context": "answer"},
-    "reference": {"context": "reference_solution"},
-    "peer": {"context": "peer_solution"},
-    "shuffled": {"context": "shuffled_reflection"},
-    "oracle": {"context": "oracle_reflection"},
+    "answer": READS_SOLUTIONS | {"credit": {"context": "answer"}},
+    "reference": READS_SOLUTIONS | {"credit": {"context": "reference_solution"}},
+    "peer": READS_SOLUTIONS | {"credit": {"context": "peer_solution"}},
+    "shuffled": {"credit": {"context": "shuffled_reflection"}},
+    "oracle": {"credit": {"context": "oracle_reflection"}},
     # the gate
-    "symmetric_gate": {"args": {"gamma": 0.2}},
-    "no_threshold": {"args": {"tau": 0.0}},
-    "no_clip": {"args": {"kappa": 1e9}},
-    "no_annealing": {"args": {"decay_steps": 0}},
+    "symmetric_gate": {"credit": {"args": {"gamma": 0.2}}},
+    "no_threshold": {"credit": {"args": {"tau": 0.0}}},
+    "no_clip": {"credit": {"args": {"kappa": 1e9}}},
+    "no_annealing": {"credit": {"args": {"decay_steps": 0}}},
 }
 
 
@@ -29,5 +30,5 @@ def get_config(name: str):
     if name not in ABLATIONS:
         raise ValueError(f"ablation {name!r}: {nearest(name, ABLATIONS)}")
     config = quickstart.get_config()
-    config.credit.update(ABLATIONS[name])
+    config.update(ABLATIONS[name])
     return config

@@ -67,6 +67,10 @@ def test_the_two_quickstarts_differ_in_the_rule_alone():
         dict(reflection__templates={"hint": "{question} hint"}),
         dict(mesh__data=2, mesh__fsdp=2),
         dict(evaluation__every=0, optimizer__clip_norm=0.0, seed=2**32 - 1),
+        dict(credit__context="peer_solution,feedback+reference_solution"),
+        dict(credit__rule="sdpo", distill__alpha=1.0, distill__top_k=20, distill__support="union"),
+        dict(credit__rule="feedback_alignment", external__workdir="there"),
+        dict(teacher__kind="external", external__workdir="there"),
     ],
 )
 def test_valid(fields):
@@ -208,7 +212,21 @@ def test_no_field_is_not_a_number(field):
         ),
         (dict(task__name="rows", task__args=tasks.defaults("rows")), "task.args.train = '': expected a JSON-lines"),
         (dict(warmup__solve=0.75, warmup__reflect=0.5), r"warmup.solve \+ .* = 1.25: shares above 1"),
-        (dict(warmup__given=0.5), r"warmup.solve \+ warmup.reflect \+ warmup.given = 1.25: shares above 1"),
+        (
+            dict(teacher__kind="external"),
+            "external.workdir = '': teacher.kind = 'external' needs the workdir of the run",
+        ),
+        (dict(external__workdir="there"), "external.workdir = 'there': neither the teacher"),
+        (dict(distill__alpha=0.5), "distill.alpha = 0.5: rule 'amrsd' does not distil; opsd, sdpg, sdpo do"),
+        (dict(credit__rule="sdpo", distill__alpha=1.5), r"distill.alpha = 1.5: expected a number in \[0, 1\]"),
+        (dict(credit__rule="sdpo", distill__support="both"), "distill.support = 'both': expected one of"),
+        (dict(credit__rule="sdpo", distill__coefficient=0.0), "distill.coefficient = 0.0: expected more than 0"),
+        (dict(credit__rule="rlcsd", credit__args={"k": 0}), "credit.args.k = 0: rule 'rlcsd' contrasts at least 1"),
+        (dict(credit__context="answer,peer"), "credit.context = 'peer': did you mean 'peer_solution'"),
+        (
+            dict(warmup__given=0.5),
+            r"warmup.solve \+ warmup.reflect \+ warmup.given \+ warmup.trace = 1.25: shares above 1",
+        ),
         (
             dict(architecture__heads=4, architecture__kv_heads=3),
             "kv_heads = 3 does not divide .*heads = 4",

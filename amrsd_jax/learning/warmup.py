@@ -2,7 +2,7 @@
 
 Kinds of documents teach skills: solving (with the habit), writing a reflection on an attempt, reading a reflection (the
 named step comes out right, the rest keeps the habit), and if a config wants it, solving with the answer or a solution in
-view (then all comes out right). Reinforcement learning starts from there.
+view (then all comes out right) or repairing an attempt as a critic does. Reinforcement learning starts from there.
 """
 
 import dataclasses
@@ -45,13 +45,15 @@ def documents(
     solve: float,
     reflect: float,
     given: float,
+    trace: float,
     peer: float,
 ) -> Iterator[tuple[list[Message], str]]:
     """Endless documents (messages, completion).
 
     Args:
-      solve, reflect, given: shares of documents that solve, that reflect, and that solve with the gold answer or a
-        correct solution in view, half of them each; the rest solve with a reflection in view.
+      solve, reflect, given, trace: shares of documents that solve, that reflect, that solve with the gold answer or a
+        correct solution in view, half of them each, and that repair an attempt as a critic; the rest solve with a
+        reflection in view.
       peer: share of reflecting documents that show a correct peer.
     """
     while True:
@@ -70,6 +72,8 @@ def documents(
             yield messages, f"<{tag}>{line}</{tag}>"
         elif kind < solve + reflect + given:
             yield texts.reread(problem.question, _given(task, texts, problem, generator)), task.solution(problem)
+        elif kind < solve + reflect + given + trace:
+            yield texts.retrace(problem.question, attempt, problem.answer), task.solution(problem)
         else:
             yield texts.reread(problem.question, line), task.attempt(problem, generator, right=step)
 
@@ -117,10 +121,10 @@ def pack(pairs: Iterator[tuple[list[int], list[int]]], length: int) -> Packed:
 def warm_up(
     policy: Policy, task: ChainTask, texts: Templates, tokenizer: PreTrainedTokenizerBase, mesh: Mesh, *,
     seed: int, count: int, row_length: int, rows: int, learning_rate: float, b2: float,
-    solve: float, reflect: float, given: float, peer: float, chunk: int, progress=lambda batches: batches,
+    solve: float, reflect: float, given: float, trace: float, peer: float, chunk: int, progress=lambda batches: batches,
 ) -> tuple[Params, list[float]]:  # fmt: skip
     """Trains a fresh policy on `count` documents, `rows` packed rows at a time; returns parameters and losses (nats/token)."""
-    mix = dict(solve=solve, reflect=reflect, given=given, peer=peer)
+    mix = dict(solve=solve, reflect=reflect, given=given, trace=trace, peer=peer)
     source = documents(task, texts, rng.host(seed, "warm-up"), **mix)
     ids = (
         (chat_ids(tokenizer, messages), [*tokenizer.encode(text), tokenizer.eos_token_id])

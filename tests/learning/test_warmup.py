@@ -14,8 +14,8 @@ from amrsd_jax.reflection.prompts import templates
 TASK = tasks.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
 
 
-def some(count, *, given=0.0, **mix):
-    source = documents(TASK, templates("chain"), rng.host(0, "test"), given=given, **mix)
+def some(count, *, given=0.0, trace=0.0, **mix):
+    source = documents(TASK, templates("chain"), rng.host(0, "test"), given=given, trace=trace, **mix)
     return [(messages[-1]["content"], text) for messages, text in itertools.islice(source, count)]
 
 
@@ -59,10 +59,24 @@ def test_with_the_answer_or_a_solution_in_view_all_comes_out_right():
     assert solutions / len(shown) == pytest.approx(0.5, abs=0.06)
 
 
+def test_a_critic_s_document_repairs_the_attempt():
+    drawn = some(500, solve=0.2, reflect=0.2, trace=0.4, peer=0.0)
+    shown = [(prompt, text) for prompt, text in drawn if prompt.endswith(" reference")]
+    assert len(shown) / 500 == pytest.approx(0.4, abs=0.06)
+    wrong = 0
+    for prompt, text in shown:
+        question, *attempt, answer, _ = prompt.split("\n")
+        truth = TASK.solution(tasks.Problem("", question, ""))
+        assert text == truth and answer == truth.split("\n")[-1]
+        wrong += "\n".join(attempt) != truth
+    assert wrong > len(shown) / 2
+
+
 def test_a_share_of_0_leaves_the_quickstarts_stream_as_it_was():
     """The checksum is of the stream before there was a share."""
     task = tasks.make("addition", {}, seed=0)
-    source = documents(task, templates("chain"), rng.host(0, "warm-up"), solve=0.5, reflect=0.25, given=0.0, peer=0.6)
+    mix = dict(solve=0.5, reflect=0.25, given=0.0, trace=0.0, peer=0.6)
+    source = documents(task, templates("chain"), rng.host(0, "warm-up"), **mix)
     assert zlib.crc32(repr(list(itertools.islice(source, 1000))).encode()) == 2509072379
 
 
