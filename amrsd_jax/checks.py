@@ -10,6 +10,7 @@ from amrsd_jax.policy.architecture import PRESETS, preset
 from amrsd_jax.policy.transformer import REMAT_POLICIES
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import SOURCES, sources_in
+from amrsd_jax.runtime import monitor
 from amrsd_jax.scoring.divergence import SUPPORTS
 from amrsd_jax.scoring.teachers import KINDS
 
@@ -59,14 +60,14 @@ def validate(config: ConfigDict) -> None:
         "reflection.context_length", "reflection.slots", "reflection.admit", "scoring.rows", "scoring.chunk",
         "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.problems",
         "checkpoint.every", "checkpoint.keep", "report.rollouts_every", "mesh.fsdp", "mesh.tensor",
-        "warmup.row_length", "warmup.rows", "teacher.every",
+        "warmup.row_length", "warmup.rows", "teacher.every", "monitor.window", "monitor.patience",
     ):  # fmt: skip
         _at_least(config, field, 1)
     for field in (
         "seed", "rollout.top_k", "reward.overlong_buffer", "loss.clip_low", "loss.clip_high", "loss.kl", "loss.entropy",
         "optimizer.learning_rate", "optimizer.clip_norm", "optimizer.warmup_updates", "evaluation.every",
         "evaluation.temperature", "evaluation.top_k", "reflection.temperature", "warmup.documents",
-        "warmup.learning_rate", "optimizer.eps", "optimizer.weight_decay",
+        "warmup.learning_rate", "optimizer.eps", "optimizer.weight_decay", "monitor.rollbacks",
         *(f"credit.args.{name}" for name in config.credit.args),  # strengths, thresholds, lengths: none means less
     ):  # fmt: skip
         _at_least(config, field, 0)
@@ -82,6 +83,10 @@ def validate(config: ConfigDict) -> None:
     for field in ("loss.constant_length", "loss.importance_cap"):
         if _get(config, field) is not None and not _get(config, field) > 0:
             raise ConfigError(f"{field} = {_get(config, field)}: expected more than 0, or None")
+    for name, signal in monitor.SIGNALS.items():
+        _choice(f"monitor.{name}.action", config.monitor[name].action, monitor.ACTIONS)
+        if expected := signal.check(config.monitor[name].threshold):
+            raise ConfigError(f"monitor.{name}.threshold = {config.monitor[name].threshold}: expected {expected}")
     if config.seed >= 2**32:
         raise ConfigError(f"seed = {config.seed}: expected below 2**32, all that JAX's generator takes")
     if config.mesh.data != -1:

@@ -150,6 +150,24 @@ def base() -> ConfigDict:
             max_skipped=3,  # updates refused in a row (gradient not finite) before the run stops
         )
     )
+    config.monitor = ConfigDict(  # of collapse, see docs/monitor.md; actions: off, warn, rollback, stop; all our choice
+        dict(
+            window=5,  # steps that a signal is smoothed over; the first window is its start
+            patience=3,  # steps in a row beyond the threshold before it fires
+            rollbacks=2,  # at most; one more stops the run
+            reward=_signal(0.5),  # relative fall from the running best
+            entropy=_signal(0.1),  # ratio to the start, at or below
+            entropy_rise=_signal(3.0),  # ratio to the start, at or above
+            shorter=_signal(0.5),  # mean length, ratio to the start, at or below
+            longer=_signal(2.0),  # mean length, ratio to the start, at or above
+            truncation=_signal(0.5),  # share of responses
+            repetition=_signal(0.5),  # share of tokens in 4-grams that their response repeats
+            gap=_signal(0.1),  # mean |l_T - l_S|, ratio to the start, at or below
+            mass=_signal(0.5),  # share of |credit| on 1 % of the tokens
+            flat=_signal(0.95),  # share of rows with advantage 0
+            timeouts=_signal(0.1),  # share of verdicts
+        )
+    )
     config.evaluation = ConfigDict(
         dict(
             every=10,  # steps; 0 evaluates only before and after
@@ -162,6 +180,10 @@ def base() -> ConfigDict:
     config.checkpoint = ConfigDict(dict(every=10, keep=2))  # steps; latest kept, besides the best
     config.report = ConfigDict(dict(rollouts_every=5))  # steps between dumps of rollouts; first and last always
     return config
+
+
+def _signal(threshold: float) -> ConfigDict:
+    return ConfigDict(dict(action="warn", threshold=threshold))
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

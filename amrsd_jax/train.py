@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from amrsd_jax.learning.step import abstract_state, init_params, init_state, mak
 from amrsd_jax.learning.warmup import warm_up
 from amrsd_jax.policy import Params
 from amrsd_jax.records import Made, Prompts, Rollouts, TrainState
+from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, save_params
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.interrupt import Interrupt
@@ -64,21 +66,32 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     begin -= progress.wall_seconds
 
     def due(every: int) -> bool:
-        return progress.step == config.steps or (every > 0 and progress.step % every == 0)
+        ends = progress.step == config.steps or progress.stopped is not None
+        return ends or (every > 0 and progress.step % every == 0)
+
+    def save(accuracy: float | None = None) -> None:
+        with clock.phase("checkpoint"):
+            metrics.sync()
+            progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
+            progress.good = progress.step if monitor.healthy(progress.tracks, config.monitor) else progress.good
+            checkpoints.save(progress.step, state, dataclasses.asdict(progress), accuracy, progress.good)
 
     with Interrupt() as interrupt, jax.transfer_guard("disallow"):
         if checkpoints.latest() is None:
             metrics.write("eval", 0, evaluation(run, state.params, clock))
+            if monitor.rolls_back(config.monitor):
+                save()
 
         bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None)
-        while progress.step < config.steps and not interrupt.requested:
+        while progress.step < config.steps and not interrupt.requested and not progress.stopped:
             clock.lap()
             state, made, learned = training_step(run, train_step, state, frozen, progress, clock)
+            state, progress, seen = watch(config.monitor, state, progress, checkpoints, made, learned)
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
                     write_rollouts(path, progress.step, config.rollout.group, run.tokenizer, made)
-            row = summary(made, learned, clock.lap())
+            row = summary(made, learned, clock.lap()) | seen
             metrics.write("train", progress.step, row)
             bar.update()
             tqdm.write(one_line(progress.step, config.steps, row), file=sys.stderr)
@@ -90,11 +103,8 @@ def train(config: ConfigDict, workdir: Path) -> dict:
                 accuracy = values["eval/sampled"]
             progress.skipped = progress.skipped + 1 if row["optimizer/skipped"] else 0
             lost = progress.skipped >= config.optimizer.max_skipped
-            if due(config.checkpoint.every) or interrupt.requested or lost:
-                with clock.phase("checkpoint"):
-                    metrics.sync()
-                    progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
-                    checkpoints.save(progress.step, state, dataclasses.asdict(progress), accuracy)
+            if due(config.checkpoint.every) or interrupt.requested or lost or progress.step in progress.rollbacks:
+                save(accuracy)
             if lost:
                 checkpoints.close()
                 raise FloatingPointError(
@@ -107,7 +117,10 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     metrics.close()
     if interrupt.requested:
         note(f"{interrupt.requested}: saved at step {progress.step}; the same command continues from there")
-    return write_results(workdir, progress.step, clock.total, time.perf_counter() - begin)
+    if progress.stopped:
+        note("stopped by the collapse monitor at step {step}: {signal} {value:.3g}".format(**progress.stopped))
+    more = dict(stopped=progress.stopped, rollbacks=progress.rollbacks)
+    return write_results(workdir, progress.step, clock.total, time.perf_counter() - begin, **more)
 
 
 def training_step(run: Run, train_step, state: TrainState, frozen: "Frozen", progress: "Progress", clock: Clock):
@@ -142,6 +155,37 @@ def training_step(run: Run, train_step, state: TrainState, frozen: "Frozen", pro
     return state, Made(rollouts, contexts, scores, credit, drawn), learned
 
 
+def watch(
+    config: ConfigDict,
+    state: TrainState,
+    progress: "Progress",
+    checkpoints: Checkpoints,
+    made: Made,
+    learned: list[dict],
+) -> tuple[TrainState, "Progress", dict[str, float | None]]:
+    """Shows a step to the collapse monitor and does what it asks for: nothing, a line, a rollback, or the end of the run.
+
+    A rollback brings back the last good checkpoint, with all that the host remembered then. The step and the position in
+    the data go on, so neither a prompt nor its noise comes a second time.
+
+    Returns:
+      state and progress to go on with, and the monitor's metrics.
+    """
+    measured = monitor.measure(made, learned, config)
+    progress.tracks, seen, alarms = monitor.observe(progress.tracks, measured, config)
+    for alarm in alarms:
+        tqdm.write(alarm.line(progress.step), file=sys.stderr)
+    action = alarms[0].action if alarms else "off"
+    if action == "stop" or (action == "rollback" and len(progress.rollbacks) == config.rollbacks):
+        progress.stopped = alarms[0].record(progress.step)
+    elif action == "rollback":
+        tqdm.write(f"step {progress.step}: back to the parameters of step {progress.good}", file=sys.stderr)
+        state, earlier = checkpoints.replace(state, progress.good)
+        now = dict(step=progress.step, position=progress.position, rollbacks=[*progress.rollbacks, progress.step])
+        progress = Progress(**earlier | now)
+    return state, progress, seen
+
+
 # ---------------------------------------------------------------- what a run is made of
 
 
@@ -154,6 +198,10 @@ class Progress:
       position: index of the next training problem.
       skipped: refused updates in a row.
       memory: what the rule remembers.
+      tracks: what the collapse monitor remembers.
+      good: step of the newest checkpoint saved while nothing that it acts on was beyond its threshold.
+      rollbacks: steps after which the run went back to it.
+      stopped: signal, step, value and threshold, if the monitor ended the run.
       seconds, wall_seconds: by phase, and in all.
     """
 
@@ -161,6 +209,10 @@ class Progress:
     position: int = 0
     skipped: int = 0
     memory: list[float] = dataclasses.field(default_factory=list)
+    tracks: monitor.Tracks = dataclasses.field(default_factory=dict)
+    good: int | None = None
+    rollbacks: list[int] = dataclasses.field(default_factory=list)
+    stopped: dict[str, Any] | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
 

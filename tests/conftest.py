@@ -22,6 +22,8 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
+from amrsd_jax.train import train
+from tests.tiny import tiny_config
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
 hypothesis.settings.load_profile("shared machine")
@@ -39,6 +41,14 @@ def policy():
 def params(policy):
     """Random parameters, scaled up so that distributions are far from uniform."""
     return jax.tree.map(lambda a: a * 3.0, jax.jit(policy.init)(rng.key(0, "init")))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The workdir of an uninterrupted AMR-SD run of four steps; other runs start from its warm-up."""
+    workdir = tmp_path_factory.mktemp("finished")
+    train(tiny_config(), workdir)
+    return workdir
 
 
 @pytest.fixture

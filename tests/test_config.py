@@ -100,6 +100,8 @@ def test_valid(fields):
         (dict(loss__reduction="token-mean"), r"loss.reduction = 'token-mean': did you mean 'token_mean'"),
         (dict(loss__old_logp="sample"), r"loss.old_logp = 'sample': did you mean 'sampler'"),
         (dict(optimizer__schedule="cosin"), r"optimizer.schedule = 'cosin': did you mean 'cosine'"),
+        (dict(monitor__gap__action="halt"), r"monitor.gap.action = 'halt': expected one of"),
+        (dict(monitor__lenght=3), r"monitor.lenght = 3: no such field"),
     ],
 )
 def test_wrong_names_are_told_the_nearest(fields, message):
@@ -166,6 +168,13 @@ def test_a_missing_field_is_named():
         ("loss.constant_length", 0, "more than 0, or None"),
         ("loss.importance_cap", -1.0, "more than 0, or None"),
         ("architecture.width", 0, "at least 1"),
+        ("monitor.window", 0, "at least 1"),
+        ("monitor.patience", 0, "at least 1"),
+        ("monitor.rollbacks", -1, "at least 0"),
+        ("monitor.reward.threshold", 0.0, r"a share in \(0, 1\]"),
+        ("monitor.flat.threshold", 1.1, r"a share in \(0, 1\]"),
+        ("monitor.entropy.threshold", 1.0, r"a ratio to the start in \(0, 1\)"),
+        ("monitor.longer.threshold", 1.0, "a ratio to the start above 1"),
     ],
 )
 def test_out_of_range(field, value, expected):

@@ -27,14 +27,6 @@ pytestmark = pytest.mark.slow
 TIMES = ("seconds/", "throughput/")
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """An uninterrupted AMR-SD run of four steps."""
-    workdir = tmp_path_factory.mktemp("finished")
-    train(tiny_config(), workdir)
-    return workdir
-
-
 @pytest.fixture
 def workdir(finished, tmp_path):
     """A fresh workdir that already holds the warm-up."""

@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from amrsd_jax.report import axes
+
 Record = dict[str, Any]
 
 
@@ -47,11 +49,31 @@ def read(workdir: Path | str) -> Run:
         notes.insert(0, "There is no results.json: the run is unfinished or was stopped.")
     if skipped := sum(line.get("optimizer/skipped") or 0 for line in metrics["train"]):
         notes.append(f"The optimizer skipped {skipped:g} of {len(metrics['train'])} steps.")
+    notes += monitored(metrics["train"], results)
     rollouts = {}
     for path in (workdir / "rollouts").glob("step_*.parquet"):
         if match := re.fullmatch(r"step_(\d+)", path.stem):
             rollouts[int(match[1])] = path
     return Run(workdir, config, results, metrics["train"], metrics["eval"], dict(sorted(rollouts.items())), notes)
+
+
+def monitored(train: list[Record], results: Record) -> list[str]:
+    """What the collapse monitor did: a sentence for its signals with the steps of each, one for rollbacks, one for a stop."""
+    notes, fired = [], {}
+    for line in train:
+        for key, value in line.items():
+            if key.startswith("monitor/") and key.endswith("_fired") and value:
+                fired.setdefault(key.removeprefix("monitor/").removesuffix("_fired"), []).append(line["step"])
+    if fired:
+        listed = ", ".join(f"{name} from step {steps[0]} on ({len(steps)} steps)" for name, steps in fired.items())
+        notes.append(f"The collapse monitor fired: {listed}.")
+    if steps := results.get("rollbacks"):
+        notes.append(f"It went back after step {', '.join(map(str, steps))} to the parameters of an earlier one.")
+    if stopped := results.get("stopped"):
+        value, threshold = (axes.number(stopped[key]) for key in ("value", "threshold"))
+        what = f"{stopped['signal']} was {value}, threshold {threshold}"
+        notes.append(f"The collapse monitor stopped the run at step {stopped['step']}: {what}.")
+    return notes
 
 
 def read_metrics(path: Path) -> tuple[dict[str, list[Record]], list[str]]:

@@ -1,5 +1,6 @@
 """Checkpoints of a run: asynchronous, atomic, the latest few and the best, restored straight into their shardings."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ class Checkpoints:
 
     Args:
       folder: created if absent; remains of a killed write are removed.
-      keep: latest checkpoints kept; the one with the best `score` is kept besides. None only reads, so that the folder of
-        a run that is still going is left alone.
+      keep: latest checkpoints kept; the one with the best `score` and the last good one are kept besides. None only reads, so
+        that the folder of a run that is still going is left alone.
     """
 
     def __init__(self, folder: Path, keep: int | None):
@@ -29,16 +30,26 @@ class Checkpoints:
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
         )
+        self._good = _Good()
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+                preservation_policy=policies.AnyPreservationPolicy([latest, best, self._good]),
                 cleanup_tmp_directories=True,
             ),
         )
 
-    def save(self, step: int, state: TrainState, run: dict[str, Any], score: float | None) -> None:
-        """Starts writing; returns once the arrays are copied, so they may be donated. `run` is what the host must remember."""
+    def save(
+        self, step: int, state: TrainState, run: dict[str, Any], score: float | None, good: int | None = None
+    ) -> None:
+        """Starts writing; returns once the arrays are copied, so they may be donated.
+
+        Args:
+          run: what the host must remember.
+          score: accuracy at this step, if it was measured.
+          good: step of the checkpoint to go back to, this one or an earlier one; it is kept until there is another.
+        """
+        self._good.step = good
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
         metrics = None if score is None else {"score": score}
         self._manager.save(step, args=items, metrics=metrics, force=True)
@@ -56,10 +67,28 @@ class Checkpoints:
         restored = self._manager.restore(step, args=items)
         return restored.state, restored.run
 
+    def replace(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """`restore` in place of a state, which is freed first: there is never memory for two."""
+        self._manager.wait_until_finished()
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
+        shardings = jax.tree.map(lambda a: a.sharding, state)
+        jax.tree.map(lambda a: a.delete(), state)
+        return self.restore(step, abstract, shardings)
+
     def close(self) -> None:
         """Waits for the last write."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+@dataclasses.dataclass
+class _Good(policies.PreservationPolicy):
+    """Keeps one named step."""
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 def save_params(folder: Path, params: Any) -> None:

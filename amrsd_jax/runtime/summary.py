@@ -77,8 +77,8 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
     return "  ".join(parts)
 
 
-def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float) -> dict:
-    """Writes `results.json` from the run's metrics: evaluations before and after, time, and what was saved."""
+def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, **more) -> dict:
+    """Writes `results.json` from the run's metrics: evaluations before and after, time, what was saved, and `more`."""
     rows = read_metrics(workdir / "metrics.jsonl")
     evaluations = [
         {"step": row["step"]}
@@ -97,7 +97,7 @@ def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seco
         "wall_seconds": wall_seconds,
         "seconds_by_phase": seconds,
         "savings": {"reflections": float(np.mean([row["reflection/saved"] for row in trained])) if trained else None},
-    }
+    } | more
     draft = workdir / "results.tmp"
     draft.write_text(json.dumps(results, indent=2) + "\n")
     draft.replace(workdir / "results.json")
