@@ -61,7 +61,7 @@ def entropy(made: Made, learned) -> float:
 
 
 def gap(made: Made, learned) -> float | None:
-    """Mean |l_T - l_S| of the rows that have a teacher, nats a token, or the divergence that is distilled; None without a teacher."""
+    """Mean |l_T - l_S| of the rows that have a teacher, or the divergence that is distilled, nats a token; None without."""
     if "divergence" in learned[0]:
         return float(np.mean([update["divergence"] for update in learned]))
     mask = made.rollouts.mask * made.scores.scored[:, None]
