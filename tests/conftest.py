@@ -22,6 +22,7 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
+from tests.browser import browser  # noqa: F401  (a fixture)
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
 hypothesis.settings.load_profile("shared machine")

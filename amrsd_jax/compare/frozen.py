@@ -179,12 +179,13 @@ def find_problems(task: Task, ids: set[str]) -> dict[str, Problem]:
 
     A task without an end numbers its problems in the id; of any other all problems are looked at.
     """
-    size = task.size("train")
-    if size is None:
-        numbers = (int(found[0]) for name in ids if (found := re.search(r"\d+$", name)))
-    else:
-        numbers = range(size)
-    problems = (task.problem("train", number) for number in numbers)
+
+    def numbers():
+        if (size := task.size("train")) is not None:
+            return range(size)
+        return (int(found[0]) for name in ids if (found := re.search(r"\d+$", name)))
+
+    problems = (task.problem("train", number) for number in numbers())
     return {problem.id: problem for problem in problems if problem.id in ids}
 
 

@@ -1,6 +1,7 @@
 """What is measured of one method on frozen rollouts: where its credit lies, how far its teacher is away, what that leaks."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -105,18 +106,18 @@ def _localisation(credit, mask, known, spans: Integer[np.ndarray, "N 2"]) -> dic
             hits.append(precision_at_1(blame, wrong))
             chances.append(wrong.mean())
             told.append(np.ptp(blame) > _ROUNDING)
-    areas, hits, told = np.array(areas), np.array(hits), np.array(told, bool)
+    areas, hits, told = np.array(areas, float), np.array(hits, float), np.array(told, bool)
     result = {"rows": len(areas), "rows_told": int(told.sum())}
     for name, values in (("auroc", areas), ("precision_at_1", hits)):
         result[name], result[f"{name}_error"] = mean_and_error(values)
         result[f"{name}_told"] = mean_and_error(values[told])[0]
-    return result | {"random": {"auroc": 0.5, "precision_at_1": mean_and_error(np.array(chances))[0]}}
+    return result | {"random": {"auroc": 0.5, "precision_at_1": mean_and_error(np.array(chances, float))[0]}}
 
 
 # ---------------------------------------------------------------- the teacher
 
 
-def gaps(applied: Applied, rollouts: Rollouts) -> dict[str, dict]:
+def gaps(applied: Applied, rollouts: Rollouts) -> dict[str, Any]:
     """Quantiles of l_T - l_S in nats over tokens, for correct and failed rows with a context: in all, and by position.
 
     A position is a tenth of the response; one without a token has no quantiles.
@@ -158,9 +159,9 @@ def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
                 if reference:
                     shares.append((context & reference).total() / reference.total())
     return {
-        "states_answer": mean_and_error(np.array(stated))[0],
-        "reference_tokens": mean_and_error(np.array(overlap[1]))[0],
-        "reference_trigrams": mean_and_error(np.array(overlap[3]))[0],
+        "states_answer": mean_and_error(np.array(stated, float))[0],
+        "reference_tokens": mean_and_error(np.array(overlap[1], float))[0],
+        "reference_trigrams": mean_and_error(np.array(overlap[3], float))[0],
     }
 
 
