@@ -7,7 +7,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,7 @@ def compare(
     if not names:
         raise ValueError(f"methods = {methods!r}: expected at least one")
     ice = frozen.load(source, workdir=workdir, step=step)
-    use_compilation_cache(ice.workdir)
-    params = parameters.load(ice.run, ice.workdir, ice.step)
-    rollouts, entropy = score_student(ice, params)
-    applied = apply(ice.run, ice.step, rollouts, entropy, params, names)
+    params, rollouts, applied = apply_all(ice, names)
     answers = measures.answer_tokens(rollouts, ice.run.tokenizer)
     described = {one.name: measures.describe(one, rollouts, answers) for one in applied}
     values = {
@@ -74,6 +71,14 @@ def compare(
         "seconds": round(time.perf_counter() - begin, 1),
     }
     return Comparison(rollouts, applied, values)
+
+
+def apply_all(ice: frozen.Frozen, names: Sequence[str]) -> tuple[parameters.Parameters, Rollouts, list[Applied]]:
+    """The parameters near frozen rollouts, the rollouts scored with them, and methods applied to these."""
+    use_compilation_cache(ice.workdir)
+    params = parameters.load(ice.run, ice.workdir, ice.step)
+    rollouts, entropy = score_student(ice, params)
+    return params, rollouts, apply(ice.run, ice.step, rollouts, entropy, params, names)
 
 
 def write(comparison: Comparison, out: Path | str) -> Path:

@@ -41,6 +41,9 @@ def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N 
         "leak": leak(applied, rollouts),
         "ledger": ledger(applied, rollouts),
         "first_error": first_error(applied.credit.token_advantage, rollouts),
+        "first_error_by_gap": first_error(
+            applied.scores.logp_teacher - applied.scores.logp_student, rollouts, applied.scores.scored
+        ),
     }
 
 
@@ -79,13 +82,21 @@ def answer_tokens(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase) -> Boo
     return found & (rollouts.mask > 0)
 
 
-def first_error(credit: Float[np.ndarray, "N T"], rollouts: Rollouts) -> dict[str, dict] | None:
+def first_error(
+    credit: Float[np.ndarray, "N T"], rollouts: Rollouts, rows: Bool[np.ndarray, " N"] | None = None
+) -> dict[str, dict] | None:
     """How well blame, -credit, finds the first wrong token (`token`) and its whole step (`step`); None if none is known.
 
     Means over failed rows whose first error is known, and `_told` over those of them in which credit tells tokens apart;
-    `error` is 1.96 standard errors. `random` is what a guess would get.
+    `error` is 1.96 standard errors. `random` is what a guess would get. The teacher's gap in place of credit says how well
+    the signal finds it, before the rule.
+
+    Args:
+      credit: [N, T].
+      rollouts: N rows.
+      rows: those that count; None counts all.
     """
-    known = np.flatnonzero(rollouts.first_error[:, 0] >= 0)
+    known = np.flatnonzero((rollouts.first_error[:, 0] >= 0) & (True if rows is None else rows))
     if not len(known):
         return None
     return {
