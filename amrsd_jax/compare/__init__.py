@@ -141,7 +141,8 @@ def pairs(
     """Matrices over methods: of raw credit, of what each adds to its row's advantage, and of policy gradients.
 
     Correlations run over all tokens that count. Raw credit mostly ranks rows, as all methods agree on which succeeded;
-    `added` is the comparison of what methods do beyond GRPO.
+    `added` is the comparison of what methods do beyond GRPO. Signs are compared where both methods give credit; the
+    overlap says how often that is.
     """
     counted = rollouts.mask > 0
     credit = np.stack([one.credit.token_advantage[counted] for one in applied])
@@ -154,6 +155,7 @@ def pairs(
             "added": statistics.rank_correlations(added),
         },
         "sign_agreement": {"credit": statistics.sign_agreements(credit), "added": statistics.sign_agreements(added)},
+        "overlap": {"credit": statistics.overlaps(credit), "added": statistics.overlaps(added)},
         "gradient_cosine": statistics.cosines(gradients),
         "gradient_norm": np.linalg.norm(gradients, axis=1).astype(float).tolist(),
     }

@@ -8,6 +8,7 @@ const FILLS = ["blame", "credit"];
 function drawPanel(row, method, panel, colour) {
   const box = element("div", "tokens"), wrong = element("span", "wrong"), output = element("output", "");
   wrong.title = "true first wrong step";
+  output.ariaLive = "off"; // one token would be read out for every method; its own numbers describe it
   row.tokens.forEach((text, i) => {
     const token = tokenElement(text), value = panel[colour] == null ? null : panel[colour][i];
     if (value != null) tint(token, value / method.reach[colour], FILLS);

@@ -176,25 +176,29 @@ def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict
 def matrices(pairs: dict[str, Any]) -> list[dict[str, Any]]:
     """The pairwise tables, each cell with its colour: full at 1, none at `zero`."""
     tables = [
-        ("Policy gradients: cosine", pairs["gradient_cosine"], 0.0),
-        ("What is added to the row's advantage: rank correlation", pairs["rank_correlation"]["added"], 0.0),
-        ("What is added to the row's advantage: sign agreement", pairs["sign_agreement"]["added"], 0.5),
-        ("Raw credit: rank correlation", pairs["rank_correlation"]["credit"], 0.0),
-        ("Raw credit: sign agreement", pairs["sign_agreement"]["credit"], 0.5),
+        ("Policy gradients: cosine", pairs["gradient_cosine"], 0.0, 3),
+        ("Added to the row's advantage: rank correlation", pairs["rank_correlation"]["added"], 0.0, 2),
+        ("Added to the row's advantage: same sign, where both add", pairs["sign_agreement"]["added"], 0.5, 2),
+        ("Added to the row's advantage: both add, where one does", pairs["overlap"]["added"], 0.0, 2),
+        ("Raw credit: rank correlation", pairs["rank_correlation"]["credit"], 0.0, 2),
+        ("Raw credit: same sign, where both give any", pairs["sign_agreement"]["credit"], 0.5, 2),
     ]
     return [
-        {"title": title, "rows": [(name, [_cell(v, zero) for v in row]) for name, row in
-                                  zip(pairs["methods"], rows, strict=True)]}
-        for title, rows, zero in tables
+        {
+            "title": title,
+            "rows": [(name, [_cell(value, zero, digits) for value in row])
+                     for name, row in zip(pairs["methods"], rows, strict=True)],
+        }
+        for title, rows, zero, digits in tables
     ]  # fmt: skip
 
 
-def _cell(value: float | None, zero: float) -> tuple[str, str]:
+def _cell(value: float | None, zero: float, digits: int) -> tuple[str, str]:
     """(text, style) of a value: blue above zero, orange below."""
     if value is None:
         return "–", ""
     strength = (value - zero) / (1 - zero)
     fill = "credit" if strength >= 0 else "blame"
     part = round(90 * min(1, abs(strength)))
-    text = f"{value:.2f}".replace("-", "−")
+    text = f"{value:.{digits}f}".replace("-", "−")
     return text, f"background:color-mix(in srgb,var(--{fill}-fill) {part}%,transparent)"

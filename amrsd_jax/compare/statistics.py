@@ -34,17 +34,19 @@ def cosines(vectors: Num[np.ndarray, "K n"]) -> Matrix:
 
 
 def sign_agreements(values: Num[np.ndarray, "K n"]) -> Matrix:
-    """Share of places at which two rows have the same sign, 0 being a sign of its own.
-
-    Places where both are 0 do not count: rules that leave most tokens alone would agree by that. None if none is left.
-    """
+    """Of the places where neither of two rows is 0, the share at which their signs are the same; None if there is none."""
     signs = np.sign(values)
+    return [[_share((a == b)[(a != 0) & (b != 0)]) for b in signs] for a in signs]
 
-    def agreement(a, b):
-        counted = (a != 0) | (b != 0)
-        return float((a == b)[counted].mean()) if counted.any() else None
 
-    return [[agreement(a, b) for b in signs] for a in signs]
+def overlaps(values: Num[np.ndarray, "K n"]) -> Matrix:
+    """Of the places where one of two rows is not 0, the share at which neither is; None if there is none."""
+    speaks = values != 0
+    return [[_share((a & b)[a | b]) for b in speaks] for a in speaks]
+
+
+def _share(of: Bool[np.ndarray, " n"]) -> float | None:
+    return float(of.mean()) if len(of) else None
 
 
 def auroc(score: Num[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float | None:

@@ -61,7 +61,7 @@ def test_methods_side_by_side(comparison, browser, tmp_path):
         before = colours(browser)
         browser.execute_script(f"document.querySelector('input[value={colour}]').click()")
         assert colours(browser) != before
-    assert len(find(browser, ".matrix")) == 5 and len(find(browser, ".matrix tbody tr")) == 5 * methods
+    assert len(find(browser, ".matrix")) == 6 and len(find(browser, ".matrix tbody tr")) == 6 * methods
     assert len(find(browser, "#ledger tbody tr")) == methods
     assert browser.get_log("browser") == []
 

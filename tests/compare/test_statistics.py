@@ -11,6 +11,7 @@ from amrsd_jax.compare.statistics import (
     auroc,
     cosines,
     mean_and_error,
+    overlaps,
     precision_at_1,
     rank_correlations,
     ranks,
@@ -36,13 +37,10 @@ def test_cosine_by_hand():
     assert cosines(np.array([[3.0, 4], [4, 3], [0, 0]]))[0] == [1.0, pytest.approx(0.96), None]
 
 
-def test_sign_agreement_counts_places_where_one_of_two_speaks():
+def test_signs_and_overlaps_by_hand():
     values = np.array([[1.0, -1, 0, 0], [2, 3, 0, -1], [0, 0, 0, 0]])
-    assert sign_agreements(values) == [
-        [1.0, pytest.approx(1 / 3), 0.0],
-        [pytest.approx(1 / 3), 1.0, 0.0],
-        [0.0, 0.0, None],
-    ]
+    assert sign_agreements(values) == [[1.0, 0.5, None], [0.5, 1.0, None], [None, None, None]]
+    assert overlaps(values) == [[1.0, pytest.approx(2 / 3), 0.0], [pytest.approx(2 / 3), 1.0, 0.0], [0.0, 0.0, None]]
 
 
 def test_auroc_and_precision_by_hand():
@@ -79,6 +77,7 @@ def test_ranks_do_not_change_under_what_keeps_the_order(values):
 @given(st.lists(st.tuples(few, few), min_size=2, max_size=30))
 def test_matrices_are_symmetric_and_bounded(rows):
     values = np.array(rows).T
-    for table, low in ((rank_correlations(values), -1), (cosines(values), -1), (sign_agreements(values), 0)):
+    for measure, low in ((rank_correlations, -1), (cosines, -1), (sign_agreements, 0), (overlaps, 0)):
+        table = measure(values)
         assert table[0][1] == table[1][0]
         assert all(v is None or low - 1e-9 <= v <= 1 + 1e-9 for row in table for v in row)
