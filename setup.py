@@ -23,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["amrsd_jax", "amrsd_jax.*"]),
-    package_data={"amrsd_jax.report": ["*.css", "*.js", "*.j2"]},
+    package_data={name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",

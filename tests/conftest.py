@@ -23,6 +23,7 @@ import pytest
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.train import train
+from tests.browser import browser  # noqa: F401  (a fixture)
 from tests.tiny import tiny_config
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code

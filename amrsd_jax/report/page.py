@@ -24,7 +24,7 @@ PHASES += ["report", "checkpoint"]
 
 def render(run: Run) -> str:
     """The whole page of `run`, as HTML."""
-    script = theme.asset("page.js")
+    script = theme.asset("dom.js") + theme.asset("page.js")
     files = rollouts.spread(list(run.rollouts.values()), FILES_READ)
     columns = {*statistics.GAP_COLUMNS, *statistics.LEDGER_COLUMNS}
     tables, notes = rollouts.tables(files, sorted(columns))

@@ -24,9 +24,9 @@ PALETTE = {  # name: (light, dark)
 }
 
 
-def asset(name: str) -> str:
-    """Text of a file that lies beside this one and is shipped as package data."""
-    return resources.files("amrsd_jax.report").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "amrsd_jax.report") -> str:
+    """Text of a file that lies in a package, beside this one unless told, and is shipped as package data."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def variables() -> str:

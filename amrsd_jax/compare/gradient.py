@@ -1,0 +1,40 @@
+"""The policy gradient that a method's credit gives at the frozen parameters."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from amrsd_jax.build import Run
+from amrsd_jax.learning import losses
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.batch import make_batches
+from amrsd_jax.learning.step import Objective, accumulate, objective_loss
+from amrsd_jax.policy import Params, Policy
+from amrsd_jax.records import Batch, Credit, Rollouts
+
+
+def policy_gradient(run: Run, params: Params, rollouts: Rollouts, credit: Credit) -> Float[np.ndarray, " P"]:
+    """The gradient of the run's clipped surrogate over all rows in one update, flat, on the host.
+
+    The ratio starts at 1: the old log-probabilities are these parameters' own. KL penalty, entropy bonus and importance
+    weight are left out: they are not a credit rule's, and would add the same to each (our choice).
+    """
+    objective = dataclasses.replace(run.objective, kl=0.0, entropy=0.0, importance_cap=None)
+    pieces = run.config.learning.minibatches * run.objective.micro_batches
+    (batch,) = make_batches(rollouts, credit, None, None, **run.batching | {"minibatches": 1})
+    batch = jax.device_put(batch, meshes.rows(run.mesh))
+    grads = jax.device_get(_gradient(run.policy, objective, pieces, params, batch))
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _gradient(policy: Policy, objective: Objective, pieces: int, params: Params, batch: Batch) -> Params:
+    weight = losses.reduction_weights(batch.mask, objective.reduction, constant_length=objective.constant_length)
+
+    def loss(params, rows):
+        return objective_loss(policy, params, *rows, objective)
+
+    return accumulate(loss, params, (batch, weight), pieces)[0]

@@ -1,0 +1,60 @@
+"""What is measured of one method, on rows small enough to work out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amrsd_jax.compare.measures import added, concentration, first_error
+from amrsd_jax.records import Credit, Rollouts
+from amrsd_jax.tasks.base import Problem, Verdict
+
+
+def rollouts(lengths, first_error, width=5):
+    """Failed rows of so many tokens, padded to `width`, with their first errors."""
+    n = len(lengths)
+    mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)
+    zeros, ids = np.zeros((n, width), np.float32), np.zeros((n, width), np.int32)
+    return Rollouts(
+        problems=(Problem("p", "1+1", "2"),) * n, text=("3",) * n, verdicts=(Verdict(0.0, "wrong", "3", True),) * n,
+        finish_reason=("stop",) * n, prompt=ids, prompt_length=np.ones(n, np.int32), response=ids, mask=mask,
+        logp=zeros, logp_plain=zeros, reward=np.zeros(n, np.float32), first_error=np.array(first_error, np.int32),
+    )  # fmt: skip
+
+
+def test_blame_by_hand():
+    """Row 0 blames the right token most, row 1 all alike, row 2's error is not known."""
+    rows = rollouts([4, 2, 5], [(1, 3), (0, 1), (-1, -1)])
+    credit = np.array([[0, -2, -1, 0, 0], [-1, -1, 0, 0, 0], [1, 2, 3, 4, 5]], np.float32)
+    token, step = (first_error(credit, rows)[name] for name in ("token", "step"))
+    assert token["rows"] == 2 and token["rows_told"] == 1
+    assert token["auroc"] == pytest.approx((1 + 0.5) / 2) and token["auroc_told"] == 1
+    assert token["precision_at_1"] == pytest.approx((1 + 0.5) / 2) and token["precision_at_1_told"] == 1
+    assert token["random"] == {"auroc": 0.5, "precision_at_1": pytest.approx((1 / 4 + 1 / 2) / 2)}
+    assert step["auroc"] == pytest.approx((1 + 0.5) / 2) and step["random"]["precision_at_1"] == pytest.approx(0.5)
+    assert first_error(credit, rows, np.array([True, False, True]))["token"]["rows"] == 1
+    assert first_error(credit, rows, np.array([False, False, True])) is None
+
+
+def test_concentration_by_hand():
+    rows = rollouts([5, 5], [(-1, -1)] * 2)
+    values = np.array([[-6, 1, 1, 0, 0], [0, 0, 0, 0, 2]], np.float32)
+    answers = np.array([[False] * 5, [False] * 4 + [True]])
+    assert concentration(values, rows, answers) == {"top_1_percent": 0.6, "top_10_percent": 0.6, "answer": 0.2}
+    assert set(concentration(0 * values, rows, answers).values()) == {None}
+
+
+def test_added_is_beyond_the_rows_advantage():
+    rows = rollouts([3], [(-1, -1)])
+    credit = Credit(np.array([-3.0], np.float32), np.array([[-3, -3 - 1e-6, -3.5, 0, 0]], np.float32), {})
+    np.testing.assert_array_equal(added(credit, rows), np.array([[0, 0, -0.5, 0, 0]], np.float32))
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4), st.integers(0, 3))
+def test_padding_never_counts(values, start):
+    values = np.array([values], np.float32)
+    narrow, wide = (rollouts([4], [(start, start + 1)], width) for width in (4, 9))
+    padded = np.pad(values, ((0, 0), (0, 5)), constant_values=-99)
+    assert first_error(values, narrow) == first_error(padded, wide)
+    none = np.zeros(padded.shape, bool)
+    assert concentration(values, narrow, none[:, :4]) == concentration(padded, wide, none)
