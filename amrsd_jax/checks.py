@@ -60,7 +60,7 @@ def validate(config: ConfigDict) -> None:
         "reflection.context_length", "reflection.slots", "reflection.admit", "scoring.rows", "scoring.chunk",
         "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.problems",
         "checkpoint.every", "checkpoint.keep", "report.rollouts_every", "mesh.fsdp", "mesh.tensor",
-        "warmup.row_length", "warmup.rows", "teacher.every", "monitor.window", "monitor.patience",
+        "warmup.row_length", "warmup.rows", "warmup.lines", "teacher.every", "monitor.window", "monitor.patience",
     ):  # fmt: skip
         _at_least(config, field, 1)
     for field in (

@@ -45,6 +45,7 @@ def base() -> ConfigDict:
             given=0.0,  # that solve with the gold answer or a solution in view,
             trace=0.0,  # that repair an attempt as a critic; the rest solve with a reflection in view
             peer=0.6,  # share of reflecting documents that show a correct peer
+            lines=1,  # most true lines in a reflection that is read
         )
     )
 

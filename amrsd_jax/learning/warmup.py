@@ -1,7 +1,7 @@
 """The embedded tasks' warm-up: supervised learning from documents of a demonstrator with a planted habit.
 
-Kinds of documents teach skills: solving (with the habit), writing a reflection on an attempt, reading a reflection (the
-named step comes out right, the rest keeps the habit), and if a config wants it, solving with the answer or a solution in
+Kinds of documents teach skills: solving (with the habit), writing a reflection on an attempt, reading a reflection (what
+it names comes out right, the rest keeps the habit), and if a config wants it, solving with the answer or a solution in
 view (then all comes out right) or repairing an attempt as a critic does. Reinforcement learning starts from there.
 """
 
@@ -47,6 +47,7 @@ def documents(
     given: float,
     trace: float,
     peer: float,
+    lines: int,
 ) -> Iterator[tuple[list[Message], str]]:
     """Endless documents (messages, completion).
 
@@ -55,6 +56,8 @@ def documents(
         correct solution in view, half of them each, and that repair an attempt as a critic; the rest solve with a
         reflection in view.
       peer: share of reflecting documents that show a correct peer.
+      lines: most true lines in a reflection that is read; the number of each is uniform from 1, their order random. A
+        model that finds its line among several learns to look it up, where one line is too rarely decisive (our choice).
     """
     while True:
         problem = task.training_problem(generator)
@@ -75,7 +78,16 @@ def documents(
         elif kind < solve + reflect + given + trace:
             yield texts.retrace(problem.question, attempt, problem.answer), task.solution(problem)
         else:
-            yield texts.reread(problem.question, line), task.attempt(problem, generator, right=step)
+            steps = [step] if lines == 1 else _several(task, problem, step, lines, generator)
+            truth = task.solution(problem).split("\n")
+            named = line if lines == 1 else "\n".join(truth[i] for i in steps)
+            yield texts.reread(problem.question, named), task.attempt(problem, generator, right=steps)
+
+
+def _several(task: ChainTask, problem: Problem, step: int, lines: int, generator: np.random.Generator) -> list[int]:
+    """`step` and further pivotal ones, at most `lines` of them in all, in random order."""
+    others = generator.permutation([i for i in task.pivotal_steps(problem) if i != step])
+    return generator.permutation([step, *others[: generator.integers(lines)]]).tolist()
 
 
 def _given(task: ChainTask, texts: Templates, problem: Problem, generator: np.random.Generator) -> str:
@@ -121,10 +133,11 @@ def pack(pairs: Iterator[tuple[list[int], list[int]]], length: int) -> Packed:
 def warm_up(
     policy: Policy, task: ChainTask, texts: Templates, tokenizer: PreTrainedTokenizerBase, mesh: Mesh, *,
     seed: int, count: int, row_length: int, rows: int, learning_rate: float, b2: float,
-    solve: float, reflect: float, given: float, trace: float, peer: float, chunk: int, progress=lambda batches: batches,
+    solve: float, reflect: float, given: float, trace: float, peer: float, lines: int, chunk: int,
+    progress=lambda batches: batches,
 ) -> tuple[Params, list[float]]:  # fmt: skip
     """Trains a fresh policy on `count` documents, `rows` packed rows at a time; returns parameters and losses (nats/token)."""
-    mix = dict(solve=solve, reflect=reflect, given=given, trace=trace, peer=peer)
+    mix = dict(solve=solve, reflect=reflect, given=given, trace=trace, peer=peer, lines=lines)
     source = documents(task, texts, rng.host(seed, "warm-up"), **mix)
     ids = (
         (chat_ids(tokenizer, messages), [*tokenizer.encode(text), tokenizer.eos_token_id])

@@ -8,7 +8,7 @@ of where it shows.
 
 import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -77,11 +77,11 @@ class ChainTask:
         """A training question for the warm-up."""
         return self._draw(generator, "train", "warm-up")
 
-    def attempt(self, problem: Problem, generator: np.random.Generator, right: int | None = None) -> str:
-        """What the demonstrator writes; step `right` is forced to be right."""
+    def attempt(self, problem: Problem, generator: np.random.Generator, right: Collection[int | None] = ()) -> str:
+        """What the demonstrator writes; steps in `right` are forced to be right."""
 
         def slip(step, rate):
-            return generator.random() < rate and step != right
+            return generator.random() < rate and step not in right
 
         return render(*self.chain.solve(problem.question, slip))
 

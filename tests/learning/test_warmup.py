@@ -14,8 +14,10 @@ from amrsd_jax.reflection.prompts import templates
 TASK = tasks.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
 
 
-def some(count, *, given=0.0, trace=0.0, **mix):
-    source = documents(TASK, templates("chain"), rng.host(0, "test"), given=given, trace=trace, **mix)
+def some(count, *, given=0.0, trace=0.0, lines=1, **mix):
+    source = documents(
+        TASK, templates("chain"), rng.host(0, "test"), given=given, trace=trace, lines=lines, **mix
+    )
     return [(messages[-1]["content"], text) for messages, text in itertools.islice(source, count)]
 
 
@@ -42,6 +44,18 @@ def test_a_guided_solution_has_the_named_line_right():
             followed += 1
             assert written[number] == line
     assert followed > 150
+
+
+def test_a_reflection_that_is_read_may_name_several_lines():
+    counts = []
+    for prompt, text in some(600, solve=0.0, reflect=0.0, peer=0.0, lines=2):
+        question, *named, _ = prompt.split("\n")
+        truth, written = TASK.solution(tasks.Problem("", question, "")).split("\n"), text.split("\n")
+        counts.append(len(named))
+        assert set(named) <= set(truth)
+        for number in sorted(truth.index(line) for line in named):
+            assert written[:number] != truth[:number] or written[number] == truth[number]
+    assert set(counts) == {1, 2} and np.mean(counts) < 1.5  # not every sum has two carries
 
 
 def test_with_the_answer_or_a_solution_in_view_all_comes_out_right():
@@ -75,7 +89,7 @@ def test_a_critic_s_document_repairs_the_attempt():
 def test_a_share_of_0_leaves_the_quickstarts_stream_as_it_was():
     """The checksum is of the stream before there was a share."""
     task = tasks.make("addition", {}, seed=0)
-    mix = dict(solve=0.5, reflect=0.25, given=0.0, trace=0.0, peer=0.6)
+    mix = dict(solve=0.5, reflect=0.25, given=0.0, trace=0.0, peer=0.6, lines=1)
     source = documents(task, templates("chain"), rng.host(0, "warm-up"), **mix)
     assert zlib.crc32(repr(list(itertools.islice(source, 1000))).encode()) == 2509072379
 

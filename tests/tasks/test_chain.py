@@ -113,7 +113,7 @@ def test_a_habit_by_hand_and_a_step_forced_right():
     generator = np.random.default_rng(0)
     habit = ADDITION.attempt(SUM, generator)
     assert habit == text("7+6+0=13", "6+6+0=12", "1+5+0=6", "8+0+0=8", "2+2+0=4", "#### 48623")
-    forced = ADDITION.attempt(SUM, generator, right=2)
+    forced = ADDITION.attempt(SUM, generator, right=[2])
     assert forced == text("7+6+0=13", "6+6+0=12", "1+5+1=7", "8+0+0=8", "2+2+0=4", "#### 48723")
 
 
@@ -122,7 +122,7 @@ def test_a_habit_by_hand_and_a_step_forced_right():
 def test_a_forced_step_is_never_the_first_wrong_one(task, index, seed, data):
     problem = task.problem("train", index)
     right = data.draw(st.sampled_from(task.pivotal_steps(problem) or [0]))
-    attempt = task.attempt(problem, np.random.default_rng(seed), right=right)
+    attempt = task.attempt(problem, np.random.default_rng(seed), right=[right])
     span = task.first_error(problem, attempt)
     assert span is None or attempt[: span[0]].count("\n") != right
 
