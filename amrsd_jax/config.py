@@ -158,7 +158,7 @@ def base() -> ConfigDict:
             rollbacks=2,  # at most; one more stops the run
             reward=_signal(0.5),  # relative fall from the running best
             entropy=_signal(0.1),  # ratio to the start, at or below
-            entropy_rise=_signal(3.0),  # ratio to the start, at or above
+            entropy_rise=_signal(2.0),  # ratio to the start, at or above
             shorter=_signal(0.5),  # mean length, ratio to the start, at or below
             longer=_signal(2.0),  # mean length, ratio to the start, at or above
             truncation=_signal(0.5),  # share of responses

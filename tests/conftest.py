@@ -22,9 +22,7 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
-from amrsd_jax.train import train
 from tests.browser import browser  # noqa: F401  (a fixture)
-from tests.tiny import tiny_config
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
 hypothesis.settings.load_profile("shared machine")
@@ -47,6 +45,9 @@ def params(policy):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The workdir of an uninterrupted AMR-SD run of four steps; other runs start from its warm-up."""
+    from amrsd_jax.train import train
+    from tests.tiny import tiny_config
+
     workdir = tmp_path_factory.mktemp("finished")
     train(tiny_config(), workdir)
     return workdir

@@ -23,7 +23,10 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A verifier's judgement of one response: the reward, what is wrong in words that do not give the answer, what was read."""
+    """A verifier's judgement of one response: the reward, what is wrong in words that do not give the answer, what was read.
+
+    The message of a verifier that ran out of time says "timed out"; the collapse monitor counts them.
+    """
 
     reward: float
     message: str

@@ -15,9 +15,7 @@ TASK = tasks.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
 
 
 def some(count, *, given=0.0, trace=0.0, lines=1, **mix):
-    source = documents(
-        TASK, templates("chain"), rng.host(0, "test"), given=given, trace=trace, lines=lines, **mix
-    )
+    source = documents(TASK, templates("chain"), rng.host(0, "test"), given=given, trace=trace, lines=lines, **mix)
     return [(messages[-1]["content"], text) for messages, text in itertools.islice(source, count)]
 
 
