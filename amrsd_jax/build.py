@@ -60,7 +60,7 @@ class Run:
     def sampler(self, weights: Params, stream: str, step: int):
         """The sampler of one purpose and step: requests in, completions out."""
         layout, key = self.layouts[stream], rng.key(self.config.seed, stream, step)
-        policy = (self.critic if stream == "critic" else self).policy
+        policy = ((self.external or self) if stream == "critic" else self).policy
         return lambda requests: complete(policy, layout, weights, requests, key)
 
     def writers(self, weights: Params, critic: Params | None, step: int) -> Writers:
@@ -132,7 +132,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
         temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
-        kl_estimator=loss.kl_estimator, distil=Divergence(**config.distill) if rule.distil else None,
+        kl_estimator=loss.kl_estimator, distil=distilled(config, rule),
     )  # fmt: skip
     make_contexts = ContextMaker(
         config.credit.context, rule.negatives, config.credit.args.get("k", 0), task, tokenizer, texts,
@@ -152,13 +152,19 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
         new_tokens=reflection.tokens, admit=reflection.admit, **fixed,
     )  # fmt: skip
+    traces = dataclasses.replace(thoughts, new_tokens=rollout.response_length)  # a repaired attempt is as long as one
     return Run(
         config, task, texts, tokenizer, policy, mesh, rule, schedule, optimizer, objective, make_contexts, teacher, external,
-        {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": thoughts},
+        {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": traces},
         scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
                      sharding=meshes.rows(mesh)),
         batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
     )  # fmt: skip
+
+
+def distilled(config: ConfigDict, rule: credit.Rule) -> Divergence | None:
+    """The divergence of a rule that distils, as a resolved config has it."""
+    return Divergence(**config.distill) if rule.distil else None
 
 
 def build_external(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Run | None:

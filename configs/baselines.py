@@ -42,7 +42,7 @@ BASELINES = {
     | {
         "credit": {"rule": "feedback_alignment"},
         "warmup": {"solve": 0.4, "reflect": 0.15, "given": 0.2, "trace": 0.15},
-        "reflection": {"tokens": 64, "context_length": 112},
+        "reflection": {"context_length": 112},
     },
 }
 

@@ -67,7 +67,7 @@ def compare(
         "parameters": {"checkpoint": params.checkpoint, "recorded_gap": recorded_gap(ice.rollouts, rollouts)},
         "notes": notes(ice, params, applied),
         "methods": described,
-        "pairs": pairs(ice, params, rollouts, applied),
+        "pairs": pairs(params, rollouts, applied),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     return Comparison(rollouts, applied, values)
@@ -135,9 +135,7 @@ def notes(ice: frozen.Frozen, params: parameters.Parameters, applied: list[Appli
     return found
 
 
-def pairs(
-    ice: frozen.Frozen, params: parameters.Parameters, rollouts: Rollouts, applied: list[Applied]
-) -> dict[str, Any]:
+def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Applied]) -> dict[str, Any]:
     """Matrices over methods: of raw credit, of what each adds to its row's advantage, and of policy gradients.
 
     Correlations run over all tokens that count. Raw credit mostly ranks rows, as all methods agree on which succeeded;
@@ -147,7 +145,7 @@ def pairs(
     counted = rollouts.mask > 0
     credit = np.stack([one.credit.token_advantage[counted] for one in applied])
     added = np.stack([measures.added(one.credit, rollouts)[counted] for one in applied])
-    gradients = np.stack([policy_gradient(ice.run, params.policy, rollouts, one.credit) for one in applied])
+    gradients = np.stack([policy_gradient(params.policy, rollouts, one) for one in applied])
     return {
         "methods": [one.name for one in applied],
         "rank_correlation": {

@@ -4,19 +4,23 @@ This file follows `train.training_step`; what a rule is given there, it is given
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from amrsd_jax import rng
 from amrsd_jax.build import Run
 from amrsd_jax.compare.frozen import Frozen
 from amrsd_jax.compare.methods import configure
 from amrsd_jax.compare.parameters import Parameters
 from amrsd_jax.credit.assign import advantages, assign
+from amrsd_jax.policy import Params
 from amrsd_jax.records import Contexts, Credit, Rollouts, Scores
+from amrsd_jax.reflection.contexts import Writers
 from amrsd_jax.sampling import Completion, Request
-from amrsd_jax.scoring.score import score_rows
+from amrsd_jax.scoring.score import no_negatives, reread, score_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +30,32 @@ class Applied:
     Attributes:
       name: of the method.
       run: the run's parts with the method in place of its own.
-      contexts, scores, credit: as a training step with this method would have made them.
-      teacher: in words, whose parameters the teacher had.
+      contexts, scores: as a training step with this method would have made them; a rule that distils is scored too.
+      assigned: the rule's credit, as it enters the loss.
+      teacher, teacher_params: in words, whose parameters the teacher had; and these.
     """
 
     name: str
     run: Run
     contexts: Contexts
     scores: Scores
-    credit: Credit
+    assigned: Credit
     teacher: str
+    teacher_params: Params
+
+    @functools.cached_property
+    def credit(self) -> Credit:
+        """The rule's credit, and for one that distils the sampled-token form of its divergence: coefficient (l_T - l_S).
+
+        That is the score-function form of KL(S || T); for another divergence it is our choice of what to show.
+        """
+        distil = self.run.objective.distil
+        if distil is None:
+            return self.assigned
+        gap = self.scores.logp_teacher - self.scores.logp_student
+        return dataclasses.replace(
+            self.assigned, token_advantage=self.assigned.token_advantage + np.float32(distil.coefficient) * gap
+        )
 
 
 def score_student(frozen: Frozen, parameters: Parameters) -> tuple[Rollouts, Float[np.ndarray, "N T"]]:
@@ -73,21 +93,45 @@ def apply(
     advantage = advantages(reward, run.config.rollout.group, normalize=run.config.credit.normalize)
     methods = {name: configure(run, name) for name in names}
     needed = {name: method.needs_context(advantage, rollouts, step) for name, method in methods.items()}
-    sample = Remembered(run.sampler(run.sampling_weights(parameters.policy), "reflection", step))
-    made, thought, applied = {}, {}, []
+    run = dataclasses.replace(run, external=None)  # the critic is the policy of step 0, whatever the run's own was
+    writers = Writers(
+        Remembered(run.sampler(run.sampling_weights(parameters.policy), "reflection", step)),
+        Remembered(run.sampler(run.sampling_weights(parameters.initial), "critic", step)),
+    )
+    made, read, applied = {}, {}, []
     for name, method in methods.items():
-        source, kind = method.config.credit.context, method.teacher.kind
+        source, kind = _source(method), method.teacher.kind
         if source not in made:
-            wanted = [needed[other] for other, m in methods.items() if m.config.credit.context == source]
-            made[source] = method.make_contexts(rollouts, np.any(wanted, axis=0), sample)
+            wanted = [needed[other] for other, m in methods.items() if _source(m) == source]
+            made[source] = method.make_contexts(rollouts, np.any(wanted, axis=0), writers)
         params, words = parameters.teacher(kind)
-        if (source, kind) not in thought:
-            thought[source, kind] = _score_teacher(run, params, rollouts, made[source])
+        for view in (made[source], *made[source].negatives):
+            if (id(view), kind) not in read:
+                read[id(view), kind] = reread((run.policy, params), rollouts, view, **run.scoring)
         contexts = only(made[source], needed[name])
-        scores = _scores(rollouts, entropy, thought[source, kind], contexts)
-        credit = assign(method.rule, dict(method.config.credit.args), step, advantage, rollouts, scores)
-        applied.append(Applied(name, method, contexts, scores, credit, words if source != "none" else "none"))
+        scores = _scores(rollouts, entropy, made[source], contexts, lambda view, kind=kind: read[id(view), kind])
+        credit = settled(method, step, advantage, rollouts, scores)
+        words = words if method.config.credit.context != "none" else "none"
+        applied.append(Applied(name, method, contexts, scores, credit, words, params))
     return applied
+
+
+def _source(method: Run) -> tuple[str, str, int]:
+    """What its contexts are made of."""
+    maker = method.make_contexts
+    return maker.source, maker.negatives, maker.count
+
+
+def settled(run: Run, step: int, advantage: Float[np.ndarray, " N"], rollouts: Rollouts, scores: Scores) -> Credit:
+    """The rule's credit; one that remembers is applied to the same rollouts until it remembers nothing new."""
+    noise = rng.host(run.config.seed, "credit", step).random(len(advantage), np.float32)
+    args, memory, credit = dict(run.config.credit.args), (), None
+    for _ in range(100):
+        credit = assign(run.rule, args, step, advantage, rollouts, scores, noise=noise, memory=memory)
+        if credit.memory == memory:
+            break
+        memory = credit.memory
+    return credit
 
 
 def only(contexts: Contexts, needed: Bool[np.ndarray, " N"]) -> Contexts:
@@ -100,6 +144,7 @@ def only(contexts: Contexts, needed: Bool[np.ndarray, " N"]) -> Contexts:
     return Contexts(
         column(contexts.kind, ""), column(contexts.status, "not_needed"), column(contexts.text, ""),
         contexts.rows[kept], contexts.context[kept], contexts.context_length[kept],
+        tuple(only(negative, needed) for negative in contexts.negatives),
     )  # fmt: skip
 
 
@@ -122,18 +167,19 @@ class Remembered:
         return request.row, tuple(request.prompt), request.temperature
 
 
-def _score_teacher(run: Run, params, rollouts: Rollouts, contexts: Contexts) -> Float[np.ndarray, "N T"]:
-    """Log-probabilities of the rows with a context; 0 elsewhere."""
-    logp, rows = np.zeros(rollouts.response.shape, np.float32), contexts.rows
-    if len(rows):
-        prompts = (contexts.context, contexts.context_length, rollouts.response[rows])
-        logp[rows] = score_rows(run.policy, params, *prompts, **run.scoring)[0]
-    return logp
+def _scores(rollouts: Rollouts, entropy, made: Contexts, contexts: Contexts, read) -> Scores:
+    """As `scoring.score` makes them: rows without a context hold equal zeros, so they have no gap.
 
-
-def _scores(rollouts: Rollouts, entropy, logp_teacher, contexts: Contexts) -> Scores:
-    """As `scoring.score` makes them: rows without a context hold equal zeros, so they have no gap."""
+    Args:
+      entropy: of the student [N, T].
+      made, contexts: all that was made, and the part of it that the method needs.
+      read: a made context -> the teacher's log-probabilities and entropies.
+    """
     scored = np.zeros(len(rollouts.text), bool)
     scored[contexts.rows] = True
     kept = rollouts.mask * scored[:, None]
-    return Scores(rollouts.logp * kept, logp_teacher * kept, entropy * kept, scored)
+    logp, entropy_teacher = read(made)
+    negative, has = no_negatives(rollouts, len(made.negatives))
+    for k, (whole, part) in enumerate(zip(made.negatives, contexts.negatives, strict=True)):
+        negative[k, part.rows], has[k, part.rows] = read(whole)[0][part.rows], True
+    return Scores(rollouts.logp * kept, logp * kept, entropy * kept, entropy_teacher * kept, scored, negative, has)

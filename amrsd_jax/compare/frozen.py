@@ -1,7 +1,6 @@
 """Frozen rollouts: what a run dumped into a Parquet file, made into records again, with the run's parts beside them."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from amrsd_jax.build import Run, build
 from amrsd_jax.checks import validate
 from amrsd_jax.compare.parameters import checkpoint_before
 from amrsd_jax.records import Rollouts
+from amrsd_jax.runtime import workdir as workdirs
 from amrsd_jax.tasks.base import Problem, Task, Verdict
 from amrsd_jax.tasks.verify import pad
 
@@ -111,9 +111,8 @@ def read_config(workdir: Path) -> ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; name the run that wrote the rollouts with workdir")
-    config = configuration.base()
     try:
-        config.update(json.loads(path.read_text()))
+        config = workdirs.read_config(workdir)
         validate(config)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error

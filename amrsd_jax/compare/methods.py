@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from amrsd_jax import credit
-from amrsd_jax.build import Run
+from amrsd_jax.build import Run, distilled
 from amrsd_jax.checks import validate
-from amrsd_jax.config import resolve
+from amrsd_jax.config import base, resolve
 
 
 def parse(names: str | Iterable[str]) -> list[str]:
@@ -28,13 +28,18 @@ def configure(run: Run, name: str) -> Run:
     config = run.config.copy_and_resolve_references()
     with config.unlocked():
         config.credit.update(rule=rule, context=context, exact_savings=True)
-        config.credit.args, config.teacher.kind = ConfigDict(), ""
+        config.credit.args, config.teacher.kind, config.external.workdir = ConfigDict(), "", ""
+        config.distill = base().distill
     validate(config)
     config = resolve(config)
+    rule = credit.get(rule)
+    contexts = dict(source=config.credit.context, negatives=rule.negatives, count=config.credit.args.get("k", 0))
     return dataclasses.replace(
         run,
         config=config,
-        rule=credit.get(rule),
-        make_contexts=dataclasses.replace(run.make_contexts, source=config.credit.context),
+        rule=rule,
+        make_contexts=dataclasses.replace(run.make_contexts, **contexts),
         teacher=dataclasses.replace(run.teacher, kind=config.teacher.kind),
+        objective=dataclasses.replace(run.objective, distil=distilled(config, rule)),
+        external=None,
     )

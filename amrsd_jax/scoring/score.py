@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Contexts, Rollouts, Scores
@@ -62,27 +62,37 @@ def score(
       teacher: model and parameters of the teacher; None scores nothing.
       **how: rows, temperature, chunk, sharding of `score_rows`.
     """
-    shape, negatives = rollouts.response.shape, len(contexts.negatives)
+    chosen = contexts.rows if teacher else []
     scores = Scores(
-        *np.zeros((4, *shape), np.float32), np.zeros(shape[0], bool),
-        np.zeros((negatives, *shape), np.float32), np.zeros((negatives, shape[0]), bool),
+        *np.zeros((4, *rollouts.response.shape), np.float32), np.zeros(len(rollouts.text), bool),
+        *no_negatives(rollouts, len(contexts.negatives)),
     )  # fmt: skip
-    chosen = contexts.rows
-    if teacher is None or not len(chosen):
-        return scores
-    mask = rollouts.mask[chosen]
-    plain = (rollouts.prompt[chosen], rollouts.prompt_length[chosen], rollouts.response[chosen])
-    logp, entropy = score_rows(policy, student, *plain, **how)
-    scores.logp_student[chosen], scores.entropy[chosen] = logp * mask, entropy * mask
-
-    def reread(view: Contexts):
-        return score_rows(*teacher, view.context, view.context_length, rollouts.response[view.rows], **how)
-
-    logp, entropy = reread(contexts)
-    scores.logp_teacher[chosen], scores.entropy_teacher[chosen] = logp * mask, entropy * mask
-    scores.scored[chosen] = True
-    for k, view in enumerate(contexts.negatives):
-        if len(view.rows):
-            scores.logp_negative[k, view.rows] = reread(view)[0] * rollouts.mask[view.rows]
+    if len(chosen):
+        rows = (rollouts.prompt[chosen], rollouts.prompt_length[chosen], rollouts.response[chosen])
+        logp, entropy = score_rows(policy, student, *rows, **how)
+        mask = rollouts.mask[chosen]
+        scores.logp_student[chosen], scores.entropy[chosen] = logp * mask, entropy * mask
+        scores.logp_teacher[:], scores.entropy_teacher[:] = reread(teacher, rollouts, contexts, **how)
+        scores.scored[chosen] = True
+        for k, view in enumerate(contexts.negatives):
+            scores.logp_negative[k] = reread(teacher, rollouts, view, **how)[0]
             scores.has_negative[k, view.rows] = True
     return scores
+
+
+def reread(
+    teacher: tuple[Model, Params], rollouts: Rollouts, contexts: Contexts, **how
+) -> tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]:
+    """The teacher's log-probabilities and entropies of the rows with a context; zeros elsewhere."""
+    logp, entropy = np.zeros((2, *rollouts.response.shape), np.float32)
+    rows = contexts.rows
+    if len(rows):
+        seen = (contexts.context, contexts.context_length, rollouts.response[rows])
+        logp[rows], entropy[rows] = (a * rollouts.mask[rows] for a in score_rows(*teacher, *seen, **how))
+    return logp, entropy
+
+
+def no_negatives(rollouts: Rollouts, count: int) -> tuple[Float[np.ndarray, "K N T"], Bool[np.ndarray, "K N"]]:
+    """`logp_negative` and `has_negative` of `count` negative contexts that nobody has read."""
+    shape = (count, *rollouts.response.shape)
+    return np.zeros(shape, np.float32), np.zeros(shape[:2], bool)

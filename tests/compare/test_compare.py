@@ -1,5 +1,6 @@
 """Compare, end to end: rollouts come back as they were, methods get what a training step of their own would have given."""
 
+import dataclasses
 import json
 import shutil
 
@@ -217,7 +218,7 @@ def test_compare_json(comparison, tmp_path):
     names = values["pairs"]["methods"]
     assert names == list(values["methods"])
     (note,) = values["notes"]
-    assert "kept no teacher of kind snapshot" in note
+    assert "kept no teacher of kind ema, snapshot" in note
     about = values["rollouts"]
     assert about["rows"] == about["correct"] + about["failed"] == 32 and about["step"] == 1
     for name, method in values["methods"].items():
@@ -248,9 +249,10 @@ def test_gradients_are_linear_in_credit(finished, comparison):
     """At the frozen parameters the ratio is 1 and nothing is clipped: half the credit is half the gradient."""
     ice = frozen.load(finished, step=2)
     params = parameters.load(ice.run, finished, ice.step).policy
-    credit_ = by_name(comparison, "amrsd").credit
-    half = type(credit_)(credit_.advantage, credit_.token_advantage / 2, {})
-    whole, part = (policy_gradient(ice.run, params, comparison.rollouts, c) for c in (credit_, half))
+    amrsd = by_name(comparison, "amrsd")
+    half = dataclasses.replace(amrsd.assigned, token_advantage=amrsd.assigned.token_advantage / 2)
+    methods = (amrsd, dataclasses.replace(amrsd, assigned=half))
+    whole, part = (policy_gradient(params, comparison.rollouts, method) for method in methods)
     assert whole.shape == (sum(leaf.size for leaf in jax.tree.leaves(params)),) and np.linalg.norm(whole) > 0
     np.testing.assert_allclose(part, whole / 2, atol=1e-5 * np.abs(whole).max())
 
@@ -272,7 +274,7 @@ def test_notes_say_which_parameters_were_not_the_runs_own(finished, tmp_path):
     shutil.rmtree(run / "checkpoints" / "2")
     notes = compare(run, "rlsd,grpo", step=3).values["notes"]
     assert "sampled after 2 training steps; the nearest parameters before are those of step 1" in notes[0]
-    assert "kept no teacher of kind snapshot" in notes[1]
+    assert "kept no teacher of kind ema, snapshot" in notes[1]
 
 
 def test_command_line(finished, tmp_path, monkeypatch, capsys):
