@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from experiments import quickstart
+from experiments import collapse, quickstart
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,3 +18,16 @@ def test_the_results_say_what_the_readme_says():
         before, after = row["eval"]["initial"]["sampled"], row["eval"]["final"]["sampled"]
         assert before <= 0.35 and row["eval"]["final"]["n"] >= 256
         assert after <= 0.35 if "permuted" in row["arm"] else after >= 0.90
+
+
+def test_the_monitor_page_has_the_table_of_the_collapse():
+    assert collapse.table() in (ROOT / "docs" / "monitor.md").read_text()
+
+
+def test_the_monitor_fired_with_reward_left_and_amrsd_stayed():
+    for row in json.loads(collapse.RESULTS.read_text()):
+        if row["arm"] == "AMR-SD":
+            assert row["fired"] == {} and row["gone"] is None
+        elif "rollback" not in row["arm"]:
+            assert row["series"]["reward"][min(row["fired"].values()) - 1] > 0
+            assert min(row["fired"].values()) < (row["gone"] or row["steps"])
