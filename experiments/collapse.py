@@ -115,17 +115,18 @@ def table() -> str:
             stopped = f", stopped at step {row['stopped']['step']}" if row["stopped"] else ""
             back = ", ".join(map(str, row["rollbacks"])) or "none"
             lines.append(f"\n{row['arm']}, seed {row['seed']}: rollbacks after steps {back}{stopped}.")
-    one, window = rows[0], "five-step mean"
+    one = rows[0]
     lines.append(
-        f"\nGone: the {window} of the reward has lost {GONE:.0%} of its best. {one['eval']['final']['n']} held-out problems, "
-        f"{max(row['steps'] for row in rows)} steps; {one['hardware']}, {one['date']}."
+        f"\nGone: the five-step mean of the reward has lost {GONE:.0%} of its best. "
+        f"{one['eval']['final']['n']} held-out problems, {max(row['steps'] for row in rows)} steps; "
+        f"{one['hardware']}, {one['date']}."
     )
     return "\n".join(lines)
 
 
 def figure() -> str:
-    """Reward, entropy, length and gap of the first seed's runs, each run's first signal marked, as SVG."""
-    rows = [row for row in json.loads(RESULTS.read_text()) if row["seed"] == SEEDS[0]]
+    """Reward, entropy, length and gap of the first seed's runs to the end, each run's first signal marked, as SVG."""
+    rows = [row for row in json.loads(RESULTS.read_text()) if row["seed"] == SEEDS[0] and not row["stopped"]]
     panels = (
         ("reward", "reward, mean over rollouts", True),
         ("entropy", "entropy, nats per token", False),
@@ -146,6 +147,7 @@ def figure() -> str:
                     )
                 )
         drawn = svg.chart(curves, title=name, y_label=label, percent=percent, size=(width - 20, height - 20))
+        drawn = re.sub(' data-hover="[^"]*"', "", drawn)  # no script in a picture
         place = f'x="{10 + width * (i % 2)}" y="{10 + height * (i // 2)}" width="{width - 20}" height="{height - 20}"'
         parts.append(drawn.replace("<svg ", f"<svg {place} ", 1))
     size = f'viewBox="0 0 {2 * width} {2 * height}" width="{2 * width}" height="{2 * height}"'

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from experiments import credit_localisation, quickstart
+from experiments import collapse, credit_localisation, quickstart
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,3 +37,16 @@ def test_grpo_tells_no_token_from_another():
     grpo = [row for row in json.loads(credit_localisation.RESULTS.read_text()) if row["method"] == "grpo"]
     for one in filter(None, (row["credit"] for row in grpo)):
         assert one["auroc"] == 0.5 and abs(one["precision_at_1"] - one["random"]["precision_at_1"]) < 1e-9
+
+
+def test_the_monitor_page_has_the_table_of_the_collapse():
+    assert collapse.table() in (ROOT / "docs" / "monitor.md").read_text()
+
+
+def test_the_monitor_fired_with_reward_left_and_amrsd_stayed():
+    for row in json.loads(collapse.RESULTS.read_text()):
+        if row["arm"] == "AMR-SD":
+            assert row["fired"] == {} and row["gone"] is None
+        elif "rollback" not in row["arm"]:
+            assert row["series"]["reward"][min(row["fired"].values()) - 1] > 0
+            assert min(row["fired"].values()) < (row["gone"] or row["steps"])
