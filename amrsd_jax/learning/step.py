@@ -1,6 +1,7 @@
 """One optimiser update: jitted, sharded, donated, with gradient accumulation over micro-batches."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -116,6 +117,7 @@ def apply(optimizer: optax.GradientTransformation, state: TrainState, grads: Par
     return state, {"grad_norm": norm, "skipped": 1.0 - finite}
 
 
+@functools.lru_cache
 def make_train_step(
     policy: Policy,
     optimizer: optax.GradientTransformation,
@@ -125,7 +127,7 @@ def make_train_step(
     *,
     teacher: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted update; the state is donated and keeps its sharding.
+    """The jitted update, the same object for equal arguments; the state is donated and keeps its sharding.
 
     Metrics: `total`, `policy`, (`kl_to_reference`) are the loss and its terms; `clip_low`, `clip_high`, `kl`, `entropy`
     are means over tokens; `grad_norm` is before clipping; `learning_rate` is this update's; `skipped` is 1 if the update
