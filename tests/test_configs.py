@@ -11,10 +11,14 @@ from amrsd_jax.checks import validate
 from amrsd_jax.config import resolve
 from amrsd_jax.runtime.metrics import read_metrics
 from amrsd_jax.train import train
-from configs import ablation, baselines
+from configs import ablation, baselines, tables
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
-NAMED = {"ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES}  # files of several configs
+NAMED = {
+    "ablation": ablation.ABLATIONS,
+    "baselines": baselines.BASELINES,
+    "tables": tables.TABLES,
+}  # files of several configs
 CASES = [(name, ()) for name in FILES if name not in NAMED]
 CASES += [(name, (key,)) for name, keys in NAMED.items() for key in keys]
 GIVEN = {"gsm8k_tiny": ("train", "test", "tokenizer")}  # what the command line has to name
@@ -70,3 +74,5 @@ def test_an_unknown_name_is_told_the_nearest():
         ablation.get_config("shufled")
     with pytest.raises(ValueError, match="did you mean 'dapo'"):
         baselines.get_config("dapo2")
+    with pytest.raises(ValueError, match="did you mean 'hard'"):
+        tables.get_config("hrd")

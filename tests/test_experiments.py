@@ -1,9 +1,13 @@
-"""Tables in the README are those that the experiments' scripts make from their result files."""
+"""The experiments' scripts: the README's table is theirs, aggregates by hand, and runs that are skipped when they are there."""
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
-from experiments import collapse, credit_localisation, quickstart
+import pytest
+
+from amrsd_jax.checks import ConfigError
+from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,3 +54,147 @@ def test_the_monitor_fired_with_reward_left_and_amrsd_stayed():
         elif "rollback" not in row["arm"]:
             assert row["series"]["reward"][min(row["fired"].values()) - 1] > 0
             assert min(row["fired"].values()) < (row["gone"] or row["steps"])
+
+
+# ---------------------------------------------------------------- learning curves
+
+
+def row(arm, warm=0, seed=0, sampled=(0.0, 0.5, 0.9), seconds=(0.0, 10.0, 20.0), **more):
+    return {
+        "task": "hard", "arm": arm, "warm": warm, "lr": 1e-3, "seed": seed, "steps": [0, 5, 10],
+        "sampled": list(sampled), "seconds": list(seconds), "problems": 128, "rollouts_per_step": 32,
+        "gap_failed": None, "gap_correct": None, "date": "2030-01-01", "hardware": "two cores", "commit": "abc",
+    } | more  # fmt: skip
+
+
+def test_steps_to_a_level_by_hand():
+    assert aggregate.reached([0, 5, 10], [0.1, 0.5, 0.4], 0.5) == 5
+    assert aggregate.reached([0, 5, 10], [0.1, 0.3, 0.4], 0.5) == float("inf")
+    assert aggregate.middle([5.0, float("inf"), 15.0]) == 15.0
+    assert aggregate.middle([5.0, float("inf")]) == 5.0
+
+
+def test_final_is_the_mean_of_the_last_two():
+    assert aggregate.final([0.0, 0.5, 1.0]) == 0.75
+
+
+def test_area_by_hand():
+    assert aggregate.area([0, 10, 20], [0.0, 1.0, 1.0], 20) == pytest.approx(0.75)
+    assert aggregate.area([0, 10, 20], [0.0, 1.0, 1.0], 10) == pytest.approx(0.5)
+    assert aggregate.area([0, 10, 20], [0.0, 1.0, 1.0], 5) == pytest.approx(0.25)  # the curve is at .5 there
+    assert aggregate.area([0, 10, 20], [0.0, 1.0, 1.0], 15) == pytest.approx(10 / 15)
+    for until in (0, 21):
+        with pytest.raises(ValueError, match="the curve goes from 0 to 20"):
+            aggregate.area([0, 10, 20], [0.0, 1.0, 1.0], until)
+
+
+def test_intervals_hold_the_mean_and_shrink_to_it():
+    mean, low, high = aggregate.interval([0.1, 0.2, 0.3, 0.4])
+    assert mean == pytest.approx(0.25) and 0.1 <= low < mean < high <= 0.4
+    assert aggregate.interval([0.3]) == (0.3, 0.3, 0.3)
+    assert aggregate.interval([0.1, 0.2, 0.3, 0.4]) == (mean, low, high)  # its own generator
+
+
+def test_differences_are_paired():
+    """The pairs differ by .1 each, however far apart they are from each other."""
+    values, baseline = {(0, 0): 0.2, (1, 0): 0.9, (1, 1): 0.5}, {(0, 0): 0.1, (1, 0): 0.8}
+    assert aggregate.paired(values, baseline) == pytest.approx((0.1, 0.1, 0.1))
+    assert aggregate.paired(values, {(5, 5): 1.0}) is None
+
+
+def test_an_arm_may_set_arguments_of_its_rule():
+    assert learning_curves.parse_arm("amrsd@tau=0.05,lam=1") == {"rule": "amrsd", "args": {"tau": 0.05, "lam": 1}}
+    assert learning_curves.parse_arm("amrsd_strong@lam=2")["args"] == {"lam": 2, "gamma": 1.0}
+    assert learning_curves.parse_arm("amrsd_strong")["args"] == {"lam": 1.0, "gamma": 1.0}
+    with pytest.raises(ValueError, match="did you mean 'amrsd'"):
+        learning_curves.parse_arm("amrds")
+    with pytest.raises(ValueError, match="expected name=number after the @, not 'tau'"):
+        learning_curves.parse_arm("amrsd@tau")
+    with pytest.raises(ConfigError, match="did you mean 'tau'"):
+        learning_curves.configure("hard", "amrsd@tua=0.05", 0, 1e-3, 0)
+
+
+@pytest.mark.parametrize("arm", learning_curves.ARMS)
+def test_every_arm_is_a_valid_config(arm):
+    for task in ("hard", "easy"):
+        config = learning_curves.configure(task, arm, warm=1, lr=5e-4, seed=2)
+        assert config.seed == 1002 and config.optimizer.learning_rate == 5e-4
+
+
+def test_a_curve_from_metrics_by_hand():
+    def trained(step, **more):
+        return {
+            "kind": "train",
+            "step": step,
+            "seconds/step": 2.0,
+            "reflection/needed": 1.0,
+            "reflection/usable": 0.5,
+        } | more
+
+    metrics = [
+        {"kind": "eval", "step": 0, "eval/sampled": 0.1, "eval/n": 4},
+        trained(1, **{"credit/gap_failed": -0.2, "credit/gap_correct": None, "seconds/report": 0.5}),
+        trained(2, **{"credit/gap_failed": None, "credit/gap_correct": None}),
+        {"kind": "eval", "step": 2, "eval/sampled": 0.3, "eval/n": 4},
+    ]
+    assert learning_curves.curve(metrics, 32) == {
+        "steps": [0, 2], "sampled": [0.1, 0.3], "seconds": [0.0, 3.5], "problems": 4, "rollouts_per_step": 32,
+        "gap_failed": -0.2, "gap_correct": None, "needed": 1.0, "usable": 0.5,
+    }  # fmt: skip
+
+
+def test_the_table_by_hand():
+    rows = [row("grpo"), row("grpo", seed=1), row("amrsd", sampled=(0.0, 0.1, 0.2), seconds=(0.0, 20.0, 40.0))]
+    text = learning_curves.table(rows)
+    assert "| grpo | 2 | 5 (2/2) | 10 (2/2) | 0.700 | 0.900 | 0.475 (0.475 to 0.475) |" in text
+    # half of AMR-SD's curve fits into GRPO's 20 seconds
+    assert "| amrsd | 1 | never (0/1) | never (0/1) | 0.150 | 0.200 | 0.100 (0.100 to 0.100) | -0.375" in text
+    assert "| 0.050 (0.050 to 0.050) | -0.425 (-0.425 to -0.425) |  | 4.00 |  |" in text
+    assert "32 rollouts a step, 10 steps, 128 held-out problems" in text and "commit abc" in text
+
+
+def test_rows_are_added_one_by_one(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    assert learning_curves.load(path) == []
+    for arm in ("grpo", "amrsd"):
+        learning_curves.add(path, row(arm))
+    assert [each["arm"] for each in learning_curves.load(path)] == ["grpo", "amrsd"]
+
+
+def test_the_figure_is_one_svg_with_a_panel_a_task():
+    rows = [row("grpo", seed=seed, sampled=(0.0, 0.5, 0.8 + seed / 10)) for seed in (0, 1)]
+    svg = learning_curves.figure([*rows, row("amrsd"), row("amrsd", task="easy")], ["grpo", "amrsd"], 1e-3)
+    ElementTree.fromstring(svg)
+    assert svg.count("<svg") == 3 and "prefers-color-scheme:dark" in svg and 'class="band s1"' in svg
+    with pytest.raises(ValueError, match="no result of grpo at learning rate 0.5"):
+        learning_curves.figure(rows, ["grpo"], 0.5)
+
+
+@pytest.mark.slow
+def test_a_killed_experiment_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    """Two arms on a tiny table; the second call adds what is missing and nothing else."""
+
+    def small(name):
+        config = original(name)
+        config.steps, config.mesh.data = 2, 1
+        config.task.args.update(lookups=2)
+        config.architecture.update(width=16, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=16)
+        config.warmup.documents = 300
+        config.evaluation.update(problems=8, every=1)
+        return config
+
+    original = learning_curves.tables.get_config
+    monkeypatch.setattr(learning_curves.tables, "get_config", small)
+    results = tmp_path / "results.json"
+    axes = dict(task=["hard"], warm=[0], lr=[1e-3], seed=[0])
+    learning_curves.run(tmp_path, results, arm=["grpo"], **axes)
+    first = learning_curves.load(results)
+    learning_curves.run(tmp_path, results, arm=["grpo", "prefix_credit@tau=0.1"], **axes)
+    rows = learning_curves.load(results)
+    assert rows[:1] == first and [each["arm"] for each in rows] == ["grpo", "prefix_credit@tau=0.1"]
+    for each in rows:
+        assert each["steps"] == [0, 1, 2] and len(each["sampled"]) == 3 and each["seconds"] == sorted(each["seconds"])
+        assert each["rollouts_per_step"] == 32 and each["problems"] == 8
+    assert rows[0]["sampled"][0] == rows[1]["sampled"][0]  # one warm start, one set of problems
+    assert capsys.readouterr().out.count("warm start 0 of hard") == 1
+    assert not list(tmp_path.glob("run_*"))
