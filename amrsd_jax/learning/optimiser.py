@@ -1,9 +1,15 @@
-"""The optimiser as one optax chain, from its config section."""
+"""The optimiser as one optax chain, from its config section.
+
+Equal arguments give the same object, so that what was compiled for one run serves the next one in the same process.
+"""
+
+import functools
 
 import jax
 import optax
 
 
+@functools.lru_cache
 def make_schedule(*, learning_rate: float, schedule: str, warmup_updates: int, total_updates: int) -> optax.Schedule:
     """Learning rate by optimiser update: linear warm-up, then constant, linear to 0 or cosine to 0.
 
@@ -24,6 +30,7 @@ def make_schedule(*, learning_rate: float, schedule: str, warmup_updates: int, t
     return optax.join_schedules([warmup, shapes[schedule]], [warmup_updates])
 
 
+@functools.lru_cache
 def make_optimizer(
     schedule: optax.Schedule, *, b1: float, b2: float, eps: float, weight_decay: float, clip_norm: float
 ) -> optax.GradientTransformation:

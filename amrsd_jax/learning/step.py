@@ -1,6 +1,7 @@
 """One optimiser update: jitted, sharded, donated, with gradient accumulation over micro-batches."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -163,6 +164,7 @@ def apply(optimizer: optax.GradientTransformation, state: TrainState, grads: Par
     return state, {"grad_norm": norm, "skipped": 1.0 - finite}
 
 
+@functools.lru_cache
 def make_train_step(
     policy: Policy,
     optimizer: optax.GradientTransformation,
@@ -172,7 +174,7 @@ def make_train_step(
     *,
     teacher: Teacher | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted update; the state is donated and keeps its sharding.
+    """The jitted update, the same object for equal arguments; the state is donated and keeps its sharding.
 
     Metrics: `total`, `policy`, (`kl_to_reference`, `divergence`) are the loss and its terms; `covered`, `overlap` are means
     over distilled tokens, see `scoring.divergence`; `clip_low`, `clip_high`, `kl`, `entropy`
