@@ -171,6 +171,8 @@ def once(config: ConfigDict, start: Path, out: Path) -> dict:
     shutil.copytree(start / "warmup", workdir / "warmup")
     with quiet(out):
         results = train(config, workdir)
+    if results["steps"] < config.steps:
+        raise SystemExit(f"interrupted at step {results['steps']} of {config.steps}: no result is kept of this run")
     row = curve(read_metrics(workdir / "metrics.jsonl"), config.rollout.prompts * config.rollout.group)
     shutil.rmtree(workdir)
     return row | {"wall_seconds": round(results["wall_seconds"], 2)}
@@ -375,7 +377,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tasks", nargs="+", default=list(tables.TABLES), choices=list(tables.TABLES))
     parser.add_argument("--arms", nargs="+")
     parser.add_argument("--warm", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--lr", nargs="+", type=float, default=[1e-3, 5e-4])
+    parser.add_argument("--lr", nargs="+", type=float, default=[5e-4, 2.5e-4])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     given = parser.parse_args(arguments)
     if given.action == "run":
