@@ -3,7 +3,7 @@
 Command:  python -m experiments.credit_localisation run --out=runs/localisation   (two CPU cores: about 12 minutes)
           python -m experiments.credit_localisation table | figure               (from results/credit_localisation.json)
 Arms:     every rule, and those that read self-written reflections also with shuffled and with perfect ones, all on the same
-          failures of AMR-SD's run of the microscope config, three seeds, scored by the very parameters that sampled them.
+          failures of AMR-SD's run of the microscope config, two seeds, scored by the very parameters that sampled them.
 Controls: a guess; GRPO, which tells no token from another; the oracles.
 Limits:   the runs keep no snapshot, so the teacher of a rule that asks for one has the parameters of step 0 throughout. Rows
           of groups that all failed count too: a rule that multiplies their advantage, which is 0, blames no token of them.
@@ -21,11 +21,16 @@ from pathlib import Path
 from amrsd_jax import credit
 from amrsd_jax.report import svg, theme
 
-SEEDS = (0, 1, 2)
-STEPS = (0, 5, 10, 15, 20, 25)  # training steps done; later there are too few failures left
+SEEDS = (0, 1)
+STEPS = (0, 10, 20)  # training steps done; later there are too few failures left
 CONFIG = "configs/microscope.py"
 # A checkpoint for every dump that is scored: the dump of step s + 1 was sampled by the policy of step s.
-FLAGS = ("--config.report.rollouts_every=1", "--config.checkpoint.every=5", "--config.checkpoint.keep=100")
+FLAGS = (
+    "--config.steps=21",
+    "--config.report.rollouts_every=1",
+    "--config.checkpoint.every=10",
+    "--config.checkpoint.keep=100",
+)
 CONTROLS = ("shuffled_reflection", "oracle_reflection")
 RESULTS = Path(__file__).parent / "results" / "credit_localisation.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "credit_localisation.svg"
