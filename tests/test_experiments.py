@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from amrsd_jax.checks import ConfigError
-from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart
+from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart, threshold
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +56,14 @@ def test_the_monitor_fired_with_reward_left_and_amrsd_stayed():
         elif "rollback" not in row["arm"]:
             assert row["series"]["reward"][min(row["fired"].values()) - 1] > 0
             assert min(row["fired"].values()) < (row["gone"] or row["steps"])
+
+
+def test_disputes_by_hand():
+    """A failure that errs at token 2: disputed there, or before, or nowhere; and a row that nobody scored."""
+    gap = np.array([[0, 0, -0.3, -0.3], [0, -0.3, -0.3, 0], [0, 0, -0.1, 0], [-9, -9, -9, -9]], np.float32)
+    rollouts = SimpleNamespace(first_error=np.tile([2, 3], (4, 1)), mask=np.ones((4, 4), np.float32))
+    scores = SimpleNamespace(logp_teacher=gap, logp_student=0 * gap, scored=np.array([True, True, True, False]))
+    assert threshold.disputes(rollouts, scores, 0.2) == dict(failures=3, disputed=2, found=1, right=6, right_disputed=1)
 
 
 # ---------------------------------------------------------------- learning curves

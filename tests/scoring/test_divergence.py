@@ -109,3 +109,11 @@ def test_no_gradient_flows_into_the_teacher():
     for spec in SPECS[::4]:
         gradient = jax.grad(lambda t, spec=spec: divergence(student, t, spec)[0].sum())(teacher)
         np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_a_clip_from_above_can_turn_the_gradient_around():
+    """Student (1/2, 1/4, 1/4), teacher sure of the first: unclipped it is raised, with its own term clipped it is lowered."""
+    student, teacher = jnp.log(jnp.array([0.5, 0.25, 0.25])), jnp.log(jnp.array([0.98, 0.01, 0.01]))
+    for clip, sign in ((0.0, -1), (0.05, 1)):
+        spec = Divergence(alpha=0.0, entry_clip=clip)
+        assert np.sign(jax.grad(lambda s, spec=spec: divergence(s, teacher, spec)[0])(student)[0]) == sign
