@@ -3,7 +3,7 @@
 Command:  python -m experiments.credit_localisation run --out=runs/localisation   (two CPU cores: about 12 minutes)
           python -m experiments.credit_localisation table | figure               (from results/credit_localisation.json)
 Arms:     every rule, and those that read self-written reflections also with shuffled and with perfect ones, all on the same
-          failures of AMR-SD's run of the microscope config, two seeds, scored by the very parameters that sampled them.
+          failures of AMR-SD's run of the microscope config, one seed, scored by the very parameters that sampled them.
 Controls: a guess; GRPO, which tells no token from another; the oracles.
 Limits:   the runs keep no snapshot, so the teacher of a rule that asks for one has the parameters of step 0 throughout. Rows
           of groups that all failed count too: a rule that multiplies their advantage, which is 0, blames no token of them.
@@ -21,7 +21,7 @@ from pathlib import Path
 from amrsd_jax import credit
 from amrsd_jax.report import svg, theme
 
-SEEDS = (0, 1)
+SEEDS = (0,)
 STEPS = (0, 10, 20)  # training steps done; later there are too few failures left
 CONFIG = "configs/microscope.py"
 # A checkpoint for every dump that is scored: the dump of step s + 1 was sampled by the policy of step s.
