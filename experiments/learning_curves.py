@@ -77,7 +77,14 @@ ARMS = {
 }
 BASELINES = ("grpo", "drop_failures")
 LEVELS = (0.5, 0.8)
-DRAWN = ("grpo", "drop_failures", "amrsd", "masked_blame", "prefix_credit", "oracle_prefix")  # at most six colours
+DRAWN = (
+    "grpo",
+    "drop_failures",
+    "amrsd",
+    "prefix_credit",
+    "prefix_credit_shuffled",
+    "oracle_prefix",
+)  # at most six colours
 KEY = ("task", "arm", "warm", "lr", "seed")
 
 

@@ -58,6 +58,24 @@ def test_the_monitor_fired_with_reward_left_and_amrsd_stayed():
             assert min(row["fired"].values()) < (row["gone"] or row["steps"])
 
 
+def test_the_findings_have_the_tables_and_figures_of_the_results_files():
+    findings = (ROOT / "docs" / "findings.md").read_text()
+    rows = learning_curves.load(learning_curves.RESULTS)
+    assert credit_localisation.table() in findings
+    assert threshold.table() in findings
+    assert learning_curves.table(rows) in findings
+    drawn = learning_curves.figure(rows, list(learning_curves.DRAWN), 5e-4)
+    assert drawn == (ROOT / "docs" / "learning_curves.svg").read_text()
+
+
+def test_every_run_of_the_learning_curves_can_be_repeated():
+    """Each row names what it was and where it ran, and its arm is still there."""
+    for each in learning_curves.load(learning_curves.RESULTS):
+        assert each["arm"].partition("@")[0] in learning_curves.ARMS and "--arms" in each["command"]
+        assert each["hardware"] and each["date"] and each["commit"] and not each["commit"].endswith("dirty")
+        assert each["steps"][-1] == 60 and len(each["sampled"]) == len(each["steps"])
+
+
 def test_disputes_by_hand():
     """A failure that errs at token 2: disputed there, or before, or nowhere; and a row that nobody scored."""
     gap = np.array([[0, 0, -0.3, -0.3], [0, -0.3, -0.3, 0], [0, 0, -0.1, 0], [-9, -9, -9, -9]], np.float32)
