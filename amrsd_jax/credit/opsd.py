@@ -18,8 +18,8 @@ def opsd(
     """A_t = reward_weight A, beside the full-vocabulary KL(T || S), each entry's contribution clipped (arXiv 2601.18734).
 
     The clip of 0.05 nats is a re-implementation's (second-hand). Beware of it where the teacher is sure of what the student
-    doubts: the term of that entry is cut, gradient and all, and what remains raises the others (`docs/findings.md`). The authors' released script has the Jensen-Shannon form,
-    `config.distill.alpha` = 0.5, without a clip.
+    doubts: the term of that entry is cut, gradient and all, and what remains raises the others (`docs/findings.md`). The
+    authors' released script has the Jensen-Shannon form, `config.distill.alpha` = 0.5, without a clip.
 
     Args:
       advantage: [N].

@@ -17,6 +17,7 @@ from amrsd_jax import rng
 from amrsd_jax.tasks.base import Problem, Verdict
 
 ANSWER = "#### "
+_DRAWS = 10_000  # of a question for a split; one in ten is held out
 Slip = Callable[[int, float], bool]  # (step, the demonstrator's slip rate there) -> whether this step goes wrong
 
 
@@ -115,12 +116,13 @@ class ChainTask:
         return None if len(lines) == len(truth) else (len(truth), "")
 
     def _draw(self, generator: np.random.Generator, split: str, name: str) -> Problem:
-        while True:
+        for _ in range(_DRAWS):
             question = self.chain.draw(generator)
             held_out = zlib.crc32(question.encode()) % 10 == 0
             if held_out == (split == "test"):
                 lines, answer = self.chain.solve(question, lambda step, rate: False)
                 return Problem(name, question, answer, render(lines, answer))
+        raise ValueError(f"{self.chain}: none of {_DRAWS} questions drawn is for {split!r}; it has too few questions")
 
 
 def check_range(argument: str, value: float, least: float, most: float) -> None:

@@ -181,3 +181,23 @@ def test_no_test_question_is_ever_trained_on(chain):
     train = {task.problem("train", i).question for i in range(500)}
     warm_up = {task.training_problem(generator).question for _ in range(500)}
     assert test and not test & (train | warm_up)
+
+
+def test_a_chain_with_too_few_questions_says_so():
+    class One:
+        words = ()
+
+        def draw(self, generator):
+            return "1+1"
+
+        def solve(self, question, slip):
+            return [], "2"
+
+    splits = []
+    for split in ("train", "test"):
+        try:
+            ChainTask(One(), seed=0).problem(split, 0)
+        except ValueError as error:
+            splits.append(split)
+            assert f"questions drawn is for '{split}'" in str(error)
+    assert len(splits) == 1  # its one question is in the other
