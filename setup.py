@@ -27,7 +27,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
-        "datasets>=3.0",
+        "datasets>=4.0",  # which runs no code of a data set
         "flax>=0.12",
         "jax>=0.7",
         "jaxtyping>=0.3",

@@ -15,7 +15,8 @@ from amrsd_jax.tasks.tables import Tables
 __all__ = ["NAMES", "ChainTask", "Problem", "Task", "Verdict", "check", "defaults", "embedded", "family", "make"]
 
 _CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
-NAMES = (*_CHAINS, "rows")
+_ROWS = {"mathematics": "mathematics", "choice": "choice", "tools": "tools", "rows": "mathematics"}  # to their family
+NAMES = (*_CHAINS, *_ROWS)
 
 
 def embedded(name: str) -> bool:
@@ -25,7 +26,7 @@ def embedded(name: str) -> bool:
 
 def family(name: str) -> str:
     """Which prompt templates the task uses."""
-    return "chain" if embedded(name) else "mathematics"
+    return "chain" if embedded(name) else _ROWS[name]
 
 
 def defaults(name: str) -> dict[str, Any]:
@@ -45,13 +46,18 @@ def check(name: str, args: Mapping[str, Any]) -> None:
 
 
 def make(name: str, args: Mapping[str, Any], seed: int) -> Task:
-    """The task of that name. Rows are read at once: a bad one stops a run before any compute."""
+    """The task of that name. Rows are read at once: a bad one stops a run before any compute.
+
+    `rows` is another name of `mathematics`.
+    """
     check(name, args)
     if embedded(name):
         return ChainTask(_CHAINS[name](**args), seed)
-    task = RowTask(seed=seed, **args)
+    task = RowTask(seed=seed, family=family(name), **args)
     for split in ("train", "test"):
-        task.size(split)
+        if not task.size(split):
+            raise ValueError(f"task.args.validation = {task.validation}: it leaves no row to train on")
+    task.check()
     return task
 
 
