@@ -100,9 +100,9 @@ def _labels(row: dict) -> tuple[str, ...]:
     return choice.option_labels(question) if isinstance(question, str) else choice.LETTERS
 
 
-_KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "What the answers are.", required=True)
-_INPUT = flags.DEFINE_string("input", None, "JSON lines to judge.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Where the verdicts go.", required=True)
+_KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "What the answers are.")
+_INPUT = flags.DEFINE_string("input", None, "JSON lines to judge.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where the verdicts go.")
 _FORM = flags.DEFINE_enum("form", "any", FORMS, "Accept only the form that a row asks for, or every common one.")
 
 
@@ -121,4 +121,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.mark_flags_as_required(["kind", "input", "output"])
     app.run(main)

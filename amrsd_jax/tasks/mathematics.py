@@ -11,11 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from amrsd_jax.tasks import symbolic
+from amrsd_jax.tasks.arithmetic import value
 from amrsd_jax.tasks.base import Verdict
 from amrsd_jax.tasks.workers import Pool
 
 SECONDS = 20.0  # wall time of one question to a worker, our choice; its own limit of processor time comes first
 TAIL = 100_000  # characters at the end of a response in which its final answer must stand, our choice
+APART = 1e-3  # relative difference of values that are surely different, our choice
 LONGEST = 1_000  # characters of an answer that is given to a worker, our choice; benchmarks' gold ones have 224 at most
 
 # Not inside a word or another number, nor an exponent; a minus after one of these is a subtraction, not a sign.
@@ -179,6 +181,9 @@ def compare(gold: str, answer: str) -> str:
         return symbolic.EQUAL if alike and _same(x, y, gold + answer) else symbolic.DIFFERENT
     if max(len(gold), len(answer)) > LONGEST or not any(map(str.isalnum, answer)):
         return symbolic.DIFFERENT
+    u, v = value(gold), value(answer)
+    if u is not None and v is not None and abs(u - v) > APART * max(abs(u), abs(v)):
+        return symbolic.DIFFERENT
     return _ask(gold, answer)
 
 
@@ -216,6 +221,9 @@ def _normal(text: str) -> str:
 
 
 def _plain(text: str) -> str:
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\\sqrt(\d)", r"\\sqrt{\1}", text)
     # A whole number before a fraction makes it a mixed number, which a/b would misread.
-    text = re.sub(r"(?<!\d)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
+    text = re.sub(r"(?<!\d)\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)

@@ -138,7 +138,7 @@ def read_rows(
     problems, skipped = [], []
     for where, number, row in sources.rows(uri):
         name = f"{sources.label(uri)}-{number}"
-        if skip_unanswered and not str(_column(row, answer, where) or "").strip():
+        if skip_unanswered and _column(row, answer, where) in (None, "", []):
             skipped.append(name)
             continue
         asked, gold = (_text(_column(row, column, where), column, where) for column in (question, answer))
