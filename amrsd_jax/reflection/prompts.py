@@ -127,6 +127,78 @@ FAMILIES = {
         given_solution="A correct solution, for comparison:\n{solution}",
         given_feedback="The verifier said of an earlier attempt: {verdict}.",
     ),
+    # The question lists its options, one a line. Some data sets publish a system message of their own: replace `system`.
+    "choice": Templates(
+        system=(
+            "You will be given a question and its options. Think it through between <reasoning> and </reasoning>, then give "
+            "only the letter of the right option between <answer> and </answer>."
+        ),
+        solve="{question}",
+        hint=(
+            "A student chose the right option for the question below.\n\nQuestion:\n{question}\n\nThe student's answer:\n"
+            "{attempt}\n\nVerifier: {verdict}\n{peer}{reference}\n"
+            "Write a hint for another student: name the fact, the law or the check that tells the options apart and why it "
+            "matters, as an encouraging question if you can. Do not name the right option or its letter, and rule out none. "
+            "At most three sentences, between <hint> and </hint>."
+        ),
+        critique=(
+            "A student chose a wrong option, or named none, for the question below.\n\nQuestion:\n{question}\n\n"
+            "The student's answer:\n{attempt}\n\nVerifier: {verdict}\n{peer}{reference}\n"
+            "Find the first statement that goes wrong: a false fact, a wrong value, an option misread, or a form that was not "
+            "asked for. Describe the flaw in your own words, then say what to look at instead. Do not name the right option "
+            "or its letter. At most three sentences, between <critique> and </critique>."
+        ),
+        peer="\nAnother student's correct answer, for your comparison:\n{peer}\n",
+        reference="\nReference solution, for your comparison:\n{reference}\n",
+        teacher=(
+            "{question}\n\nAdvice from an earlier attempt at this question:\n{reflection}\n\n"
+            "Reason step by step, then give only the letter of the right option between <answer> and </answer>."
+        ),
+        trace=(
+            "A student attempted the question below.\n\nQuestion:\n{question}\n\nThe student's attempt:\n{attempt}\n\n"
+            "The right option is {answer}.\n\n"
+            "Write the reasoning that follows the attempt: keep every correct statement as it is, repair the first wrong one, "
+            "and continue from there to the right option. Write the reasoning only."
+        ),
+        given_answer="The right option is {answer}.",
+        given_solution="A correct answer, for comparison:\n{solution}",
+        given_feedback="The verifier said of an earlier attempt: {verdict}.",
+    ),
+    # The question is the whole prompt of a row: the tools, the form of a reply, and what the user wants.
+    "tools": Templates(
+        system="",
+        solve="{question}",
+        hint=(
+            "An assistant was given the task below and made the right calls.\n\nTask:\n{question}\n\nThe assistant's reply:\n"
+            "{attempt}\n\nVerifier: {verdict}\n{peer}{reference}\n"
+            "Write a hint for another assistant: which words of the user or of the documentation decide what to call and how "
+            "to fill it in, and what is easily overlooked. Do not write out a call or the value of an argument. "
+            "At most three sentences, between <hint> and </hint>."
+        ),
+        critique=(
+            "An assistant was given the task below and did not make the right calls.\n\nTask:\n{question}\n\n"
+            "The assistant's reply:\n{attempt}\n\nVerifier: {verdict}\n{peer}{reference}\n"
+            "Find the first call that goes wrong: a tool that does not fit, an argument that the user did not ask for, a value "
+            "of the wrong kind, a call too many or too few, or input that is not JSON. Describe the flaw in your own words, "
+            "then say where in the task the right choice can be read. Do not write out a call or the value of an argument. "
+            "At most three sentences, between <critique> and </critique>."
+        ),
+        peer="\nAnother assistant's correct reply, for your comparison:\n{peer}\n",
+        reference="\nReference reply, for your comparison:\n{reference}\n",
+        teacher=(
+            "{question}\n\nAdvice from an earlier attempt at this task:\n{reflection}\n\n"
+            "Now reply in the form described above, with Thought, Action and Action Input."
+        ),
+        trace=(
+            "An assistant attempted the task below.\n\nTask:\n{question}\n\nThe assistant's attempt:\n{attempt}\n\n"
+            "The right calls are:\n{answer}\n\n"
+            "Write the reply that follows the attempt: keep every right call as it is, repair the first wrong one, and "
+            "continue from there to the end, in the form that the task asks for. Write the reply only."
+        ),
+        given_answer="The right calls are:\n{answer}",
+        given_solution="A correct reply, for comparison:\n{solution}",
+        given_feedback="The verifier said of an earlier attempt: {verdict}.",
+    ),
 }
 
 

@@ -32,6 +32,7 @@ def write_rollouts(path: Path, step: int, group: int, tokenizer: PreTrainedToken
                 "problem_id": problem.id, "question": problem.question, "answer": problem.answer,
                 "response": rollouts.text[i], "reward": float(rollouts.reward[i]),
                 "verdict": rollouts.verdicts[i].message, "finish_reason": rollouts.finish_reason[i],
+                "scores": list(rollouts.verdicts[i].scores.items()),
                 "advantage": float(credit.advantage[i]),
                 "reflection_kind": contexts.kind[i], "reflection_status": contexts.status[i],
                 "reflection": contexts.text[i],
@@ -58,6 +59,7 @@ _FLOATS = ("logp_student", "logp_teacher", "gap", "token_advantage", "entropy")
 _SCHEMA = pa.schema(
     [(name, pa.int32()) for name in ("step", "row", "group", "first_error_start", "first_error_end")]
     + [(name, pa.string()) for name in _TEXT]
+    + [("scores", pa.map_(pa.string(), pa.float32()))]  # the verifier's further scores, by name
     + [("reward", pa.float32()), ("advantage", pa.float32())]
     + [("tokens", pa.list_(pa.int32())), ("token_text", pa.list_(pa.string()))]
     + [(name, pa.list_(pa.float32())) for name in _FLOATS]

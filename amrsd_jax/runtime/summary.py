@@ -52,6 +52,9 @@ def summary(made: Made, learned: Sequence[dict], seconds: dict[str, float]) -> d
     row |= {
         f"reflection/fallback_{reason}": status[reason] / n for reason in STATUSES if reason not in ("ok", "not_needed")
     }
+    for name in sorted({name for verdict in rollouts.verdicts for name in verdict.scores}):
+        given = [verdict.scores[name] for verdict in rollouts.verdicts if name in verdict.scores]
+        row[f"rollout/score_{name}"] = sum(given) / len(given)
     row |= {f"credit/{name}": value for name, value in credit.metrics.items()}
     for name in learned[0]:
         section = "policy" if name in _POLICY else "optimizer" if name in _OPTIMIZER else "loss"

@@ -1,72 +1,15 @@
-"""Tasks: problems and their verifiers, by name."""
+"""Tasks: problems and their verifiers, by name.
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+The names are those of `registry`, fetched when they are first asked for: the verifiers of this folder run without JAX, as
+the command `amrsd_jax.tasks.grade` does.
+"""
 
-from amrsd_jax.names import nearest
-from amrsd_jax.tasks.addition import Addition
-from amrsd_jax.tasks.base import Problem, Task, Verdict
-from amrsd_jax.tasks.chain import ChainTask
-from amrsd_jax.tasks.rows import RowTask
-from amrsd_jax.tasks.strings import Strings
-from amrsd_jax.tasks.tables import Tables
+import importlib
 
-_CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
-NAMES = (*_CHAINS, "rows")
+__all__ = ["NAMES", "ChainTask", "Problem", "Task", "Verdict", "check", "defaults", "embedded", "family", "make"]
 
 
-def embedded(name: str) -> bool:
-    """Whether the task makes its own problems, and documents to warm a model up."""
-    return name in _CHAINS
-
-
-def family(name: str) -> str:
-    """Which prompt templates the task uses."""
-    return "chain" if embedded(name) else "mathematics"
-
-
-def defaults(name: str) -> dict[str, Any]:
-    """The task's arguments and their defaults."""
-    return {f.name: f.default for f in _fields(name)}
-
-
-def check(name: str, args: Mapping[str, Any]) -> None:
-    """Raises ValueError for an unknown task or argument, with the nearest valid one, and for a value out of range."""
-    if name not in NAMES:
-        raise ValueError(f"task.name = {name!r}: {nearest(name, NAMES)}")
-    known = {f.name: f for f in _fields(name)}
-    for key, value in args.items():
-        if key not in known:
-            raise ValueError(f"task.args.{key} = {value!r}: task {name!r} has no such argument; {nearest(key, known)}")
-    _CHAINS.get(name, RowTask)(**args)  # which know their ranges
-
-
-def make(name: str, args: Mapping[str, Any], seed: int) -> Task:
-    """The task of that name. Rows are read at once: a bad one stops a run before any compute."""
-    check(name, args)
-    if embedded(name):
-        return ChainTask(_CHAINS[name](**args), seed)
-    task = RowTask(seed=seed, **args)
-    for split in ("train", "test"):
-        task.size(split)
-    return task
-
-
-def _fields(name: str):
-    made_from = _CHAINS.get(name, RowTask)
-    return [f for f in dataclasses.fields(made_from) if f.init and f.name not in ("seed", "family")]
-
-
-__all__ = [
-    "NAMES",
-    "ChainTask",
-    "Problem",
-    "Task",
-    "Verdict",
-    "check",
-    "defaults",
-    "embedded",
-    "family",
-    "make",
-]
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("amrsd_jax.tasks.registry"), name)

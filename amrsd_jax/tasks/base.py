@@ -1,6 +1,7 @@
 """What a task is: problems by index, and a verifier. Everything else in the package knows tasks only through this."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 
@@ -23,15 +24,22 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A verifier's judgement of one response: the reward, what is wrong in words that do not give the answer, what was read.
+    """A verifier's judgement of one response.
 
-    The message of a verifier that ran out of time says "timed out"; the collapse monitor counts them.
+    Attributes:
+      reward: 1 for a right answer.
+      message: what is wrong, in words that do not give the answer; contains "timed out" where the verifier ran out of
+        time, which the collapse monitor counts.
+      parsed: what was read, None if nothing was.
+      format_ok: whether the answer stood in the form that was asked for.
+      scores: further scores by name, logged beside the reward (a lenient reading, a published grader).
     """
 
     reward: float
     message: str
     parsed: str | None
     format_ok: bool
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def correct(self) -> bool:
@@ -49,7 +57,7 @@ class Task(Protocol):
     family: str
 
     def problem(self, split: str, index: int) -> Problem:
-        """The index-th problem of "train" or "test": a pure function, so data order needs no saved state."""
+        """The index-th problem of "train", "validation" or "test": a pure function, so data order needs no saved state."""
 
     def size(self, split: str) -> int | None:
         """Number of distinct problems, None if they never run out."""

@@ -1,25 +1,34 @@
-"""Problems from a local JSON-lines file, columns named in the config; answers judged by the mathematics verifier."""
+"""Problems from a data set's rows, columns named in the config, judged by the verifier of their family."""
 
 import dataclasses
 import functools
+import hashlib
 import json
-from pathlib import Path
+from typing import Any
 
 from amrsd_jax import rng
+from amrsd_jax.tasks import choice, sources, tools
 from amrsd_jax.tasks.base import Problem, Verdict
 from amrsd_jax.tasks.mathematics import verify_mathematics
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class RowTask:
-    """Rows of `train` in an order that is a function of (seed, epoch); rows of `test` in file order.
+    """Rows of `train` in an order that is a function of (seed, epoch); rows of `validation` and `test` in file order.
 
     Attributes:
-      train, test: JSON-lines files.
-      question, answer: columns.
+      train, test: where rows come from, see `sources`.
+      question, answer, reference, options: columns, or places inside them such as `prompt.0.content`. A list of answers is
+        one answer with commas. `reference` is a worked solution, `options` a list of texts that follows the question as
+        lines `A: ...`; "" for none.
       answer_after: the gold answer is what follows the last of these marks in its column ("####" for GSM8K), and what
         stands before it is the reference solution; "" takes the whole column.
+      unanswered: what becomes of a row without an answer: "refuse" it, with an error, or "skip" it, and list it in the report.
+      validation: share of train held out, by a hash of the question: a row's side never depends on other rows or the seed.
       seed: of the order.
+      family: "mathematics", "choice" or "tools": verifier and prompt templates.
     """
 
     train: str = ""
@@ -27,33 +36,82 @@ class RowTask:
     question: str = "question"
     answer: str = "answer"
     answer_after: str = ""
+    reference: str = ""
+    options: str = ""
+    unanswered: str = "refuse"
+    validation: float = 0.0
     seed: int = 0
     family: str = "mathematics"
 
     def __post_init__(self):
         for field in ("train", "test"):
             if not getattr(self, field):
-                raise ValueError(f"task.args.{field} = '': expected a JSON-lines file")
+                raise ValueError(f"task.args.{field} = '': expected a JSON-lines file, or another source of rows")
+        if self.unanswered not in ("refuse", "skip"):
+            raise ValueError(f"task.args.unanswered = {self.unanswered!r}: expected refuse or skip")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"task.args.validation = {self.validation}: expected a share in [0, 1)")
 
     def problem(self, split: str, index: int) -> Problem:
-        rows = self._rows(split)
+        rows = self.rows(split)
         epoch, place = divmod(index, len(rows))
         if split == "train":
             place = int(_order(self.seed, epoch, len(rows))[place])
         return rows[place]
 
     def size(self, split: str) -> int | None:
-        return len(self._rows(split))
+        return len(self.rows(split))
 
     def verify(self, problem: Problem, response: str) -> Verdict:
+        if self.family == "choice":
+            return choice.verify_choice(problem.answer, response, choice.option_labels(problem.question))
+        if self.family == "tools":
+            return tools.verify_tools(problem.answer, response, tools.documented(problem.question))
         return verify_mathematics(problem.answer, response)
 
     def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
         return None
 
-    def _rows(self, split: str) -> tuple[Problem, ...]:
-        path = {"train": self.train, "test": self.test}[split]
-        return read_rows(path, self.question, self.answer, self.answer_after)
+    def gold_response(self, problem: Problem) -> str:
+        """The gold answer in the form that is asked for."""
+        if self.family == "choice":
+            return choice.in_form(problem.answer)
+        return tools.in_form(problem.answer) if self.family == "tools" else rf"\boxed{{{problem.answer}}}"
+
+    def check(self) -> None:
+        """Raises ValueError, naming the row, for a gold answer that no response could match."""
+        for problem in (*self._read(self.train)[0], *self._read(self.test)[0]):
+            if self.family == "tools":
+                try:
+                    tools.gold_calls(problem.answer)
+                except ValueError as error:
+                    raise ValueError(f"{problem.id}: {error}") from error
+            elif self.family == "choice" and problem.answer not in (labels := choice.option_labels(problem.question)):
+                raise ValueError(f"{problem.id}: answer {problem.answer!r} is none of its options {', '.join(labels)}")
+
+    def rows(self, split: str) -> tuple[Problem, ...]:
+        """All problems of a split, in file order."""
+        if split == "test":
+            return self._read(self.test)[0]
+        return _side(self._read(self.train)[0], self.validation, split == "validation")
+
+    def skipped(self, split: str) -> tuple[str, ...]:
+        """Ids of the rows without an answer; those of train's file for train and validation."""
+        return self._read(self.test if split == "test" else self.train)[1]
+
+    def _read(self, uri: str):
+        skip = self.unanswered == "skip"
+        return read_rows(uri, self.question, self.answer, self.answer_after, self.reference, self.options, skip)
+
+
+def held_out(question: str, share: float) -> bool:
+    """Whether a question is in the validation split: the first 8 bytes of its SHA-256, as a fraction, are below the share."""
+    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") < share * 2**64
+
+
+@functools.lru_cache(maxsize=16)
+def _side(problems: tuple[Problem, ...], share: float, validation: bool) -> tuple[Problem, ...]:
+    return tuple(problem for problem in problems if held_out(problem.question, share) == validation)
 
 
 @functools.lru_cache(maxsize=4)
@@ -62,48 +120,70 @@ def _order(seed: int, epoch: int, size: int):
 
 
 @functools.lru_cache
-def read_rows(path: str, question: str, answer: str, answer_after: str) -> tuple[Problem, ...]:
-    """Reads a JSON-lines file.
+def read_rows(
+    uri: str,
+    question: str,
+    answer: str,
+    answer_after: str,
+    reference: str = "",
+    options: str = "",
+    skip_unanswered: bool = False,
+) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """Reads a source; returns its problems and the ids of rows that were skipped because they have no answer.
 
     Raises:
-      ValueError: naming file, line and field, for a line that is not a JSON object, a column that is missing or not
-        text or a number, or no answer in it (after its mark, if one is asked for).
+      ValueError: naming source, row and field, for a row that is not an object, a column that is missing or not text or a
+        number, or no answer in it (after its mark, if one is asked for).
     """
-    problems = []
-    with Path(path).expanduser().open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path} line {number}"
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON ({error.msg} at character {error.colno})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{where}: {type(row).__name__}; expected one JSON object a line")
-            asked, gold = (_text(row, column, where) for column in (question, answer))
-            reference = None
-            if answer_after:
-                whole = gold
-                reference, mark, gold = whole.rpartition(answer_after)
-                if not mark or not gold.strip():
-                    raise ValueError(
-                        f"{where}: column {answer!r} has no answer after {answer_after!r}; it ends {whole[-60:]!r}"
-                    )
-            problems.append(
-                Problem(f"{Path(path).stem}-{number}", asked, gold.strip(), reference and reference.strip())
-            )
+    problems, skipped = [], []
+    for where, number, row in sources.rows(uri):
+        name = f"{sources.label(uri)}-{number}"
+        if skip_unanswered and _column(row, answer, where) in (None, "", []):
+            skipped.append(name)
+            continue
+        asked, gold = (_text(_column(row, column, where), column, where) for column in (question, answer))
+        solution = None
+        if answer_after:
+            whole = gold
+            solution, mark, gold = whole.rpartition(answer_after)
+            if not mark or not gold.strip():
+                raise ValueError(
+                    f"{where}: column {answer!r} has no answer after {answer_after!r}; it ends {whole[-60:]!r}"
+                )
+        if reference:
+            solution = _text(_column(row, reference, where), reference, where)
+        if options:
+            asked = f"{asked}\n\n{_listed(_column(row, options, where), options, where)}"
+        problems.append(Problem(name, asked, gold.strip(), solution and solution.strip()))
     if not problems:
-        raise ValueError(f"{path}: no rows")
-    return tuple(problems)
+        raise ValueError(f"{uri}: no rows")
+    return tuple(problems), tuple(skipped)
 
 
-def _text(row: dict, column: str, where: str) -> str:
-    if column not in row:
-        raise ValueError(f"{where}: no column {column!r}; it has {', '.join(row)}")
-    value = row[column]
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+def _column(row: sources.Row, column: str, where: str) -> Any:
+    try:
+        return sources.column(row, column)
+    except KeyError:
+        raise ValueError(f"{where}: no column {column!r}; it has {', '.join(row)}") from None
+
+
+def _text(value: Any, column: str, where: str) -> str:
+    if isinstance(value, list) and value and all(map(_is_text, value)):
+        return ", ".join(map(str, value))
+    if isinstance(value, list | dict) and value and all(isinstance(item, dict) for item in value):
+        return json.dumps(value)
+    if not _is_text(value):
         raise ValueError(f"{where}: column {column!r} is {value!r}; expected text or a number")
     return str(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and bool(str(value).strip())
+
+
+def _listed(value: Any, column: str, where: str) -> str:
+    if not isinstance(value, list) or not 2 <= len(value) <= len(choice.LETTERS) or not all(map(_is_text, value)):
+        raise ValueError(
+            f"{where}: column {column!r} is {value!r}; expected a list of 2 to {len(choice.LETTERS)} options"
+        )
+    return "\n".join(f"{letter}: {text}" for letter, text in zip(choice.LETTERS, value, strict=False))

@@ -20,7 +20,7 @@ def take(
     Args:
       task, split: where they come from.
       position: index of the first problem to look at.
-      count: how many; a finite "test" split may give fewer.
+      count: how many; a finite split other than "train" may give fewer.
       encode: problem to prompt ids.
       longest: tokens; problems with longer prompts are passed over and counted.
 
@@ -31,7 +31,7 @@ def take(
       ValueError: a thousand problems in a row, or a whole split, have prompts that are too long.
     """
     problems, tokens, start, size = [], [], position, task.size(split)
-    end = size if split == "test" else None
+    end = None if split == "train" else size
     run = 0
     while len(problems) < count and (end is None or position < end):
         problem = task.problem(split, position)

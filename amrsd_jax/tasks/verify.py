@@ -1,6 +1,8 @@
 """From completions to rollouts: text, verdicts and rewards on the host, arrays padded to fixed shapes."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +11,8 @@ from amrsd_jax.policy.tokenizer import token_texts
 from amrsd_jax.records import Rollouts
 from amrsd_jax.sampling import Completion
 from amrsd_jax.tasks.base import Task
+
+THREADS = min(os.cpu_count() or 1, 8) + 1  # that judge: a slow verifier waits for a process of its own meanwhile
 
 
 def verify(
@@ -26,7 +30,8 @@ def verify(
     """
     problems = tuple(c.request.tag for c in completions)
     texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
-    verdicts = tuple(task.verify(p, t) for p, t in zip(problems, texts, strict=True))
+    with ThreadPoolExecutor(THREADS) as threads:
+        verdicts = tuple(threads.map(task.verify, problems, texts))
     return Rollouts(
         problems=problems,
         text=texts,

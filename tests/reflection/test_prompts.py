@@ -34,7 +34,7 @@ def test_prompts_of_the_embedded_tasks_by_hand():
 def test_every_family_shows_what_it_is_given_and_leaves_no_field(family, kind):
     shown = dict(question="QUESTION", attempt="ATTEMPT", verdict="VERDICT", peer="PEER", reference="REFERENCE")
     text = templates(family).reflect(kind, **shown)[-1]["content"]
-    assert all(value in text for name, value in shown.items() if name != "verdict" or family == "mathematics")
+    assert all(value in text for name, value in shown.items() if name != "verdict" or family != "chain")
     alone = templates(family).reflect(kind, **(shown | dict(peer=None, reference=None)))[-1]["content"]
     assert "PEER" not in alone and "REFERENCE" not in alone
     for content in (text, alone, templates(family).reread("Q", "R")[-1]["content"]):
@@ -46,6 +46,16 @@ def test_mathematics_asks_for_tags_that_are_parsed_and_forbids_the_answer():
     for kind in ("hint", "critique"):
         assert f"<{kind}>" in getattr(texts, kind) and f"</{kind}>" in getattr(texts, kind)
         assert "Do not state the final answer" in getattr(texts, kind)
+
+
+@pytest.mark.parametrize("family", ["choice", "tools"])
+def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family):
+    texts = templates(family)
+    for kind in ("hint", "critique"):
+        text = getattr(texts, kind)
+        assert f"<{kind}>" in text and f"</{kind}>" in text and "Do not" in text
+    assert "ANSWER" in texts.retrace("Q", "A", "ANSWER")[-1]["content"]
+    assert texts.reread("Q", "R")[-1]["content"].endswith(("</answer>.", "Action Input."))
 
 
 def test_a_system_message_comes_first():

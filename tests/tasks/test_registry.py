@@ -1,5 +1,7 @@
 """Tasks by name: arguments with their defaults, and errors that name the nearest valid one."""
 
+import json
+
 import pytest
 
 from amrsd_jax import tasks
@@ -16,7 +18,11 @@ def test_embedded_tasks_are_made_from_their_defaults(name):
 
 def test_rows_have_their_own_family_and_arguments():
     assert not tasks.embedded("rows") and tasks.family("rows") == "mathematics"
-    assert tasks.defaults("rows") == dict(train="", test="", question="question", answer="answer", answer_after="")
+    assert tasks.defaults("rows") == dict(
+        train="", test="", question="question", answer="answer", answer_after="", reference="", options="",
+        unanswered="refuse", validation=0.0,
+    )  # fmt: skip
+    assert [tasks.family(name) for name in ("mathematics", "choice", "tools")] == ["mathematics", "choice", "tools"]
 
 
 def test_arguments_reach_the_chain():
@@ -30,6 +36,8 @@ def test_arguments_reach_the_chain():
         ("adition", {}, "task.name = 'adition': did you mean 'addition'"),
         ("addition", {"digit": 3}, "task.args.digit = 3: .*did you mean 'digits'"),
         ("addition", {"digits": 0}, "task.args.digits = 0: expected 1 to 18"),
+        ("choice", {"train": "a", "test": "b", "validation": 1}, "task.args.validation = 1: expected a share in"),
+        ("tools", {"train": "a", "test": "b", "unanswered": "drop"}, "unanswered = 'drop': expected refuse or skip"),
         ("rows", {"train": "a.jsonl"}, "task.args.test = '': expected a JSON-lines file"),
     ],
 )
@@ -45,3 +53,16 @@ def test_a_bad_row_stops_a_task_from_being_made(tmp_path):
     bad.write_text("{\n")
     with pytest.raises(ValueError, match=r"bad\.jsonl line 1"):
         tasks.make("rows", {"train": str(good), "test": str(bad)}, seed=0)
+
+
+@pytest.mark.parametrize(
+    "name, row, message",
+    [
+        ("choice", {"question": "Which?\nA: 1\nB: 2", "answer": "C"}, "good-1: answer 'C' is none of its options A, B"),
+        ("tools", {"question": "Do.", "answer": "[1]"}, "good-1: gold answer is not a list of calls"),
+    ],
+)
+def test_a_gold_answer_that_nothing_can_match_stops_a_task(tmp_path, name, row, message):
+    (tmp_path / "good.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ValueError, match=message):
+        tasks.make(name, dict.fromkeys(("train", "test"), str(tmp_path / "good.jsonl")), seed=0)

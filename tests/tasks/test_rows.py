@@ -23,14 +23,14 @@ def task_of(folder, count, **more):
 def test_columns_by_name_blank_lines_and_numbers(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"problem": "é?", "gold": 5, "other": null}\r\n\n{"problem": "b", "gold": " x "}\n', "utf-8")
-    first, second = read_rows(str(path), "problem", "gold", "")
+    (first, second), _ = read_rows(str(path), "problem", "gold", "")
     assert (first.id, first.question, first.answer, first.reference) == ("a-1", "é?", "5", None)
     assert (second.id, second.answer) == ("a-3", "x")  # the line's number
 
 
 def test_answer_after_a_mark_leaves_the_reference(tmp_path):
     path = write(tmp_path / "a.jsonl", {"question": "q", "answer": "1+1=2 #### no\n#### 1,002"})
-    (row,) = read_rows(path, "question", "answer", "####")
+    (row,), _ = read_rows(path, "question", "answer", "####")
     assert (row.answer, row.reference) == ("1,002", "1+1=2 #### no")
 
 
@@ -44,7 +44,7 @@ def test_answer_after_a_mark_leaves_the_reference(tmp_path):
         ('{"question": " ", "answer": 1}', "column 'question' is ' '; expected text or a number"),
         ('{"question": "q", "answer": true}', "column 'answer' is True"),
         ('{"question": "q", "answer": null}', "column 'answer' is None"),
-        ('{"question": "q", "answer": ["1"]}', r"column 'answer' is \['1'\]"),
+        ('{"question": "q", "answer": ["1", null]}', r"column 'answer' is \['1', None\]"),
         ('{"question": "q", "answer": "no mark"}', "column 'answer' has no answer after '####'; it ends 'no mark'"),
         ('{"question": "q", "answer": "2 #### "}', "column 'answer' has no answer after '####'; it ends '2 #### '"),
     ],
@@ -103,3 +103,32 @@ def test_gsm8k_gold_verifies_its_own_solution_and_no_other(shared_data):
         assert task.verify(problem, solution).reward == 1.0
         same = number(other.rpartition("####")[2]) == number(problem.answer)
         assert task.verify(problem, other).correct == same
+
+
+def test_lists_references_options_and_places_inside_columns(tmp_path):
+    row = {"prompt": [{"content": "Which?"}], "gold": {"answers": ["1", 2]}, "why": "because", "choices": ["x", "y"]}
+    path = write(tmp_path / "a.jsonl", row, row | {"gold": {"answers": None}})
+    columns = ("prompt.0.content", "gold.answers", "", "why", "choices")
+    (problem,), skipped = read_rows(path, *columns, skip_unanswered=True)
+    assert (problem.question, problem.answer, problem.reference) == ("Which?\n\nA: x\nB: y", "1, 2", "because")
+    assert skipped == ("a-2",)
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl line 1: no column 'gold\.answer'; it has prompt, gold, why, choices"
+    ):
+        read_rows(path, "why", "gold.answer", "")
+    with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 10 options"):
+        read_rows(path, "why", "gold.answers", "", "", "why")
+
+
+def test_validation_is_a_fixed_part_of_train(tmp_path):
+    task = task_of(tmp_path, 200, validation=0.25)
+    parts = [{problem.id for problem in task.rows(split)} for split in ("train", "validation")]
+    assert not parts[0] & parts[1] and len(parts[0] | parts[1]) == 200 and 30 <= len(parts[1]) <= 70
+    assert {problem.id for problem in task_of(tmp_path, 200, validation=0.25, seed=3).rows("validation")} == parts[1]
+    wider = {problem.id for problem in task_of(tmp_path, 200, validation=0.5).rows("validation")}
+    assert parts[1] < wider  # a larger share only adds
+    few = {problem.question for problem in task_of(tmp_path, 100, validation=0.25).rows("validation")}
+    assert few <= {problem.question for problem in task.rows("validation")}  # other rows do not matter
+    assert task.problem("validation", 0) == task.rows("validation")[0]
+    assert sorted(task.problem("train", i).id for i in range(task.size("train"))) == sorted(parts[0])
+    assert not task_of(tmp_path, 10).rows("validation")

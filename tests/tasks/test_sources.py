@@ -1,0 +1,70 @@
+"""Rows by URI: every kind of source gives the same rows."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amrsd_jax.tasks import sources
+
+ROWS = [{"question": "é?", "answer": 5}, {"question": "b", "answer": 6}]
+
+
+def read(uri):
+    return [(number, row) for _, number, row in sources.rows(str(uri))]
+
+
+def test_local_files_by_their_ending(tmp_path):
+    lines, array, table = tmp_path / "a.jsonl", tmp_path / "b.json", tmp_path / "c.parquet"
+    lines.write_text("\n".join(json.dumps(row) for row in ROWS), "utf-8")
+    array.write_text(json.dumps(ROWS, indent=1), "utf-8")
+    pq.write_table(pa.Table.from_pylist(ROWS), table)
+    (tmp_path / "d.json").write_bytes(lines.read_bytes())  # JSON lines with that ending
+    for path in (lines, array, table, tmp_path / "d.json"):
+        assert read(path) == list(enumerate(ROWS, start=1))
+    assert [sources.label(str(path)) for path in (lines, table)] == ["a", "c"]
+
+
+def test_a_hub_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "owner" / "things"
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS), "utf-8")
+    (folder / "test.jsonl").write_text(json.dumps(ROWS[1]), "utf-8")
+    uri = f"hub:{folder}?split=test"
+    assert read(f"hub:{folder}") == list(enumerate(ROWS, start=1))
+    assert read(uri) == [(1, ROWS[1])] and sources.label(uri) == "things"
+    assert next(iter(sources.rows(uri)))[0] == f"{uri} row 1"
+
+
+def test_a_tensorflow_data_set_through_its_data_source(monkeypatch):
+    asked = []
+    features = {"question": "é?".encode(), "answer": np.int64(5), "steps": np.array([b"x", b"y"], object)}
+
+    def data_source(name, **arguments):
+        asked.append((name, arguments))
+        return [features, {"nested": {"a": np.float32(0.5)}}]
+
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.SimpleNamespace(data_source=data_source))
+    found = read("tfds:gsm8k/main?split=test&data_dir=/d")
+    assert found == [(1, {"question": "é?", "answer": 5, "steps": ["x", "y"]}), (2, {"nested": {"a": 0.5}})]
+    assert asked == [("gsm8k/main", {"split": "test", "data_dir": "/d"})]
+
+
+def test_unknown_arguments_and_missing_files():
+    with pytest.raises(ValueError, match="hub:a/b.spilt=test: unknown 'spilt'; expected name, split, revision"):
+        sources.rows("hub:a/b?spilt=test")
+    with pytest.raises(OSError):
+        read("none.jsonl")
+
+
+def test_places_inside_columns():
+    row = {"a.b": 1, "a": {"b": 2, "c": [{"d": 3}]}}
+    assert [sources.column(row, path) for path in ("a.b", "a.c.0.d")] == [1, 3]
+    for path in ("x", "a.x", "a.c.1", "a.c.d", "a.b.c"):
+        with pytest.raises(KeyError):
+            sources.column(row, path)
