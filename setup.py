@@ -33,6 +33,7 @@ setup(
         "jaxtyping>=0.3",
         "jinja2>=3.1",  # chat templates; transformers does not pull it in
         "ml-collections>=1.0",
+        "ml-dtypes>=0.3",
         "numpy>=1.26",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
@@ -48,6 +49,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,
+        "torch": ["torch>=2.4"],  # tests of parity with transformers
         "notebooks": NOTEBOOKS,
         "dev": TEST + NOTEBOOKS,
     },
