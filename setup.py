@@ -34,6 +34,7 @@ setup(
         "jinja2>=3.1",  # chat templates; transformers does not pull it in
         "math-verify[antlr4_13_2]>=0.9,<0.10",  # whose known false positives tasks/symbolic.py guards against
         "ml-collections>=1.0",
+        "ml-dtypes>=0.3",
         "numpy>=1.26",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
@@ -49,6 +50,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,
+        "torch": ["torch>=2.4"],  # tests of parity with transformers
         "notebooks": NOTEBOOKS,
         "dev": TEST + NOTEBOOKS,
     },

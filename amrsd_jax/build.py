@@ -16,7 +16,7 @@ from amrsd_jax import credit, rng, tasks
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.policy import Params, Policy, preset
+from amrsd_jax.policy import Architecture, Params, Policy, architecture_of
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
@@ -105,15 +105,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     task = tasks.make(config.task.name, dict(config.task.args), seed)
     texts = templates(task.family, **config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
-    changes = {name: value for name, value in config.architecture.items() if value is not None}
-    changes.setdefault("vocab_size", preset(config.model).vocab_size if config.tokenizer else 0)
-    if not config.tokenizer:  # the embedded tokenizer decides, rounded up so that it can be split over a mesh
-        changes["vocab_size"] = max(changes["vocab_size"], -(-len(tokenizer) // 16) * 16)
-    policy = Policy(preset(config.model, **changes), remat=config.remat)
-    if policy.architecture.vocab_size < len(tokenizer):
-        raise ValueError(
-            f"architecture.vocab_size = {policy.architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
-        )
+    policy = Policy(make_architecture(config, tokenizer), remat=config.remat)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     rows = rollout.prompts * rollout.group
     pieces = config.learning.minibatches * config.learning.micro_batches
@@ -160,6 +152,23 @@ def build(config: ConfigDict, workdir: Path) -> Run:
                      sharding=meshes.rows(mesh)),
         batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
     )  # fmt: skip
+
+
+def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Architecture:
+    """The model's architecture with the config's changes; an embedded tokenizer decides its vocabulary.
+
+    Raises:
+      ValueError: the tokenizer is larger than the vocabulary.
+    """
+    changes = {name: value for name, value in config.architecture.items() if value is not None}
+    if not config.tokenizer:  # rounded up so that it can be split over a mesh
+        changes["vocab_size"] = max(changes.get("vocab_size", 0), -(-len(tokenizer) // 16) * 16)
+    architecture = architecture_of(config.model, **changes)
+    if architecture.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
+        )
+    return architecture
 
 
 def distilled(config: ConfigDict, rule: credit.Rule) -> Divergence | None:

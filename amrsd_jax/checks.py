@@ -6,7 +6,8 @@ from amrsd_jax import credit, tasks
 from amrsd_jax.config import base
 from amrsd_jax.learning.losses import KL_ESTIMATORS, RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
-from amrsd_jax.policy.architecture import PRESETS, preset
+from amrsd_jax.policy.architecture import PRESETS
+from amrsd_jax.policy.huggingface import architecture_of, is_place
 from amrsd_jax.policy.transformer import REMAT_POLICIES
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import SOURCES, sources_in
@@ -34,7 +35,8 @@ def validate(config: ConfigDict) -> None:
     for source in sources_in(config.credit.context):
         _choice("credit.context", source, ("", *SOURCES))
     _choice("teacher.kind", config.teacher.kind, ("", *KINDS))
-    _choice("model", config.model, PRESETS)
+    if not is_place(config.model):
+        _choice("model", config.model, PRESETS)
     arguments = credit.get(config.credit.rule).defaults
     _check_names("credit.args", config.credit.args, arguments, of=f" of rule {config.credit.rule!r}")
     _check_types("credit.args", config.credit.args, arguments)
@@ -43,7 +45,9 @@ def validate(config: ConfigDict) -> None:
     try:
         tasks.check(config.task.name, dict(config.task.args))
         templates(tasks.family(config.task.name), **config.reflection.templates)
-        preset(config.model, **{name: value for name, value in config.architecture.items() if value is not None})
+        architecture_of(
+            config.model, **{name: value for name, value in config.architecture.items() if value is not None}
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -156,7 +160,12 @@ def _check_together(config: ConfigDict) -> None:
             f"warmup.documents = {config.warmup.documents}: task {config.task.name!r} has no demonstrator to write them; "
             f"embedded tasks are {', '.join(sorted(filter(tasks.embedded, tasks.NAMES)))}"
         )
-    if not config.tokenizer and not tasks.embedded(config.task.name):
+    if config.warmup.documents and is_place(config.model):
+        raise ConfigError(
+            f"warmup.documents = {config.warmup.documents}: model = {config.model!r} brings its weights, and a warm-up "
+            "begins from random ones; expected 0"
+        )
+    if not (config.tokenizer or is_place(config.model) or tasks.embedded(config.task.name)):
         raise ConfigError(f"tokenizer = '': task {config.task.name!r} needs a tokenizer folder or hub id")
     shares = config.warmup.solve + config.warmup.reflect + config.warmup.given + config.warmup.trace
     if shares > 1 + 1e-9:  # 0.4 + 0.35 + 0.25 may be a rounding above 1

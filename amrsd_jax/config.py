@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from amrsd_jax import credit, tasks
+from amrsd_jax.policy.huggingface import is_place
 
 
 def base() -> ConfigDict:
@@ -14,15 +15,17 @@ def base() -> ConfigDict:
     config.seed = 0
     config.steps = 30  # training steps: one batch of rollouts each
 
-    config.model = "tiny"  # a preset of policy.architecture
-    config.architecture = ConfigDict(  # fields of the preset to replace; None keeps the preset's
+    config.model = (
+        "tiny"  # a preset of policy.architecture, or a Hugging Face folder or hub id, which brings its weights
+    )
+    config.architecture = ConfigDict(  # fields of the model to replace; None keeps its own
         dict(
             vocab_size=placeholder(int), width=placeholder(int), layers=placeholder(int), heads=placeholder(int),
             kv_heads=placeholder(int), head_dim=placeholder(int), ffn=placeholder(int), qk_norm=placeholder(bool),
             qkv_bias=placeholder(bool), tied=placeholder(bool), rope_theta=placeholder(float), dtype=placeholder(str),
         )
     )  # fmt: skip
-    config.tokenizer = ""  # folder or hub id; "" is the embedded task's own
+    config.tokenizer = ""  # folder or hub id; "" is that of the model's place, or of a preset the embedded task's own
     config.chat_template = ConfigDict()  # arguments of the chat template, e.g. enable_thinking
     config.remat = "none"  # what the backward pass recomputes: none, dots, full
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))  # data = -1 takes the devices that remain
@@ -191,6 +194,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A valid config with what it leaves to its task and rule spelled out, so that what is written down is complete."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
+        config.tokenizer = config.tokenizer or (config.model if is_place(config.model) else "")
         config.task.args = tasks.defaults(config.task.name) | dict(config.task.args)
         rule = credit.get(config.credit.rule)
         config.credit.args = rule.defaults | dict(config.credit.args)

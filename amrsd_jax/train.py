@@ -21,7 +21,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.step import abstract_state, init_params, init_state, make_train_step, state_shardings
 from amrsd_jax.learning.warmup import warm_up
-from amrsd_jax.policy import Params
+from amrsd_jax.policy import Params, huggingface
 from amrsd_jax.records import Made, Prompts, Rollouts, TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, save_params
@@ -291,8 +291,16 @@ def external_params(run: Run, workdir: Path) -> Params:
 
 
 def initial_params(run: Run, workdir: Path, clock: Clock) -> Params:
-    """Parameters at step 0: random, or after the warm-up, which is done once and kept in the workdir."""
+    """Parameters at step 0: a checkpoint's, random, or after the warm-up, which is done once and kept in the workdir."""
     config, folder = run.config, workdir / "warmup"
+    if huggingface.is_place(config.model):
+        note(f"weights from {config.model}")
+        where = meshes.shardings(run.policy.abstract_params(), run.mesh)
+        try:
+            with clock.phase("import"):
+                return huggingface.load_params(huggingface.locate(config.model, weights=True), run.policy, where)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     if not config.warmup.documents:
         return init_params(run.policy, rng.key(config.seed, "init"), run.mesh)
     if folder.exists():

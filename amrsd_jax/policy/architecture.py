@@ -27,6 +27,7 @@ class Architecture:
       ffn: inner size of the SwiGLU block.
       tied: whether the output projection is the embedding.
       rope_theta, rope_scaling: rotary base, and Llama 3's frequency stretching or None.
+      max_positions: longest row that it was trained for; written down for others, nothing here reads it.
       dtype: compute dtype, "float32" or "bfloat16"; parameters are always float32 masters.
     """
 
@@ -43,10 +44,11 @@ class Architecture:
     rope_theta: float = 1e6
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-6
+    max_positions: int = 32768
     dtype: str = "float32"
 
     def __post_init__(self):
-        for field in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
+        for field in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "ffn", "max_positions"):
             if getattr(self, field) < 1:
                 raise ValueError(f"architecture.{field} = {getattr(self, field)}: expected at least 1")
         if self.heads % self.kv_heads:
@@ -88,16 +90,16 @@ PRESETS = {
     # The embedded tasks' model: learns its warm-up in about two minutes on two CPU cores.
     "tiny": Architecture(128, 128, 3, 4, 2, 32, 384, rope_theta=1e4),
     # Public values of the released configurations.
-    "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072),
-    "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144),
-    "qwen3-4b": Architecture(151936, 2560, 36, 32, 8, 128, 9728),
-    "qwen3-8b": Architecture(151936, 4096, 36, 32, 8, 128, 12288, tied=False),
+    "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072, max_positions=40960),
+    "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144, max_positions=40960),
+    "qwen3-4b": Architecture(151936, 2560, 36, 32, 8, 128, 9728, max_positions=40960),
+    "qwen3-8b": Architecture(151936, 4096, 36, 32, 8, 128, 12288, tied=False, max_positions=40960),
     "qwen2.5-7b": Architecture(
         152064, 3584, 28, 28, 4, 128, 18944, qk_norm=False, qkv_bias=True, tied=False
     ),
     "llama-3.2-1b": Architecture(
         128256, 2048, 16, 32, 8, 64, 8192,
-        qk_norm=False, rope_theta=5e5, rope_scaling=_LLAMA3_ROPE, norm_eps=1e-5,
+        qk_norm=False, rope_theta=5e5, rope_scaling=_LLAMA3_ROPE, norm_eps=1e-5, max_positions=131072,
     ),
 }  # fmt: skip
 
@@ -110,8 +112,17 @@ def preset(name: str, **changes) -> Architecture:
     """
     if name not in PRESETS:
         raise ValueError(f"model = {name!r}: {nearest(name, PRESETS)}")
+    return change(PRESETS[name], **changes)
+
+
+def change(architecture: Architecture, **changes) -> Architecture:
+    """The architecture with fields replaced.
+
+    Raises:
+      ValueError: unknown field, with the nearest valid one; or the sizes do not fit together.
+    """
     known = {field.name for field in dataclasses.fields(Architecture)}
     for field in changes:
         if field not in known:
             raise ValueError(f"architecture.{field}: no such field; {nearest(field, known)}")
-    return dataclasses.replace(PRESETS[name], **changes)
+    return dataclasses.replace(architecture, **changes)

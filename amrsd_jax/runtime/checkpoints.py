@@ -102,3 +102,12 @@ def load_params(folder: Path, abstract: Any, shardings: Any) -> Any:
     wanted = jax.tree.map(lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings)
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), wanted)
+
+
+def load_policy(folder: Path, abstract: Any, shardings: Any) -> Any:
+    """Reads the policy's parameters alone out of a checkpoint's `state` folder: neither moments nor teacher."""
+    wanted = jax.tree.map(lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings)
+    how = ocp.checkpoint_utils.construct_restore_args(wanted)
+    args = ocp.args.PyTreeRestore(item={"params": wanted}, restore_args={"params": how}, partial_restore=True)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute(), args=args)["params"]

@@ -1,0 +1,320 @@
+"""Hugging Face folders: parity with `transformers`, bits that survive the way there and back, and every damage named."""
+
+import importlib.util
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amrsd_jax import rng
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.policy import PRESETS, Policy, huggingface, preset, tensors
+from amrsd_jax.policy.architecture import RopeScaling, change
+from tests.policy import golden
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: pip install 'amrsd_jax[torch]'"
+)
+SMALL = preset("tiny", rope_theta=1e6, vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
+
+
+def load(folder, architecture=None, shape=(1, 1, 1)):
+    policy = Policy(architecture or huggingface.read_architecture(folder))
+    where = meshes.shardings(policy.abstract_params(), meshes.make_mesh(*shape))
+    return policy, huggingface.load_params(folder, policy, where)
+
+
+def logits(policy, params):
+    tokens = jnp.asarray(golden.TOKENS, jnp.int32)
+    return np.asarray(jax.jit(lambda p: policy.logits(p, policy.forward(p, tokens)))(params))
+
+
+def golden_folder(family, folder):
+    """The checkpoint of the golden numbers, without PyTorch."""
+    architecture = golden.FAMILIES[family]
+    shapes = huggingface.their_shapes(architecture)
+    pending = [tensors.Pending(n, s, lambda n=n, s=s: golden.values(n, s)) for n, s in shapes.items()]
+    tensors.write(folder, pending, np.dtype(np.float32), 20_000)
+    (folder / "config.json").write_text(json.dumps(huggingface.config_json(architecture)))
+
+
+def same_bits(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(x).view(np.uint32), np.asarray(y).view(np.uint32))
+
+
+@pytest.fixture(scope="module")
+def random():
+    """Parameters of a small Qwen3, norms and all at random."""
+    params = jax.jit(Policy(SMALL).init)(rng.key(0, "init"))
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(
+        structure, [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(random, tmp_path_factory):
+    """Its folder, in several files."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    huggingface.save_params(folder, SMALL, random, file_bytes=20_000)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+# ---------------------------------------------------------------- the same model
+
+
+@needs_torch
+@pytest.mark.parametrize("family", golden.FAMILIES)
+def test_imported_logits_are_those_of_transformers_and_exported_ones_too(family, tmp_path):
+    golden.torch_checkpoint(family, tmp_path / "theirs", max_shard_size="20KB")
+    expected = golden.torch_logits(tmp_path / "theirs")
+    policy, params = load(tmp_path / "theirs")
+    assert policy.architecture == golden.FAMILIES[family]
+    assert np.abs(logits(policy, params) - expected).max() < 1e-4
+    huggingface.save_params(tmp_path / "ours", policy.architecture, params)
+    np.testing.assert_array_equal(golden.torch_logits(tmp_path / "ours"), expected)
+
+
+@pytest.mark.parametrize("family", golden.FAMILIES)
+def test_logits_are_the_golden_ones(family, tmp_path):
+    golden_folder(family, tmp_path)
+    expected = json.loads(golden.FILE.read_text())[family]
+    assert np.abs(golden.kept(logits(*load(tmp_path))) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 2), (8, 1, 1)])
+def test_import_of_an_export_is_the_same_bits_on_every_mesh(saved, random, shape):
+    policy, params = load(saved, shape=shape)
+    assert policy.architecture == SMALL
+    same_bits(params, random)
+    wanted = jax.tree.leaves(meshes.shardings(policy.abstract_params(), meshes.make_mesh(*shape)))
+    assert [a.sharding for a in jax.tree.leaves(params)] == wanted
+
+
+def test_one_file_and_several_hold_the_same(saved, random, tmp_path):
+    assert len(list(saved.glob("model-*.safetensors"))) > 2 and (saved / tensors.INDEX).exists()
+    huggingface.save_params(tmp_path / "one", SMALL, random)
+    assert not (tmp_path / "one" / tensors.INDEX).exists()
+    same_bits(load(tmp_path / "one")[1], random)
+
+
+def test_files_are_as_the_library_of_the_format_reads_them(saved, random):
+    from safetensors.numpy import load_file
+
+    read = {name: a for file in saved.glob("*.safetensors") for name, a in load_file(file).items()}
+    assert {name: a.shape for name, a in read.items()} == huggingface.their_shapes(SMALL)
+    np.testing.assert_array_equal(read["model.layers.1.mlp.up_proj.weight"], random["layers"]["up"]["kernel"][1].T)
+
+
+def test_bfloat16_weights_become_masters_that_round_to_them(random, tmp_path):
+    huggingface.save_params(tmp_path / "half", SMALL, random, dtype="bfloat16")
+    policy, params = load(tmp_path / "half")
+    assert policy.architecture == change(SMALL, dtype="bfloat16")
+    same_bits(params, jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), random))
+
+
+def test_a_tied_head_that_is_also_written_is_not_read(folder, random):
+    (folder / tensors.INDEX).unlink()
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    head = tensors.Pending("lm_head.weight", (48, 32), lambda: np.zeros((48, 32), np.float32))
+    tensors.write(folder, [*huggingface._pending(random, SMALL), head], np.dtype(np.float32), 1 << 30)
+    same_bits(load(folder)[1], random)
+
+
+# ---------------------------------------------------------------- config.json
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_published_configs_are_the_presets(name, shared_data, tmp_path):
+    published = {"qwen2.5-7b": "qwen2.5-7b-instruct"}.get(name, name)
+    shutil.copy(shared_data / "configs" / f"{published}.json", tmp_path / "config.json")
+    assert huggingface.read_architecture(tmp_path) == change(PRESETS[name], dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name, family", [("olmo-3-7b", "olmo3"), ("qwen3-30b-a3b", "qwen3_moe")])
+def test_other_architectures_are_refused_by_name(name, family, shared_data, tmp_path):
+    shutil.copy(shared_data / "configs" / f"{name}.json", tmp_path / "config.json")
+    with pytest.raises(ValueError, match=f"config.json: model_type = '{family}': not supported; expected one of qwen2"):
+        huggingface.read_architecture(tmp_path)
+
+
+@pytest.mark.parametrize("family", golden.FAMILIES)
+def test_an_architecture_survives_its_config(family, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(huggingface.config_json(golden.FAMILIES[family])))
+    assert huggingface.read_architecture(tmp_path) == golden.FAMILIES[family]
+
+
+def test_rope_in_the_words_of_transformers_5(folder):
+    edit(folder, rope_theta=None, rope_scaling=None, rope_parameters=dict(
+        rope_theta=5e5, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=64))  # fmt: skip
+    found = huggingface.read_architecture(folder)
+    assert (found.rope_theta, found.rope_scaling) == (5e5, RopeScaling(8.0, 1.0, 4.0, 64))
+
+
+def edit(folder, **fields):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(model_type="mamba"), "model_type = 'mamba': not supported; expected one of qwen2, qwen3, llama"),
+        (dict(architectures=["Qwen3ForTokenClassification"]), r"expected \['Qwen3ForCausalLM'\]"),
+        (dict(rope_scaling=dict(rope_type="yarn", factor=4.0)), "rope scaling 'yarn': not supported; expected none"),
+        (dict(rope_scaling=dict(type="linear", factor=4.0)), "rope scaling 'linear': not supported"),
+        (dict(rope_scaling=dict(rope_type="llama3", factor=4.0)), "'llama3' has no low_freq_factor"),
+        (dict(rope_theta=None), "no rope_theta"),
+        (dict(hidden_size=None), "no hidden_size"),
+        (dict(attention_bias=True), "attention_bias = True: not supported; expected False"),
+        (dict(hidden_act="gelu"), "hidden_act = 'gelu': not supported; expected 'silu'"),
+        (dict(use_sliding_window=True), "use_sliding_window = True"),
+        (dict(layer_types=["sliding_attention"]), "layer_types"),
+        (dict(quantization_config=dict(bits=4)), "quantization_config"),
+        (dict(num_key_value_heads=3), "kv_heads = 3 does not divide"),
+    ],
+)
+def test_what_a_config_asks_for_and_is_not_here_is_refused(folder, fields, message):
+    edit(folder, **fields)
+    with pytest.raises(ValueError, match=message):
+        huggingface.read_architecture(folder)
+
+
+def test_a_broken_or_absent_config_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"config.json: no such file"):
+        huggingface.read_architecture(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json: its JSON cannot be read"):
+        huggingface.read_architecture(tmp_path)
+
+
+# ---------------------------------------------------------------- damaged weights
+
+
+def rewrite(folder, change_shapes, dtype=np.float32):
+    """The folder's weights again as one file of zeros, with other names or shapes."""
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    shapes = huggingface.their_shapes(SMALL)
+    change_shapes(shapes)
+    pending = [tensors.Pending(n, s, lambda s=s: np.zeros(s, dtype)) for n, s in shapes.items()]
+    tensors.write(folder, pending, np.dtype(dtype), 1 << 30)
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    "change_shapes, message",
+    [
+        (lambda s: s.pop(UP), rf"model: no tensor {UP} \[48, 32\] among the 23 that are there"),
+        (lambda s: s.update({UP: (48, 31)}), rf"model.safetensors: tensor {UP}: expected \[48, 32\], found \[48, 31\]"),
+        (lambda s: s.update({"model.layers.2.mlp.up_proj.weight": (48, 32)}),
+         r"1 tensors that 2 layers of this architecture do not have, such as model.layers.2.mlp.up_proj.weight \[48, 32\]"),
+        (lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": (32,)}), "such as model.layers.0.self_attn.q_proj.bias"),
+    ],
+)  # fmt: skip
+def test_missing_extra_and_misshapen_tensors_are_named(folder, change_shapes, message):
+    rewrite(folder, change_shapes)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_an_untied_model_needs_its_head(folder):
+    edit(folder, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match=r"no tensor lm_head.weight \[48, 32\]"):
+        load(folder)
+
+
+@pytest.mark.parametrize("left", [0, 5, 100, -4])
+def test_a_truncated_file_is_named(folder, left):
+    file = sorted(folder.glob("model-*.safetensors"))[1]
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(ValueError, match=rf"{file.name}: truncated"):
+        load(folder)
+
+
+def test_a_file_that_is_too_long_or_no_header_is_named(folder):
+    file = sorted(folder.glob("model-*.safetensors"))[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"more")
+    with pytest.raises(ValueError, match="longer than its header says: expected .* bytes, found"):
+        load(folder)
+    file.write_bytes(whole[:8] + b"x" + whole[9:])
+    with pytest.raises(ValueError, match="its JSON cannot be read"):
+        load(folder)
+
+
+def test_an_unknown_dtype_is_named(folder):
+    file = sorted(folder.glob("model-*.safetensors"))[0]
+    file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"', 1))
+    with pytest.raises(ValueError, match="tensor model.* is I32; expected one of F32, F16, BF16"):
+        load(folder)
+
+
+def test_an_index_and_its_files_must_agree(folder):
+    index = json.loads((folder / tensors.INDEX).read_text())
+    file = index["weight_map"][UP]
+    (folder / file).rename(folder / "elsewhere")
+    with pytest.raises(ValueError, match=f"{file}: no such file, and {tensors.INDEX} lists it"):
+        load(folder)
+    (folder / "elsewhere").rename(folder / file)
+    for listed, message in [
+        ("../x", "expected a file of the same folder"),
+        (sorted(index["weight_map"].values())[0], UP),
+    ]:
+        (folder / tensors.INDEX).write_text(json.dumps({"weight_map": index["weight_map"] | {UP: listed}}))
+        with pytest.raises(ValueError, match=message):
+            load(folder)
+    (folder / tensors.INDEX).write_text("{}")
+    with pytest.raises(ValueError, match="no weight_map"):
+        load(folder)
+
+
+def test_pickles_are_refused_and_no_weights_are_said(folder):
+    for file in [*folder.glob("*.safetensors"), folder / tensors.INDEX]:
+        file.unlink()
+    with pytest.raises(ValueError, match="no weights; expected model.safetensors or"):
+        load(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(ValueError, match="pytorch_model.bin: pickled weights can run code and are not read"):
+        load(folder)
+
+
+# ---------------------------------------------------------------- names of models, export
+
+
+def test_a_model_is_a_preset_a_folder_or_a_hub_id(saved, monkeypatch):
+    assert huggingface.architecture_of(str(saved)) == SMALL
+    assert huggingface.architecture_of(str(saved), dtype="bfloat16").dtype == "bfloat16"
+    assert huggingface.architecture_of("tiny") == PRESETS["tiny"]
+    with pytest.raises(ValueError, match="did you mean 'tiny'"):
+        huggingface.architecture_of("tinny")
+    with pytest.raises(ValueError, match="model = 'nobody/nothing': not a folder, and the hub gave no such model"):
+        huggingface.architecture_of("nobody/nothing")
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(saved))
+    assert huggingface.architecture_of("Qwen/Small") == SMALL
+
+
+def test_an_export_never_overwrites_and_needs_a_family(saved, random, tmp_path):
+    with pytest.raises(FileExistsError, match="not empty; expected a new folder"):
+        huggingface.save_params(saved, SMALL, random)
+    both = change(SMALL, qkv_bias=True)
+    with pytest.raises(ValueError, match="qk_norm = True with qkv_bias = True: no family"):
+        huggingface.save_params(tmp_path / "both", both, Policy(both).init(rng.key(0, "init")))
+    assert not list(tmp_path.iterdir())
