@@ -1,15 +1,8 @@
-"""`python -m amrsd_jax.export --workdir=RUN --out=FOLDER [--step=S]` writes a run's policy as `transformers` loads it."""
+"""A run's policy as a folder that `transformers` loads; `python -m amrsd_jax.export` is the command."""
 
-import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
-
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; it is only read.", required=True)
-OUT = flags.DEFINE_string("out", None, "Folder to write, new or empty.", required=True)
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the weights; float32 loses nothing.")
 
 
 def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "float32") -> int:
@@ -46,18 +39,3 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
     params = load_policy(workdir / "checkpoints" / str(step) / "state", abstract, meshes.shardings(abstract, mesh))
     huggingface.save_params(out, policy.architecture, params, tokenizer, dtype=dtype)
     return step
-
-
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
-    try:
-        step = export(Path(WORKDIR.value), Path(OUT.value), step=STEP.value, dtype=DTYPE.value)
-    except (OSError, ValueError) as error:
-        sys.exit(f"export error: {error}")
-    print(f"step {step}: {OUT.value}")
-
-
-if __name__ == "__main__":
-    app.run(main)
