@@ -131,9 +131,10 @@ def test_differences_are_paired():
 
 
 def test_an_arm_may_set_arguments_of_its_rule():
-    assert learning_curves.parse_arm("amrsd@tau=0.05,lam=1") == {"rule": "amrsd", "args": {"tau": 0.05, "lam": 1}}
-    assert learning_curves.parse_arm("amrsd_strong@lam=2")["args"] == {"lam": 2, "gamma": 1.0}
-    assert learning_curves.parse_arm("amrsd_strong")["args"] == {"lam": 1.0, "gamma": 1.0}
+    credit = {"rule": "amrsd", "context": "", "args": {"tau": 0.05, "lam": 1}}
+    assert learning_curves.parse_arm("amrsd@tau=0.05,lam=1") == {"credit": credit}
+    assert learning_curves.parse_arm("amrsd_strong@lam=2")["credit"]["args"] == {"lam": 2, "gamma": 1.0}
+    assert learning_curves.parse_arm("amrsd_strong")["credit"]["args"] == {"lam": 1.0, "gamma": 1.0}
     with pytest.raises(ValueError, match="did you mean 'amrsd'"):
         learning_curves.parse_arm("amrds")
     with pytest.raises(ValueError, match="expected name=number after the @, not 'tau'"):
