@@ -217,6 +217,7 @@ def _ask(gold: str, answer: str) -> str:
 
 
 def _normal(text: str) -> str:
+    text = re.sub(r"^\s*\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}\s*$", r"\1", text)
     return _plain(re.sub(r"\\(?:left|right|,|;|!|\$|%)|[$%\s]", "", text)).rstrip(".")
 
 

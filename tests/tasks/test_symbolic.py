@@ -38,6 +38,7 @@ EQUAL = [
     ("4343_6", "4343_{6}"),
     (r"\frac{288-154 \sqrt{3}}{3} \text{ OR } 96-\frac{154}{\sqrt{3}}", r"96-\frac{154\sqrt3}{3}"),
     (r"\text{even}", "even"),
+    ("27", r"\text{27}"),
 ]
 DIFFERENT = [
     (r"3\sqrt{2}", r"3\sqrt{5}"),
