@@ -131,7 +131,8 @@ def made(**changes):
         logp=zeros, logp_plain=zeros, reward=np.array(parts["reward"], np.float32), first_error=np.full((2, 2), -1),
     )  # fmt: skip
     contexts = Contexts((), (), (), np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int))
-    scores = Scores(parts["student"], parts["teacher"], zeros, np.array(parts["scored"]))
+    negatives = np.zeros((0, *zeros.shape), np.float32), np.zeros((0, len(zeros)), bool)
+    scores = Scores(parts["student"], parts["teacher"], zeros, zeros, np.array(parts["scored"]), *negatives)
     credit = Credit(np.array(parts["advantage"], np.float32), parts["token_advantage"], {})
     return Made(rollouts, contexts, scores, credit, {})
 
