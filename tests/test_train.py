@@ -300,8 +300,8 @@ def test_permuted_rewards_are_the_same_rewards_elsewhere(finished, workdir):
 def test_gradients_that_are_not_finite_stop_the_run_with_its_parameters_whole(workdir, monkeypatch):
     original = loop.assign
 
-    def poisoned(*args):
-        credit = original(*args)
+    def poisoned(*args, **more):
+        credit = original(*args, **more)
         return dataclasses.replace(credit, token_advantage=credit.token_advantage * np.float32("nan"))
 
     monkeypatch.setattr(loop, "assign", poisoned)
