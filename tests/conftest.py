@@ -32,6 +32,15 @@ from tests.browser import browser  # noqa: F401  (a fixture)
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
 hypothesis.settings.load_profile("shared machine")
 
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs are dropped after each file: Linux grants a process 65,530 memory maps, and XLA's abort at the last
+    one leaves no message."""
+    yield
+    jax.clear_caches()
+
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
