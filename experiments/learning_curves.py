@@ -38,7 +38,8 @@ from amrsd_jax.report.figure import STYLE
 from amrsd_jax.report.svg import Series, chart
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.metrics import Clock, read_metrics
-from amrsd_jax.train import initial_params, train
+from amrsd_jax.start import initial_params
+from amrsd_jax.train import train
 from configs import tables
 from experiments.aggregate import area, final, interval, middle, paired, reached
 

@@ -18,7 +18,7 @@ from amrsd_jax.policy import huggingface
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.metrics import Clock
 from amrsd_jax.runtime.workdir import read_config
-from amrsd_jax.train import initial_params, restore
+from amrsd_jax.start import initial_params, restore
 from tests.tiny import tiny_config
 
 

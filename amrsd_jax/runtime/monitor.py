@@ -2,7 +2,7 @@
 
 A step's measure of each signal is smoothed over `monitor.window` steps, set in relation to the run's own past, and compared
 with a threshold; beyond it for `monitor.patience` steps in a row, the signal *fires*. Pure functions: what the monitor
-remembers is a dict that the caller keeps (`train.Progress.tracks`), so a resumed run sees what an uninterrupted one does.
+remembers is a dict that the caller keeps (`start.Progress.tracks`), so a resumed run sees what an uninterrupted one does.
 Signals, thresholds and patience are our choice; docs/monitor.md says what each was seen to do.
 """
 
