@@ -1,15 +1,17 @@
 """Claim: the collapse monitor fires while there still is reward to lose; over the same horizon AMR-SD's run stays.
 
-Command:  python -m experiments.collapse run --out=runs/collapse      (two CPU cores: about 20 minutes)
+Command:  python -m experiments.collapse run --out=runs/collapse      (two CPU cores: about 30 minutes)
           python -m experiments.collapse table                        (the table, from experiments/results/collapse.json)
           python -m experiments.collapse figure                       (docs/collapse.svg, from the same file)
 Arms:     AMR-SD; the reward plus the gap of a teacher that is shown the answer (over-conditioned: it needs no working, and the
-          policy is pulled after it); the same with a correct peer's solution; the first with rollbacks. Three seeds each;
-          the arms of a seed start from the same warm-up.
+          policy is pulled after it); the same with a correct peer's solution; the first with rollbacks; the self-distillation
+          methods SDPO and OPSD as published. Three seeds each; the arms of a seed start from the same warm-up. Arms whose
+          rows the results file has are not run again.
 """
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -22,14 +24,27 @@ from pathlib import Path
 from amrsd_jax.report import svg, theme
 from amrsd_jax.report.figure import STYLE
 from amrsd_jax.runtime.metrics import read_metrics
+from configs.baselines import BASELINES
 
 CONFIG = "configs/collapse.py"
 ANSWER = ("--config.credit.rule=hybrid", "--config.credit.context=answer")
+
+
+def published(name: str) -> tuple[str, ...]:
+    """Flags for the rule and loss of a baseline; warm-up and lengths stay those of this experiment."""
+    sections = {section: BASELINES[name].get(section, {}) for section in ("credit", "loss")}
+    return tuple(
+        f"--config.{section}.{key}={value}" for section, fields in sections.items() for key, value in fields.items()
+    )
+
+
 ARMS = {  # name: what it changes in the config
     "AMR-SD": (),
     "hybrid, answer": ANSWER,
     "hybrid, peer": ("--config.credit.rule=hybrid", "--config.credit.context=peer_solution"),
     "hybrid, answer, rollback": (*ANSWER, "--config.monitor.reward.action=rollback"),
+    "SDPO": published("sdpo"),
+    "OPSD": published("opsd"),
 }
 SEEDS = (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "collapse.json"
@@ -45,33 +60,35 @@ GONE = 0.9  # the reward is gone when the smoothed one has lost so much of its b
 
 
 def run(out: Path) -> None:
-    """Runs every arm and seed (finished ones are found done), and writes the results file."""
-    rows = []
-    for arm, changes in ARMS.items():
-        for seed in SEEDS:
-            first, workdir = (out / f"{re.sub(r'[^a-z]+', '_', name.lower())}_{seed}" for name in ("AMR-SD", arm))
-            if not workdir.exists() and first.exists():
-                for part in ("warmup", "tokenizer"):
-                    shutil.copytree(first / part, workdir / part)
-            flags = ["-m", "amrsd_jax.main", f"--config={CONFIG}", *changes, f"--config.seed={seed}"]
-            subprocess.run([sys.executable, *flags, f"--workdir={workdir}"], check=True)
-            results = json.loads((workdir / "results.json").read_text())
-            rows.append(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    "command": " ".join(["python", *flags, "--workdir=..."]),
-                    "eval": {when: results["eval"][when] for when in ("initial", "best", "final")},
-                    "steps": results["steps"],
-                    "stopped": results["stopped"],
-                    "rollbacks": results["rollbacks"],
-                    **record(workdir),
-                    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
-                    "date": datetime.date.today().isoformat(),
-                }
-            )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    """Runs every arm and seed that the results file does not have, and adds its row."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for arm, seed in itertools.product(ARMS, SEEDS):
+        if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
+            continue
+        workdir = out / f"{re.sub(r'[^a-z]+', '_', arm.lower())}_{seed}"
+        begun = next((path.parent for path in out.glob(f"*_{seed}/warmup")), None)
+        if begun and not workdir.exists():
+            for part in ("warmup", "tokenizer"):
+                shutil.copytree(begun / part, workdir / part)
+        flags = ["-m", "amrsd_jax.main", f"--config={CONFIG}", *ARMS[arm], f"--config.seed={seed}"]
+        subprocess.run([sys.executable, *flags, f"--workdir={workdir}"], check=True)
+        results = json.loads((workdir / "results.json").read_text())
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "command": " ".join(["python", *flags, "--workdir=..."]),
+                "eval": {when: results["eval"][when] for when in ("initial", "best", "final")},
+                "steps": results["steps"],
+                "stopped": results["stopped"],
+                "rollbacks": results["rollbacks"],
+                **record(workdir),
+                "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
+                "date": datetime.date.today().isoformat(),
+            }
+        )
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def record(workdir: Path) -> dict:

@@ -272,7 +272,7 @@ def summarize(rows: list[dict]) -> str:
         f"**{rows[0]['task']}, learning rate {rows[0]['lr']:g}**",
         "",
         "| arm | runs | steps to .5 | to .8 | final | best | area, equal rollouts | minus grpo | minus drop_failures "
-        "| area, equal seconds | minus grpo | minus drop_failures | seconds a step | gap on failures |",
+        "| area, equal seconds | minus grpo | minus drop_failures | least seconds a step | gap on failures |",
         "|" + "---|" * 14,
     ]
     for (arm,), runs in sorted(by_arm.items(), key=lambda item: -np.mean(list(rollouts[item[0][0]].values()))):
@@ -283,7 +283,7 @@ def summarize(rows: list[dict]) -> str:
         for curves in (rollouts, seconds):
             cells.append(_with_interval(interval(list(curves[arm].values()))))
             cells += ["" if arm == other else _with_interval(paired(curves[arm], curves[other])) for other in BASELINES]
-        cells.append(f"{np.mean([run['seconds'][-1] / run['steps'][-1] for run in runs]):.2f}")
+        cells.append(f"{min(map(_seconds_a_step, runs)):.2f}")
         gaps = [run["gap_failed"] for run in runs if run["gap_failed"] is not None]
         cells.append(f"{np.mean(gaps):+.3f}" if gaps else "")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -294,12 +294,16 @@ def summarize(rows: list[dict]) -> str:
 def areas(rows: list[dict]) -> tuple[dict, dict]:
     """Areas {arm: {(warm, seed): mean accuracy}} at equal rollouts and at equal seconds.
 
-    Equal means: up to the shortest curve of the same (warm, seed), whose runs were made one after the other, so that what
-    else the machine was doing tells the arms apart as little as possible.
+    Equal means: up to the shortest curve of the same (warm, seed). A step takes what it took in the fastest run of the same
+    arm and warm start: the machine did other things beside, which may slow a run down and never speeds it up.
     """
+    pace = {key: min(map(_seconds_a_step, runs)) for key, runs in grouped(rows, "arm", "warm").items()}
     rollouts, seconds = defaultdict(dict), defaultdict(dict)
     for pair, runs in grouped(rows, "warm", "seed").items():
-        for found, x in ((rollouts, lambda run: _rollouts(run)), (seconds, lambda run: run["seconds"])):
+        for found, x in (
+            (rollouts, _rollouts),
+            (seconds, lambda run: [step * pace[run["arm"], run["warm"]] for step in run["steps"]]),
+        ):
             until = min(x(run)[-1] for run in runs)
             for one in runs:
                 found[one["arm"]][pair] = area(x(one), one["sampled"], until)
@@ -316,6 +320,10 @@ def grouped(rows: list[dict], *names: str) -> dict[tuple, list[dict]]:
 
 def _rollouts(row: dict) -> list[int]:
     return [step * row["rollouts_per_step"] for step in row["steps"]]
+
+
+def _seconds_a_step(row: dict) -> float:
+    return row["seconds"][-1] / row["steps"][-1]
 
 
 def _level(steps: list[float]) -> str:

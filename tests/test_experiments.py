@@ -182,6 +182,12 @@ def test_the_table_by_hand():
     assert "32 rollouts a step, 10 steps, 128 held-out problems" in text and "commit abc" in text
 
 
+def test_a_busy_machine_does_not_change_who_wins_at_equal_seconds():
+    quiet = [row(arm, seed=seed) for arm in ("grpo", "amrsd") for seed in (0, 1)]
+    slowed = [one | {"seconds": [0.0, 70.0, 140.0]} if one["arm"] == "amrsd" and one["seed"] else one for one in quiet]
+    assert learning_curves.areas(slowed) == learning_curves.areas(quiet)
+
+
 def test_rows_are_added_one_by_one(tmp_path):
     path = tmp_path / "new" / "results.json"
     assert learning_curves.load(path) == []
