@@ -20,12 +20,14 @@ class RowTask:
 
     Attributes:
       train, test: where rows come from, see `sources`.
+      folder: a folder or web address that `train` and `test` are in, where they are relative; "" is the working directory.
       question, answer, reference, options: columns, or places inside them such as `prompt.0.content`. A list of answers is
         one answer with commas. `reference` is a worked solution, `options` a list of texts that follows the question as
         lines `A: ...`; "" for none.
       answer_after: the gold answer is what follows the last of these marks in its column ("####" for GSM8K), and what
         stands before it is the reference solution; "" takes the whole column.
-      unanswered: what becomes of a row without an answer: "refuse" it, with an error, or "skip" it, and list it in the report.
+      unanswered: what becomes of a row without an answer, or with one that no response can match: "refuse" it, with an
+        error, or "skip" it, and list it in the report.
       validation: share of train held out, by a hash of the question: a row's side never depends on other rows or the seed.
       seed: of the order.
       family: "mathematics", "choice" or "tools": verifier and prompt templates.
@@ -33,6 +35,7 @@ class RowTask:
 
     train: str = ""
     test: str = ""
+    folder: str = ""
     question: str = "question"
     answer: str = "answer"
     answer_after: str = ""
@@ -80,14 +83,9 @@ class RowTask:
 
     def check(self) -> None:
         """Raises ValueError, naming the row, for a gold answer that no response could match."""
-        for problem in (*self._read(self.train)[0], *self._read(self.test)[0]):
-            if self.family == "tools":
-                try:
-                    tools.gold_calls(problem.answer)
-                except ValueError as error:
-                    raise ValueError(f"{problem.id}: {error}") from error
-            elif self.family == "choice" and problem.answer not in (labels := choice.option_labels(problem.question)):
-                raise ValueError(f"{problem.id}: answer {problem.answer!r} is none of its options {', '.join(labels)}")
+        for problem in (*self.rows("train"), *self.rows("validation"), *self.rows("test")):
+            if fault := _unmatchable(problem, self.family):
+                raise ValueError(f"{problem.id}: {fault}")
 
     def rows(self, split: str) -> tuple[Problem, ...]:
         """All problems of a split, in file order."""
@@ -100,13 +98,37 @@ class RowTask:
         return self._read(self.test if split == "test" else self.train)[1]
 
     def _read(self, uri: str):
-        skip = self.unanswered == "skip"
-        return read_rows(uri, self.question, self.answer, self.answer_after, self.reference, self.options, skip)
+        columns = (self.question, self.answer, self.answer_after, self.reference, self.options)
+        if self.unanswered == "refuse":
+            return read_rows(sources.under(self.folder, uri), *columns)
+        return _matchable(self.family, sources.under(self.folder, uri), *columns)
 
 
 def held_out(question: str, share: float) -> bool:
     """Whether a question is in the validation split: the first 8 bytes of its SHA-256, as a fraction, are below the share."""
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") < share * 2**64
+
+
+def _unmatchable(problem: Problem, family: str) -> str:
+    """Why no response could match a row's gold answer; "" if one could."""
+    if family == "choice" and problem.answer not in (labels := choice.option_labels(problem.question)):
+        return f"answer {problem.answer!r} is none of its options {', '.join(labels)}"
+    if family == "tools":
+        try:
+            tools.gold_calls(problem.answer)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+@functools.lru_cache
+def _matchable(family: str, *source: str) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """As `read_rows`, with rows that no response could match among the skipped."""
+    problems, skipped = read_rows(*source, skip_unanswered=True)
+    fine = tuple(problem for problem in problems if not _unmatchable(problem, family))
+    if not fine:
+        raise ValueError(f"{source[0]}: no row has an answer that a response could match")
+    return fine, skipped + tuple(problem.id for problem in problems if _unmatchable(problem, family))
 
 
 @functools.lru_cache(maxsize=16)

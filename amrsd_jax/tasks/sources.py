@@ -1,20 +1,24 @@
-"""Rows by URI: local files, datasets of the Hugging Face hub, TensorFlow Datasets without TensorFlow.
+"""Rows by URI: files, here or on the web, datasets of the Hugging Face hub, TensorFlow Datasets without TensorFlow.
 
     data/rows.jsonl, rows.json, rows.parquet           a local file: an object a line, or one JSON list; or Parquet
+    https://host/rows.jsonl                            such a file elsewhere, fetched at every start
     hub:openai/gsm8k?name=main&split=train&revision=…   `datasets`; a folder in place of the id reads that folder
     tfds:gsm8k?split=train&data_dir=~/tfds              `tensorflow-datasets` by its `data_source`, prepared before
 
 No code of a dataset is run and nothing is unpickled.
 """
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
+from urllib.request import urlopen
 
 Row = dict[str, Any]
 _ARGUMENTS = {"hub": ("name", "split", "revision"), "tfds": ("split", "data_dir")}
+_WEB = ("http:", "https:")
 
 
 def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
@@ -33,10 +37,15 @@ def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
         arguments.setdefault("split", "train")
         found = {"hub": _hub, "tfds": _tfds}[kind](name, arguments)
         return ((f"{uri} row {number}", number, row) for number, row in enumerate(found, start=1))
-    path = Path(uri).expanduser()
-    if path.suffix == ".parquet":
-        return ((f"{uri} row {number}", number, row) for number, row in enumerate(_parquet(path), start=1))
-    return _json(uri, path)
+    if uri.endswith(".parquet"):
+        return ((f"{uri} row {number}", number, row) for number, row in enumerate(_parquet(uri), start=1))
+    return _json(uri)
+
+
+def under(folder: str, uri: str) -> str:
+    """A relative file's place in a folder or at an address; anything else, and without a folder, itself."""
+    complete = uri.partition(":")[0] in _ARGUMENTS or uri.startswith((*_WEB, "/", "~"))
+    return uri if complete or not folder else f"{folder.rstrip('/')}/{uri}"
 
 
 def label(uri: str) -> str:
@@ -64,11 +73,21 @@ def column(row: Row, path: str) -> Any:
     return value
 
 
-def _json(uri: str, path: Path) -> Iterator[tuple[str, int, Row]]:
-    with path.open("rb") as lines:
+def _open(uri: str) -> io.BufferedIOBase:
+    if not uri.startswith(_WEB):
+        return Path(uri).expanduser().open("rb")
+    try:
+        with urlopen(uri, timeout=60) as answer:
+            return io.BytesIO(answer.read())
+    except OSError as error:  # which names neither the address nor its file
+        raise OSError(f"{uri}: {error}") from error
+
+
+def _json(uri: str) -> Iterator[tuple[str, int, Row]]:
+    with _open(uri) as lines:
         first = lines.readline()
         lines.seek(0)
-        if path.suffix == ".json" and first.lstrip().startswith(b"["):
+        if uri.endswith(".json") and first.lstrip().startswith(b"["):
             for number, row in enumerate(_parsed(lines.read(), uri), start=1):
                 yield f"{uri} row {number}", number, _object(row, f"{uri} row {number}")
             return
@@ -93,10 +112,11 @@ def _object(row: Any, where: str) -> Row:
     return row
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet(uri: str) -> list[Row]:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path).to_pylist()
+    with _open(uri) as file:
+        return pq.read_table(file).to_pylist()
 
 
 def _hub(name: str, arguments: dict[str, str]) -> Iterator[Row]:

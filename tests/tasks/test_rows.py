@@ -132,3 +132,22 @@ def test_validation_is_a_fixed_part_of_train(tmp_path):
     assert task.problem("validation", 0) == task.rows("validation")[0]
     assert sorted(task.problem("train", i).id for i in range(task.size("train"))) == sorted(parts[0])
     assert not task_of(tmp_path, 10).rows("validation")
+
+
+def test_a_folder_is_one_argument(tmp_path):
+    task_of(tmp_path, 4)
+    assert RowTask("train.jsonl", "test.jsonl", str(tmp_path)).size("train") == 4
+
+
+def test_gold_answers_that_nothing_matches_are_refused_or_skipped(tmp_path):
+    call = json.dumps([{"Action": "a", "Action_Input": "{}"}])
+    write(tmp_path / "a.jsonl", {"question": "q1", "answer": "a({})"}, {"question": "q2", "answer": call})
+    write(tmp_path / "b.jsonl", {"question": "q3", "answer": call})
+    task = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools")
+    with pytest.raises(ValueError, match=r"^a-1: .*"):
+        task.check()
+    lenient = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools", unanswered="skip")
+    lenient.check()
+    assert [p.id for p in lenient.rows("train")] == ["a-2"] and lenient.skipped("train") == ("a-1",)
+    with pytest.raises(ValueError, match=r"b.jsonl: no row has an answer that a response could match"):
+        RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="choice", unanswered="skip").rows("test")

@@ -1,7 +1,10 @@
 """Rows by URI: every kind of source gives the same rows."""
 
+import functools
+import http.server
 import json
 import sys
+import threading
 import types
 
 import numpy as np
@@ -27,6 +30,41 @@ def test_local_files_by_their_ending(tmp_path):
     for path in (lines, array, table, tmp_path / "d.json"):
         assert read(path) == list(enumerate(ROWS, start=1))
     assert [sources.label(str(path)) for path in (lines, table)] == ["a", "c"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    """Address of the folder of the test."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_on_the_web(tmp_path, web, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "a.json").write_text(json.dumps(ROWS), "utf-8")
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "b.parquet")
+    (tmp_path / "c.jsonl").write_text('{"question": 1}\n{', "utf-8")
+    for name in ("a.json", "b.parquet"):
+        assert read(f"{web}/{name}") == list(enumerate(ROWS, start=1)) and sources.label(f"{web}/{name}") == name[0]
+    with pytest.raises(ValueError, match=f"{web}/c.jsonl line 2: not JSON"):
+        read(f"{web}/c.jsonl")
+    with pytest.raises(OSError, match=f"{web}/d.jsonl: HTTP Error 404"):
+        read(f"{web}/d.jsonl")
+
+
+def test_relative_files_are_in_a_folder_and_nothing_else_is():
+    assert [sources.under(folder, "a.json") for folder in ("", "d", "d/", "https://h/d")] == [
+        "a.json", "d/a.json", "d/a.json", "https://h/d/a.json",
+    ]  # fmt: skip
+    for uri in ("/a.json", "~/a.json", "hub:a/b", "tfds:a", "https://h/a.json"):
+        assert sources.under("d", uri) == uri
 
 
 def test_a_hub_data_set(tmp_path, monkeypatch):
