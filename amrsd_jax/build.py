@@ -128,8 +128,8 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     )  # fmt: skip
     make_contexts = ContextMaker(
         config.credit.context, rule.negatives, config.credit.args.get("k", 0), task, tokenizer, texts,
-        dict(config.chat_template), rollout.group, reflection.prompt_length, reflection.context_length,
-        reflection.temperature, reflection.peers, reflection.reference,
+        dict(config.chat_template), dict(config.chat_template) | dict(reflection.chat_template), rollout.group,
+        reflection.prompt_length, reflection.context_length, reflection.temperature, reflection.peers, reflection.reference,
     )  # fmt: skip
     external = build_external(config, tokenizer)
     teacher = Teacher(

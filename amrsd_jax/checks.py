@@ -16,7 +16,7 @@ from amrsd_jax.scoring.divergence import SUPPORTS
 from amrsd_jax.scoring.teachers import KINDS
 
 # Sections whose keys depend on a choice made beside them; their own registries check them.
-_OPEN = ("task.args", "credit.args", "reflection.templates", "chat_template")
+_OPEN = ("task.args", "credit.args", "reflection.templates", "chat_template", "reflection.chat_template")
 
 
 class ConfigError(ValueError):

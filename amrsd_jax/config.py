@@ -107,6 +107,7 @@ def base() -> ConfigDict:
             tokens=128,  # longest reflection (our choice)
             context_length=192,  # R, longest teacher prompt; the reflection is shortened to fit
             temperature=0.7,  # our choice
+            chat_template=ConfigDict(),  # replaces arguments of chat_template where a reflection is asked for
             peers=True,  # show a verified-correct sibling
             reference=False,  # show the reference solution where no such sibling is shown
             slots=64,

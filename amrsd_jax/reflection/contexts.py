@@ -1,6 +1,7 @@
 """The teacher's context: a text for every row that needs one, from the source that the method names, made into a prompt."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.prompts import Templates
 from amrsd_jax.reflection.sources import NEGATIVES, Views, view
+from amrsd_jax.reflection.thinking import opens_thinking
 from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.verify import pad
@@ -34,7 +36,8 @@ class ContextMaker:
       source: names of `sources.SOURCES`, see there.
       negatives, count: name of `sources.NEGATIVES` ("" for rules without a contrast), and how many a row (K).
       task: for the sources that ask it.
-      tokenizer, texts, template: how prompts are made; `template` goes to the chat template.
+      tokenizer, texts: how prompts are made.
+      template, asking: arguments of the chat template, for the teacher and for those who are asked to write.
       group: G.
       prompt_length, context_length: longest prompt that asks for a reflection, longest teacher prompt (R).
       temperature: at which reflections are sampled.
@@ -48,12 +51,18 @@ class ContextMaker:
     tokenizer: PreTrainedTokenizerBase
     texts: Templates
     template: dict
+    asking: dict
     group: int
     prompt_length: int
     context_length: int
     temperature: float
     peers: bool
     reference: bool
+
+    @functools.cached_property
+    def opened(self) -> bool:
+        """Whether responses begin inside a thought."""
+        return opens_thinking(self.tokenizer, **self.template)
 
     def __call__(self, rollouts: Rollouts, needed: Bool[np.ndarray, " N"], writers: Writers) -> Contexts:
         """Contexts for the rows that need one.

@@ -18,7 +18,7 @@ class Templates:
     """Texts of one family.
 
     Attributes:
-      system: system message, "" for none.
+      system: system message where the question is to be answered, "" for none.
       solve: asks the question. Fields: question.
       hint: asks for a hint after a success. Fields: question, attempt, verdict, peer, reference.
       critique: asks for a critique after a failure. Same fields.
@@ -46,13 +46,13 @@ class Templates:
 
     def ask(self, question: str) -> list[Message]:
         """Messages that ask for an answer."""
-        return self._messages(self.solve, question=question)
+        return self._answering(self.solve, question=question)
 
     def reflect(
         self, kind: str, question: str, attempt: str, verdict: str, peer: str | None, reference: str | None
     ) -> list[Message]:
         """Messages that ask for a reflection; kind is "hint" or "critique"."""
-        return self._messages(
+        return _user(
             getattr(self, kind),
             question=question,
             attempt=attempt,
@@ -63,15 +63,19 @@ class Templates:
 
     def reread(self, question: str, reflection: str) -> list[Message]:
         """Messages of the teacher: the question again, with the reflection in view."""
-        return self._messages(self.teacher, question=question, reflection=reflection)
+        return self._answering(self.teacher, question=question, reflection=reflection)
 
     def retrace(self, question: str, attempt: str, answer: str) -> list[Message]:
         """Messages that ask a critic to repair an attempt."""
-        return self._messages(self.trace, question=question, attempt=attempt, answer=answer)
+        return _user(self.trace, question=question, attempt=attempt, answer=answer)
 
-    def _messages(self, template: str, **fields: str) -> list[Message]:
+    def _answering(self, template: str, **fields: str) -> list[Message]:
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": fill(template, **fields)}]
+        return system + _user(template, **fields)
+
+
+def _user(template: str, **fields: str) -> list[Message]:
+    return [{"role": "user", "content": fill(template, **fields)}]
 
 
 def fill(template: str, **fields: str) -> str:

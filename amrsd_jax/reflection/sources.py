@@ -12,10 +12,11 @@ import numpy as np
 from amrsd_jax import rng
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import Rollouts
-from amrsd_jax.reflection.diagnose import diagnose, siblings
+from amrsd_jax.reflection.diagnose import diagnose, solutions
 from amrsd_jax.reflection.fit import fit
 from amrsd_jax.reflection.parse import TAGS, parse, states_answer
 from amrsd_jax.reflection.prompts import fill
+from amrsd_jax.reflection.thinking import opens_thinking, without_thinking
 from amrsd_jax.sampling import Request
 
 
@@ -77,6 +78,7 @@ def sources_in(name: str) -> list[str]:
 def self_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
     """AMR-SD: the policy writes a hint on a success, a critique of a failure."""
     views = Views.none(len(rollouts.text))
+    opened = opens_thinking(maker.tokenizer, **maker.asking)
 
     def requests():
         for row in np.flatnonzero(needed).tolist():
@@ -89,7 +91,7 @@ def self_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
 
     for completion in writers.policy(requests()):
         row = completion.request.tag
-        written = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+        written = without_thinking(maker.tokenizer.decode(completion.tokens, skip_special_tokens=True), opened)
         views.text[row], views.status[row] = parse(
             written, views.kind[row], rollouts.problems[row].answer, finished=completion.finish_reason == "stop"
         )
@@ -121,6 +123,7 @@ def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
     Written greedily. It leads to the answer by intention, so stating it is no leak.
     """
     views = Views.none(len(rollouts.text))
+    opened = opens_thinking(maker.tokenizer, **maker.asking)
 
     def requests():
         for row in np.flatnonzero(needed).tolist():
@@ -130,7 +133,7 @@ def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
             def build(attempt, problem=problem):
                 return maker.texts.retrace(problem.question, attempt, problem.answer)
 
-            prompt = fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.template)
+            prompt = fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.asking)
             if prompt is None:
                 views.status[row] = "no_room"
             else:
@@ -138,7 +141,8 @@ def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
 
     for completion in writers.critic(requests()):
         row = completion.request.tag
-        trace = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True).strip()
+        trace = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+        trace = without_thinking(trace, opened).strip()
         finished = completion.finish_reason == "stop"
         views.status[row] = "truncated" if not finished else "ok" if trace else "empty"
         views.text[row] = fill(maker.texts.given_solution, solution=trace) if views.status[row] == "ok" else ""
@@ -147,17 +151,18 @@ def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
 
 def _ask(maker, rollouts: Rollouts, row: int, kind: str) -> list[int] | None:
     """The prompt that asks for a reflection. If it is too long, the peer or reference is left out, then the attempt cut."""
-    seen = diagnose(rollouts, row, maker.group, peers=maker.peers, reference=maker.reference)
+    shown = dict(peers=maker.peers, reference=maker.reference, opened=maker.opened)
+    seen = diagnose(rollouts, row, maker.group, **shown)
 
     def build(attempt, peer=None, reference=None):
         question = rollouts.problems[row].question
         return maker.texts.reflect(kind, question, attempt, seen.verdict, peer, reference)
 
     whole = build(rollouts.text[row], seen.peer, seen.reference)
-    ids = chat_ids(maker.tokenizer, whole, **maker.template)
+    ids = chat_ids(maker.tokenizer, whole, **maker.asking)
     if len(ids) <= maker.prompt_length:
         return ids
-    return fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.template)
+    return fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.asking)
 
 
 # ---------------------------------------------------------------- given
@@ -186,7 +191,7 @@ def _reference(maker, rollouts, row):
 
 
 def _peer(maker, rollouts, row):
-    peer = diagnose(rollouts, row, maker.group, peers=True, reference=False).peer
+    peer = diagnose(rollouts, row, maker.group, peers=True, reference=False, opened=maker.opened).peer
     return peer and fill(maker.texts.given_solution, solution=peer)
 
 
@@ -220,10 +225,9 @@ def wrong_peers(maker, rollouts: Rollouts, views: Views, count: int) -> list[tup
     """Up to `count` failed siblings' solutions, never the attempt itself, the next ones after the row first."""
     found = [(Views.none(len(rollouts.text)), list(range(len(rollouts.text)))) for _ in range(count)]
     for row in views.usable():
-        wrong = [i for i in siblings(row, maker.group) if not rollouts.verdicts[i].correct]
-        wrong = [i for i in wrong if rollouts.text[i] != rollouts.text[row]]
-        for i, (negative, _) in zip(wrong, found, strict=False):
-            negative.put(row, "wrong_peers", "ok", fill(maker.texts.given_solution, solution=rollouts.text[i]))
+        wrong = solutions(rollouts, row, maker.group, correct=False, opened=maker.opened)
+        for said, (negative, _) in zip(wrong, found, strict=False):
+            negative.put(row, "wrong_peers", "ok", fill(maker.texts.given_solution, solution=said))
     return found
 
 

@@ -49,7 +49,7 @@ def reflector(**changes):
         peers=True,
         reference=False,
     )
-    return ContextMaker(task=TASK, tokenizer=TOKENIZER, texts=TEXTS, template={}, **(settings | changes))
+    return ContextMaker(task=TASK, tokenizer=TOKENIZER, texts=TEXTS, template={}, asking={}, **(settings | changes))
 
 
 class Sampler:

@@ -58,10 +58,13 @@ def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family)
     assert texts.reread("Q", "R")[-1]["content"].endswith(("</answer>.", "Action Input."))
 
 
-def test_a_system_message_comes_first():
+def test_a_system_message_comes_first_where_the_question_is_to_be_answered():
     texts = templates("chain", system="Be brief.")
-    assert [message["role"] for message in texts.ask("1+2")] == ["system", "user"]
-    assert texts.ask("1+2")[0]["content"] == "Be brief."
+    for messages in (texts.ask("1+2"), texts.reread("1+2", "R")):
+        assert [message["role"] for message in messages] == ["system", "user"]
+        assert messages[0]["content"] == "Be brief."
+    for messages in (texts.reflect("hint", "1+2", "A", "V", None, None), texts.retrace("1+2", "A", "3")):
+        assert [message["role"] for message in messages] == ["user"]  # it may ask for a form that they must not have
 
 
 def test_replacements_change_one_family_only():
