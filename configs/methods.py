@@ -1,0 +1,54 @@
+"""The methods by name, each as the fields in which it differs from GRPO whatever the task: `use(config, "sdpo")`.
+
+The values are the papers' or their code's, as the rules' docstrings say in detail. GSPO's narrow bounds are for its one
+ratio per sequence. Ours: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the
+response budget; Dr.GRPO's constant length is that budget.
+"""
+
+from ml_collections import ConfigDict
+
+from amrsd_jax.names import nearest
+
+METHODS = {
+    "grpo": {"credit": {"rule": "grpo"}},
+    "amrsd": {"credit": {"rule": "amrsd"}},
+    "dr_grpo": {"credit": {"rule": "grpo", "normalize": False}, "loss": {"reduction": "constant"}},
+    "dapo": {
+        "credit": {"rule": "grpo"},
+        "rollout": {"rounds": 3},
+        "loss": {"clip_high": 0.28, "reduction": "token_mean"},
+    },
+    "gspo": {"credit": {"rule": "grpo"}, "loss": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4}},
+    "rlsd": {"credit": {"rule": "rlsd"}},
+    "rlrt": {"credit": {"rule": "rlrt"}},
+    "rlcsd": {"credit": {"rule": "rlcsd"}, "loss": {"reduction": "token_mean"}},
+    "antisd": {"credit": {"rule": "antisd"}},
+    "cepo": {"credit": {"rule": "cepo"}},
+    "credit": {"credit": {"rule": "credit"}},
+    "hybrid": {"credit": {"rule": "hybrid"}},
+    "sdpo": {"credit": {"rule": "sdpo", "normalize": False}, "loss": {"reduction": "token_mean"}},
+    "opsd": {"credit": {"rule": "opsd"}},
+    "sdpg": {"credit": {"rule": "sdpg"}, "loss": {"kl": 1e-3, "kl_estimator": "k2"}},
+    "feedback_reference": {
+        "credit": {"rule": "feedback_alignment", "context": "reference_solution"},
+        "rollout": {"group": 1},
+    },
+    "feedback_critic": {"credit": {"rule": "feedback_alignment"}, "rollout": {"group": 1}},
+}
+
+
+def use(config: ConfigDict, name: str) -> None:
+    """Puts a method's settings into a config whose task and budget are set; the rows of a step stay as many.
+
+    Raises:
+      ValueError: unknown name, with the nearest known one.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method {name!r}: {nearest(name, METHODS)}")
+    rollout, rows = config.rollout, config.rollout.prompts * config.rollout.group
+    config.update(METHODS[name])
+    rollout.prompts = rows // rollout.group
+    if config.loss.reduction == "constant":
+        config.loss.constant_length = rollout.response_length
+    if name == "dapo":
+        config.reward.overlong_buffer = rollout.response_length // 8
