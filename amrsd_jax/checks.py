@@ -107,6 +107,7 @@ def _check_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"credit.context = {context!r}: task {config.task.name!r} does not know where an attempt goes wrong"
         )
+    _check_reference(config, context or rule.context)
     if rule.negatives and config.credit.args.get("k", 1) < 1:
         raise ConfigError(f"credit.args.k = {config.credit.args.k}: rule {rule.name!r} contrasts at least 1 context")
     _check_distillation(config, rule)
@@ -170,6 +171,17 @@ def _check_together(config: ConfigDict) -> None:
     shares = config.warmup.solve + config.warmup.reflect + config.warmup.given + config.warmup.trace
     if shares > 1 + 1e-9:  # 0.4 + 0.35 + 0.25 may be a rounding above 1
         raise ConfigError(f"warmup.solve + warmup.reflect + warmup.given + warmup.trace = {shares}: shares above 1")
+
+
+def _check_reference(config: ConfigDict, context: str) -> None:
+    """A context that is nothing without a worked solution, on rows that have none."""
+    name, args = config.task.name, config.task.args
+    needed = all("reference_solution" in together.split("+") for together in context.split(","))
+    if needed and not (tasks.embedded(name) or args.get("reference") or args.get("answer_after")):
+        raise ConfigError(
+            f"credit.context = {context!r}: rows of task {name!r} have no worked solution; name its column in "
+            "task.args.reference, or show something else (answer, peer_solution)"
+        )
 
 
 def _check_distillation(config: ConfigDict, rule: credit.Rule) -> None:

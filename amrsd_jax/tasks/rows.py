@@ -1,5 +1,6 @@
 """Problems from a data set's rows, columns named in the config, judged by the verifier of their family."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,9 +22,9 @@ class RowTask:
     Attributes:
       train, test: where rows come from, see `sources`.
       folder: a folder or web address that `train` and `test` are in, where they are relative; "" is the working directory.
-      question, answer, reference, options: columns, or places inside them such as `prompt.0.content`. A list of answers is
-        one answer with commas. `reference` is a worked solution, `options` a list of texts that follows the question as
-        lines `A: ...`; "" for none.
+      question, answer, reference, options: columns, or places inside them such as `prompt.0.content`; `a|b` is the first of
+        the two that a row has. A list of answers is one answer with commas. `reference` is a worked solution, `options` a
+        list of texts that follows the question as lines `A: ...`; "" for none.
       answer_after: the gold answer is what follows the last of these marks in its column ("####" for GSM8K), and what
         stands before it is the reference solution; "" takes the whole column.
       unanswered: what becomes of a row without an answer, or with one that no response can match: "refuse" it, with an
@@ -183,10 +184,10 @@ def read_rows(
 
 
 def _column(row: sources.Row, column: str, where: str) -> Any:
-    try:
-        return sources.column(row, column)
-    except KeyError:
-        raise ValueError(f"{where}: no column {column!r}; it has {', '.join(row)}") from None
+    for alternative in column.split("|"):
+        with contextlib.suppress(KeyError):
+            return sources.column(row, alternative)
+    raise ValueError(f"{where}: no column {column!r}; it has {', '.join(row)}")
 
 
 def _text(value: Any, column: str, where: str) -> str:

@@ -120,6 +120,14 @@ def test_lists_references_options_and_places_inside_columns(tmp_path):
         read_rows(path, "why", "gold.answers", "", "", "why")
 
 
+def test_a_column_may_have_two_names(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"q": "x", "gold": {"a": 1}}, {"question": "y", "q": "z", "answer": 2})
+    found, _ = read_rows(path, "question|q", "gold.a|answer", "")
+    assert [(problem.question, problem.answer) for problem in found] == [("x", "1"), ("y", "2")]
+    with pytest.raises(ValueError, match=r"line 1: no column 'question\|text'; it has q, gold"):
+        read_rows(path, "question|text", "gold.a", "")
+
+
 def test_validation_is_a_fixed_part_of_train(tmp_path):
     task = task_of(tmp_path, 200, validation=0.25)
     parts = [{problem.id for problem in task.rows(split)} for split in ("train", "validation")]

@@ -1,0 +1,78 @@
+"""What the experiments on public benchmarks share: a batch, its budget, the optimiser, and a method chosen by name.
+
+Published (SDPO's code, its generalization runs): 32 prompts x 8 rollouts a step and one update, prompts of at most 2,048 and
+responses of 8,192 tokens, thinking off, no KL, 10 updates of learning-rate warm-up, an evaluation every 5 steps at
+temperature 0.6, top-p 0.95; a teacher's prompt of 10,240 tokens where it holds a solution. Learning rates: 1e-6 is that of the
+SDPG, RLSD and RLCSD codes and in SDPO's grid for GRPO; SDPO's own is 1e-5, and 5e-6 OPSD's later script's.
+
+Ours: 100 steps, what AMR-SD learns with (no public source gives its learning rate), the other optimiser settings, at most
+128 tokens of reflection written without thinking, 12,288 tokens to ask for it, and how the work is cut: slots, micro-batches
+and a mesh of eight devices that split the parameters (`--config.mesh.fsdp`).
+"""
+
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
+from amrsd_jax import config as configuration
+from amrsd_jax import credit
+from amrsd_jax.names import nearest
+from amrsd_jax.reflection.sources import sources_in
+from configs.methods import METHODS, use
+
+_SHORT = {"none", "self_reflection", "answer", "feedback"}  # contexts of at most a few hundred tokens
+_LEARNING_RATES = {"sdpo": 1e-5, "opsd": 5e-6}
+
+
+def benchmark(method: str, *, solutions: bool) -> ConfigDict:
+    """The shared part of an experiment with a method of `configs/methods.py`.
+
+    Args:
+      solutions: whether the rows have worked solutions. Where they have none, a teacher that would be shown one is shown
+        the answer (ours).
+    """
+    config = configuration.base()
+    config.steps = 100
+    config.model = "Qwen/Qwen3-8B"
+    config.chat_template.enable_thinking = False
+    config.remat = "full"
+    config.mesh.fsdp = 8
+
+    config.rollout.update(prompts=32, group=8, prompt_length=2048, response_length=8192, slots=64, admit=8, segment=128)
+    config.reflection.update(prompt_length=12_288, tokens=128, slots=32, admit=8)
+    config.reflection.chat_template.enable_thinking = False  # thoughts would take all its tokens
+    config.scoring.update(rows=16, chunk=2048)
+    config.learning.micro_batches = 16
+    config.optimizer.update(learning_rate=_LEARNING_RATES.get(method, 1e-6), warmup_updates=10)
+    config.evaluation.update(problems=1024, every=5, temperature=0.6, top_p=0.95)
+    config.checkpoint.every = 25
+    config.report.rollouts_every = 10
+    use(config, method)
+
+    context = config.credit.context or credit.get(config.credit.rule).context
+    if context == "reference_solution" and not solutions:
+        context = config.credit.context = "answer"
+    config.reflection.context_length = 2560 if _SHORT.issuperset(sources_in(context)) else 10_240
+    return config
+
+
+def choose(argument: str, sets: Iterable[str] = (), default: str = "") -> tuple[str, str]:
+    """Reads `chemistry,sdpo`, what follows the colon of a config's name: a data set and a method, in any order.
+
+    Returns:
+      data set, or `default` where none is named; method, "amrsd" where none is.
+
+    Raises:
+      ValueError: an unknown name, with the nearest known one, two of a kind, or no data set where there is no default.
+    """
+    sets, chosen = tuple(sets), {}
+    for word in filter(None, argument.split(",")):
+        if word not in (*sets, *METHODS):
+            raise ValueError(f"{word!r}: {nearest(word, (*sets, *METHODS))}")
+        kind = "data set" if word in sets else "method"
+        if kind in chosen:
+            raise ValueError(f"{argument!r}: {chosen[kind]} and {word} are two; expected one {kind}")
+        chosen[kind] = word
+    if sets and not default and "data set" not in chosen:
+        raise ValueError(f"{argument!r}: no data set; expected one of {', '.join(sets)}")
+    return chosen.get("data set", default), chosen.get("method", "amrsd")

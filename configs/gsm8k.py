@@ -1,0 +1,27 @@
+"""AMR-SD, or another method, on GSM8K, whose rows have worked solutions: the smallest of the mathematics experiments.
+
+Command:   python -m amrsd_jax.main --config=configs/gsm8k.py --workdir=runs/gsm8k
+           ... --config=configs/gsm8k.py:sdpo                a method of configs/methods.py
+           ... --config.model=Qwen/Qwen3-1.7B                or Qwen/Qwen3-4B, Qwen/Qwen2.5-7B-Instruct
+           ... --config.task.args.folder=DATA/math/gsm8k     its train.jsonl and test.jsonl, on this machine
+           ... --config.chat_template.enable_thinking=True
+Hardware:  laid out for eight accelerators (--config.mesh.fsdp).
+Memory:    python -m amrsd_jax.plan with the same flags says what every device holds, before anything is allocated.
+
+Rows are those of openai/grade-school-math (MIT): 7,473 of train, 1,319 of test; `hub:openai/gsm8k?name=main&split=train` has
+the same. No compared method publishes on it: the set-up is that of configs/benchmark.py, whose 8,192 tokens a response are
+more than these problems need (`--config.rollout.response_length`).
+"""
+
+from configs.benchmark import benchmark, choose
+
+PUBLISHED = "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data"
+
+
+def get_config(argument: str = ""):
+    _, method = choose(argument)
+    config = benchmark(method, solutions=True)
+    config.task.name = "mathematics"
+    config.task.args.folder = PUBLISHED
+    config.task.args.update(train="train.jsonl", test="test.jsonl", answer_after="####")
+    return config

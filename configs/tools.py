@@ -1,0 +1,27 @@
+"""AMR-SD, or another method, on ToolAlpaca: which tools to call for a user's request, and with which arguments.
+
+Command:   python -m amrsd_jax.main --config=configs/tools.py --workdir=runs/tools
+           ... --config=configs/tools.py:sdpo                a method of configs/methods.py
+           ... --config.model=Qwen/Qwen3-1.7B                or Qwen/Qwen3-4B, Qwen/Qwen2.5-7B-Instruct
+           ... --config.task.args.folder=DATA/tooluse        its train.json and test.json, on this machine
+           ... --config.chat_template.enable_thinking=True
+Hardware:  laid out for eight accelerators (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
+Memory:    python -m amrsd_jax.plan with the same flags says what every device holds, before anything is allocated.
+
+Rows and split are those that SDPO published (its repository at the commit of configs/science.py; ToolAlpaca's, Apache-2.0):
+4,046 rows of train, 68 of test. Rows whose gold calls cannot be read are skipped and listed. With the published settings
+SDPO is reported to fall to 0 after about 400 steps here: see docs/monitor.md. What else is published and what is ours:
+configs/benchmark.py.
+"""
+
+from configs.benchmark import benchmark, choose
+from configs.science import PUBLISHED
+
+
+def get_config(argument: str = ""):
+    _, method = choose(argument)
+    config = benchmark(method, solutions=False)
+    config.task.name = "tools"
+    config.task.args.folder = f"{PUBLISHED}/tooluse"
+    config.task.args.update(train="train.json", test="test.json", question="prompt", unanswered="skip")
+    return config
