@@ -1,6 +1,7 @@
 """The training loop: sample, verify, reflect, score, assign credit, learn. Read `train` first; it is the algorithm."""
 
 import dataclasses
+import json
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from amrsd_jax.runtime.workdir import claim
 from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
 from amrsd_jax.start import Frozen, Progress, start_or_resume
+from amrsd_jax.tasks import data_report
 from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
@@ -52,6 +54,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         raise ConfigError(str(error)) from error
     note(f"workdir {workdir}" + (" (resuming)" if claim(workdir, config) else ""))
     describe(run)
+    describe_data(run, workdir)
     use_compilation_cache(workdir)
     save_tokenizer(run, workdir)
 
@@ -191,6 +194,17 @@ def describe(run: Run) -> None:
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(run.policy.abstract_params(), run.mesh):
         note(f"  {line}")
+
+
+def describe_data(run: Run, workdir: Path) -> None:
+    """What a task's rows are like, kept in `data.json`; a resumed run has it already."""
+    path, draft = workdir / "data.json", workdir / "data.tmp"
+    found = {} if path.exists() else data_report.report(run.task, run.encode, run.config.rollout.prompt_length)
+    for line in data_report.lines(found):
+        note(line)
+    if found:
+        draft.write_text(json.dumps(found, indent=2) + "\n")
+        draft.replace(path)
 
 
 def save_tokenizer(run: Run, workdir: Path) -> None:

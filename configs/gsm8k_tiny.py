@@ -2,12 +2,11 @@
 learning (a random model earns no reward). Start a config for real data from here.
 
 Command:   python -m amrsd_jax.main --config=configs/gsm8k_tiny.py --workdir=runs/gsm8k_tiny \
-             --config.task.args.train=gsm8k/train.jsonl --config.task.args.test=gsm8k/test.jsonl \
-             --config.tokenizer=path/to/qwen3-tokenizer
+             --config.task.args.folder=DATA/gsm8k --config.tokenizer=path/to/qwen3-tokenizer
 Hardware:  two CPU cores, under 4 GiB.
 
-The files are those of openai/grade-school-math; any JSON-lines file does whose columns `task.args` names. The tokenizer
-is a folder or hub id with a chat template.
+The folder has train.jsonl and test.jsonl of openai/grade-school-math; any JSON-lines file does whose columns `task.args`
+names. The tokenizer is a folder or hub id with a chat template.
 """
 
 from amrsd_jax import config as configuration
@@ -17,7 +16,7 @@ def get_config():
     config = configuration.base()
     config.steps = 2
     config.task.name = "rows"
-    config.task.args.answer_after = "####"
+    config.task.args.update(train="train.jsonl", test="test.jsonl", answer_after="####")
     config.chat_template.enable_thinking = False
     config.architecture.update(vocab_size=151_936, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=96)
     config.architecture.rope_theta = 1e6

@@ -68,6 +68,7 @@ def test_a_run_leaves_its_record(finished):
     assert kinds == [("eval", 0), *[("train", 1), ("train", 2), ("eval", 2), ("train", 3), ("train", 4), ("eval", 4)]]
     assert list((finished / "tensorboard").iterdir())
     assert json.loads((finished / "config.json").read_text())["task"]["name"] == "addition"
+    assert not (finished / "data.json").exists()  # there are no rows to report on
 
 
 def test_something_was_learned_from_reflections(finished):
@@ -314,22 +315,26 @@ def test_gradients_that_are_not_finite_stop_the_run_with_its_parameters_whole(wo
 # ---------------------------------------------------------------- real rows
 
 
-def test_real_gsm8k_rows_through_a_real_tokenizer(shared_data, tmp_path):
-    """By config alone, the full 151,936-row vocabulary, in under 4 GiB."""
+def a_process(config, workdir, *fields):
+    """Trains by the command in a process of its own, on one device; returns its notes and its peak memory in KiB."""
     command = [
         sys.executable, "-c",
         "import resource, sys\nfrom absl import app\nfrom amrsd_jax import main\n"
         "try: app.run(main.main, flags_parser=main.parse)\n"
         "finally: print('peak KiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
-        "--config=configs/gsm8k_tiny.py", f"--workdir={tmp_path}",
-        f"--config.task.args.train={shared_data}/math/gsm8k/train.jsonl",
-        f"--config.task.args.test={shared_data}/math/gsm8k/test.jsonl",
-        f"--config.tokenizer={shared_data}/tokenizer/qwen3",
+        f"--config=configs/{config}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields),
     ]  # fmt: skip
     environment = {**os.environ, "XLA_FLAGS": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split("peak KiB")[1]) < 4 * 2**20
+    return done.stderr, int(done.stdout.split("peak KiB")[1])
+
+
+def test_real_gsm8k_rows_through_a_real_tokenizer(shared_data, tmp_path):
+    """By config alone, the full 151,936-row vocabulary, in under 4 GiB."""
+    folder, tokenizer = shared_data / "math" / "gsm8k", shared_data / "tokenizer" / "qwen3"
+    notes, peak = a_process("gsm8k_tiny.py", tmp_path, f"task.args.folder={folder}", f"tokenizer={tokenizer}")
+    assert peak < 4 * 2**20
     trained = [row for row in rows(tmp_path) if row["kind"] == "train"]
     assert len(trained) == 2
     for row in trained:
@@ -337,6 +342,27 @@ def test_real_gsm8k_rows_through_a_real_tokenizer(shared_data, tmp_path):
         assert np.isfinite(row["loss/total"])
     table = pq.read_table(tmp_path / "rollouts" / "step_00001.parquet").to_pylist()
     assert all(row["problem_id"].startswith("train-") for row in table)
+    assert "data train: 7473 rows" in notes
+    found = json.loads((tmp_path / "data.json").read_text())
+    assert found["splits"]["test"]["selftest"] == {"rows": 512, "faults": []}
+
+
+def test_a_step_on_real_chemistry_rows(shared_data, tmp_path):
+    """The chemistry experiment's config with 20 M random parameters and the full vocabulary, and a budget for a CPU."""
+    notes, peak = a_process(
+        "science.py:chemistry", tmp_path, "steps=1", f"task.args.folder={shared_data / 'sciknoweval' / 'chemistry'}",
+        "model=tiny", "architecture.vocab_size=151936", f"tokenizer={shared_data / 'tokenizer' / 'qwen3'}", "mesh.fsdp=1",
+        "rollout.prompts=4", "rollout.group=4", "rollout.slots=16", "rollout.admit=4", "rollout.prompt_length=768",
+        "rollout.response_length=64", "reflection.prompt_length=1024", "reflection.slots=16", "reflection.admit=4",
+        "reflection.tokens=48", "reflection.context_length=1024", "learning.micro_batches=4", "scoring.chunk=512",
+        "evaluation.problems=8", "credit.exact_savings=False",  # no reward, no advantage: nothing would be reflected on
+    )  # fmt: skip
+    assert "amrsd on choice, 20,0" in notes and "data train: 1890 rows" in notes
+    assert peak < 6 * 2**20
+    row = rows(tmp_path)[1]
+    assert row["kind"] == "train" and row["reflection/needed"] == 1.0 and np.isfinite(row["loss/total"])
+    table = pq.read_table(tmp_path / "rollouts" / "step_00001.parquet").to_pylist()
+    assert len(table) == 16 and all(row["problem_id"].startswith("train-") for row in table)
 
 
 # ---------------------------------------------------------------- methods

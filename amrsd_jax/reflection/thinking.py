@@ -1,7 +1,7 @@
 """Thinking aloud: what a response says after its `<think>...</think>`, which is all that another reader is shown.
 
 Solutions of siblings, right or wrong, and everything the policy or a critic writes for a teacher are shown without it: a
-thought may hold the answer, is many times longer than the solution, and is no solution (the published SDPO code strips it
+thought may hold the answer, is many times longer than the solution, and is no solution (the published SDPO code can cut it
 too). The attempt that a reflection is about keeps its thoughts, for they are what went right or wrong.
 """
 
