@@ -88,7 +88,7 @@ def run(out: Path) -> None:
             }
         )
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
 
 def record(workdir: Path) -> dict:
