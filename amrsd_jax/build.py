@@ -16,7 +16,7 @@ from amrsd_jax import credit, rng, tasks
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.policy import Architecture, Params, Policy, architecture_of
+from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, lora
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
@@ -26,6 +26,8 @@ from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Layout, complete
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.scoring.teachers import Teacher
+
+SAMPLING_AXES = ("tensor",)  # of the mesh, over which the sampler's weights are split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Run:
 
     def sampling_weights(self, params: Params) -> Params:
         """Weights as the sampler wants them: compute dtype, split over the tensor axis only, so decoding gathers none."""
-        return _for_sampling(self.policy, self.mesh)(params)
+        return sampling_weights(self.policy, params, self.mesh)
 
     def sampler(self, weights: Params, stream: str, step: int):
         """The sampler of one purpose and step: requests in, completions out."""
@@ -92,9 +94,20 @@ class Run:
         return self.rule.needs(advantage, rollouts.reward, step, **self.config.credit.args)
 
 
+def sampling_weights(policy: Policy, params: Params, mesh: Mesh) -> Params:
+    """See `Run.sampling_weights`. Adapters are not merged: what they add may be less than the compute dtype can tell.
+
+    A frozen base is in its dtypes already, so where it need not be gathered it is the same arrays, not a copy.
+    """
+    base, learned = lora.split(params)
+    weights = _for_sampling(policy, mesh)(learned)
+    where = meshes.shardings(base, mesh, over=SAMPLING_AXES)
+    return lora.join(jax.device_put(base, where), weights)
+
+
 @functools.lru_cache
 def _for_sampling(policy: Policy, mesh: Mesh):
-    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    where = meshes.shardings(lora.learns(policy.abstract_params()), mesh, over=SAMPLING_AXES)
     return jax.jit(policy.for_sampling, out_shardings=where)
 
 
@@ -168,7 +181,7 @@ def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) ->
         raise ValueError(
             f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
         )
-    return architecture
+    return dataclasses.replace(architecture, lora=lora.make(**config.lora))
 
 
 def distilled(config: ConfigDict, rule: credit.Rule) -> Divergence | None:
@@ -183,6 +196,8 @@ def build_external(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Ru
     workdir = Path(config.external.workdir)
     theirs = read_config(workdir)
     theirs.mesh = config.mesh
+    if theirs.lora.rank:
+        raise ValueError(f"external.workdir = {config.external.workdir!r}: a run with adapters; expected one without")
     external = build(theirs, workdir)
     if external.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"external.workdir = {config.external.workdir!r}: its tokenizer is not this run's")

@@ -6,6 +6,7 @@ from amrsd_jax import credit, tasks
 from amrsd_jax.config import base
 from amrsd_jax.learning.losses import KL_ESTIMATORS, RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
+from amrsd_jax.policy import lora
 from amrsd_jax.policy.architecture import PRESETS
 from amrsd_jax.policy.huggingface import architecture_of, is_place
 from amrsd_jax.policy.transformer import REMAT_POLICIES
@@ -48,6 +49,7 @@ def validate(config: ConfigDict) -> None:
         architecture_of(
             config.model, **{name: value for name, value in config.architecture.items() if value is not None}
         )
+        lora.make(**config.lora)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -68,7 +70,8 @@ def validate(config: ConfigDict) -> None:
     ):  # fmt: skip
         _at_least(config, field, 1)
     for field in (
-        "seed", "rollout.top_k", "reward.overlong_buffer", "loss.clip_low", "loss.clip_high", "loss.kl", "loss.entropy",
+        "seed", "lora.rank", "rollout.top_k", "reward.overlong_buffer",
+        "loss.clip_low", "loss.clip_high", "loss.kl", "loss.entropy",
         "optimizer.learning_rate", "optimizer.clip_norm", "optimizer.warmup_updates", "evaluation.every",
         "evaluation.temperature", "evaluation.top_k", "reflection.temperature", "warmup.documents",
         "warmup.learning_rate", "optimizer.eps", "optimizer.weight_decay", "monitor.rollbacks",

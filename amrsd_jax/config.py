@@ -25,6 +25,13 @@ def base() -> ConfigDict:
             qkv_bias=placeholder(bool), tied=placeholder(bool), rope_theta=placeholder(float), dtype=placeholder(str),
         )
     )  # fmt: skip
+    config.lora = ConfigDict(  # low-rank adapters over a frozen model
+        dict(
+            rank=0,  # 0: none, every parameter learns
+            alpha=32.0,  # strength, divided by the rank
+            targets="query,key,value,output,gate,up,down",
+        )
+    )
     config.tokenizer = ""  # folder or hub id; "" is that of the model's place, or of a preset the embedded task's own
     config.chat_template = ConfigDict()  # arguments of the chat template, e.g. enable_thinking
     config.remat = "none"  # what the backward pass recomputes: none, dots, full

@@ -11,9 +11,9 @@ from amrsd_jax import rng
 from amrsd_jax.build import Run
 from amrsd_jax.checks import ConfigError
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.learning.step import abstract_state, init_params, init_state, state_shardings
+from amrsd_jax.learning.step import abstract_state, adapt, init_params, init_state, state_shardings
 from amrsd_jax.learning.warmup import warm_up
-from amrsd_jax.policy import Params, huggingface
+from amrsd_jax.policy import Params, huggingface, lora
 from amrsd_jax.records import TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, save_params
@@ -63,7 +63,7 @@ def start_or_resume(
 ) -> tuple[TrainState, Frozen, Progress]:
     """The newest complete checkpoint's state or a fresh one; frozen parameters where the config asks for any; progress."""
     step, initial, external = checkpoints.latest(), None, None
-    if step is None or run.config.loss.kl or run.critic:
+    if step is None or run.config.loss.kl or run.critic or run.policy.architecture.lora:
         initial = initial_params(run, workdir, clock)
     if run.external:
         external = external_params(run, workdir)
@@ -74,13 +74,15 @@ def start_or_resume(
     if step is not None:
         note(f"resuming at step {step}")
         state, progress = restore(run, checkpoints, step)
+        if run.policy.architecture.lora:
+            state = state.replace(params=lora.join(lora.split(initial)[0], state.params))
         return state, frozen, Progress(**progress)
     teacher = copy(external if run.teacher.kind == "external" else initial) if run.teacher.kept else None
     return init_state(run.policy, run.optimizer, initial, run.mesh, teacher=teacher), frozen, Progress()
 
 
 def restore(run: Run, checkpoints: Checkpoints, step: int) -> tuple[TrainState, dict]:
-    """State and progress of a checkpoint."""
+    """State and progress of a checkpoint; of a policy with adapters those alone, without what they are beside."""
     parts, kept = (run.policy, run.optimizer), run.teacher.kept
     abstract, where = abstract_state(*parts, teacher=kept), state_shardings(*parts, run.mesh, teacher=kept)
     return checkpoints.restore(step, abstract, where)
@@ -107,26 +109,34 @@ def external_params(run: Run, workdir: Path) -> Params:
 
 
 def initial_params(run: Run, workdir: Path, clock: Clock) -> Params:
-    """Parameters at step 0: a checkpoint's, random, or after the warm-up, which is done once and kept in the workdir."""
-    config, folder = run.config, workdir / "warmup"
+    """Parameters at step 0, with fresh adapters where the config asks for them."""
+    base = base_params(run, workdir, clock)
+    if run.policy.architecture.lora is None:
+        return base
+    return adapt(run.policy, base, rng.key(run.config.seed, "adapters"), run.mesh)
+
+
+def base_params(run: Run, workdir: Path, clock: Clock) -> Params:
+    """Parameters without adapters: a checkpoint's, random, or after the warm-up, which is done once and kept in the workdir."""
+    config, policy, folder = run.config, run.policy.base, workdir / "warmup"
     if huggingface.is_place(config.model):
         note(f"weights from {config.model}")
-        where = meshes.shardings(run.policy.abstract_params(), run.mesh)
+        where = meshes.shardings(lora.without(run.policy.abstract_params()), run.mesh)
         try:
             with clock.phase("import"):
                 return huggingface.load_params(huggingface.locate(config.model, weights=True), run.policy, where)
         except ValueError as error:
             raise ConfigError(str(error)) from error
     if not config.warmup.documents:
-        return init_params(run.policy, rng.key(config.seed, "init"), run.mesh)
+        return init_params(policy, rng.key(config.seed, "init"), run.mesh)
     if folder.exists():
-        abstract = run.policy.abstract_params()
+        abstract = policy.abstract_params()
         return load_params(folder, abstract, meshes.shardings(abstract, run.mesh))
     note(f"warm-up on {config.warmup.documents} documents")
     with clock.phase("warmup"):
         settings = {name: value for name, value in config.warmup.items() if name != "documents"}
         params, losses = warm_up(
-            run.policy, run.task, run.texts, run.tokenizer, run.mesh, seed=config.seed, count=config.warmup.documents,
+            policy, run.task, run.texts, run.tokenizer, run.mesh, seed=config.seed, count=config.warmup.documents,
             chunk=config.scoring.chunk, progress=lambda batches: tqdm(batches, "warm-up", disable=None), **settings,
         )  # fmt: skip
     note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats a token")

@@ -97,6 +97,7 @@ def test_valid(fields):
         (dict(credit__rule="amr-sd"), r"credit.rule = 'amr-sd': did you mean 'amrsd'"),
         (dict(model="qwen3-0.6"), r"model = 'qwen3-0.6': did you mean 'qwen3-0.6b'"),
         (dict(remat="ful"), r"remat = 'ful': did you mean 'full'"),
+        (dict(lora__rank=8, lora__targets="qury"), r"lora.targets = 'qury': 'qury': did you mean 'query'"),
         (dict(loss__reduction="token-mean"), r"loss.reduction = 'token-mean': did you mean 'token_mean'"),
         (dict(loss__old_logp="sample"), r"loss.old_logp = 'sample': did you mean 'sampler'"),
         (dict(optimizer__schedule="cosin"), r"optimizer.schedule = 'cosin': did you mean 'cosine'"),

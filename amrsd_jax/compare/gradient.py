@@ -11,12 +11,12 @@ from amrsd_jax.compare.apply import Applied
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.step import Objective, accumulate, make_weights, objective_loss
-from amrsd_jax.policy import Params, Policy
+from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Batch, Rollouts
 
 
 def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Float[np.ndarray, " P"]:
-    """The gradient of a method's loss over all rows in one update, flat, on the host.
+    """The gradient of a method's loss over all rows in one update, by all that learns, flat, on the host.
 
     Clipped surrogate on its credit, and its divergence where it distils. The ratio starts at 1: the old log-probabilities
     are these parameters' own. KL penalty, entropy bonus and importance weight are left out: they are not a credit rule's,
@@ -36,7 +36,9 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
 def _gradient(
     policy: Policy, objective: Objective, pieces: int, params: Params, teacher: Params, batch: Batch
 ) -> Params:
-    def loss(params, rows):
-        return objective_loss(policy, params, *rows, objective, (policy, teacher))
+    base, learned = lora.split(params)
 
-    return accumulate(loss, params, (batch, make_weights(batch, objective)), pieces)[0]
+    def loss(learned, rows):
+        return objective_loss(policy, lora.join(base, learned), *rows, objective, (policy, teacher))
+
+    return accumulate(loss, learned, (batch, make_weights(batch, objective)), pieces)[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amrsd_jax.build import Run
 from amrsd_jax.learning.step import abstract_state, state_shardings
-from amrsd_jax.policy import Params
+from amrsd_jax.policy import Params, lora
 from amrsd_jax.runtime.checkpoints import load_params
 from amrsd_jax.runtime.metrics import Clock
 from amrsd_jax.start import initial_params
@@ -60,4 +60,6 @@ def load(run: Run, workdir: Path, step: int) -> Parameters:
     parts, kept = (run.policy, run.optimizer), run.teacher.kept
     abstract, where = abstract_state(*parts, teacher=kept), state_shardings(*parts, run.mesh, teacher=kept)
     state = load_params(workdir / "checkpoints" / str(found) / "state", abstract, where)
-    return Parameters(state.params, initial, state.teacher, run.teacher.kind, found)
+    base = lora.split(initial)[0]  # of a policy with adapters; the checkpoint has those alone
+    theirs = None if kept is None else lora.join(None if run.teacher.kind == "external" else base, state.teacher)
+    return Parameters(lora.join(base, state.params), initial, theirs, run.teacher.kind, found)

@@ -16,6 +16,10 @@ RULES = (
     (r"layers/(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"layers/(query|key|value)/bias$", P(None, "tensor")),
     (r"layers/(output|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"layers/(query|key|value|gate|up)/lora_a$", P(None, "fsdp", None)),  # adapters are split as their kernel is
+    (r"layers/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
+    (r"layers/(output|down)/lora_a$", P(None, "tensor", None)),
+    (r"layers/(output|down)/lora_b$", P(None, None, "fsdp")),
     (r"embed/embedding$", P("tensor", "fsdp")),
     (r"head/kernel$", P("fsdp", "tensor")),
     (r"", P()),

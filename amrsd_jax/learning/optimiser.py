@@ -41,6 +41,8 @@ def make_optimizer(
 
 def _decays(params):
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/").endswith(("kernel", "embedding")),
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/").endswith(
+            ("kernel", "embedding", "lora_a", "lora_b")
+        ),
         params,
     )

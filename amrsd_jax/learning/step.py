@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.policy import Params, Policy
+from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.scoring.divergence import Divergence, divergence
 from amrsd_jax.scoring.logprobs import Model, over_chunks, project, read, response_states
@@ -176,17 +176,20 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update, the same object for equal arguments; the state is donated and keeps its sharding.
 
+    A base frozen under adapters is an argument beside the state: it is read, and neither donated nor returned.
+
     Metrics: `total`, `policy`, (`kl_to_reference`, `divergence`) are the loss and its terms; `covered`, `overlap` are means
     over distilled tokens, see `scoring.divergence`; `clip_low`, `clip_high`, `kl`, `entropy`
     are means over tokens; `grad_norm` is before clipping; `learning_rate` is this update's; `skipped` is 1 if the update
     was refused.
     """
 
-    def step(state, batch):
+    def step(state, batch, base=None):
         weights = make_weights(batch, objective)
-        guide = (teacher.model, teacher.params(state)) if objective.distil else None
+        whole = state.replace(params=lora.join(base, state.params))
+        guide = (teacher.model, teacher.params(whole)) if objective.distil else None
         grads, metrics = accumulate(
-            lambda params, rows: objective_loss(policy, params, *rows, objective, guide),
+            lambda params, rows: objective_loss(policy, lora.join(base, params), *rows, objective, guide),
             state.params, (batch, weights), objective.micro_batches,
         )  # fmt: skip
         rate = schedule(state.updates)
@@ -195,7 +198,16 @@ def make_train_step(
 
     kept = teacher.kept if teacher else None
     out = (state_shardings(policy, optimizer, mesh, teacher=kept), meshes.replicated(mesh))
-    return jax.jit(step, donate_argnums=0, out_shardings=out)
+    step = jax.jit(step, donate_argnums=0, out_shardings=out)
+    if policy.architecture.lora is None:
+        return step
+
+    def step_of_adapters(state, batch):
+        base, adapters = lora.split(state.params)
+        state, metrics = step(state.replace(params=adapters), batch, base)
+        return state.replace(params=lora.join(base, state.params)), metrics
+
+    return step_of_adapters
 
 
 def make_weights(batch: Batch, objective: Objective) -> Weights:
@@ -224,12 +236,14 @@ def _means(metrics: Metrics) -> Metrics:
 def abstract_state(
     policy: Policy, optimizer: optax.GradientTransformation, *, teacher: Policy | None = None
 ) -> TrainState:
-    """Shapes of the whole state, with the parameters of a teacher's own model if it keeps any; nothing allocated."""
-    params = policy.abstract_params()
-    updates = jax.ShapeDtypeStruct((), jnp.int32)
-    return TrainState(
-        params, jax.eval_shape(optimizer.init, params), updates, teacher.abstract_params() if teacher else None
-    )
+    """Shapes of all that learning changes, of a policy with adapters those alone; nothing allocated.
+
+    Args:
+      teacher: the model whose parameters are kept for the teacher, if any.
+    """
+    params = lora.learns(policy.abstract_params())
+    updates, theirs = jax.ShapeDtypeStruct((), jnp.int32), teacher and lora.learns(teacher.abstract_params())
+    return TrainState(params, jax.eval_shape(optimizer.init, params), updates, theirs)
 
 
 def state_shardings(
@@ -244,6 +258,12 @@ def init_params(policy: Policy, key: Key[Array, ""], mesh: Mesh) -> Params:
     return jax.jit(policy.init, out_shardings=meshes.shardings(policy.abstract_params(), mesh))(key)
 
 
+def adapt(policy: Policy, base: Params, key: Key[Array, ""], mesh: Mesh) -> Params:
+    """Parameters of a policy with adapters from those of its base, which are taken over."""
+    where = meshes.shardings(policy.abstract_params(), mesh)
+    return jax.jit(policy.adapt, donate_argnums=0, out_shardings=where)(base, key)
+
+
 def init_state(
     policy: Policy,
     optimizer: optax.GradientTransformation,
@@ -254,5 +274,6 @@ def init_state(
 ) -> TrainState:
     """A fresh state around parameters; it takes them over."""
     where = state_shardings(policy, optimizer, mesh)
-    opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
+    opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(lora.learns(params))
+    teacher = None if teacher is None else lora.learns(teacher)
     return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), where.updates), teacher)

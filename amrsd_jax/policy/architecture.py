@@ -3,6 +3,7 @@
 import dataclasses
 
 from amrsd_jax.names import nearest
+from amrsd_jax.policy.lora import Lora
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Architecture:
       rope_theta, rope_scaling: rotary base, and Llama 3's frequency stretching or None.
       max_positions: longest row that it was trained for; written down for others, nothing here reads it.
       dtype: compute dtype, "float32" or "bfloat16"; parameters are always float32 masters.
+      lora: adapters, or None; with them the rest is frozen, and its layers are in the compute dtype.
     """
 
     vocab_size: int
@@ -46,6 +48,7 @@ class Architecture:
     norm_eps: float = 1e-6
     max_positions: int = 32768
     dtype: str = "float32"
+    lora: Lora | None = None
 
     def __post_init__(self):
         for field in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "ffn", "max_positions"):
@@ -62,7 +65,7 @@ class Architecture:
             raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
 
     def parameters(self) -> int:
-        """Number of parameters; a tied head is counted once."""
+        """Number of parameters without adapters; a tied head is counted once."""
         query, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.width * (2 * query + 2 * kv)
         attention += (query + 2 * kv) * self.qkv_bias + 2 * self.head_dim * self.qk_norm

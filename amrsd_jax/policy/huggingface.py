@@ -3,6 +3,7 @@
 Families: Qwen2.5, Qwen3 (dense), Llama 3. Weights are safetensors, never pickles; no code of a checkpoint is run.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from transformers import PreTrainedTokenizerBase
 
-from amrsd_jax.policy import tensors
+from amrsd_jax.policy import lora, tensors
 from amrsd_jax.policy.architecture import PRESETS, Architecture, RopeScaling, change, preset
 from amrsd_jax.policy.tensors import Pending, Stored
 from amrsd_jax.policy.transformer import Params, Policy
@@ -166,7 +167,7 @@ def _rope(file: Path, c: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
-    """Parameters of a model folder in the policy's tree, dtypes and shardings.
+    """Parameters of a model folder in the policy's tree, dtypes and shardings; of a policy with adapters those of its base.
 
     A layer's tensor goes from the mapped file to its place on the devices in the file's own dtype, and only the slices
     that this host's devices hold; there it is cast, transposed and written into its stack, which is donated. The host
@@ -180,7 +181,7 @@ def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
     Raises:
       ValueError: naming file, tensor, expected and found.
     """
-    abstract = policy.abstract_params()
+    abstract = lora.without(policy.abstract_params())
     found = tensors.find(folder)
     _check_tensors(folder, found, policy.architecture)
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
@@ -275,16 +276,27 @@ def save_params(
       FileExistsError: the folder holds something.
       ValueError: no family has these switches.
     """
+    config = config_json(architecture, tokenizer, dtype)
+    with appears(folder) as draft:
+        tensors.write(draft, _pending(params, architecture), np.dtype(dtype), file_bytes)
+        (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(draft)
+
+
+@contextlib.contextmanager
+def appears(folder: Path) -> Iterator[Path]:
+    """A draft that becomes the folder when its writer is done.
+
+    Raises:
+      FileExistsError: the folder holds something.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: not empty; expected a new folder")
-    config = config_json(architecture, tokenizer, dtype)
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    tensors.write(draft, _pending(params, architecture), np.dtype(dtype), file_bytes)
-    (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    if tokenizer is not None:
-        tokenizer.save_pretrained(draft)
+    yield draft
     draft.replace(folder)
 
 

@@ -142,17 +142,18 @@ def write(folder: Path, tensors: Iterable[Pending], dtype: np.dtype, file_bytes:
             files.append([])
         files[-1].append(tensor)
     if len(files) == 1:
-        return _write_file(folder / SINGLE, files[0], dtype)
+        return write_file(folder / SINGLE, files[0], dtype)
     names = [f"model-{i:05d}-of-{len(files):05d}.safetensors" for i in range(1, len(files) + 1)]
     for name, held in zip(names, files, strict=True):
-        _write_file(folder / name, held, dtype)
+        write_file(folder / name, held, dtype)
     total = sum(_bytes(tensor.shape, dtype) for held in files for tensor in held)
     weight_map = {tensor.name: name for name, held in zip(names, files, strict=True) for tensor in held}
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _write_file(file: Path, tensors: list[Pending], dtype: np.dtype) -> None:
+def write_file(file: Path, tensors: list[Pending], dtype: np.dtype) -> None:
+    """Writes one file, its tensors one after the other."""
     code = next(code for code, known in DTYPES.items() if known == dtype)
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for tensor in tensors:

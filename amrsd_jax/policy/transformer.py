@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
+from amrsd_jax.policy.lora import LoraLinear, attach
 
 Params = PyTree
 Cache = list[tuple[Array, Array]]  # per layer: keys and values [B, K, S, H]
@@ -29,8 +30,11 @@ REMAT_POLICIES = {
 # ---------------------------------------------------------------- one layer (Flax)
 
 
-def _linear(inputs: int, outputs: int, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+def _linear(name: str, inputs: int, outputs: int, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+    how = dict(use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+    if c.lora and name in c.lora.targets:
+        return LoraLinear(inputs, outputs, c.lora, **how)
+    return nnx.Linear(inputs, outputs, **how)
 
 
 def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> nnx.RMSNorm:
@@ -43,17 +47,17 @@ class Layer(nnx.Module):
     def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
         self.c = c
         self.attention_norm = _norm(c.width, c, rngs)
-        self.query = _linear(c.width, c.heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.key = _linear(c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.value = _linear(c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.output = _linear(c.heads * c.head_dim, c.width, c, rngs)
+        self.query = _linear("query", c.width, c.heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.key = _linear("key", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.value = _linear("value", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
+        self.output = _linear("output", c.heads * c.head_dim, c.width, c, rngs)
         if c.qk_norm:
             self.query_norm = _norm(c.head_dim, c, rngs)
             self.key_norm = _norm(c.head_dim, c, rngs)
         self.ffn_norm = _norm(c.width, c, rngs)
-        self.gate = _linear(c.width, c.ffn, c, rngs)
-        self.up = _linear(c.width, c.ffn, c, rngs)
-        self.down = _linear(c.ffn, c.width, c, rngs)
+        self.gate = _linear("gate", c.width, c.ffn, c, rngs)
+        self.up = _linear("up", c.width, c.ffn, c, rngs)
+        self.down = _linear("down", c.ffn, c.width, c, rngs)
 
     def __call__(self, x: Float[Array, "B T D"], positions: Integer[Array, "B T"], attend: Callable):
         """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
@@ -129,8 +133,13 @@ class Policy:
     # -- parameters
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Random float32 parameters: {"layers": stacked [L, ...], "embed", "final_norm", ("head")}."""
+        """Random float32 parameters: {"layers": stacked [L, ...], "embed", "final_norm", ("head")}.
+
+        With adapters: `base`'s, and adapters that change nothing yet.
+        """
         c = self.architecture
+        if c.lora:
+            return self.adapt(self.base.init(key), jax.random.fold_in(key, 1))
         layer_key, ends_key = jax.random.split(key)
 
         def layer(k):
@@ -138,6 +147,15 @@ class Policy:
 
         layers = jax.vmap(layer)(jax.random.split(layer_key, c.layers))
         return {"layers": layers, **_split(Ends(c, rngs=nnx.Rngs(params=ends_key)))[1]}
+
+    @property
+    def base(self) -> "Policy":
+        """The policy without adapters; itself if it has none."""
+        return dataclasses.replace(self, architecture=dataclasses.replace(self.architecture, lora=None))
+
+    def adapt(self, base: Params, key: Key[Array, ""]) -> Params:
+        """Parameters from those of `base`, which are frozen in the dtypes of `for_sampling`, and fresh adapters."""
+        return attach(self.for_sampling(base), self.architecture.lora, key)
 
     def abstract_params(self) -> Params:
         """Shapes and dtypes of `init`'s result, nothing allocated."""

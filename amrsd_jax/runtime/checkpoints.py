@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from amrsd_jax.policy import lora
 from amrsd_jax.records import TrainState
 
 
@@ -42,7 +43,7 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, run: dict[str, Any], score: float | None, good: int | None = None
     ) -> None:
-        """Starts writing; returns once the arrays are copied, so they may be donated.
+        """Starts writing; returns once the arrays are copied, so they may be donated. A frozen base is not written.
 
         Args:
           run: what the host must remember.
@@ -50,6 +51,7 @@ class Checkpoints:
           good: step of the checkpoint to go back to, this one or an earlier one; it is kept until there is another.
         """
         self._good.step = good
+        state = state.replace(params=lora.learns(state.params))
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
         metrics = None if score is None else {"score": score}
         self._manager.save(step, args=items, metrics=metrics, force=True)
@@ -68,12 +70,15 @@ class Checkpoints:
         return restored.state, restored.run
 
     def replace(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """`restore` in place of a state, which is freed first: there is never memory for two."""
+        """`restore` in place of a state, which is freed first, but for a frozen base: there is never memory for two."""
         self._manager.wait_until_finished()
+        base, learned = lora.split(state.params)
+        state = state.replace(params=learned)
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
         shardings = jax.tree.map(lambda a: a.sharding, state)
         jax.tree.map(lambda a: a.delete(), state)
-        return self.restore(step, abstract, shardings)
+        restored, run = self.restore(step, abstract, shardings)
+        return restored.replace(params=lora.join(base, restored.params)), run
 
     def close(self) -> None:
         """Waits for the last write."""

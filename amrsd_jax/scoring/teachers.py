@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from amrsd_jax.policy import Params, Policy
+from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import TrainState
 
 KINDS = ("policy", "snapshot", "ema", "initial", "trust_region", "external")
@@ -39,7 +39,8 @@ class Blend:
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A kind of teacher. Parameters that differ from the policy's are in `TrainState.teacher`, checkpointed with it.
+    """A kind of teacher. Parameters that differ from the policy's are in `TrainState.teacher`, checkpointed with it. A
+    policy with adapters shares its frozen base with all of them but `external`: only adapters are kept.
 
     Attributes:
       kind: `policy` (the current parameters, no gradient), `snapshot` (a copy, refreshed every `every` steps), `ema` (a
@@ -71,22 +72,29 @@ class Teacher:
 
     def params(self, state: TrainState) -> Params:
         """The teacher's parameters now."""
-        if self.kind == "trust_region":
-            return state.teacher, state.params
-        return state.teacher if self.kept else state.params
+        if not self.kept:
+            return state.params
+        shared = None if self.kind == "external" else lora.split(state.params)[0]
+        theirs = lora.join(shared, state.teacher)
+        return (theirs, state.params) if self.kind == "trust_region" else theirs
 
     def follow(self, state: TrainState, steps: int) -> TrainState:
         """The state after `steps` training steps are done, the teacher brought up to date."""
         if self.kind == "ema":
-            return state.replace(teacher=_average(state.teacher, state.params, self.rate))
+            return state.replace(teacher=_average(state.teacher, lora.learns(state.params), self.rate))
         if self.kind == "snapshot" and steps % self.every == 0:
-            return state.replace(teacher=copy(state.params))
+            return state.replace(teacher=lora.learns(copy(state.params)))
         return state
 
 
-@jax.jit
 def copy(params: Params) -> Params:
-    """The same parameters in arrays of their own."""
+    """The same parameters in arrays of their own, but for a frozen base, which all share."""
+    base, learned = lora.split(params)
+    return lora.join(base, _copy(learned))
+
+
+@jax.jit
+def _copy(params: Params) -> Params:
     return jax.tree.map(jnp.copy, params)
 
 
