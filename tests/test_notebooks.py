@@ -23,4 +23,4 @@ def test_runs_top_to_bottom(path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     monkeypatch.setitem(os.environ, "XLA_FLAGS", "")
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": FOLDER}}).execute()
+    nbclient.NotebookClient(notebook, timeout=3000, resources={"metadata": {"path": FOLDER}}).execute()
