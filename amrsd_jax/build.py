@@ -118,8 +118,8 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     task = tasks.make(config.task.name, dict(config.task.args), seed)
     texts = templates(task.family, **config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
-    policy = Policy(make_architecture(config, tokenizer), remat=config.remat)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    policy = Policy(make_architecture(config, tokenizer), config.remat, meshes.rows(mesh))
     rows = rollout.prompts * rollout.group
     pieces = config.learning.minibatches * config.learning.micro_batches
     meshes.check_divides("rows of a micro-batch (prompts x group / minibatches / micro_batches)", rows // pieces, mesh)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
@@ -125,10 +126,17 @@ def _graphs(c: Architecture):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """A language model as pure functions of its parameters. Hashable, so it can be a static argument of jit."""
+    """A language model as pure functions of its parameters. Hashable, so it can be a static argument of jit.
+
+    Attributes:
+      architecture: what it is made of.
+      remat: what the backward pass recomputes, a name of `REMAT_POLICIES`.
+      rows: where rows live that `forward` is given; None on one device.
+    """
 
     architecture: Architecture
     remat: str = "none"
+    rows: NamedSharding | None = None
 
     # -- parameters
 
@@ -208,7 +216,10 @@ class Policy:
 
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        x, _ = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        x = self._embed(params, tokens)
+        if self.rows is not None:  # or XLA splits the width, as the embedding is, and every device has all rows
+            x = jax.lax.with_sharding_constraint(x, self.rows)
+        x, _ = jax.lax.scan(step, x, params["layers"])
         return self._ends(params).final_norm(x)
 
     def prefill(
