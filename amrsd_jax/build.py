@@ -118,21 +118,14 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     task = tasks.make(config.task.name, dict(config.task.args), seed)
     texts = templates(task.family, **config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
-    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    policy = Policy(make_architecture(config, tokenizer), config.remat, meshes.rows(mesh))
+    mesh = meshes.make_mesh(**config.mesh)
+    policy = make_policy(config, tokenizer, mesh)
     rows = rollout.prompts * rollout.group
     pieces = config.learning.minibatches * config.learning.micro_batches
     meshes.check_divides("rows of a micro-batch (prompts x group / minibatches / micro_batches)", rows // pieces, mesh)
     meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
 
-    schedule = make_schedule(
-        learning_rate=config.optimizer.learning_rate, schedule=config.optimizer.schedule,
-        warmup_updates=config.optimizer.warmup_updates, total_updates=config.steps * config.learning.minibatches,
-    )  # fmt: skip
-    optimizer = make_optimizer(
-        schedule, b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
-        weight_decay=config.optimizer.weight_decay, clip_norm=config.optimizer.clip_norm,
-    )  # fmt: skip
+    schedule, optimizer = make_update(config)
     objective = Objective(
         ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
@@ -148,7 +141,32 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     teacher = Teacher(
         config.teacher.kind, policy, external and external.policy, config.teacher.every, config.teacher.rate
     )
-    fixed = dict(segment=rollout.segment, stop_tokens=(tokenizer.eos_token_id,), sharding=meshes.rows(mesh))
+    return Run(
+        config, task, texts, tokenizer, policy, mesh, rule, schedule, optimizer, objective, make_contexts, teacher, external,
+        make_layouts(config, mesh, (tokenizer.eos_token_id,)),
+        scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
+                     sharding=meshes.rows(mesh)),
+        batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
+    )  # fmt: skip
+
+
+def make_update(config: ConfigDict) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """The learning rate by update, and the optimiser."""
+    c = config.optimizer
+    schedule = make_schedule(
+        learning_rate=c.learning_rate, schedule=c.schedule, warmup_updates=c.warmup_updates,
+        total_updates=config.steps * config.learning.minibatches,
+    )  # fmt: skip
+    optimizer = make_optimizer(
+        schedule, b1=c.b1, b2=c.b2, eps=c.eps, weight_decay=c.weight_decay, clip_norm=c.clip_norm
+    )
+    return schedule, optimizer
+
+
+def make_layouts(config: ConfigDict, mesh: Mesh, stop_tokens: tuple[int, ...]) -> dict[str, Layout]:
+    """The sampler's shape for each of its purposes."""
+    rollout, reflection = config.rollout, config.reflection
+    fixed = dict(segment=rollout.segment, stop_tokens=stop_tokens, sharding=meshes.rows(mesh))
     answers = Layout(
         slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
         new_tokens=rollout.response_length, admit=rollout.admit, **fixed,
@@ -158,17 +176,19 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         new_tokens=reflection.tokens, admit=reflection.admit, **fixed,
     )  # fmt: skip
     traces = dataclasses.replace(thoughts, new_tokens=rollout.response_length)  # a repaired attempt is as long as one
-    return Run(
-        config, task, texts, tokenizer, policy, mesh, rule, schedule, optimizer, objective, make_contexts, teacher, external,
-        {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": traces},
-        scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
-                     sharding=meshes.rows(mesh)),
-        batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
-    )  # fmt: skip
+    return {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": traces}
 
 
-def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Architecture:
+def make_policy(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None, mesh: Mesh) -> Policy:
+    """The policy on a mesh; see `make_architecture`."""
+    return Policy(make_architecture(config, tokenizer), config.remat, meshes.rows(mesh))
+
+
+def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None) -> Architecture:
     """The model's architecture with the config's changes; an embedded tokenizer decides its vocabulary.
+
+    Args:
+      tokenizer: None where only sizes are asked for and the config names a tokenizer: it is taken to fit.
 
     Raises:
       ValueError: the tokenizer is larger than the vocabulary.
@@ -177,7 +197,7 @@ def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) ->
     if not config.tokenizer:  # rounded up so that it can be split over a mesh
         changes["vocab_size"] = max(changes.get("vocab_size", 0), -(-len(tokenizer) // 16) * 16)
     architecture = architecture_of(config.model, **changes)
-    if architecture.vocab_size < len(tokenizer):
+    if tokenizer is not None and architecture.vocab_size < len(tokenizer):
         raise ValueError(
             f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
         )

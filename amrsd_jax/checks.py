@@ -46,9 +46,7 @@ def validate(config: ConfigDict) -> None:
     try:
         tasks.check(config.task.name, dict(config.task.args))
         templates(tasks.family(config.task.name), **config.reflection.templates)
-        architecture_of(
-            config.model, **{name: value for name, value in config.architecture.items() if value is not None}
-        )
+        _check_architecture(config.model, {k: value for k, value in config.architecture.items() if value is not None})
         lora.make(**config.lora)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -99,6 +97,19 @@ def validate(config: ConfigDict) -> None:
     if config.mesh.data != -1:
         _at_least(config, "mesh.data", 1)
     _check_together(config)
+
+
+def _check_architecture(model: str, changes: dict) -> None:
+    architecture_of(model, **changes)
+    if not is_place(model):
+        return
+    own = architecture_of(model)
+    for name, value in changes.items():
+        if name not in ("rope_theta", "dtype") and value != getattr(own, name):
+            raise ConfigError(
+                f"architecture.{name} = {value}: model = {model!r} brings its weights, of {name} = {getattr(own, name)}; "
+                "expected None"
+            )
 
 
 def _check_together(config: ConfigDict) -> None:

@@ -190,6 +190,9 @@ def base() -> ConfigDict:
         )
     )
     config.checkpoint = ConfigDict(dict(every=10, keep=2))  # steps; latest kept, besides the best
+    config.plan = ConfigDict(
+        dict(refuse=True)
+    )  # a run that does not fit the devices' memory, before anything is allocated
     config.report = ConfigDict(dict(rollouts_every=5))  # steps between dumps of rollouts; first and last always
     return config
 

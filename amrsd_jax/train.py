@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from amrsd_jax import rng
+from amrsd_jax import plan, rng
 from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError, validate
 from amrsd_jax.config import resolve
@@ -49,6 +49,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
     validate(config)
     config = resolve(config)
     try:
+        plan.require(config, workdir)
         run = build(config, workdir)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error

@@ -18,8 +18,7 @@ def get_config():
     config.task.name = "rows"
     config.task.args.update(train="train.jsonl", test="test.jsonl", answer_after="####")
     config.chat_template.enable_thinking = False
-    config.architecture.update(vocab_size=151_936, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=96)
-    config.architecture.rope_theta = 1e6
+    config.model = "qwen3-5m"
 
     config.rollout.update(prompts=4, group=4, prompt_length=256, response_length=64, slots=16, admit=4)
     config.reflection.update(prompt_length=512, tokens=48, context_length=384, slots=16, admit=4)

@@ -92,6 +92,9 @@ _LLAMA3_ROPE = RopeScaling(32.0, 1.0, 4.0, 8192)
 PRESETS = {
     # The embedded tasks' model: learns its warm-up in about two minutes on two CPU cores.
     "tiny": Architecture(128, 128, 3, 4, 2, 32, 384, rope_theta=1e4),
+    # Random models with the vocabulary of Qwen3, for trying a config on real rows.
+    "qwen3-5m": Architecture(151936, 32, 2, 2, 1, 16, 96),
+    "qwen3-20m": Architecture(151936, 128, 3, 4, 2, 32, 384),
     # Public values of the released configurations.
     "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072, max_positions=40960),
     "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144, max_positions=40960),
@@ -105,6 +108,16 @@ PRESETS = {
         qk_norm=False, rope_theta=5e5, rope_scaling=_LLAMA3_ROPE, norm_eps=1e-5, max_positions=131072,
     ),
 }  # fmt: skip
+
+# Hub ids whose config.json says just what the preset does (a test compares them), so that nobody need ask the hub.
+HUB = {
+    "Qwen/Qwen3-0.6B": "qwen3-0.6b",
+    "Qwen/Qwen3-1.7B": "qwen3-1.7b",
+    "Qwen/Qwen3-4B": "qwen3-4b",
+    "Qwen/Qwen3-8B": "qwen3-8b",
+    "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b",
+    "meta-llama/Llama-3.2-1B": "llama-3.2-1b",
+}
 
 
 def preset(name: str, **changes) -> Architecture:

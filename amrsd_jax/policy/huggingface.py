@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax.policy import lora, tensors
-from amrsd_jax.policy.architecture import PRESETS, Architecture, RopeScaling, change, preset
+from amrsd_jax.policy.architecture import HUB, PRESETS, Architecture, RopeScaling, change, preset
 from amrsd_jax.policy.tensors import Pending, Stored
 from amrsd_jax.policy.transformer import Params, Policy
 
@@ -84,12 +84,23 @@ def locate(model: str, *, weights: bool = False) -> Path:
 def architecture_of(model: str, **changes) -> Architecture:
     """Architecture of a preset, a folder or a hub id, with fields replaced.
 
+    A hub id's config.json is read from the hub's cache; if it is not there and the id is a known one, its preset is taken,
+    in bfloat16 as it is published; else it is fetched.
+
     Raises:
       ValueError: unknown name or field, or a model that the transformer does not have.
     """
     if not is_place(model):
         return preset(model, **changes)
+    if model in HUB and not Path(model).is_dir() and not _cached(model):
+        return preset(HUB[model], **dict(dtype="bfloat16") | changes)
     return change(read_architecture(locate(model)), **changes)
+
+
+def _cached(model: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json"), str)
 
 
 def read_architecture(folder: Path) -> Architecture:

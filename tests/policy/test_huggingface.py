@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.policy import PRESETS, Policy, huggingface, preset, tensors
-from amrsd_jax.policy.architecture import RopeScaling, change
+from amrsd_jax.policy import Policy, huggingface, preset, tensors
+from amrsd_jax.policy.architecture import HUB, RopeScaling, change
 from tests.policy import golden
 
 needs_torch = pytest.mark.skipif(
@@ -136,11 +137,21 @@ def test_a_tied_head_that_is_also_written_is_not_read(folder, random):
 # ---------------------------------------------------------------- config.json
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
-def test_published_configs_are_the_presets(name, shared_data, tmp_path):
-    published = {"qwen2.5-7b": "qwen2.5-7b-instruct"}.get(name, name)
+@pytest.mark.parametrize("model", HUB)
+def test_published_configs_are_the_presets(model, shared_data, tmp_path):
+    published = model.rpartition("/")[2].lower()
     shutil.copy(shared_data / "configs" / f"{published}.json", tmp_path / "config.json")
-    assert huggingface.read_architecture(tmp_path) == change(PRESETS[name], dtype="bfloat16")
+    assert huggingface.read_architecture(tmp_path) == huggingface.architecture_of(model)
+
+
+def test_a_known_hub_id_needs_no_hub_but_its_cached_config_comes_first(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda model, **_: asked.append(model) or tmp_path)
+    assert huggingface.architecture_of("Qwen/Qwen3-8B", layers=2) == preset("qwen3-8b", dtype="bfloat16", layers=2)
+    assert huggingface.architecture_of("Qwen/Qwen3-8B", dtype="float32").dtype == "float32" and not asked
+    (tmp_path / "config.json").write_text(json.dumps(huggingface.config_json(SMALL)))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda model, file: str(tmp_path / file))
+    assert huggingface.architecture_of("Qwen/Qwen3-8B") == SMALL and asked == ["Qwen/Qwen3-8B"]
 
 
 @pytest.mark.parametrize("name, family", [("olmo-3-7b", "olmo3"), ("qwen3-30b-a3b", "qwen3_moe")])
@@ -300,7 +311,7 @@ def test_pickles_are_refused_and_no_weights_are_said(folder):
 def test_a_model_is_a_preset_a_folder_or_a_hub_id(saved, monkeypatch):
     assert huggingface.architecture_of(str(saved)) == SMALL
     assert huggingface.architecture_of(str(saved), dtype="bfloat16").dtype == "bfloat16"
-    assert huggingface.architecture_of("tiny") == PRESETS["tiny"]
+    assert huggingface.architecture_of("tiny") == preset("tiny")
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
         huggingface.architecture_of("tinny")
     with pytest.raises(ValueError, match="model = 'nobody/nothing': not a folder, and the hub gave no such model"):

@@ -1,0 +1,268 @@
+"""The memory plan against the compiler's own account, and a run that does not fit refused with the numbers."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from amrsd_jax import plan
+from amrsd_jax.build import build, sampling_weights
+from amrsd_jax.checks import ConfigError, validate
+from amrsd_jax.config import resolve
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.step import abstract_state, make_train_step, state_shardings
+from amrsd_jax.plan import GIB, sizes
+from amrsd_jax.policy import Policy, preset
+from amrsd_jax.records import Batch
+from amrsd_jax.sampling import engine
+from amrsd_jax.scoring.logprobs import token_logprobs
+from amrsd_jax.train import train
+from tests.tiny import tiny_config
+
+FACTOR = 1.5  # the promise of the module
+ROOT = Path(__file__).parents[1]
+
+
+def small(**fields):
+    """A config whose buffers are large enough to be counted, and built in seconds."""
+    config = tiny_config(rule="grpo", warmup__documents=0, learning__minibatches=1, **fields)
+    config.rollout.update(prompts=8, prompt_length=32, response_length=224, slots=64)
+    config.scoring.update(chunk=1024)
+    config.architecture.update(width=128, layers=4, ffn=384, vocab_size=2048)
+    return config
+
+
+def make(config, tmp_path):
+    return plan.make_plan(resolve(config), tmp_path)
+
+
+def shapes(tree, where):
+    """Abstract arrays in their places."""
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, where)
+
+
+def rows(run):
+    """Shapes of a batch of the run."""
+    n, p, t = (run.config.rollout[name] for name in ("prompts", "prompt_length", "response_length"))
+    n *= run.config.rollout.group
+
+    def array(*shape, dtype=np.float32):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.rows(run.mesh))
+
+    return Batch(
+        prompt=array(n, p, dtype=np.int32), prompt_length=array(n, dtype=np.int32), response=array(n, t, dtype=np.int32),
+        mask=array(n, t), logp_sampler=array(n, t), logp_old=array(n, t), logp_reference=None, token_advantage=array(n, t),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [dict(), dict(remat="full", learning__micro_batches=4), dict(mesh__fsdp=8)])
+def test_an_update_needs_what_the_plan_says(fields, tmp_path):
+    config = small(**fields)
+    run, planned = build(resolve(config), tmp_path), make(config, tmp_path)
+    step = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.mesh)
+    parts = (run.policy, run.optimizer)
+    state = shapes(abstract_state(*parts), state_shardings(*parts, run.mesh))
+    found = step.lower(state, rows(run)).compile().memory_analysis()
+    held = planned.always["parameters"] + planned.always["optimiser"]
+    assert held == pytest.approx(found.argument_size_in_bytes, rel=0.15)  # the batch is beside them
+    added = sum(planned.phases["learn"].values())
+    assert added / FACTOR < found.temp_size_in_bytes < added * FACTOR
+
+
+def test_sampling_needs_what_the_plan_says(tmp_path):
+    run, planned = build(resolve(small()), tmp_path), make(small(), tmp_path)
+    layout = run.layouts["rollout"]
+    slots = engine.empty(run.policy, layout)
+    weights = jax.eval_shape(run.policy.for_sampling, run.policy.abstract_params())
+    until = jax.ShapeDtypeStruct((), np.int32)
+    leaves, structure = jax.tree.flatten((weights, slots, until))  # what is lowered must be of the annotated types
+
+    def decode(*leaves):
+        return engine.decode(run.policy, layout, *jax.tree.unflatten(structure, leaves))
+
+    found = jax.jit(decode).lower(*leaves).compile().memory_analysis()
+    total = planned.always["sampling weights"] + sum(planned.phases["sample"].values())
+    measured = found.argument_size_in_bytes + found.temp_size_in_bytes
+    assert total / FACTOR < measured < total * FACTOR
+
+
+@pytest.mark.parametrize("rows, prompt, response", [(8, 32, 224), (4, 128, 896)])
+def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
+    """Short rows, where the inner layer is the largest, and long ones, where it is the attention's scores."""
+    config = small(reflection__context_length=prompt)
+    config.rollout.update(prompt_length=prompt, response_length=response)
+    config.scoring.update(rows=rows, chunk=256)
+    policy = sizes.planned(resolve(config), tmp_path).policy
+
+    def array(*shape):
+        return jax.ShapeDtypeStruct(shape, np.int32)
+
+    def score(params, *row):
+        return token_logprobs(policy, params, *row, temperature=1.0, chunk=256)
+
+    given = (policy.abstract_params(), array(rows, prompt), array(rows), array(rows, response))
+    found = jax.jit(score).lower(*given).compile().memory_analysis().temp_size_in_bytes
+    planned = sum(make(config, tmp_path).phases["score"].values())
+    assert planned / FACTOR < found < planned * FACTOR
+
+
+# ---------------------------------------------------------------- parts, by hand
+
+
+def test_what_is_kept_for_the_backward_pass():
+    """With everything recomputed a layer keeps its input; with dots, also what its products give."""
+    architecture = preset("tiny", dtype="bfloat16")
+    width, length = architecture.width, 64
+    assert sizes._kept(Policy(architecture, "full"), length)[0] == length * width * 2
+    products = architecture.heads * 32 + 2 * architecture.kv_heads * 32 + 2 * architecture.ffn + width
+    dots = sizes._kept(Policy(architecture, "dots"), length)[0]
+    assert length * (width + products) * 2 <= dots < sizes._kept(Policy(architecture), length)[0]
+
+
+def test_devices_share_what_is_split(tmp_path):
+    one, eight = (make(small(mesh__data=1, mesh__fsdp=ways), tmp_path) for ways in (1, 8))
+    for name in ("parameters", "optimiser"):
+        assert one.always[name] / 8 <= eight.always[name] < one.always[name] / 7  # norms are whole everywhere
+    assert one.always["sampling weights"] == eight.always["sampling weights"]
+    assert one.phases["sample"]["keys and values"] == 8 * eight.phases["sample"]["keys and values"]
+
+
+def test_keys_and_values_and_moments(tmp_path):
+    planned, run = make(small(), tmp_path), sizes.planned(resolve(small()), tmp_path)
+    assert planned.phases["sample"]["keys and values"] == 64 * (32 + 224) * 2 * 4 * 1 * 32 * 4
+    assert planned.always["parameters"] == 4 * run.policy.architecture.parameters()
+    assert planned.always["optimiser"] == pytest.approx(2 * planned.always["parameters"], rel=1e-4)
+    assert planned.always["reference policy"] == planned.always["teacher"] == planned.always["critic"] == 0
+
+
+def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
+    planned = make(small(loss__kl=0.1, credit__rule="amrsd", teacher__kind="ema"), tmp_path)
+    copy = planned.always["parameters"]
+    assert planned.always["reference policy"] == planned.always["teacher"] == copy
+    asked = small(credit__rule="feedback_alignment", credit__context="critic_feedback")
+    assert make(asked, tmp_path).always["critic"] == copy  # float32 is its sampling dtype
+
+
+def test_adapters_are_all_that_is_held_twice(tmp_path):
+    fields = dict(lora__rank=4, loss__kl=0.1, credit__rule="amrsd", teacher__kind="ema", architecture__dtype="bfloat16")
+    planned = make(small(**fields), tmp_path)
+    adapters = planned.always["teacher"]
+    per_layer = (128 + 64) + 2 * (128 + 32) + (64 + 128) + 3 * (128 + 384)
+    assert adapters == 4 * 4 * per_layer * 4  # layers, rank, float32
+    assert planned.always["reference policy"] == planned.phases["learn"]["gradients"] == adapters
+    assert planned.always["optimiser"] == 2 * adapters + 4 * 2  # and two counters
+    assert planned.always["sampling weights"] == adapters // 2  # the base is shared
+    spread = make(small(**fields, mesh__fsdp=2), tmp_path)
+    assert spread.always["sampling weights"] > 2 * adapters  # the base is gathered
+
+
+def test_the_sampler_shares_what_the_plan_says(tmp_path):
+    """Arrays, not shapes: the buffers of the sampling weights that are not the parameters' own."""
+    config = small(lora__rank=4, architecture__dtype="bfloat16", architecture__layers=1)
+    run = build(resolve(config), tmp_path)
+    params = jax.jit(run.policy.init, out_shardings=meshes.shardings(run.policy.abstract_params(), run.mesh))(
+        jax.random.key(0)
+    )
+    own = {a.unsafe_buffer_pointer() for a in jax.tree.leaves(params)}
+    weights = jax.tree.leaves(sampling_weights(run.policy, params, run.mesh))
+    new = sum(a.nbytes for a in weights if a.unsafe_buffer_pointer() not in own)
+    assert make(config, tmp_path).always["sampling weights"] == new
+
+
+# ---------------------------------------------------------------- the refusal
+
+
+def eight_billion(**fields):
+    """Of a hub id that nobody can reach here, with a tokenizer that nobody can fetch."""
+    config = tiny_config(model="Qwen/Qwen3-8B", warmup__documents=0, **fields)
+    config.architecture.update(dict.fromkeys(config.architecture))
+    return config
+
+
+def test_a_run_that_does_not_fit_is_refused_before_anything_is_fetched_or_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_host_memory", lambda: 23 * GIB)
+    with pytest.raises(ConfigError) as refusal:
+        train(eight_billion(), tmp_path / "run")
+    told = str(refusal.value)
+    assert "model = 'Qwen/Qwen3-8B', 8,190,735,360 parameters, mesh data 1, fsdp 1, tensor 1: " in told
+    assert "GiB on each device do not fit into 23.00 GiB of cpu" in told
+    assert "for less optimiser: lora.rank, or more of mesh.fsdp" in told and "plan.refuse = False" in told
+    assert f"{8_190_735_360 * 8 / GIB:10.3f} GiB" in told  # two moments in float32
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_refusal_can_be_switched_off_and_needs_a_known_memory(tmp_path, monkeypatch):
+    config = resolve(eight_billion())
+    monkeypatch.setattr(plan, "_host_memory", lambda: None)
+    plan.require(config, tmp_path)
+    monkeypatch.setattr(plan, "_host_memory", lambda: GIB)
+    config.plan.refuse = False
+    plan.require(config, tmp_path)
+
+
+def device(platform, stats):
+    return mock.Mock(spec=jax.Device, platform=platform, memory_stats=lambda: stats)
+
+
+def test_an_accelerator_says_its_memory_and_a_cpu_shares_the_machines(monkeypatch):
+    assert plan.available_memory(device("gpu", {"bytes_limit": 60 * GIB}), 8) == 60 * GIB
+    assert plan.available_memory(device("tpu", None), 8) is plan.available_memory(device("gpu", {}), 1) is None
+    monkeypatch.setattr(plan, "_host_memory", lambda: 24 * GIB)
+    assert plan.available_memory(device("cpu", None), 8) == 3 * GIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_machine_says_its_memory():
+    assert 1 << 20 < plan._host_memory() < 1 << 50
+
+
+def test_sizes_of_a_model_that_brings_its_weights_are_its_own():
+    config = eight_billion(architecture__dtype="float32", architecture__width=4096)
+    validate(config)
+    config.architecture.layers = 2
+    with pytest.raises(ConfigError, match="architecture.layers = 2: model = 'Qwen/Qwen3-8B' brings .* layers = 36"):
+        validate(config)
+
+
+def test_lora_fits_eight_billion_parameters_on_one_accelerator(tmp_path):
+    """The device of 80 GB that adapters are for; without them the moments alone are 61 GiB."""
+    config = eight_billion(lora__rank=16, remat="full", learning__micro_batches=16)
+    config.rollout.update(prompt_length=512, response_length=1024)
+    assert make(config, tmp_path).peak < 80e9 < make(eight_billion(), tmp_path).peak
+
+
+def test_the_table_says_what_and_how_much():
+    always, phases = {"parameters": GIB}, {"sample": {"logits": GIB // 2}, "learn": {"gradients": GIB}}
+    fitting = plan.Plan("a model", always, phases, 3 * GIB, "cpu")
+    assert fitting.table().splitlines()[1].split() == ["parameters", "1.000", "GiB"]
+    assert fitting.table().splitlines()[-1].split() == ["peak", "2.000", "GiB"]
+    assert fitting.summary() == "a model: 2.00 GiB on each device fit into 3.00 GiB of cpu"
+    assert not dataclasses.replace(fitting, available=GIB).fits
+    unknown = dataclasses.replace(fitting, available=None, device="tpu")
+    assert unknown.fits and unknown.summary().endswith("the memory of tpu is not known")
+
+
+def test_every_item_of_a_plan_has_its_advice(tmp_path):
+    planned = make(small(), tmp_path)
+    items = planned.always.keys() | set().union(*planned.phases.values())
+    assert items == plan._SMALLER.keys()
+
+
+@pytest.mark.slow
+def test_the_command_imagines_devices():
+    command = [sys.executable, "-m", "amrsd_jax.plan", "--config=configs/quickstart.py", "--config.warmup.documents=0"]
+    command += ["--config.model=Qwen/Qwen3-8B", "--config.mesh.fsdp=8", "--devices=8"]
+
+    def run(*more):
+        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+
+    done = run("--memory_gib=80")
+    assert done.returncode == 0, done.stderr
+    assert "mesh data 1, fsdp 8, tensor 1" in done.stdout and "fit into 80.00 GiB of imagined devices" in done.stdout
+    done = run("--memory_gib=8")
+    assert done.returncode == 1 and "do not fit into 8.00 GiB" in done.stdout and "for less" in done.stdout
