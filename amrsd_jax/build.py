@@ -16,7 +16,7 @@ from amrsd_jax import credit, rng, tasks
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, lora
+from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, lora
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
@@ -180,8 +180,10 @@ def make_layouts(config: ConfigDict, mesh: Mesh, stop_tokens: tuple[int, ...]) -
 
 
 def make_policy(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None, mesh: Mesh) -> Policy:
-    """The policy on a mesh; see `make_architecture`."""
-    return Policy(make_architecture(config, tokenizer), config.remat, meshes.rows(mesh))
+    """The policy on a mesh; see `make_architecture` and `attention.choose`."""
+    architecture = make_architecture(config, tokenizer)
+    backend = attention.choose(config.attention, architecture, mesh.devices.flat[0].platform)
+    return Policy(architecture, config.remat, meshes.rows(mesh), backend)
 
 
 def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None) -> Architecture:

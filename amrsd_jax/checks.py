@@ -6,7 +6,7 @@ from amrsd_jax import credit, tasks
 from amrsd_jax.config import base
 from amrsd_jax.learning.losses import KL_ESTIMATORS, RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
-from amrsd_jax.policy import lora
+from amrsd_jax.policy import attention, lora
 from amrsd_jax.policy.architecture import PRESETS
 from amrsd_jax.policy.huggingface import architecture_of, is_place
 from amrsd_jax.policy.transformer import REMAT_POLICIES
@@ -51,6 +51,7 @@ def validate(config: ConfigDict) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
+    _choice("attention", config.attention, attention.BACKENDS)
     _choice("remat", config.remat, REMAT_POLICIES)
     _choice("loss.ratio", config.loss.ratio, RATIOS)
     _choice("loss.reduction", config.loss.reduction, REDUCTIONS)

@@ -16,6 +16,7 @@ from amrsd_jax import build, credit, tasks
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.step import abstract_state, state_shardings
 from amrsd_jax.policy import Architecture, Policy, lora
+from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
@@ -118,13 +119,13 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "sample": {
             "keys and values": max(_cache(c, layout) for layout in layouts),
             "unrolled layers, or prefill": max(
-                _unrolled(run), *(_forward(c, layout.admit, layout.prompt_length) for layout in layouts)
+                _unrolled(run), *(_forward(run.policy, layout.admit, layout.prompt_length) for layout in layouts)
             ),
             "logits": max(_rows(layout.slots, mesh) for layout in layouts) * 3 * 4 * c.vocab_size,
         },
         "score": {
             "gathered weights": _gathered(run),
-            "activations": _forward(c, _rows(config.scoring.rows, mesh), prompt + run.answer),
+            "activations": _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.answer),
             "logits": _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size,
         },
         "learn": {
@@ -199,16 +200,24 @@ def _activations(run: Planned) -> int:
     rows, c = _rows(run.micro_batch, run.mesh), run.policy.architecture
     length = run.config.rollout.prompt_length + run.answer
     kept, ends = _kept(run.policy, length)
-    again = 0 if run.policy.remat == "none" else _kept(Policy(c), length)[0]
-    taught = _forward(c, rows, run.config.reflection.context_length + run.answer) if run.distils else 0
-    return rows * (c.layers * kept + again + ends) + taught
+    again = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
+    taught = _forward(run.policy, rows, run.config.reflection.context_length + run.answer) if run.distils else 0
+    scores = _scores(run.policy, length) if length > BLOCK else 0  # of a short row they are among what is kept
+    return rows * (c.layers * kept + again + ends + scores) + taught
 
 
-def _forward(c: Architecture, rows: int, length: int) -> int:
-    """What a forward pass holds at one time: a layer's scores (three float32 arrays, as compiled) or its inner SwiGLU."""
+def _forward(policy: Policy, rows: int, length: int) -> int:
+    """What a forward pass holds at one time: a layer's scores or its inner SwiGLU."""
+    c = policy.architecture
     size = jnp.dtype(c.dtype).itemsize
-    layer = max(3 * 4 * c.heads * length, (3 * c.ffn + 2 * c.width) * size)
-    return rows * length * (layer + 2 * c.width * size)
+    return rows * (
+        max(_scores(policy, length), length * (3 * c.ffn + 2 * c.width) * size) + 2 * length * c.width * size
+    )
+
+
+def _scores(policy: Policy, length: int) -> int:
+    """Attention scores of a row that exist at one time: three float32 arrays, as compiled."""
+    return 0 if policy.attention == "cudnn" else 3 * 4 * policy.architecture.heads * min(length, BLOCK) * length
 
 
 @functools.lru_cache
@@ -219,7 +228,8 @@ def _kept(policy: Policy, length: int) -> tuple[int, int]:
     """
 
     def residuals(rows: int, layers: int) -> int:
-        small = Policy(dataclasses.replace(policy.architecture, layers=layers, vocab_size=16), policy.remat)
+        architecture = dataclasses.replace(policy.architecture, layers=layers, vocab_size=16)
+        small = Policy(architecture, policy.remat, attention=policy.attention)
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
 
         def backward(params, tokens):

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
+from amrsd_jax.policy.attention import attention
 from amrsd_jax.policy.lora import LoraLinear, attach
 
 Params = PyTree
@@ -132,11 +133,13 @@ class Policy:
       architecture: what it is made of.
       remat: what the backward pass recomputes, a name of `REMAT_POLICIES`.
       rows: where rows live that `forward` is given; None on one device.
+      attention: who computes that of whole rows, see `attention.choose`.
     """
 
     architecture: Architecture
     remat: str = "none"
     rows: NamedSharding | None = None
+    attention: str = "xla"
 
     # -- parameters
 
@@ -202,14 +205,13 @@ class Policy:
         """
         rows, length = tokens.shape
         index = jnp.broadcast_to(jnp.arange(length), (rows, length))
-        mask, positions = None, index
+        positions = index
         if segments is not None:
-            mask = segments[:, None, :, None] == segments[:, None, None, :]  # [B, 1, T, S]
             first = jnp.concatenate([jnp.ones((rows, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
             positions = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
 
         def attend(q, k, v):
-            return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True), None
+            return attention(q, k, v, segments, backend=self.attention), None
 
         def step(x, layer_params):
             return self._layer(layer_params, x, positions, attend)[0], None
@@ -229,7 +231,7 @@ class Policy:
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def attend(q, k, v):
-            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+            mixed = attention(q, k, v, backend=self.attention)
             return mixed, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
         def step(x, layer_params):

@@ -1,0 +1,88 @@
+"""Attention of whole rows: blocks against the plain formula, memory that grows with T, and backends that cannot serve."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amrsd_jax.policy import attention, preset
+
+SHAPE = dict(heads=4, kv_heads=2, head_dim=8)
+
+
+def inputs(length, rows=2):
+    keys = jax.random.split(jax.random.key(0), 3)
+    return [jax.random.normal(key, (rows, length, heads, 8)) for key, heads in zip(keys, (4, 2, 2), strict=True)]
+
+
+def plain(q, k, v, segments=None):
+    """The formula in float64 NumPy."""
+    q, k, v = (np.asarray(a, np.float64) for a in (q, k, v))
+    k, v = (np.repeat(a, q.shape[2] // a.shape[2], axis=2) for a in (k, v))
+    scores = np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
+    seen = np.tril(np.ones(scores.shape[-2:], bool))
+    if segments is not None:
+        seen = seen & (segments[:, :, None] == segments[:, None, :])[:, None]
+    weights = np.exp(np.where(seen, scores, -np.inf))
+    return np.einsum("bnts,bsnh->btnh", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.fixture
+def short_blocks(monkeypatch):
+    """Rows of a few tokens are many blocks."""
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 16, 17, 31, 64])
+@pytest.mark.parametrize("packed", [False, True])
+def test_blocks_are_the_formula(short_blocks, length, packed):
+    q, k, v = inputs(length)
+    segments = np.minimum(np.arange(length) // 3, 4)[None].repeat(2, 0) if packed else None
+    mixed = attention.attention(q, k, v, None if segments is None else jnp.asarray(segments))
+    np.testing.assert_allclose(mixed, plain(q, k, v, segments), atol=1e-6)
+
+
+def test_gradients_do_not_know_of_blocks(short_blocks):
+    arrays = inputs(21)
+
+    def loss(function):
+        return jax.grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=(0, 1, 2))(*arrays)
+
+    whole = loss(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True))
+    for ours, theirs in zip(loss(attention.attention), whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_memory_grows_with_the_row_and_not_with_its_square():
+    def temporaries(length):
+        grad = jax.grad(lambda q, k, v: attention.attention(q, k, v).sum(), argnums=(0, 1, 2))
+        arrays = [jax.ShapeDtypeStruct((1, length, heads, 8), jnp.float32) for heads in (4, 2, 2)]
+        return jax.jit(grad).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(16_384) < 2.5 * temporaries(8_192)
+
+
+GPU = preset("tiny", **SHAPE, dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "platform", "chosen"),
+    [
+        (GPU, "gpu", "cudnn"),
+        (GPU, "cpu", "xla"),
+        (GPU, "tpu", "xla"),
+        (dataclasses.replace(GPU, dtype="float32"), "gpu", "xla"),
+        (dataclasses.replace(GPU, head_dim=12), "gpu", "xla"),
+    ],
+)
+def test_auto_takes_what_can_serve(architecture, platform, chosen):
+    assert attention.choose("auto", architecture, platform) == chosen
+    assert attention.choose("xla", architecture, platform) == "xla"
+    if chosen == "cudnn":
+        assert attention.choose("cudnn", architecture, platform) == "cudnn"
+    else:
+        with pytest.raises(ValueError, match="attention = 'cudnn': it needs"):
+            attention.choose("cudnn", architecture, platform)
