@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax import credit, rng, tasks
+from amrsd_jax.evaluate import Evaluator, benchmarks
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
@@ -48,6 +49,7 @@ class Run:
     teacher: Teacher
     external: "Run | None"
     layouts: dict[str, Layout]
+    evaluator: Evaluator
     scoring: dict
     batching: dict
 
@@ -143,7 +145,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     )
     return Run(
         config, task, texts, tokenizer, policy, mesh, rule, schedule, optimizer, objective, make_contexts, teacher, external,
-        make_layouts(config, mesh, (tokenizer.eos_token_id,)),
+        make_layouts(config, mesh, (tokenizer.eos_token_id,)), make_evaluator(config, task, policy, tokenizer, mesh),
         scoring=dict(rows=config.scoring.rows, temperature=rollout.temperature, chunk=config.scoring.chunk,
                      sharding=meshes.rows(mesh)),
         batching=dict(minibatches=config.learning.minibatches, mask_truncated=loss.mask_truncated),
@@ -177,6 +179,14 @@ def make_layouts(config: ConfigDict, mesh: Mesh, stop_tokens: tuple[int, ...]) -
     )  # fmt: skip
     traces = dataclasses.replace(thoughts, new_tokens=rollout.response_length)  # a repaired attempt is as long as one
     return {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": traces}
+
+
+def make_evaluator(
+    config: ConfigDict, task: tasks.Task, policy: Policy, tokenizer: PreTrainedTokenizerBase, mesh: Mesh
+) -> Evaluator:
+    """The benchmarks of a resolved config, to be asked of a policy; rows of further benchmarks are read at once."""
+    layout = make_layouts(config, mesh, (tokenizer.eos_token_id,))["evaluation"]
+    return Evaluator(benchmarks(config, task), config.seed, policy, layout, tokenizer, dict(config.chat_template))
 
 
 def make_policy(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None, mesh: Mesh) -> Policy:

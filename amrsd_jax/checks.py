@@ -1,9 +1,13 @@
 """Checks of a config that stop a wrong one before any compute: names, types, ranges, and fields against each other."""
 
+import re
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from amrsd_jax import credit, tasks
-from amrsd_jax.config import base
+from amrsd_jax.config import ASKED, base
+from amrsd_jax.evaluate.benchmarks import OWN
 from amrsd_jax.learning.losses import KL_ESTIMATORS, RATIOS, REDUCTIONS
 from amrsd_jax.names import nearest
 from amrsd_jax.policy import attention, lora
@@ -17,15 +21,20 @@ from amrsd_jax.scoring.divergence import SUPPORTS
 from amrsd_jax.scoring.teachers import KINDS
 
 # Sections whose keys depend on a choice made beside them; their own registries check them.
-_OPEN = ("task.args", "credit.args", "reflection.templates", "chat_template", "reflection.chat_template")
+_OPEN = (
+    "task.args", "credit.args", "reflection.templates", "chat_template", "reflection.chat_template", "evaluation.benchmarks"
+)  # fmt: skip
 
 
 class ConfigError(ValueError):
     """A field of the config is wrong; the message names it, its value and what was expected."""
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: ConfigDict, splits: Sequence[str] = ("train", "test")) -> None:
     """Checks names, types, ranges, and fields against each other.
+
+    Args:
+      splits: those that the task must have rows for.
 
     Raises:
       ConfigError: naming the field, its value and what was expected.
@@ -44,7 +53,7 @@ def validate(config: ConfigDict) -> None:
     _check_types("task.args", config.task.args, tasks.defaults(config.task.name))
     _check_types("reflection.templates", config.reflection.templates, dict.fromkeys(config.reflection.templates, ""))
     try:
-        tasks.check(config.task.name, dict(config.task.args))
+        tasks.check(config.task.name, dict(config.task.args), splits)
         templates(tasks.family(config.task.name), **config.reflection.templates)
         _check_architecture(config.model, {k: value for k, value in config.architecture.items() if value is not None})
         lora.make(**config.lora)
@@ -63,7 +72,7 @@ def validate(config: ConfigDict) -> None:
         "steps", "rollout.prompts", "rollout.group", "rollout.prompt_length", "rollout.response_length", "rollout.slots",
         "rollout.admit", "rollout.segment", "rollout.rounds", "reflection.prompt_length", "reflection.tokens",
         "reflection.context_length", "reflection.slots", "reflection.admit", "scoring.rows", "scoring.chunk",
-        "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.problems",
+        "learning.minibatches", "learning.micro_batches", "optimizer.max_skipped", "evaluation.last",
         "checkpoint.every", "checkpoint.keep", "report.rollouts_every", "mesh.fsdp", "mesh.tensor",
         "warmup.row_length", "warmup.rows", "warmup.lines", "teacher.every", "monitor.window", "monitor.patience",
     ):  # fmt: skip
@@ -71,15 +80,13 @@ def validate(config: ConfigDict) -> None:
     for field in (
         "seed", "lora.rank", "rollout.top_k", "reward.overlong_buffer",
         "loss.clip_low", "loss.clip_high", "loss.kl", "loss.entropy",
-        "optimizer.learning_rate", "optimizer.clip_norm", "optimizer.warmup_updates", "evaluation.every",
-        "evaluation.temperature", "evaluation.top_k", "reflection.temperature", "warmup.documents",
+        "optimizer.learning_rate", "optimizer.clip_norm", "optimizer.warmup_updates", "reflection.temperature",
+        "warmup.documents",
         "warmup.learning_rate", "optimizer.eps", "optimizer.weight_decay", "monitor.rollbacks",
         *(f"credit.args.{name}" for name in config.credit.args),  # strengths, thresholds, lengths: none means less
     ):  # fmt: skip
         _at_least(config, field, 0)
-    for field in ("rollout.top_p", "evaluation.top_p"):
-        if not 0 < _get(config, field) <= 1:
-            raise ConfigError(f"{field} = {_get(config, field)}: expected a number in (0, 1]")
+    _check_top_p(config, "rollout.top_p")
     for field in ("optimizer.b1", "optimizer.b2", "warmup.b2"):
         if not 0 <= _get(config, field) < 1:
             raise ConfigError(f"{field} = {_get(config, field)}: expected a number in [0, 1)")
@@ -97,6 +104,9 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(f"seed = {config.seed}: expected below 2**32, all that JAX's generator takes")
     if config.mesh.data != -1:
         _at_least(config, "mesh.data", 1)
+    _check_asked(config, "evaluation", config.task.name)
+    for name, section in config.evaluation.benchmarks.items():
+        _check_benchmark(config, name, section)
     _check_together(config)
 
 
@@ -111,6 +121,47 @@ def _check_architecture(model: str, changes: dict) -> None:
                 f"architecture.{name} = {value}: model = {model!r} brings its weights, of {name} = {getattr(own, name)}; "
                 "expected None"
             )
+
+
+def _check_asked(config: ConfigDict, section: str, task: str) -> None:
+    """What an evaluation of a task asks for, as far as the section says."""
+    there = {field: f"{section}.{field}" for field in ASKED if field in _get(config, section)}
+    for field, place in there.items():
+        if field == "top_p":
+            _check_top_p(config, place)
+        else:
+            _at_least(config, place, 1 if field == "samples" else 0)
+    if tasks.embedded(task) and not _get(config, there.get("problems", "evaluation.problems")):
+        raise ConfigError(f"{section}.problems = 0: task {task!r} never runs out of problems; expected at least 1")
+
+
+def _check_benchmark(config: ConfigDict, name: str, section) -> None:
+    field, own = f"evaluation.benchmarks.{name}", config.evaluation
+    if name in OWN or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"{field}: expected a name of letters, digits, _ and -, other than {' and '.join(OWN)}")
+    known = {key: own[key] for key in ASKED} | {"task": base().task}
+    if not isinstance(section, ConfigDict) or not isinstance(section.get("task"), ConfigDict):
+        raise ConfigError(f"{field}: expected a section with task=dict(name=..., args=dict(test=...))")
+    _check_names(field, section, known)
+    _check_types(field, {key: value for key, value in section.items() if key != "task"}, known)
+    _check_names(f"{field}.task", section.task, known["task"])
+    given = section.task.get("name", "")
+    _choice(f"{field}.task.name", given, tasks.NAMES)
+    args = section.task.get("args", {})
+    try:
+        _check_types("task.args", args, tasks.defaults(given))
+        tasks.check(given, dict(args), splits=("test",))
+    except ValueError as error:
+        raise ConfigError(f"{field}.{error}") from error
+    _check_asked(config, field, given)
+    every = section.get("every", own.every)
+    if every % own.every if own.every else every:
+        raise ConfigError(f"{field}.every = {every}: expected a multiple of evaluation.every = {own.every}")
+
+
+def _check_top_p(config: ConfigDict, field: str) -> None:
+    if not 0 < _get(config, field) <= 1:
+        raise ConfigError(f"{field} = {_get(config, field)}: expected a number in (0, 1]")
 
 
 def _check_together(config: ConfigDict) -> None:

@@ -8,6 +8,15 @@ from ml_collections.config_dict import placeholder
 from amrsd_jax import credit, tasks
 from amrsd_jax.policy.huggingface import is_place
 
+ASKED = (
+    "every",
+    "problems",
+    "samples",
+    "temperature",
+    "top_k",
+    "top_p",
+)  # of an evaluation; a benchmark may have its own
+
 
 def base() -> ConfigDict:
     """Every field, at its default. Configs start from this and change what they are about."""
@@ -184,10 +193,13 @@ def base() -> ConfigDict:
     config.evaluation = ConfigDict(
         dict(
             every=10,  # steps; 0 evaluates only before and after
-            problems=256,
+            problems=256,  # the first of a split; 0 takes all rows
+            samples=1,  # k, answers drawn for each, besides a greedy one
             temperature=1.0,
             top_k=0,
             top_p=1.0,
+            last=5,  # evaluations whose mean is reported besides the best and the last
+            benchmarks=ConfigDict(),  # further ones: name to task=(name, args) and fields above that differ; see `evaluate`
         )
     )
     config.checkpoint = ConfigDict(dict(every=10, keep=2))  # steps; latest kept, besides the best
@@ -208,6 +220,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
     with config.unlocked():
         config.tokenizer = config.tokenizer or (config.model if is_place(config.model) else "")
         config.task.args = tasks.defaults(config.task.name) | dict(config.task.args)
+        for name, section in config.evaluation.benchmarks.items():
+            own = {field: config.evaluation[field] for field in ASKED}
+            own["problems"] = own["problems"] if tasks.embedded(section.task.name) else 0  # rows are asked to the last
+            args = tasks.defaults(section.task.name) | dict(section.task.get("args", {}))
+            task = dict(name=section.task.name, args=args)
+            config.evaluation.benchmarks[name] = ConfigDict(own | dict(section) | dict(task=task))
         rule = credit.get(config.credit.rule)
         config.credit.args = rule.defaults | dict(config.credit.args)
         config.credit.context = config.credit.context or rule.context

@@ -4,20 +4,19 @@ import sys
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from amrsd_jax.checks import ConfigError, validate
+from amrsd_jax.flags import define_config, parser
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Experiment, a file of configs/.",
-    lock_config=False, accept_new_attributes=True,  # `validate` names an unknown field and the nearest known one
-)  # fmt: skip
+_CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; a run that is there is resumed.")
 flags.mark_flags_as_required(["config", "workdir"])
+parse = parser(_CONFIG, validate)
 
 
 def main(argv):
     from amrsd_jax import report
+    from amrsd_jax.runtime.summary import outcome
     from amrsd_jax.train import train
 
     if len(argv) > 1:
@@ -28,22 +27,8 @@ def main(argv):
         results = train(_CONFIG.value, workdir)
     except ConfigError as error:
         sys.exit(f"config error: {error}")
-    before, after = results["eval"]["initial"], results["eval"]["final"]
-    print(f"sampled accuracy {before['sampled']:.3f} -> {after['sampled']:.3f} on {after['n']} held-out problems")
+    print("\n".join(outcome(results["eval"])))
     print(f"report: {report.write(workdir)}")
-
-
-def parse(argv):
-    """Flags to arguments; a wrong config is one line, not a traceback."""
-    try:
-        arguments = flags.FLAGS(argv)
-        _CONFIG.value.lock()  # raises if its file could not be read
-        validate(_CONFIG.value)
-        return arguments
-    except KeyError as error:
-        sys.exit(f"config error: no such section: {' '.join(error.args[0].split())}")
-    except (OSError, ValueError, flags.Error) as error:
-        sys.exit(f"config error: {str(error).splitlines()[-1].strip()}")  # the cause, where a config file fails
 
 
 if __name__ == "__main__":

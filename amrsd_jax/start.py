@@ -5,20 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from amrsd_jax import rng
-from amrsd_jax.build import Run
+from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.step import abstract_state, adapt, init_params, init_state, state_shardings
 from amrsd_jax.learning.warmup import warm_up
-from amrsd_jax.policy import Params, huggingface, lora
+from amrsd_jax.policy import Params, Policy, huggingface, lora
 from amrsd_jax.records import TrainState
 from amrsd_jax.runtime import monitor
-from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, save_params
+from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, load_policy, save_params
 from amrsd_jax.runtime.metrics import Clock
 from amrsd_jax.runtime.summary import note
+from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.scoring.teachers import copy
 
 
@@ -106,6 +108,26 @@ def external_params(run: Run, workdir: Path) -> Params:
     theirs.close()
     save_params(folder, params)
     return params
+
+
+def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:
+    """The parameters of a run's checkpoint, on any mesh. What adapters are beside is made again as the run made it.
+
+    Args:
+      policy: of the run's architecture.
+    """
+    learned = learned_params(workdir, step, policy, mesh)
+    if policy.architecture.lora is None:
+        return learned
+    config = read_config(workdir)
+    config.mesh.update(mesh.shape)
+    return lora.join(lora.split(initial_params(build(config, workdir), workdir, Clock()))[0], learned)
+
+
+def learned_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:
+    """What learned of a run's checkpoint: all parameters, or the adapters alone. Nothing else of it is read."""
+    abstract = lora.learns(policy.abstract_params())
+    return load_policy(workdir / "checkpoints" / str(step) / "state", abstract, meshes.shardings(abstract, mesh))
 
 
 def initial_params(run: Run, workdir: Path, clock: Clock) -> Params:

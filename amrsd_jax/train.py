@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError, validate
 from amrsd_jax.config import resolve
 from amrsd_jax.credit.assign import advantages, assign
-from amrsd_jax.evaluate import evaluate
+from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.step import make_train_step
@@ -80,7 +81,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
 
     with Interrupt() as interrupt, jax.transfer_guard("disallow"):
         if checkpoints.latest() is None:
-            metrics.write("eval", 0, evaluation(run, state.params, clock))
+            metrics.write("eval", 0, evaluation(run, state.params, clock, workdir, 0, lambda every: True))
             if monitor.rolls_back(config.monitor):
                 save()
 
@@ -100,9 +101,9 @@ def train(config: ConfigDict, workdir: Path) -> dict:
 
             accuracy = None
             if due(config.evaluation.every):
-                values = evaluation(run, state.params, clock)
+                values = evaluation(run, state.params, clock, workdir, progress.step, due)
                 metrics.write("eval", progress.step, values)
-                accuracy = values["eval/sampled"]
+                accuracy = values.get("eval/validation/sampled", values["eval/sampled"])
             progress.skipped = progress.skipped + 1 if row["optimizer/skipped"] else 0
             lost = progress.skipped >= config.optimizer.max_skipped
             if due(config.checkpoint.every) or interrupt.requested or lost or progress.step in progress.rollbacks:
@@ -121,7 +122,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
         note(f"{interrupt.requested}: saved at step {progress.step}; the same command continues from there")
     if progress.stopped:
         note("stopped by the collapse monitor at step {step}: {signal} {value:.3g}".format(**progress.stopped))
-    more = dict(stopped=progress.stopped, rollbacks=progress.rollbacks)
+    more = dict(last=config.evaluation.last, stopped=progress.stopped, rollbacks=progress.rollbacks)
     return write_results(workdir, progress.step, clock.total, time.perf_counter() - begin, **more)
 
 
@@ -282,16 +283,17 @@ def reconsider(run: Run, params: Params, reference: Params | None, rollouts: Rol
     return old, ref
 
 
-def evaluation(run: Run, params: Params, clock: Clock) -> dict[str, float]:
-    """Accuracy on held-out problems; the same problems and the same noise at every step."""
-    config = run.config.evaluation
+def evaluation(
+    run: Run, params: Params, clock: Clock, workdir: Path, step: int, due: Callable[[int], bool]
+) -> dict[str, float]:
+    """Metrics of the benchmarks that are due; their answers go to the workdir. The same noise at every step."""
+    values = {}
     with clock.phase("evaluate"):
-        prompts, _, _ = take(
-            run.task, "test", 0, config.problems, encode=run.encode, longest=run.config.rollout.prompt_length
-        )
-        sample = run.sampler(run.sampling_weights(params), "evaluation", 0)
-        values = evaluate(
-            run.task, run.tokenizer, prompts, sample,
-            temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
-        )  # fmt: skip
-    return {f"eval/{name}": value for name, value in values.items()}
+        weights = run.sampling_weights(params)
+        for benchmark in run.evaluator.benchmarks:
+            if due(benchmark.every):
+                found = run.evaluator(benchmark, weights)
+                path = workdir / "evaluations" / f"step_{step:05d}" / f"{benchmark.name}.parquet"
+                write_answers(path, benchmark, found.answers)
+                values |= {f"eval/{benchmark.prefix}{name}": value for name, value in found.metrics.items()}
+    return values

@@ -1,9 +1,10 @@
 """What the experiments on public benchmarks share: a batch, its budget, the optimiser, and a method chosen by name.
 
 Published (SDPO's code, its generalization runs): 32 prompts x 8 rollouts a step and one update, prompts of at most 2,048 and
-responses of 8,192 tokens, thinking off, no KL, 10 updates of learning-rate warm-up, an evaluation every 5 steps at
-temperature 0.6, top-p 0.95; a teacher's prompt of 10,240 tokens where it holds a solution. Learning rates: 1e-6 is that of the
-SDPG, RLSD and RLCSD codes and in SDPO's grid for GRPO; SDPO's own is 1e-5, and 5e-6 OPSD's later script's.
+responses of 8,192 tokens, thinking off, no KL, 10 updates of learning-rate warm-up, an evaluation every 5 steps with 16
+answers a question at temperature 0.6, top-p 0.95; a teacher's prompt of 10,240 tokens where it holds a solution. Learning
+rates: 1e-6 is that of the SDPG, RLSD and RLCSD codes and in SDPO's grid for GRPO; SDPO's own is 1e-5, and 5e-6 OPSD's later
+script's.
 
 Ours: 100 steps, what AMR-SD learns with (no public source gives its learning rate), the other optimiser settings, at most
 128 tokens of reflection written without thinking, 12,288 tokens to ask for it, and how the work is cut: slots, micro-batches
@@ -44,7 +45,7 @@ def benchmark(method: str, *, solutions: bool) -> ConfigDict:
     config.scoring.update(rows=16, chunk=2048)
     config.learning.micro_batches = 16
     config.optimizer.update(learning_rate=_LEARNING_RATES.get(method, 1e-6), warmup_updates=10)
-    config.evaluation.update(problems=1024, every=5, temperature=0.6, top_p=0.95)
+    config.evaluation.update(problems=1024, samples=16, every=5, temperature=0.6, top_p=0.95)
     config.checkpoint.every = 25
     config.report.rollouts_every = 10
     use(config, method)

@@ -11,11 +11,12 @@ import pytest
 
 from amrsd_jax.build import build
 from amrsd_jax.config import resolve
+from amrsd_jax.evaluate.saved import evaluate_saved
 from amrsd_jax.export import export
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora
 from amrsd_jax.runtime.checkpoints import Checkpoints
-from amrsd_jax.runtime.metrics import Clock, Metrics
+from amrsd_jax.runtime.metrics import Clock, Metrics, read_metrics
 from amrsd_jax.start import initial_params, restore
 from amrsd_jax.train import train
 from tests.test_train import assert_same_run
@@ -78,6 +79,14 @@ def test_a_stopped_run_continues_to_the_same_end(finished, run, tmp_path, monkey
     monkeypatch.undo()
     assert train(config(), workdir)["steps"] == 4
     assert_same_run(run, workdir)
+
+
+def test_the_command_evaluates_them_on_their_base(run, tmp_path):
+    metrics = evaluate_saved(config(), str(run), tmp_path)["test"]["metrics"]
+    final = [row for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "eval"][-1]
+    assert {f"eval/{name}": value for name, value in metrics.items()} == {
+        name: value for name, value in final.items() if name not in ("kind", "step")
+    }
 
 
 def test_a_merged_export_computes_the_same(run, whole, tmp_path):

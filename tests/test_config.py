@@ -10,6 +10,7 @@ from amrsd_jax.checks import ConfigError, validate
 from amrsd_jax.config import base, resolve
 from amrsd_jax.runtime.workdir import claim, differences, to_json
 from configs import quickstart, quickstart_grpo
+from tests.tiny import tiny_config
 
 
 def changed(**fields):
@@ -157,6 +158,9 @@ def test_a_missing_field_is_named():
         ("seed", 2**32, "below 2"),
         ("rollout.top_k", -1, "at least 0"),
         ("evaluation.top_k", -1, "at least 0"),
+        ("evaluation.samples", 0, "at least 1"),
+        ("evaluation.problems", -1, "at least 0"),
+        ("evaluation.last", 0, "at least 1"),
         ("optimizer.learning_rate", -1e-4, "at least 0"),
         ("optimizer.weight_decay", -0.1, "at least 0"),
         ("credit.args.decay_steps", -1, "at least 0"),
@@ -286,3 +290,42 @@ def test_truncated_sampling_needs_the_trainers_own_probabilities(fields):
     with pytest.raises(ConfigError, match="loss.old_logp = 'sampler' with rollout.top_k"):
         validate(changed(**fields))
     validate(changed(loss__old_logp="trainer", **fields))
+
+
+LETTERS = {"task": {"name": "choice", "args": {"test": "rows.jsonl"}}, "samples": 16}
+
+
+@pytest.mark.parametrize(
+    "benchmarks, message",
+    [
+        (
+            {"validation": LETTERS},
+            "evaluation.benchmarks.validation: expected a name of letters, .* other than test and",
+        ),
+        ({"a/b": LETTERS}, "evaluation.benchmarks.a/b: expected a name"),
+        ({"aime": 3}, r"evaluation.benchmarks.aime: expected a section with task=dict\(name=..., args="),
+        ({"aime": LETTERS | {"sample": 4}}, "benchmarks.aime.sample = 4: no such field; did you mean 'samples'"),
+        ({"aime": LETTERS | {"samples": "4"}}, "benchmarks.aime.samples = '4': expected int"),
+        ({"aime": LETTERS | {"top_p": 0.0}}, r"benchmarks.aime.top_p = 0.0: expected a number in \(0, 1\]"),
+        ({"aime": LETTERS | {"every": 15}}, "benchmarks.aime.every = 15: expected a multiple of evaluation.every = 10"),
+        ({"aime": {"task": {"name": "choise"}}}, "benchmarks.aime.task.name = 'choise': did you mean 'choice'"),
+        ({"aime": {"task": {"name": "choice"}}}, "benchmarks.aime.task.args.test = '': expected a JSON-lines file"),
+        ({"aime": {"task": {"name": "choice", "args": {"tset": "a"}}}}, "aime.task.args.tset = 'a': .* 'test'"),
+        (
+            {"sums": {"task": {"name": "addition"}, "problems": 0}},
+            "benchmarks.sums.problems = 0: task 'addition' never",
+        ),
+    ],
+)
+def test_a_wrong_benchmark_is_named(benchmarks, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(tiny_config(evaluation__every=10, evaluation__benchmarks=benchmarks))
+
+
+def test_benchmarks_are_spelled_out_and_the_rest_is_the_runs():
+    config = tiny_config(evaluation__every=0, evaluation__benchmarks={"aime": LETTERS})
+    validate(config)
+    aime = resolve(config).evaluation.benchmarks.aime
+    assert (aime.samples, aime.problems, aime.every, aime.task.args.question) == (16, 0, 0, "question")
+    with pytest.raises(ConfigError, match="evaluation.problems = 0: task 'addition' never runs out"):
+        validate(tiny_config(evaluation__problems=0))

@@ -100,7 +100,7 @@ def test_a_config_runs_one_step_on_the_tiny_model(name, argument, request, tmp_p
         config.reflection.update(prompt_length=1024, tokens=32, context_length=1024)
     config.scoring.update(rows=8, chunk=512)
     config.learning.update(minibatches=1, micro_batches=1)
-    config.evaluation.update(problems=4, every=0)
+    config.evaluation.update(problems=4, samples=2, every=0)
     results = train(config, tmp_path / "run")
     assert results["steps"] == 1
     row = read_metrics(tmp_path / "run" / "metrics.jsonl")[1]

@@ -355,7 +355,7 @@ def test_a_step_on_real_chemistry_rows(shared_data, tmp_path):
         "rollout.prompts=4", "rollout.group=4", "rollout.slots=16", "rollout.admit=4", "rollout.prompt_length=768",
         "rollout.response_length=64", "reflection.prompt_length=1024", "reflection.slots=16", "reflection.admit=4",
         "reflection.tokens=48", "reflection.context_length=1024", "learning.micro_batches=4", "scoring.chunk=512",
-        "evaluation.problems=8", "credit.exact_savings=False",  # no reward, no advantage: nothing would be reflected on
+        "evaluation.problems=8", "evaluation.samples=1", "credit.exact_savings=False",  # or nothing would be reflected on
         "credit.context=self_reflection,answer",  # for what a random model writes has no tags
     )  # fmt: skip
     assert "amrsd on choice, 20,0" in notes and "data train: 1890 rows" in notes

@@ -6,16 +6,14 @@ Adapters are merged into the model, or written alone as PEFT loads them.
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
-from amrsd_jax.build import build, make_architecture
+from amrsd_jax.build import make_architecture
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.policy import Params, Policy, huggingface, lora, peft
+from amrsd_jax.policy import Policy, huggingface, lora, peft
 from amrsd_jax.policy.tokenizer import load_tokenizer
-from amrsd_jax.runtime.checkpoints import load_policy
-from amrsd_jax.runtime.metrics import Clock
+from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.workdir import read_config
-from amrsd_jax.start import initial_params
+from amrsd_jax.start import learned_params, saved_params
 
 
 def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "float32", adapters: bool = False) -> int:
@@ -34,28 +32,17 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
       ValueError: no family of `transformers` has this architecture, or there are no adapters.
     """
     config = read_config(workdir)
-    steps = sorted(int(path.parent.name) for path in (workdir / "checkpoints").glob("[0-9]*/state"))
-    if not steps or step not in (None, *steps):
-        raise FileNotFoundError(
-            f"{workdir / 'checkpoints'}: no checkpoint {step or ''}; there are those of steps {steps}"
-        )
-    step = steps[-1] if step is None else step
+    step = find_step(workdir, step)
     tokenizer = load_tokenizer(workdir / "tokenizer")
     architecture = make_architecture(config, tokenizer)
     if adapters and not architecture.lora:
         raise ValueError(f"{workdir}: lora.rank = 0: the run has no adapters to write alone")
-    abstract, mesh = lora.learns(Policy(architecture).abstract_params()), meshes.make_mesh(1, len(jax.devices()), 1)
-    params = load_policy(workdir / "checkpoints" / str(step) / "state", abstract, meshes.shardings(abstract, mesh))
+    policy, mesh = Policy(architecture), meshes.make_mesh(1, len(jax.devices()), 1)
     if adapters:
-        peft.save_adapters(out, architecture, params, base_model=config.model)
+        peft.save_adapters(out, architecture, learned_params(workdir, step, policy, mesh), base_model=config.model)
         return step
+    params = saved_params(workdir, step, policy, mesh)
     if architecture.lora:
-        params = lora.merge(lora.join(_base(workdir, config), params), architecture.lora)
+        params = lora.merge(params, architecture.lora)
     huggingface.save_params(out, architecture, params, tokenizer, dtype=dtype)
     return step
-
-
-def _base(workdir: Path, config: ConfigDict) -> Params:
-    """What a run's adapters were trained beside, made again as the run made it, over all devices."""
-    config.mesh.update(data=1, fsdp=len(jax.devices()), tensor=1)
-    return lora.split(initial_params(build(config, workdir), workdir, Clock()))[0]

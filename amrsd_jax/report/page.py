@@ -73,20 +73,11 @@ def names(run: Run) -> dict[str, str]:
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
     """(label, value, detail) of the headline's numbers; those that are not known are left out."""
-    before, after = evaluations(run)
     found = []
     for key in ("sampled", "greedy"):
-        if key in after:
-            ends = [e for e in (before, after) if e.get(key) is not None]
-            detail = [
-                f"{share(e[f'{key}_low'])} to {share(e[f'{key}_high'])}"
-                for e in ends
-                if e.get(f"{key}_low") is not None and e.get(f"{key}_high") is not None
-            ]
-            text = "interval " + ", then ".join(detail) if detail else ""
-            text += f"{'; ' if text else ''}n = {after['n']}" if after.get("n") else ""
-            value = " → ".join(share(e[key]) for e in ends)
-            found.append((f"Held-out accuracy, {key}", value, text))
+        found += accuracy(f"Held-out accuracy, {key}", key, *evaluations(run), dig(run.results, "eval", default={}))
+    for name, four in dig(run.results, "eval.benchmarks", default={}).items():
+        found += accuracy(f"{name}, sampled", "sampled", four["initial"], four["final"], four)
     steps = run.results.get("steps", len(run.train))
     if seconds := run.results.get("wall_seconds"):
         found.append(("Wall time", duration(seconds), f"{steps:,} steps" if steps else ""))
@@ -96,6 +87,27 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
     if saved is not None:
         found.append(("Saved exactly", share(saved), "of rows need no reflection or teacher pass"))
     return found
+
+
+def accuracy(label: str, key: str, before: dict, after: dict, four: dict) -> list[tuple[str, str, str]]:
+    """The tile of one accuracy, [] if it is not known: before and after, intervals, the best, and the mean of the last."""
+    if key not in after:
+        return []
+    ends = [e for e in (before, after) if e.get(key) is not None]
+    intervals = [
+        f"{share(e[f'{key}_low'])} to {share(e[f'{key}_high'])}"
+        for e in ends
+        if e.get(f"{key}_low") is not None and e.get(f"{key}_high") is not None
+    ]
+    detail = ["interval " + ", then ".join(intervals)] if intervals else []
+    detail += [f"n = {after['n']}"] if after.get("n") else []
+    if four.get("best"):
+        detail.append(f"{share(four['best'][key])} at the best step, {four['best']['step']}")
+    if chosen := four.get("best_by_validation"):
+        detail.append(f"{share(chosen[key])} at the best by validation, {chosen['step']}")
+    if mean := four.get("mean_of_last"):
+        detail.append(f"{share(mean[key])} mean of the last {len(mean['steps'])}")
+    return [(label, " → ".join(share(e[key]) for e in ends), "; ".join(detail))]
 
 
 def evaluations(run: Run) -> tuple[dict, dict]:

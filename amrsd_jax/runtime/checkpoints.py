@@ -96,6 +96,20 @@ class _Good(policies.PreservationPolicy):
         return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
+def find_step(workdir: Path, step: int | None = None) -> int:
+    """The step of a run's newest complete checkpoint, or the given one.
+
+    Raises:
+      FileNotFoundError: there is none; the message lists those there are.
+    """
+    steps = sorted(int(path.parent.name) for path in (workdir / "checkpoints").glob("[0-9]*/state"))
+    if not steps or step not in (None, *steps):
+        raise FileNotFoundError(
+            f"{workdir / 'checkpoints'}: no checkpoint {'' if step is None else step}; there are those of steps {steps}"
+        )
+    return steps[-1] if step is None else step
+
+
 def save_params(folder: Path, params: Any) -> None:
     """Writes one parameter tree; the folder appears when it is complete."""
     with ocp.StandardCheckpointer() as checkpointer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amrsd_jax.evaluate import wilson
+from amrsd_jax.evaluate.statistics import wilson
 from amrsd_jax.records import Made
 from amrsd_jax.reflection.parse import STATUSES
 from amrsd_jax.runtime.metrics import read_metrics
@@ -80,22 +80,14 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
     return "  ".join(parts)
 
 
-def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, **more) -> dict:
-    """Writes `results.json` from the run's metrics: evaluations before and after, time, what was saved, and `more`."""
+def write_results(
+    workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, *, last: int, **more
+) -> dict:
+    """Writes `results.json` from the run's metrics: what its evaluations came to, time, what was saved, and `more`."""
     rows = read_metrics(workdir / "metrics.jsonl")
-    evaluations = [
-        {"step": row["step"]}
-        | {name.removeprefix("eval/"): value for name, value in row.items() if name.startswith("eval/")}
-        for row in rows
-        if row["kind"] == "eval"
-    ]
     trained = [row for row in rows if row["kind"] == "train"]
     results = {
-        "eval": {
-            "initial": evaluations[0],
-            "final": evaluations[-1],
-            "best": max(evaluations, key=lambda e: e["sampled"]),
-        },
+        "eval": evaluated([row for row in rows if row["kind"] == "eval"], last),
         "steps": step,
         "wall_seconds": wall_seconds,
         "seconds_by_phase": seconds,
@@ -105,6 +97,68 @@ def write_results(workdir: Path, step: int, seconds: dict[str, float], wall_seco
     draft.write_text(json.dumps(results, indent=2) + "\n")
     draft.replace(workdir / "results.json")
     return results
+
+
+def evaluated(rows: Sequence[dict], last: int) -> dict:
+    """What the evaluations of a run came to, each with its step.
+
+    Returns:
+      initial, final, best (by sampled accuracy; on a test split that choice makes it an optimistic number) and mean_of_last,
+      of the `last` evaluations after training began, of the run's own test split. best_by_validation, where the task has a
+      validation split: the test split's evaluation at the step that was best on validation. benchmarks: by name, those four
+      of every other benchmark.
+    """
+    by_name: dict[str, list[dict]] = {}
+    for row in rows:
+        found: dict[str, dict] = {}
+        for key, value in row.items():
+            if key.startswith("eval/"):
+                *benchmark, metric = key.removeprefix("eval/").split("/")
+                found.setdefault("".join(benchmark), {"step": row["step"]})[metric] = value
+        for name, values in found.items():
+            by_name.setdefault(name, []).append(values)
+    own = by_name.pop("")
+    results = _four(own, last)
+    if "validation" in by_name:
+        chosen = _best(by_name["validation"])["step"]
+        results["best_by_validation"] = next(values for values in own if values["step"] == chosen)
+    return results | {"benchmarks": {name: _four(values, last) for name, values in by_name.items()}}
+
+
+def _four(evaluations: Sequence[dict], last: int) -> dict:
+    counted = [values for values in evaluations if values["step"]][-last:]
+    mean = {
+        name: float(np.mean([values[name] for values in counted]))
+        for name in (counted[0] if counted else ())
+        if name != "step" and not name.endswith(("_low", "_high"))  # the mean of intervals is none
+    }
+    steps = {"steps": [values["step"] for values in counted]}
+    return {
+        "initial": evaluations[0],
+        "final": evaluations[-1],
+        "best": _best(evaluations),
+        "mean_of_last": (steps | mean) if counted else None,
+    }
+
+
+def _best(evaluations: Sequence[dict]) -> dict:
+    return max(evaluations, key=lambda values: values["sampled"])
+
+
+def outcome(found: dict) -> list[str]:
+    """What a run came to, for the eye: a line for its own test split, and one for each other benchmark."""
+    lines = []
+    for name, four in {"": found, **found["benchmarks"]}.items():
+        before, after, best, mean = (four[key] for key in ("initial", "final", "best", "mean_of_last"))
+        line = f"{before['sampled']:.3f} -> {after['sampled']:.3f} on {after['n']} "
+        line += f"{name or 'held-out'} problems; best {best['sampled']:.3f} at step {best['step']}"
+        if mean:
+            line += f", mean of the last {len(mean['steps'])} evaluations {mean['sampled']:.3f}"
+        if "best_by_validation" in four:
+            chosen = four["best_by_validation"]
+            line += f", best by validation {chosen['sampled']:.3f} at step {chosen['step']}"
+        lines.append(f"sampled accuracy {line}")
+    return lines
 
 
 def note(text: str) -> None:

@@ -1,7 +1,7 @@
 """Tasks: problems and their verifiers, by name."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amrsd_jax.names import nearest
@@ -34,8 +34,12 @@ def defaults(name: str) -> dict[str, Any]:
     return {f.name: f.default for f in _fields(name)}
 
 
-def check(name: str, args: Mapping[str, Any]) -> None:
-    """Raises ValueError for an unknown task or argument, with the nearest valid one, and for a value out of range."""
+def check(name: str, args: Mapping[str, Any], splits: Sequence[str] = ("train", "test")) -> None:
+    """Raises ValueError for an unknown task or argument, with the nearest valid one, and for a value out of range.
+
+    Args:
+      splits: those that there must be rows for.
+    """
     if name not in NAMES:
         raise ValueError(f"task.name = {name!r}: {nearest(name, NAMES)}")
     known = {f.name: f for f in _fields(name)}
@@ -43,18 +47,21 @@ def check(name: str, args: Mapping[str, Any]) -> None:
         if key not in known:
             raise ValueError(f"task.args.{key} = {value!r}: task {name!r} has no such argument; {nearest(key, known)}")
     _CHAINS.get(name, RowTask)(**args)  # which know their ranges
+    for split in () if embedded(name) else splits:
+        if not args.get(split):
+            raise ValueError(f"task.args.{split} = '': expected a JSON-lines file, or another source of rows")
 
 
-def make(name: str, args: Mapping[str, Any], seed: int) -> Task:
+def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = ("train", "test")) -> Task:
     """The task of that name. Rows are read at once: a bad one stops a run before any compute.
 
     `rows` is another name of `mathematics`.
     """
-    check(name, args)
+    check(name, args, splits)
     if embedded(name):
         return ChainTask(_CHAINS[name](**args), seed)
     task = RowTask(seed=seed, family=family(name), **args)
-    for split in ("train", "test"):
+    for split in splits:
         if not task.size(split):
             raise ValueError(f"task.args.validation = {task.validation}: it leaves no row to train on")
     task.check()

@@ -20,7 +20,7 @@ class RowTask:
     """Rows of `train` in an order that is a function of (seed, epoch); rows of `validation` and `test` in file order.
 
     Attributes:
-      train, test: where rows come from, see `sources`.
+      train, test: where rows come from, see `sources`; "" for no such rows.
       folder: a folder or web address that `train` and `test` are in, where they are relative; "" is the working directory.
       question, answer, reference, options: columns, or places inside them such as `prompt.0.content`; `a|b` is the first of
         the two that a row has. A list of answers is one answer with commas. `reference` is a worked solution, `options` a
@@ -48,9 +48,6 @@ class RowTask:
     family: str = "mathematics"
 
     def __post_init__(self):
-        for field in ("train", "test"):
-            if not getattr(self, field):
-                raise ValueError(f"task.args.{field} = '': expected a JSON-lines file, or another source of rows")
         if self.unanswered not in ("refuse", "skip"):
             raise ValueError(f"task.args.unanswered = {self.unanswered!r}: expected refuse or skip")
         if not 0 <= self.validation < 1:
@@ -99,6 +96,8 @@ class RowTask:
         return self._read(self.test if split == "test" else self.train)[1]
 
     def _read(self, uri: str):
+        if not uri:
+            return (), ()
         columns = (self.question, self.answer, self.answer_after, self.reference, self.options)
         if self.unanswered == "refuse":
             return read_rows(sources.under(self.folder, uri), *columns)

@@ -164,6 +164,18 @@ def test_an_unfinished_run_shows_its_last_evaluation(workdir, rng):
     assert "Held-out accuracy, sampled 20.0% interval 16.0% to 24.0%" in words and "Steps so far 1" in words
 
 
+def test_best_and_mean_and_other_benchmarks_are_told(workdir):
+    results = json.loads((workdir / "results.json").read_text())
+    best = {"step": 40, "sampled": 0.7, "greedy": 0.6}
+    mean = {"steps": [40, 60], "sampled": 0.65, "greedy": 0.55}
+    four = results["eval"] | {"best": best, "mean_of_last": mean}
+    results["eval"] = four | {"best_by_validation": best | {"sampled": 0.66}, "benchmarks": {"aime24": four}}
+    (workdir / "results.json").write_text(json.dumps(results))
+    words = text_of(written(workdir))
+    assert "n = 500; 70.0% at the best step, 40; 66.0% at the best by validation, 40; 65.0% mean of the last 2" in words
+    assert "aime24, sampled 20.4% → 61.8%" in words and "60.0% at the best step, 40" in words
+
+
 def test_rows_without_a_teacher_pass_are_shown(workdir, rng):
     columns = ("logp_student", "logp_teacher", "gap", "entropy")
     rows = [rollout(45, r, rng) | dict.fromkeys(columns) for r in range(4)]

@@ -1,0 +1,39 @@
+"""`python -m amrsd_jax.evaluate --config=FILE [--checkpoint=PLACE] [--out=FOLDER]` evaluates a policy on every benchmark.
+
+PLACE is the workdir of a run (its newest checkpoint), one of its folders checkpoints/<step>, or a Hugging Face folder or hub
+id; without one it is the config's own model. The folder gets a Parquet file of answers for each benchmark, evaluation.json
+and evaluation.md; the same command continues where it was stopped.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from amrsd_jax.flags import define_config, parser
+
+CONFIG = define_config()
+CHECKPOINT = flags.DEFINE_string("checkpoint", "", "A run, one of its checkpoints/<step>, or a Hugging Face model.")
+OUT = flags.DEFINE_string("out", "evaluation", "Folder to write; what it holds of the same policy is not asked again.")
+flags.mark_flag_as_required("config")
+
+
+def main(argv: list[str]) -> None:
+    from amrsd_jax.evaluate.files import markdown
+    from amrsd_jax.evaluate.saved import evaluate_saved
+    from amrsd_jax.runtime.compilation import use_compilation_cache
+
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
+    out = Path(OUT.value)
+    use_compilation_cache(out)
+    try:
+        record = evaluate_saved(CONFIG.value, CHECKPOINT.value, out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"evaluate error: {error}")
+    print(markdown(record))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parser(CONFIG))
