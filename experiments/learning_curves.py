@@ -222,13 +222,16 @@ def command(task: str, arm: str, warm: int, lr: float, seed: int) -> str:
 
 @functools.lru_cache
 def circumstances() -> dict[str, str]:
-    """Date, hardware, and the commit that ran."""
+    """Date, hardware, and the commit that ran; `-dirty` after it if files other than results were changed."""
     git = ["git", "-C", str(REPOSITORY)]
-    commit = subprocess.run([*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    commit = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run(
+        [*git, "diff", "--quiet", "HEAD", "--", ".", ":!experiments/results"], check=False
+    ).returncode
     return {
         "date": datetime.date.today().isoformat(),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
-        "commit": commit.stdout.strip(),
+        "commit": f"{commit}-dirty" if changed else commit,
     }
 
 
