@@ -92,9 +92,8 @@ _LLAMA3_ROPE = RopeScaling(32.0, 1.0, 4.0, 8192)
 PRESETS = {
     # The embedded tasks' model: learns its warm-up in about two minutes on two CPU cores.
     "tiny": Architecture(128, 128, 3, 4, 2, 32, 384, rope_theta=1e4),
-    # Random models with the vocabulary of Qwen3, for trying a config on real rows.
+    # A random model with the vocabulary of Qwen3, for trying a config on real rows.
     "qwen3-5m": Architecture(151936, 32, 2, 2, 1, 16, 96),
-    "qwen3-20m": Architecture(151936, 128, 3, 4, 2, 32, 384),
     # Public values of the released configurations.
     "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072, max_positions=40960),
     "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144, max_positions=40960),
