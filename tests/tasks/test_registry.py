@@ -19,7 +19,7 @@ def test_embedded_tasks_are_made_from_their_defaults(name):
 def test_rows_have_their_own_family_and_arguments():
     assert not tasks.embedded("rows") and tasks.family("rows") == "mathematics"
     assert tasks.defaults("rows") == dict(
-        train="", test="", question="question", answer="answer", answer_after="", reference="", options="",
+        train="", test="", folder="", question="question", answer="answer", answer_after="", reference="", options="",
         unanswered="refuse", validation=0.0,
     )  # fmt: skip
     assert [tasks.family(name) for name in ("mathematics", "choice", "tools")] == ["mathematics", "choice", "tools"]
