@@ -1,0 +1,63 @@
+"""Responses whose lengths are drawn from a given distribution, through an unchanged sampler."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amrsd_jax.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormalLengths(Policy):
+    """A policy that ends a response of a fixed prompt length after t tokens with the hazard of a log-normal distribution.
+
+    Only the stop token's logit is replaced, so lengths are decided by the sampler's own noise, which is a function of row
+    and position: every way of scheduling the same rows sees the same lengths. Hidden states carry the position behind
+    their features, in float32.
+
+    Attributes:
+      prompt: P, tokens of every prompt.
+      stop: the token that ends a response.
+      median, spread: of the length in tokens; standard deviation of its logarithm.
+      longest: where the sampler cuts.
+    """
+
+    prompt: int = 1
+    stop: int = 0
+    median: int = 64
+    spread: float = 1.0
+    longest: int = 512
+
+    def prefill(self, params, tokens, lengths):
+        hidden, cache = super().prefill(params, tokens, lengths)
+        return _append(hidden, jnp.zeros_like(lengths)), cache
+
+    def decode(self, weights, token, position, cache):
+        hidden, cache = super().decode(weights, token, position, cache)
+        return _append(hidden, position - self.prompt + 1), cache
+
+    def logits(self, params, hidden):
+        logits = super().logits(params, hidden[..., :-1]).at[..., self.stop].set(-jnp.inf)
+        odds = jnp.asarray(stop_odds(self.median, self.spread, self.longest))[hidden[..., -1].astype(jnp.int32)]
+        return logits.at[..., self.stop].set(jax.nn.logsumexp(logits, axis=-1) + jnp.log(odds))
+
+
+def _append(hidden, made):
+    return jnp.concatenate([hidden.astype(jnp.float32), made[:, None].astype(jnp.float32)], axis=-1)
+
+
+@functools.lru_cache
+def stop_odds(median: int, spread: float, longest: int) -> np.ndarray:
+    """p / (1 - p) of ending with token t + 1 when t did not: the length is log-normal, rounded, at least 1 [longest]."""
+
+    def ended(length):
+        return 0.5 * (1 + math.erf(math.log(length / median) / (spread * math.sqrt(2))))
+
+    by = np.array([0.0] + [ended(t + 0.5) for t in range(1, longest + 1)])
+    left = 1 - by[:-1]
+    p = np.divide(by[1:] - by[:-1], left, out=np.ones(longest), where=left > 0)
+    return (p / np.maximum(1 - p, 1e-9)).astype(np.float32)

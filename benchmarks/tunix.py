@@ -1,0 +1,125 @@
+"""tunix as an arm: its own sampler and its own scoring, with our weights in its Qwen3 model.
+
+An optional extra (`pip install -e '.[peer]'`); what follows is written for google-tunix 0.1.7.
+"""
+
+import importlib.util
+
+import jax
+import numpy as np
+from flax import nnx
+
+from amrsd_jax.policy import Architecture, Params
+from amrsd_jax.sampling import Request
+from benchmarks.measure import Arm
+
+PAD = 0
+END = 1
+
+
+def missing(c: Architecture) -> str | None:
+    """Why it cannot be measured with such a model; None if it can."""
+    if not c.qk_norm or c.qkv_bias or c.rope_scaling or c.rope_theta != 1e6:
+        return "its Qwen3 has QK-norm, no biases and a rotary base of 1e6"
+    if importlib.util.find_spec("tunix") is None:
+        return "not installed (pip install google-tunix==0.1.7)"
+    return None
+
+
+def sampling(c: Architecture, weights: Params, requests: list[Request], new: int) -> Arm:
+    """Its `Sampler` at temperature 1, log-probabilities returned, no early stop."""
+    from tunix.generate.sampler import CacheConfig, Sampler
+
+    prompt = len(requests[0].prompt)
+    model = nnx.merge(*split(c, weights))
+    sampler = Sampler(model, _Numbers(), CacheConfig(prompt + new, c.layers, c.kv_heads, c.head_dim))
+    texts = [" ".join(map(str, request.prompt)) for request in requests]
+
+    def run() -> int:
+        sampled = sampler(
+            texts, max_generation_steps=new, max_prompt_length=prompt, temperature=1.0, top_p=1.0, seed=1,
+            return_logprobs=True, eos_tokens=[c.vocab_size],
+        )  # fmt: skip
+        return sum(map(len, sampled.tokens))
+
+    return Arm("tunix", run)
+
+
+def scoring(c: Architecture, weights: Params, tokens: np.ndarray, together: int) -> Arm:
+    """Its `compute_per_token_logps`; it gives no entropies."""
+    graph, state = split(c, weights)
+
+    def run() -> int:
+        logprobs(graph, state, tokens, together)
+        return tokens.size
+
+    return Arm("tunix", run)
+
+
+def logprobs(graph: nnx.GraphDef, state: nnx.State, tokens: np.ndarray, together: int) -> np.ndarray:
+    """Log-probabilities of all but the first token of rows [N, S], `together` rows at a time."""
+    from tunix.rl.common import compute_per_token_logps
+
+    pieces = (jax.device_put(tokens[i : i + together]) for i in range(0, len(tokens), together))
+    scored = [compute_per_token_logps(graph, state, rows[:, :1], rows[:, 1:], PAD, END) for rows in pieces]
+    return np.concatenate(jax.device_get(scored))
+
+
+def split(c: Architecture, weights: Params) -> tuple[nnx.GraphDef, nnx.State]:
+    """Its Qwen3 with our weights, all of them in the compute dtype: structure and state."""
+    from tunix.models.qwen3.model import ModelConfig, Qwen3
+
+    config = ModelConfig(
+        num_layers=c.layers, vocab_size=c.vocab_size, embed_dim=c.width, hidden_dim=c.ffn, num_heads=c.heads,
+        head_dim=c.head_dim, num_kv_heads=c.kv_heads, rope_theta=int(c.rope_theta), norm_eps=c.norm_eps,
+        use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=c.dtype,
+    )  # fmt: skip
+    graph, state = nnx.split(nnx.eval_shape(lambda: Qwen3(config, rngs=nnx.Rngs(0))))
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(c.dtype), _renamed(c, weights)))
+    return graph, state
+
+
+def _renamed(c: Architecture, weights: Params) -> dict:
+    """Our tree under its names."""
+
+    def layer(w):
+        def heads(name):
+            return {"w": w[name]["kernel"].reshape(c.width, -1, c.head_dim)}
+
+        return {
+            "input_layernorm": {"w": w["attention_norm"]["scale"]},
+            "attn": {
+                "q_proj": heads("query"), "k_proj": heads("key"), "v_proj": heads("value"),
+                "o_proj": {"w": w["output"]["kernel"].reshape(-1, c.head_dim, c.width)},
+                "q_norm": {"w": w["query_norm"]["scale"]}, "k_norm": {"w": w["key_norm"]["scale"]},
+            },
+            "post_attention_layernorm": {"w": w["ffn_norm"]["scale"]},
+            "mlp": {f"{name}_proj": {"kernel": w[name]["kernel"]} for name in ("gate", "up", "down")},
+        }  # fmt: skip
+
+    layers = {i: layer(jax.tree.map(lambda a, i=i: a[i], weights["layers"])) for i in range(c.layers)}
+    head = {} if c.tied else {"lm_head": {"w": weights["head"]["kernel"]}}
+    ends = {
+        "embedder": {"input_embedding": weights["embed"]["embedding"]},
+        "final_norm": {"w": weights["final_norm"]["scale"]},
+    }
+    return {"layers": layers, **ends, **head}
+
+
+class _Numbers:
+    """A tokenizer whose text is the ids themselves; 0 pads and ends nothing."""
+
+    def encode(self, text: str) -> list[int]:
+        return [int(word) for word in text.split()]
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+    def bos_id(self) -> int:
+        return 0  # none is put in front
+
+    def eos_id(self) -> int:
+        return END
+
+    def pad_id(self) -> int:
+        return PAD

@@ -1,0 +1,158 @@
+"""The benchmarks: floors against published arithmetic, forced lengths, the runner and what it writes; never a wall time."""
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+from amrsd_jax import rng
+from amrsd_jax.policy import preset
+from amrsd_jax.sampling import Layout, Request, complete
+from benchmarks import floors, measure, run, tunix
+from benchmarks.lengths import LogNormalLengths, stop_odds
+
+H100 = floors.Ceilings(copy=2877e9, matmul=794e12)
+SMALL = preset("qwen3-0.6b", dtype="bfloat16")
+LARGE = preset("qwen3-1.7b", dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    "work, seconds",
+    [  # worked out by others for these sizes on one H100
+        (floors.sampling(SMALL, 64, 256, 512), 0.906),
+        (floors.sampling(SMALL, 256, 256, 512), 2.986),
+        (floors.scoring(SMALL, 64, 1024), 0.108),
+        (floors.learning(SMALL, 16, 1024), 0.081),
+        (floors.learning(LARGE, 16, 1024), 0.220),
+    ],
+)
+def test_floors_are_those_that_others_worked_out(work, seconds):
+    assert work.floor(H100) == pytest.approx(seconds, rel=0.01)
+
+
+def test_a_floor_takes_the_slower_of_reading_and_multiplying_in_each_phase():
+    work = floors.Work(bytes=np.array([10.0, 10.0]), flops=np.array([300.0, 600.0]))
+    assert work.floor(floors.Ceilings(copy=2.0, matmul=100.0)) == 5 + 6
+
+
+def test_long_tail_is_the_fixed_length_when_all_rows_are_as_long():
+    """Nine tokens of each of 4 rows in 4 slots: 8 steps; their mean context is that of the fixed case but half a token."""
+    tail, fixed = floors.long_tail(SMALL, 4, 4, 16, 36), floors.sampling(SMALL, 4, 16, 9)
+    assert len(tail.bytes) == len(fixed.bytes) == 9
+    assert tail.flops.sum() == pytest.approx(fixed.flops.sum(), rel=1e-3)
+
+
+def test_stop_odds_leave_half_the_rows_at_the_median():
+    """Survivors after t tokens: the product of 1 - p = 1 / (1 + odds). Log-normal: 15.9 % are beyond median * e^spread."""
+    alive = np.cumprod(1 / (1 + stop_odds(32, 1.0, 256).astype(float)))
+    assert alive[31] == pytest.approx(0.5, abs=0.01)
+    assert alive[86] == pytest.approx(0.159, abs=0.005)
+
+
+def test_lengths_without_spread_are_the_median(policy, params):
+    forced = LogNormalLengths(policy.architecture, prompt=3, median=5, spread=1e-3, longest=12)
+    layout = Layout(2, 1, 3, 12, admit=1, segment=4, stop_tokens=(forced.stop,))
+    requests = [Request([7, 8, 9], row=row) for row in range(3)]
+    done = list(complete(forced, layout, params, requests, rng.key(0, "test")))
+    assert [len(c.tokens) for c in done] == [5, 5, 5]
+    assert all(c.finish_reason == "stop" and 0 not in c.tokens[:-1] for c in done)
+
+
+def fake(name, calls, tokens=7):
+    def work():
+        calls.append(name)
+        return tokens
+
+    return measure.Arm(name, work)
+
+
+def case(*arms):
+    work = floors.Work(np.array([1.0]), np.array([0.0]))
+    return measure.Case("suite", "case", {}, lambda tokens: work, arms)
+
+
+def test_arms_take_turns():
+    calls = []
+    rows = measure.measure(case(fake("a", calls), fake("b", calls)), floors.Ceilings(1.0, 1.0), repeats=2)
+    assert calls == ["a", "b"] * 3
+    assert rows[0]["times_first"] == 1 and len(rows[1]["all_seconds"]) == 2
+    assert rows[1]["times_first"] == pytest.approx(rows[1]["seconds"] / rows[0]["seconds"])
+    assert rows[1]["floor_share"] == pytest.approx(1 / rows[1]["seconds"])
+
+
+def test_arms_that_did_not_do_the_same_are_refused():
+    arms = fake("a", []), fake("b", [], tokens=8)
+    with pytest.raises(RuntimeError, match=r"equally many tokens: \{'a': 7, 'b': 8\}"):
+        measure.measure(case(*arms), floors.Ceilings(1.0, 1.0), repeats=1)
+
+
+@pytest.fixture
+def unchecked():
+    """Asking for a compiled program's memory puts descriptions of arrays where the records' types want arrays."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_the_runner_measures_every_suite(capsys):
+    sizes = dict(sampling="2x4x8", long_tail="6x2x4x16", scoring="4x8x2", learning="2x8")
+    found = run.run(["sampling", "scoring", "learning"], model="tiny", repeats=1, peer=False, **sizes)
+    assert set(found) == {"machine", "ceilings", "repeats", "model", "rows", "skipped"}
+    assert {"platform", "device", "cores", "load", "versions", "date"} <= set(found["machine"])
+    assert found["machine"]["versions"]["jax"] == jax.__version__
+    arms = [(row["suite"], row["case"], row["arm"]) for row in found["rows"]]
+    assert arms == [
+        ("sampling", "fixed length", "amrsd_jax"), ("sampling", "long tail", "continuous"),
+        ("sampling", "long tail", "lockstep"), ("scoring", "forward", "amrsd_jax"), ("learning", "update", "amrsd_jax"),
+    ]  # fmt: skip
+    tokens = [row["tokens"] for row in found["rows"]]
+    assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and tokens[3:] == [32, 16]
+    parameters = 4 * found["model"]["parameters"]
+    assert found["rows"][-1]["peak_bytes"] > 3 * parameters  # master weights and two moments, and more
+    assert all(row["peak_bytes"] > parameters for row in found["rows"])
+    printed = capsys.readouterr().out
+    assert all(run.line(row) in printed for row in found["rows"])
+
+
+@pytest.mark.slow
+def test_steps_are_taken_on_equal_rollouts(finished):
+    """As many tokens in both arms, or `measure` refuses; AMR-SD has phases that GRPO has not the work for."""
+    found = run.run(["step"], model="tiny", repeats=1, peer=False, workdir=finished)
+    grpo, amrsd = found["rows"]
+    assert (grpo["arm"], amrsd["arm"]) == ("grpo", "amrsd") and grpo["tokens"] == amrsd["tokens"] > 0
+    assert {"sample", "reflect", "score", "credit", "learn"} == set(grpo["phases"]) == set(amrsd["phases"])
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        (dict(suites=["sampilng"]), "suite = 'sampilng'.*sampling"),
+        (dict(suites=["step"]), "suite = 'step': expected --run"),
+        (dict(suites=["scoring"], model="qwen3-0.6"), "model = 'qwen3-0.6'.*qwen3-0.6b"),
+        (dict(suites=["scoring"], scoring="16x512"), "scoring = '16x512': expected rows x tokens x rows together"),
+    ],
+)
+def test_wrong_requests_are_refused(asked, message):
+    with pytest.raises(ValueError, match=message):
+        run.run(**asked)
+
+
+def test_tunix_is_given_the_same_model():
+    """Its scoring of our weights gives our log-probabilities."""
+    pytest.importorskip("tunix")
+    from amrsd_jax.policy import Policy
+    from amrsd_jax.scoring.logprobs import token_logprobs
+
+    c = preset("tiny", vocab_size=48, width=32, layers=2, head_dim=8, ffn=48, rope_theta=1e6)
+    params = jax.tree.map(lambda a: 3 * a, Policy(c).init(rng.key(0, "init")))
+    tokens = rng.host(0, "test").integers(2, 48, (3, 9), np.int32)
+    rows = tokens[:, :1], np.ones(3, np.int32), tokens[:, 1:]
+    ours, _ = token_logprobs(Policy(c), params, *rows, temperature=1.0, chunk=64)
+    graph, state = tunix.split(c, params)
+    np.testing.assert_allclose(tunix.logprobs(graph, state, tokens, together=2), ours, atol=1e-4)
+
+
+def test_tunix_is_left_out_where_it_cannot_run():
+    assert "QK-norm" in tunix.missing(preset("llama-3.2-1b"))
