@@ -149,19 +149,13 @@ def empty(policy: Policy, layout: Layout) -> Slots:
     return _constrain(slots, layout)
 
 
-def _emit(policy: Policy, layout: Layout, params: Params, slots: Slots, hidden, live) -> Slots:
-    """Samples the next token of the live slots from their hidden states [S, D] and books it."""
-    token, logp, logp_plain = sample(
-        policy.logits(params, hidden),
-        rng.fold_positions(slots.key, slots.made),
-        temperature=slots.temperature,
-        top_k=slots.top_k,
-        top_p=slots.top_p,
-    )
+def _book(layout: Layout, slots: Slots, drawn: tuple, live: Bool[Array, " S"]) -> Slots:
+    """Writes down what was drawn for the live slots: token, log-probability, plain log-probability, each [S]."""
+    token, logp, logp_plain = drawn
     column = jnp.where(live, slots.made, layout.new_tokens)  # out of range is dropped
     rows = jnp.arange(layout.slots)
 
-    def book(buffer, value):
+    def write(buffer, value):
         return buffer.at[rows, column].set(value, mode="drop")
 
     made = slots.made + live
@@ -170,9 +164,9 @@ def _emit(policy: Policy, layout: Layout, params: Params, slots: Slots, hidden, 
         token=jnp.where(live, token, slots.token),
         made=made,
         active=jnp.where(live, ~stopped & (made < layout.new_tokens), slots.active),
-        tokens=book(slots.tokens, token),
-        logp=book(slots.logp, logp),
-        logp_plain=book(slots.logp_plain, logp_plain),
+        tokens=write(slots.tokens, token),
+        logp=write(slots.logp, logp),
+        logp_plain=write(slots.logp_plain, logp_plain),
     )
 
 
@@ -212,18 +206,19 @@ def admit(
         tuple(buffer.at[where, :, :width].set(spread(new), mode="drop") for buffer, new in zip(old, fresh, strict=True))
         for old, fresh in zip(slots.cache, prompt_cache, strict=True)
     ]
+    keys, first = rng.fold_rows(call_key, rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
+    settings = dict(temperature=spread(temperature), top_k=spread(top_k), top_p=spread(top_p))
+    drawn = sample(spread(policy.logits(params, hidden)), rng.fold_positions(keys, first), **settings)
     slots = slots.replace(
         cache=cache,
         length=put(slots.length, spread(lengths)),
-        made=put(slots.made, 0),
-        key=put(slots.key, rng.fold_rows(call_key, rows.reshape(-1))),
-        temperature=put(slots.temperature, spread(temperature)),
-        top_k=put(slots.top_k, spread(top_k)),
-        top_p=put(slots.top_p, spread(top_p)),
+        made=put(slots.made, first),
+        key=put(slots.key, keys),
+        **{name: put(getattr(slots, name), value) for name, value in settings.items()},
     )
+    drawn = tuple(put(jnp.zeros(layout.slots, value.dtype), value) for value in drawn)
     live = put(jnp.zeros(layout.slots, bool), True)
-    hidden = put(jnp.zeros((layout.slots, hidden.shape[-1]), hidden.dtype), spread(hidden))
-    return _constrain(_emit(policy, layout, params, slots, hidden, live), layout)
+    return _constrain(_book(layout, slots, drawn, live), layout)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
@@ -239,7 +234,11 @@ def decode(policy: Policy, layout: Layout, params: Params, slots: Slots, until: 
         steps, slots = carry
         hidden, cache = policy.decode(weights, slots.token, slots.length, slots.cache)
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
-        return steps + 1, _constrain(_emit(policy, layout, params, slots, hidden, slots.active), layout)
+        drawn = sample(
+            policy.logits(params, hidden), rng.fold_positions(slots.key, slots.made),
+            temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p,
+        )  # fmt: skip
+        return steps + 1, _constrain(_book(layout, slots, drawn, slots.active), layout)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
 

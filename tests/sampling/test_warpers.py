@@ -63,6 +63,23 @@ def draw(logits, seed, temperature=1.0, top_k=0, top_p=1.0):
     )
 
 
+def test_frequencies_of_a_vocabulary_of_several_blocks():
+    """300 tokens, the last block not full: chi-square of 40,000 draws with 299 degrees of freedom (mean 299, sd 24.5)."""
+    logits = rng.host(0, "test").normal(size=300).astype(np.float32)
+    n = 40_000
+    token, logp, _ = draw(jnp.tile(logits, (n, 1)), 0)
+    p = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(np.exp(logp), p[token], rtol=1e-4)
+    seen = np.bincount(token, minlength=300)
+    assert len(seen) == 300 and ((seen - n * p) ** 2 / (n * p)).sum() < 299 + 4 * 24.5
+
+
+def test_the_most_likely_token_of_several_blocks_is_the_first_of_equals():
+    """Not that of the heaviest block: block 0 holds more mass, block 2 the peak, twice."""
+    logits = jnp.zeros((1, 300)).at[:, 128:].set(-5.0).at[:, jnp.array([270, 290])].set(1.0)
+    assert int(draw(logits, 0, temperature=0.0)[0][0]) == 270
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 def test_frequencies_follow_the_tempered_distribution(temperature):
     """Temperature 1 samples too: it does not quietly decode greedily."""
