@@ -50,6 +50,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,
+        "peer": ["google-tunix==0.1.7"],  # measured beside by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers
         "notebooks": NOTEBOOKS,
         "dev": TEST + NOTEBOOKS,
