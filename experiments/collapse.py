@@ -24,15 +24,15 @@ from pathlib import Path
 from amrsd_jax.report import svg, theme
 from amrsd_jax.report.figure import STYLE
 from amrsd_jax.runtime.metrics import read_metrics
-from configs.baselines import BASELINES
+from configs.methods import METHODS
 
 CONFIG = "configs/collapse.py"
 ANSWER = ("--config.credit.rule=hybrid", "--config.credit.context=answer")
 
 
 def published(name: str) -> tuple[str, ...]:
-    """Flags for the rule and loss of a baseline; warm-up and lengths stay those of this experiment."""
-    sections = {section: BASELINES[name].get(section, {}) for section in ("credit", "loss")}
+    """Flags for the rule and loss of a method; warm-up and lengths stay those of this experiment."""
+    sections = {section: METHODS[name].get(section, {}) for section in ("credit", "loss")}
     return tuple(
         f"--config.{section}.{key}={value}" for section, fields in sections.items() for key, value in fields.items()
     )
