@@ -72,8 +72,10 @@ def test_the_command_takes_a_step_and_says_what_is_wrong(finished, exported, tmp
 
 def test_weights_and_a_warm_up_or_a_wrong_name_are_refused(tmp_path):
     huggingface.save_params(tmp_path / "m", huggingface.PRESETS["tiny"], {})
+    config = tiny_config(model=str(tmp_path / "m"))
+    config.architecture.update(dict.fromkeys(config.architecture))
     with pytest.raises(ConfigError, match="warmup.documents = 10000: model = .* brings its weights"):
-        validate(tiny_config(model=str(tmp_path / "m")))
+        validate(config)
     with pytest.raises(ConfigError, match="model = 'tinny': did you mean 'tiny'"):
         validate(tiny_config(model="tinny"))
     (tmp_path / "m" / "config.json").write_text('{"model_type": "mamba"}')
