@@ -10,7 +10,6 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax import credit, rng, tasks
 from amrsd_jax.evaluate import Evaluator, benchmarks
@@ -18,7 +17,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, lora
-from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
 from amrsd_jax.reflection.prompts import Templates, templates, words
@@ -38,7 +37,7 @@ class Run:
     config: ConfigDict
     task: tasks.Task
     texts: Templates
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     policy: Policy
     mesh: Mesh
     rule: credit.Rule
@@ -181,22 +180,20 @@ def make_layouts(config: ConfigDict, mesh: Mesh, stop_tokens: tuple[int, ...]) -
     return {"rollout": answers, "evaluation": answers, "reflection": thoughts, "critic": traces}
 
 
-def make_evaluator(
-    config: ConfigDict, task: tasks.Task, policy: Policy, tokenizer: PreTrainedTokenizerBase, mesh: Mesh
-) -> Evaluator:
+def make_evaluator(config: ConfigDict, task: tasks.Task, policy: Policy, tokenizer: Tokenizer, mesh: Mesh) -> Evaluator:
     """The benchmarks of a resolved config, to be asked of a policy; rows of further benchmarks are read at once."""
     layout = make_layouts(config, mesh, (tokenizer.eos_token_id,))["evaluation"]
     return Evaluator(benchmarks(config, task), config.seed, policy, layout, tokenizer, dict(config.chat_template))
 
 
-def make_policy(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None, mesh: Mesh) -> Policy:
+def make_policy(config: ConfigDict, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
     """The policy on a mesh; see `make_architecture` and `attention.choose`."""
     architecture = make_architecture(config, tokenizer)
     backend = attention.choose(config.attention, architecture, mesh.devices.flat[0].platform)
     return Policy(architecture, config.remat, meshes.rows(mesh), backend)
 
 
-def make_architecture(config: ConfigDict, tokenizer: PreTrainedTokenizerBase | None) -> Architecture:
+def make_architecture(config: ConfigDict, tokenizer: Tokenizer | None) -> Architecture:
     """The model's architecture with the config's changes; an embedded tokenizer decides its vocabulary.
 
     Args:
@@ -221,7 +218,7 @@ def distilled(config: ConfigDict, rule: credit.Rule) -> Divergence | None:
     return Divergence(**config.distill) if rule.distil else None
 
 
-def build_external(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Run | None:
+def build_external(config: ConfigDict, tokenizer: Tokenizer) -> Run | None:
     """The parts of the run whose parameters are the external teacher's or the critic's, on this run's mesh."""
     if not config.external.workdir:
         return None
@@ -236,7 +233,7 @@ def build_external(config: ConfigDict, tokenizer: PreTrainedTokenizerBase) -> Ru
     return external
 
 
-def make_tokenizer(config: ConfigDict, texts: Templates, task: tasks.Task, workdir: Path) -> PreTrainedTokenizerBase:
+def make_tokenizer(config: ConfigDict, texts: Templates, task: tasks.Task, workdir: Path) -> Tokenizer:
     """The config's tokenizer, or the embedded task's own; saved beside the checkpoints, and read back from there."""
     folder = workdir / "tokenizer"
     if folder.exists():

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
-from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax.compare.apply import Applied
 from amrsd_jax.compare.statistics import auroc, mean_and_error, precision_at_1, top_share
+from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Credit, Rollouts
 from amrsd_jax.reflection.parse import states_answer
 from amrsd_jax.tasks.verify import token_span
@@ -70,7 +70,7 @@ def concentration(
     }
 
 
-def answer_tokens(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase) -> Bool[np.ndarray, "N T"]:
+def answer_tokens(rollouts: Rollouts, tokenizer: Tokenizer) -> Bool[np.ndarray, "N T"]:
     """Tokens of the last line of every response that ended by itself: where verifiers look for the answer."""
     found = np.zeros(rollouts.mask.shape, bool)
     for i, text in enumerate(rollouts.text):

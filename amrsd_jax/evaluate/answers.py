@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from transformers import PreTrainedTokenizerBase
-
 from amrsd_jax.evaluate.benchmarks import Benchmark
+from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Prompts
 from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.base import Problem, Verdict
@@ -37,7 +36,7 @@ class Answer:
 def ask(
     benchmark: Benchmark,
     prompts: Prompts,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     sample: Callable[[Iterable[Request]], Iterator[Completion]],
     group: int,
 ) -> list[Answer]:

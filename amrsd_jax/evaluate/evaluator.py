@@ -3,14 +3,12 @@
 import dataclasses
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from amrsd_jax import rng
 from amrsd_jax.evaluate.answers import Answer, ask
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.measure import measure
 from amrsd_jax.policy import Params, Policy
-from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
 from amrsd_jax.sampling import Layout, complete
 from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.stream import take
@@ -44,7 +42,7 @@ class Evaluator:
     seed: int
     policy: Policy
     layout: Layout
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     chat_template: dict[str, Any]
 
     def __call__(self, benchmark: Benchmark, weights: Params) -> Evaluation:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax import tasks
 from amrsd_jax.build import make_evaluator, make_policy, sampling_weights
@@ -15,7 +14,7 @@ from amrsd_jax.config import resolve
 from amrsd_jax.evaluate import files
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
-from amrsd_jax.policy.tokenizer import load_tokenizer
+from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.summary import note
 from amrsd_jax.runtime.workdir import differences, read_config
@@ -89,7 +88,7 @@ class Saved:
     name: str
     config: ConfigDict
     model: ConfigDict
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     read: Callable[[Policy, Mesh], Params]
 
 

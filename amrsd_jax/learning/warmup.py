@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Integer
-from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax import rng
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import accumulate, apply, init_params, init_state, state_shardings
 from amrsd_jax.policy import Params, Policy
-from amrsd_jax.policy.tokenizer import Message, chat_ids
+from amrsd_jax.policy.tokenizer import Message, Tokenizer, chat_ids
 from amrsd_jax.reflection.parse import TAGS
 from amrsd_jax.reflection.prompts import Templates, fill
 from amrsd_jax.scoring.logprobs import project
@@ -131,7 +130,7 @@ def pack(pairs: Iterator[tuple[list[int], list[int]]], length: int) -> Packed:
 
 
 def warm_up(
-    policy: Policy, task: ChainTask, texts: Templates, tokenizer: PreTrainedTokenizerBase, mesh: Mesh, *,
+    policy: Policy, task: ChainTask, texts: Templates, tokenizer: Tokenizer, mesh: Mesh, *,
     seed: int, count: int, row_length: int, rows: int, learning_rate: float, b2: float,
     solve: float, reflect: float, given: float, trace: float, peer: float, lines: int, chunk: int,
     progress=lambda batches: batches,

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from transformers import PreTrainedTokenizerBase
 
 from amrsd_jax.policy import lora, tensors
 from amrsd_jax.policy.architecture import HUB, PRESETS, Architecture, RopeScaling, change, preset
 from amrsd_jax.policy.tensors import Pending, Stored
+from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.policy.transformer import Params, Policy
 
 # model_type: the class in `transformers`, and the switches that make it.
@@ -270,7 +270,7 @@ def save_params(
     folder: Path,
     architecture: Architecture,
     params: Params,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     dtype: str = "float32",
     file_bytes: int = 4 << 30,
@@ -311,9 +311,7 @@ def appears(folder: Path) -> Iterator[Path]:
     draft.replace(folder)
 
 
-def config_json(
-    c: Architecture, tokenizer: PreTrainedTokenizerBase | None = None, dtype: str = "float32"
-) -> dict[str, Any]:
+def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str = "float32") -> dict[str, Any]:
     """The architecture in the words of `transformers`, in the form that its versions 4 and 5 read.
 
     Raises:

@@ -3,9 +3,7 @@
 import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import Any, Protocol, runtime_checkable
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
@@ -18,7 +16,33 @@ _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PIECES = r"</?[a-z]+>| ?[A-Za-z]+|#+|[\s\S]"
 
 
-def embedded_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer: these methods, and `eos_token_id`.
+
+    `transformers` itself is imported where a tokenizer is made: it takes seconds, and brings PyTorch where that is installed.
+    """
+
+    def __len__(self) -> int:
+        """Number of entries."""
+
+    def encode(self, text: str, **how: Any) -> list[int]:
+        """Ids of a text."""
+
+    def decode(self, token_ids: Any, **how: Any) -> str:
+        """Text of ids."""
+
+    def apply_chat_template(self, conversation: Any, **how: Any) -> Any:
+        """Messages as one text."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Entries and their ids."""
+
+    def save_pretrained(self, save_directory: Any) -> Any:
+        """Writes a folder that `load_tokenizer` reads."""
+
+
+def embedded_tokenizer(words: Iterable[str]) -> Tokenizer:
     """A small byte-pair tokenizer made by construction, not by training: the same ids in every process.
 
     Its vocabulary is the printable ASCII characters, a newline, and the given words (those of letters also with a space
@@ -27,12 +51,16 @@ def embedded_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     Args:
       words: what deserves a token of its own, e.g. in a task's prompts: letters, a tag, or a run of #.
     """
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Core
+    from transformers import PreTrainedTokenizerFast
+
     words = list(words)
     characters = [*string.ascii_letters, *string.digits, *string.punctuation, " ", "\n"]
     spaced = (f" {word}" for word in words if word.isalpha())
     pieces = dict.fromkeys([*_SPECIAL, "�", *characters, "user", "assistant", "system", *words, *spaced])
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    core = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="�", ignore_merges=True))
+    core = Core(models.BPE(vocabulary, merges=[], unk_token="�", ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
     core.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
@@ -47,12 +75,14 @@ def embedded_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path) -> Tokenizer:
     """Tokenizer of a local folder or hub id. No remote code is run.
 
     Raises:
       ValueError: it has no chat template or no end-of-sequence token.
     """
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise ValueError(f"tokenizer {source}: no chat template; expected one in tokenizer_config.json")
@@ -63,7 +93,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **template: object) -> list[int]:
+def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], **template: object) -> list[int]:
     """Ids of a conversation followed by the assistant's header, ready to be answered.
 
     Args:
@@ -75,6 +105,6 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> list[str]:
+def token_texts(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[str]:
     """The text of each token alone, as a person should see it."""
     return [tokenizer.decode([token], skip_special_tokens=False) for token in tokens]

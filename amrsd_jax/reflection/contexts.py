@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool
-from transformers import PreTrainedTokenizerBase
 
+from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.prompts import Templates
@@ -48,7 +48,7 @@ class ContextMaker:
     negatives: str
     count: int
     task: Task
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     texts: Templates
     template: dict
     asking: dict

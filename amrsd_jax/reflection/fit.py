@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 
-from transformers import PreTrainedTokenizerBase
-
-from amrsd_jax.policy.tokenizer import Message, chat_ids
+from amrsd_jax.policy.tokenizer import Message, Tokenizer, chat_ids
 
 _MARK = "@@"  # stands for the replaceable text when only what follows it is wanted
 
 
 def fit(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     build: Callable[[str], list[Message]],
     text: str,
     limit: int,
@@ -34,9 +32,7 @@ def fit(
         keep = max(0, keep - excess)
 
 
-def check_tail(
-    tokenizer: PreTrainedTokenizerBase, build: Callable[[str], list[Message]], ids, **template: object
-) -> None:
+def check_tail(tokenizer: Tokenizer, build: Callable[[str], list[Message]], ids, **template: object) -> None:
     """Raises ValueError unless a prompt ends with all that `build` and the chat template put after the text.
 
     Compared as text: a token may span the end of the replaceable text and the beginning of the tail.

@@ -5,9 +5,7 @@ thought may hold the answer, is many times longer than the solution, and is no s
 too). The attempt that a reflection is about keeps its thoughts, for they are what went right or wrong.
 """
 
-from transformers import PreTrainedTokenizerBase
-
-from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -23,7 +21,7 @@ def without_thinking(text: str, opened: bool = False) -> str:
     return said if said == text else said.strip()
 
 
-def opens_thinking(tokenizer: PreTrainedTokenizerBase, **template: object) -> bool:
+def opens_thinking(tokenizer: Tokenizer, **template: object) -> bool:
     """Whether the chat template opens a thought before the response begins."""
     header = tokenizer.decode(chat_ids(tokenizer, [{"role": "user", "content": ""}], **template))
     return _OPEN in header.rpartition(_CLOSE)[2]

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
-
 
 class Metrics:
     """The metrics of a workdir: `metrics.jsonl`, one object a line, and TensorBoard events.
@@ -18,6 +16,8 @@ class Metrics:
     """
 
     def __init__(self, workdir: Path, step: int):
+        from tensorboardX import SummaryWriter  # which imports PyTorch where that is installed
+
         self._path = workdir / "metrics.jsonl"
         kept = [row for row in read_metrics(self._path) if row["step"] <= step]
         draft = self._path.with_suffix(".tmp")

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
-from amrsd_jax.policy.tokenizer import token_texts
+from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.records import Made
 
 
-def write_rollouts(path: Path, step: int, group: int, tokenizer: PreTrainedTokenizerBase, made: Made) -> None:
+def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, made: Made) -> None:
     """Writes a row per rollout; per-token columns are lists of the response's length.
 
     logp_student is the sampler's where no teacher pass was made; logp_teacher, gap and entropy are null there.

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from amrsd_jax.policy.tokenizer import token_texts
+from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.records import Rollouts
 from amrsd_jax.sampling import Completion
 from amrsd_jax.tasks.base import Task
@@ -17,7 +16,7 @@ THREADS = min(os.cpu_count() or 1, 8) + 1  # that judge: a slow verifier waits f
 
 def verify(
     task: Task,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     completions: Sequence[Completion],
     *,
     prompt_length: int,
@@ -62,7 +61,7 @@ def pad(rows: Sequence, width: int, dtype) -> np.ndarray:
     return padded
 
 
-def token_span(tokenizer: PreTrainedTokenizerBase, tokens: list[int], span: tuple[int, int] | None) -> tuple[int, int]:
+def token_span(tokenizer: Tokenizer, tokens: list[int], span: tuple[int, int] | None) -> tuple[int, int]:
     """Indices [start, end) of the tokens that hold a span of characters; (-1, -1) without one, or beyond the last token."""
     if span is None:
         return -1, -1
