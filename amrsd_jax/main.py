@@ -15,18 +15,21 @@ parse = parser(_CONFIG, validate)
 
 
 def main(argv):
-    from amrsd_jax import report
+    from amrsd_jax import processes, report
     from amrsd_jax.runtime.summary import outcome
     from amrsd_jax.train import train
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
+    processes.join()
     workdir = Path(_WORKDIR.value)
     try:
         results = train(_CONFIG.value, workdir)
     except ConfigError as error:
         sys.exit(f"config error: {error}")
+    if not processes.first():
+        return
     print("\n".join(outcome(results["eval"])))
     print(f"report: {report.write(workdir)}")
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
-from amrsd_jax import rng
+from amrsd_jax import processes, rng
 from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError
 from amrsd_jax.learning import mesh as meshes
@@ -19,7 +18,7 @@ from amrsd_jax.records import TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, load_policy, save_params
 from amrsd_jax.runtime.metrics import Clock
-from amrsd_jax.runtime.summary import note
+from amrsd_jax.runtime.summary import bar, note
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.scoring.teachers import copy
 
@@ -97,7 +96,7 @@ def external_params(run: Run, workdir: Path) -> Params:
       ConfigError: it has no checkpoint.
     """
     external, folder = run.external, workdir / "external"
-    if folder.exists():
+    if processes.agree(folder.exists()):
         abstract = external.policy.abstract_params()
         return load_params(folder, abstract, meshes.shardings(abstract, run.mesh))
     theirs = Checkpoints(Path(run.config.external.workdir) / "checkpoints", keep=None)
@@ -151,7 +150,7 @@ def base_params(run: Run, workdir: Path, clock: Clock) -> Params:
             raise ConfigError(str(error)) from error
     if not config.warmup.documents:
         return init_params(policy, rng.key(config.seed, "init"), run.mesh)
-    if folder.exists():
+    if processes.agree(folder.exists()):
         abstract = policy.abstract_params()
         return load_params(folder, abstract, meshes.shardings(abstract, run.mesh))
     note(f"warm-up on {config.warmup.documents} documents")
@@ -159,7 +158,7 @@ def base_params(run: Run, workdir: Path, clock: Clock) -> Params:
         settings = {name: value for name, value in config.warmup.items() if name != "documents"}
         params, losses = warm_up(
             policy, run.task, run.texts, run.tokenizer, run.mesh, seed=config.seed, count=config.warmup.documents,
-            chunk=config.scoring.chunk, progress=lambda batches: tqdm(batches, "warm-up", disable=None), **settings,
+            chunk=config.scoring.chunk, progress=lambda batches: bar(batches, "warm-up"), **settings,
         )  # fmt: skip
     note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats a token")
     save_params(folder, params)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from amrsd_jax import plan, rng
+from amrsd_jax import plan, processes, rng
 from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError, validate
 from amrsd_jax.config import resolve
@@ -29,7 +27,7 @@ from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.interrupt import Interrupt
 from amrsd_jax.runtime.metrics import Clock, Metrics
 from amrsd_jax.runtime.rollouts import write_rollouts
-from amrsd_jax.runtime.summary import note, one_line, summary, write_results
+from amrsd_jax.runtime.summary import bar, note, one_line, say, summary, write_results
 from amrsd_jax.runtime.workdir import claim
 from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
@@ -39,8 +37,8 @@ from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
 
-def train(config: ConfigDict, workdir: Path) -> dict:
-    """Runs an experiment from its config, or resumes it, and returns what it writes to `results.json`.
+def train(config: ConfigDict, workdir: Path) -> dict | None:
+    """Runs an experiment from its config, or resumes it, and returns what it writes to `results.json` (None but on process 0).
 
     Raises:
       ConfigError: the config is wrong, or the workdir holds a run of another one; nothing has been computed.
@@ -85,7 +83,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
             if monitor.rolls_back(config.monitor):
                 save()
 
-        bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None)
+        shown = bar(total=config.steps, initial=progress.step, unit="step")
         while progress.step < config.steps and not interrupt.requested and not progress.stopped:
             clock.lap()
             state, made, learned = training_step(run, train_step, state, frozen, progress, clock)
@@ -96,14 +94,15 @@ def train(config: ConfigDict, workdir: Path) -> dict:
                     write_rollouts(path, progress.step, config.rollout.group, run.tokenizer, made)
             row = summary(made, learned, clock.lap()) | seen
             metrics.write("train", progress.step, row)
-            bar.update()
-            tqdm.write(one_line(progress.step, config.steps, row), file=sys.stderr)
+            shown.update()
+            say(one_line(progress.step, config.steps, row))
 
             accuracy = None
             if due(config.evaluation.every):
                 values = evaluation(run, state.params, clock, workdir, progress.step, due)
                 metrics.write("eval", progress.step, values)
                 accuracy = values.get("eval/validation/sampled", values["eval/sampled"])
+            interrupt.poll()
             progress.skipped = progress.skipped + 1 if row["optimizer/skipped"] else 0
             lost = progress.skipped >= config.optimizer.max_skipped
             if due(config.checkpoint.every) or interrupt.requested or lost or progress.step in progress.rollbacks:
@@ -114,7 +113,7 @@ def train(config: ConfigDict, workdir: Path) -> dict:
                     f"step {progress.step}: {progress.skipped} updates in a row had gradients that are not finite "
                     f"(optimizer.max_skipped = {config.optimizer.max_skipped}); parameters are those before them"
                 )
-        bar.close()
+        shown.close()
     with clock.phase("checkpoint"):
         checkpoints.close()
     metrics.close()
@@ -151,7 +150,7 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
         learned = []
         shown = contexts if run.objective.distil else None
         for batch in make_batches(rollouts, credit, old, ref, shown, **run.batching):
-            state, values = train_step(state, jax.device_put(batch, meshes.rows(run.mesh)))
+            state, values = train_step(state, processes.put(batch, meshes.rows(run.mesh)))
             learned.append(values)
         state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
     progress.step = step + 1
@@ -177,12 +176,12 @@ def watch(
     measured = monitor.measure(made, learned, config)
     progress.tracks, seen, alarms = monitor.observe(progress.tracks, measured, config)
     for alarm in alarms:
-        tqdm.write(alarm.line(progress.step), file=sys.stderr)
+        say(alarm.line(progress.step))
     action = alarms[0].action if alarms else "off"
     if action == "stop" or (action == "rollback" and len(progress.rollbacks) == config.rollbacks):
         progress.stopped = alarms[0].record(progress.step)
     elif action == "rollback":
-        tqdm.write(f"step {progress.step}: back to the parameters of step {progress.good}", file=sys.stderr)
+        say(f"step {progress.step}: back to the parameters of step {progress.good}")
         state, earlier = checkpoints.replace(state, progress.good)
         now = dict(step=progress.step, position=progress.position, rollbacks=[*progress.rollbacks, progress.step])
         progress = Progress(**earlier | now)
@@ -198,6 +197,7 @@ def describe(run: Run) -> None:
         note(f"  {line}")
 
 
+@processes.only_first
 def describe_data(run: Run, workdir: Path) -> None:
     """What a task's rows are like, kept in `data.json`; a resumed run has it already."""
     path, draft = workdir / "data.json", workdir / "data.tmp"
@@ -209,6 +209,7 @@ def describe_data(run: Run, workdir: Path) -> None:
         draft.replace(path)
 
 
+@processes.only_first
 def save_tokenizer(run: Run, workdir: Path) -> None:
     """Keeps the tokenizer beside the checkpoints; a resumed run reads it from there."""
     folder, draft = workdir / "tokenizer", workdir / "tokenizer.tmp"
@@ -296,4 +297,4 @@ def evaluation(
                 path = workdir / "evaluations" / f"step_{step:05d}" / f"{benchmark.name}.parquet"
                 write_answers(path, benchmark, found.answers)
                 values |= {f"eval/{benchmark.prefix}{name}": value for name, value in found.metrics.items()}
-    return values
+    return processes.agree(values)

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 from amrsd_jax.evaluate.answers import Answer
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.statistics import ks
+from amrsd_jax.processes import only_first
 
 Record = dict[str, dict[str, Any]]  # benchmark to {"settings": ..., "metrics": ...}
 
 
+@only_first
 def write_answers(path: Path, benchmark: Benchmark, answers: list[Answer]) -> None:
-    """Writes a row for every answer.
+    """Writes a row for every answer, on process 0.
 
     A question's id is unique in its benchmark and for rows of a data set ends with the number of the row in `source`.
     `parsed` is null where nothing could be read; `scores` holds the verdict's further scores by name.

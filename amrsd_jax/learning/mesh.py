@@ -3,7 +3,6 @@
 import re
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
@@ -27,10 +26,10 @@ RULES = (
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices=None) -> Mesh:
-    """A mesh of that shape over the first devices; data = -1 takes all that remain.
+    """A mesh of that shape over the first devices, neighbours in the machine's network; data = -1 takes all that remain.
 
     Raises:
-      ValueError: there are not enough devices, or they do not divide.
+      ValueError: there are not enough devices, they do not divide, or a process would have idle ones.
     """
     devices = jax.devices() if devices is None else devices
     if data == -1:
@@ -40,11 +39,13 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices=None) -> Mesh:
     needed = data * fsdp * tensor
     if needed > len(devices):
         raise ValueError(f"mesh ({data}, {fsdp}, {tensor}) needs {needed} devices; {len(devices)} are visible")
-    return Mesh(
-        np.asarray(devices[:needed]).reshape(data, fsdp, tensor),
-        AXES,
-        axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
-    )
+    if needed < len(devices) and jax.process_count() > 1:
+        raise ValueError(
+            f"mesh ({data}, {fsdp}, {tensor}) has {needed} devices; {jax.process_count()} processes have {len(devices)}, "
+            "and each must take part with all of its own"
+        )
+    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=kinds, devices=devices[:needed])
 
 
 def rows(mesh: Mesh) -> NamedSharding:

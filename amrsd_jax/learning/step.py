@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
+from amrsd_jax import processes
 from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, lora
@@ -276,4 +278,4 @@ def init_state(
     where = state_shardings(policy, optimizer, mesh)
     opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(lora.learns(params))
     teacher = None if teacher is None else lora.learns(teacher)
-    return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), where.updates), teacher)
+    return TrainState(params, opt_state, processes.put(np.int32(0), where.updates), teacher)

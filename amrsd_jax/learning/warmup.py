@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Integer
 
-from amrsd_jax import rng
+from amrsd_jax import processes, rng
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import accumulate, apply, init_params, init_state, state_shardings
@@ -169,6 +169,6 @@ def warm_up(
     losses = []
     for chosen in progress(order):
         batch = (packed.tokens[chosen], packed.segments[chosen], packed.learned[chosen])
-        state, value = step(state, jax.device_put(batch, meshes.rows(mesh)))
+        state, value = step(state, processes.put(batch, meshes.rows(mesh)))
         losses.append(value)
     return state.params, [float(x) for x in jax.device_get(losses)]

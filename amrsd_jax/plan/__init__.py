@@ -95,10 +95,10 @@ def make_plan(config: ConfigDict, workdir: Path) -> Plan:
       ValueError: the mesh does not fit the machine, or the parts each other.
     """
     run = sizes.planned(config, workdir)
-    device = run.mesh.devices.flat[0]
+    device = run.mesh.local_devices[0]
     shape = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     model = f"model = {config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
-    available = available_memory(device, run.mesh.size)
+    available = available_memory(device, len(run.mesh.local_devices))
     return Plan(model, sizes.always(run), sizes.phases(run), available, device.device_kind)
 
 

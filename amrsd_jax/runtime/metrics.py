@@ -7,14 +7,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from amrsd_jax.processes import only_first
+
 
 class Metrics:
     """The metrics of a workdir: `metrics.jsonl`, one object a line, and TensorBoard events.
 
     Opening it for a run that resumes after `step` drops every later line (and a half-written one): they will be written
-    again, the same.
+    again, the same. Process 0 writes, on the others nothing happens.
     """
 
+    @only_first
     def __init__(self, workdir: Path, step: int):
         from tensorboardX import SummaryWriter  # which imports PyTorch where that is installed
 
@@ -26,6 +29,7 @@ class Metrics:
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
+    @only_first
     def write(self, kind: str, step: int, values: dict[str, float | None]) -> None:
         """Appends one row; kind is "train" or "eval"."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
@@ -34,10 +38,12 @@ class Metrics:
             if value is not None:
                 self._board.add_scalar(name, value, step)
 
+    @only_first
     def sync(self) -> None:
         """Forces everything written so far onto the disk: a checkpoint never knows more than its metrics."""
         os.fsync(self._file.fileno())
 
+    @only_first
     def close(self) -> None:
         self._file.close()
         self._board.close()

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
+from amrsd_jax.processes import only_first
 from amrsd_jax.records import Made
 
 
+@only_first
 def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, made: Made) -> None:
-    """Writes a row per rollout; per-token columns are lists of the response's length.
+    """Writes a row per rollout, on process 0; per-token columns are lists of the response's length.
 
     logp_student is the sampler's where no teacher pass was made; logp_teacher, gap and entropy are null there.
     first_error_start and _end are token indices of the first wrong step, -1 where there is none or it is not known.

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from amrsd_jax.evaluate.statistics import wilson
+from amrsd_jax.processes import first, only_first
 from amrsd_jax.records import Made
 from amrsd_jax.reflection.parse import STATUSES
 from amrsd_jax.runtime.metrics import read_metrics
@@ -80,6 +82,7 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
     return "  ".join(parts)
 
 
+@only_first
 def write_results(
     workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, *, last: int, **more
 ) -> dict:
@@ -161,6 +164,18 @@ def outcome(found: dict) -> list[str]:
     return lines
 
 
+@only_first
 def note(text: str) -> None:
     """A chapter line on stderr: it tells what a run is doing, and where one hangs."""
     print(f"\033[33m{text}\033[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+def bar(steps=None, *args, **more) -> tqdm:
+    """A progress bar on stderr, of process 0 and where it is a terminal."""
+    return tqdm(steps, *args, disable=None if first() else True, **more)
+
+
+@only_first
+def say(text: str) -> None:
+    """A line on stderr, above the progress bar."""
+    tqdm.write(text, file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from amrsd_jax import processes
 from amrsd_jax.checks import ConfigError
 from amrsd_jax.config import base
 
@@ -45,22 +46,25 @@ def claim(workdir: Path, config: ConfigDict) -> bool:
     """Makes a workdir this config's own; returns whether it already held a run of the same config, to be resumed.
 
     Raises:
-      ConfigError: it holds a run of another config; the message lists the differing fields.
+      ConfigError: it holds a run of another config, or another process has one; the message lists the differing fields.
     """
     path = workdir / "config.json"
-    if path.exists():
-        different = differences(json.loads(path.read_text()), config)
-        if different:
-            listed = "\n  ".join(different)
-            raise ConfigError(
-                f"{workdir} holds a run of another config; use another --workdir. It differs in\n  {listed}"
-            )
-        return True
-    workdir.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(to_json(config))
-    draft.replace(path)
-    return False
+    for number, theirs in enumerate(processes.gather(json.loads(to_json(config)))):
+        _same(theirs, config, f"process {number} was started with another config")
+    held = processes.agree(json.loads(path.read_text()) if path.exists() else None)
+    if held is not None:
+        _same(held, config, f"{workdir} holds a run of another config; use another --workdir")
+    elif processes.first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".tmp")
+        draft.write_text(to_json(config))
+        draft.replace(path)
+    return held is not None
+
+
+def _same(theirs: dict[str, Any], config: ConfigDict, otherwise: str) -> None:
+    if different := differences(theirs, config):
+        raise ConfigError("\n  ".join([f"{otherwise}. It differs in", *different]))
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:

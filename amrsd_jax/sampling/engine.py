@@ -19,7 +19,7 @@ from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from amrsd_jax import rng
+from amrsd_jax import processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.sampling.warpers import sample
 
@@ -117,7 +117,7 @@ class Layout:
     def put(self, tree):
         """Host values on every device of the mesh."""
         everywhere = None if self.sharding is None else NamedSharding(self.sharding.mesh, PartitionSpec())
-        return jax.device_put(tree, everywhere)
+        return processes.put(tree, everywhere)
 
 
 # ---------------------------------------------------------------- transitions (device)
@@ -337,7 +337,7 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list) ->
 
 def _harvest(slots: Slots, owner: list, layout: Layout) -> Iterator[Completion]:
     """Takes finished rows off the device and frees their slots."""
-    active, made, tokens, logp, logp_plain = jax.device_get(
+    active, made, tokens, logp, logp_plain = processes.fetch(
         (slots.active, slots.made, slots.tokens, slots.logp, slots.logp_plain)
     )
     for slot, owned in enumerate(owner):

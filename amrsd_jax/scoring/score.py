@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Integer
 
+from amrsd_jax import processes
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Contexts, Rollouts, Scores
 from amrsd_jax.scoring.logprobs import Model, token_logprobs
@@ -32,10 +33,10 @@ def score_rows(
     pending = []
     for start in range(0, len(response), rows):
         piece = [_fill(a[start : start + rows], rows) for a in (prompt, prompt_length, response)]
-        pending.append((start, score(policy, params, *jax.device_put(piece, sharding))))
+        pending.append((start, score(policy, params, *processes.put(piece, sharding))))
     for start, result in pending:
         stop = min(start + rows, len(response))
-        for whole, part in zip((logp, entropy), jax.device_get(result), strict=True):
+        for whole, part in zip((logp, entropy), processes.fetch(result), strict=True):
             whole[start:stop] = part[: stop - start]
     return logp, entropy
 

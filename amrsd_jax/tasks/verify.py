@@ -1,15 +1,16 @@
 """From completions to rollouts: text, verdicts and rewards on the host, arrays padded to fixed shapes."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from amrsd_jax import processes
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.records import Rollouts
 from amrsd_jax.sampling import Completion
-from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.base import Task, Verdict
 
 THREADS = min(os.cpu_count() or 1, 8) + 1  # that judge: a slow verifier waits for a process of its own meanwhile
 
@@ -22,15 +23,16 @@ def verify(
     prompt_length: int,
     response_length: int,
 ) -> Rollouts:
-    """Judges completions, in their order; each one's request carries its problem as tag.
+    """Judges completions, in their order; each one's request carries its problem as tag. Of several processes each judges its
+    share.
 
     Args:
       prompt_length, response_length: P and T, padded widths.
     """
     problems = tuple(c.request.tag for c in completions)
     texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
-    with ThreadPoolExecutor(THREADS) as threads:
-        verdicts = tuple(threads.map(task.verify, problems, texts))
+    judged = processes.spread(lambda *row: dataclasses.asdict(task.verify(*row)), problems, texts, threads=THREADS)
+    verdicts = tuple(Verdict(**fields) for fields in judged)
     return Rollouts(
         problems=problems,
         text=texts,

@@ -1,0 +1,148 @@
+"""Two processes are one run: the same numbers, the same files, stopped by a signal to either of them."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pyarrow.parquet as pq
+import pytest
+
+from amrsd_jax import processes
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.runtime.metrics import read_metrics
+from amrsd_jax.train import train
+from tests.tiny import tiny_config
+
+ROOT = Path(__file__).parents[1]
+TIMES = ("seconds/", "throughput/")
+
+
+@pytest.mark.parametrize(
+    "environment, joins",
+    [
+        ({}, None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "4", "JAX_NUM_PROCESSES": "1"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, (None, None)),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}, (2, 0)),
+    ],
+)
+def test_only_several_processes_join(monkeypatch, environment, joins):
+    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    called = []
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda num_processes, process_id: called.append((num_processes, process_id))
+    )
+    processes.join()
+    assert called == ([] if joins is None else [joins])
+
+
+def test_rows_are_spread_and_come_back_in_their_order(monkeypatch):
+    """As process 1 of 3, which the others tell their shares of seven rows."""
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    asked = []
+
+    def gather(mine):
+        return [[0, 9, 36], mine, [4, 25]]
+
+    monkeypatch.setattr(processes, "gather", gather)
+    assert processes.spread(lambda a, b: asked.append(a) or a * b, range(7), range(7), threads=1) == [
+        n * n for n in range(7)
+    ]
+    assert asked == [1, 4]
+
+
+def test_every_process_must_take_part(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"mesh \(1, 2, 1\) has 2 devices; 2 processes have 8"):
+        meshes.make_mesh(1, 2, 1)
+
+
+# ---------------------------------------------------------------- the whole run
+
+PROGRAM = """
+import os, signal, sys
+from absl import app
+from amrsd_jax import main, train
+
+last, one_line = int(sys.argv.pop()), train.one_line
+
+def asked_to_stop(step, *args):
+    if step == last:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return one_line(step, *args)
+
+train.one_line = asked_to_stop
+app.run(main.main, flags_parser=main.parse)
+"""
+FIELDS = dict(mesh__fsdp=2, steps=2, checkpoint__every=1, evaluation__every=0, evaluation__problems=8)
+
+
+def start(workdir, config, *, stop):
+    """Two processes of one device each on this machine; process 1 is sent SIGTERM in step `stop` (0: never).
+
+    Returns what each of them wrote to stdout and stderr.
+    """
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    }  # fmt: skip
+    command = [sys.executable, "-c", PROGRAM, f"--config={config}", f"--workdir={workdir}"]
+    both = []
+    for number in range(2):
+        mine = environment | {"JAX_PROCESS_ID": str(number)}
+        arguments = [*command, str(stop if number == 1 else 0)]
+        both.append(subprocess.Popen(arguments, env=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    try:
+        told = [process.communicate(timeout=600) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], told[0][1][-2000:] + told[1][1][-2000:]
+    return told
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(finished, tmp_path):
+    """Equal to the bit: the mesh is the same, so the programs are, and a sum over two devices has but one order."""
+    for name in ("one", "two"):
+        for part in ("warmup", "tokenizer"):
+            shutil.copytree(finished / part, tmp_path / name / part)
+    train(tiny_config(**FIELDS), tmp_path / "one")
+    config = tmp_path / "config.py"
+    config.write_text(f"from tests.tiny import tiny_config\ndef get_config(): return tiny_config(**{FIELDS!r})\n")
+
+    (_, first), (out, other) = start(tmp_path / "two", config, stop=1)
+    assert "SIGTERM: saved at step 1" in first and out == "" and "saved" not in other
+    (out, first), (silent, _) = start(tmp_path / "two", config, stop=0)
+    assert "resuming at step 1" in first and "report: " in out and silent == ""
+
+    tables = [pq.read_table(tmp_path / name / "rollouts" / "step_00001.parquet").to_pylist() for name in ("one", "two")]
+    assert tables[0] == tables[1]
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    assert [(row["kind"], row["step"]) for row in rows[1]] == [("eval", 0), ("train", 1), ("train", 2), ("eval", 2)]
+    for a, b in zip(*rows, strict=True):
+        assert {name: value for name, value in a.items() if not name.startswith(TIMES)} == {
+            name: value for name, value in b.items() if not name.startswith(TIMES)
+        }
+    with ocp.StandardCheckpointer() as checkpointer:
+        one, two = ((tmp_path / name / "checkpoints" / "2" / "state").absolute() for name in ("one", "two"))
+        alone = checkpointer.restore(one)
+        together = checkpointer.restore(two, alone)  # onto the devices of this process
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert json.loads((tmp_path / "two" / "results.json").read_text())["steps"] == 2
