@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amrsd_jax.checks import ConfigError
-from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart, threshold
+from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart, scaling, threshold
 
 ROOT = Path(__file__).parents[1]
 
@@ -233,3 +233,22 @@ def test_a_killed_experiment_goes_on_where_it_was(tmp_path, monkeypatch, capsys)
     assert rows[0]["sampled"][0] == rows[1]["sampled"][0]  # one warm start, one set of problems
     assert capsys.readouterr().out.count("warm start 0 of hard") == 1
     assert not list(tmp_path.glob("run_*"))
+
+
+def test_the_roofline_by_hand():
+    """Memory alone, then FLOPs alone, at one unit a second: on one chip nothing crosses a network."""
+    c, config = scaling.PRESETS["qwen3-1.7b"], scaling.batch("qwen3-1.7b", 1, 1)
+    chip = scaling.Chip("", np.inf, 0, 1.0, np.inf, 1, np.inf, "")
+    weights, cache = 2 * 1_720_574_976, 256 * (512 + 512) * 2 * 28 * 8 * 128 * 2
+    assert scaling.seconds(c, chip, config)["sample"] == weights + 1024 * (weights + cache)
+    chip = scaling.Chip("", 1.0, 0, np.inf, np.inf, 1, np.inf, "")
+    matrices = 28 * (2048 * 6144 + 3 * 2048 * 6144)  # query, output, key and value; the SwiGLU block
+    forward = 256 * (1536 * (2 * matrices + 4 * 28 * 2048 * 768) + 1024 * 2 * 151_936 * 2048)
+    assert scaling.seconds(c, chip, config)["learn"] == pytest.approx(4 * forward, rel=1e-12)
+
+
+def test_the_scaling_page_has_the_rows_of_its_command():
+    for row in scaling.cells(
+        "qwen3-1.7b", scaling.CHIPS[1]
+    ):  # the one that needs no more chips than tests have devices
+        assert scaling.line(row) in scaling.PAGE.read_text()

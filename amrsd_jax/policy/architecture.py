@@ -99,6 +99,7 @@ PRESETS = {
     "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144, max_positions=40960),
     "qwen3-4b": Architecture(151936, 2560, 36, 32, 8, 128, 9728, max_positions=40960),
     "qwen3-8b": Architecture(151936, 4096, 36, 32, 8, 128, 12288, tied=False, max_positions=40960),
+    "qwen3-32b": Architecture(151936, 5120, 64, 64, 8, 128, 25600, tied=False, max_positions=40960),
     "qwen2.5-7b": Architecture(
         152064, 3584, 28, 28, 4, 128, 18944, qk_norm=False, qkv_bias=True, tied=False
     ),
