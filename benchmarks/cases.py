@@ -44,7 +44,7 @@ def long_tail(policy: Policy, peer: ModuleType | None, rows: int, slots: int, pr
     policy = LogNormalLengths(c, prompt=prompt, median=new // TAIL, spread=SPREAD, longest=new)
     weights = _weights(policy)
     requests = _requests(c, rows, prompt)
-    layout = _layout(slots, prompt, new, admit=max(1, slots // 8), stop_tokens=(policy.stop,))
+    layout = _layout(slots, prompt, new, admit=max(1, slots // 4), stop_tokens=(policy.stop,))
     batches = [requests[i : i + slots] for i in range(0, rows, slots)]
     arms = (
         _sampler("continuous", policy, layout, weights, [requests]),
@@ -116,7 +116,8 @@ def _sampler(name: str, policy: Policy, layout: Layout, weights: Params, batches
         return sum(len(c.tokens) for requests in batches for c in complete(policy, layout, weights, requests, _key()))
 
     def programs():
-        return [engine.decode.lower(policy, layout, weights, engine.empty(policy, layout), np.int32(0)).compile()]
+        slots = engine.empty(policy, layout)
+        return [engine.decode.lower(policy, layout, policy.unstack(weights), slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)
 

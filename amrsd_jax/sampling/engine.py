@@ -222,9 +222,8 @@ def admit(
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
-def decode(policy: Policy, layout: Layout, params: Params, slots: Slots, until: Integer[Array, ""]) -> Slots:
-    """Decodes until at most `until` slots are active, at most `segment` steps."""
-    weights = policy.unstack(params)
+def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until: Integer[Array, ""]) -> Slots:
+    """Decodes until at most `until` slots are active, at most `segment` steps; weights as from `Policy.unstack`."""
 
     def unfinished(carry):
         steps, slots = carry
@@ -235,12 +234,15 @@ def decode(policy: Policy, layout: Layout, params: Params, slots: Slots, until: 
         hidden, cache = policy.decode(weights, slots.token, slots.length, slots.cache)
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
         drawn = sample(
-            policy.logits(params, hidden), rng.fold_positions(slots.key, slots.made),
+            policy.logits(weights, hidden), rng.fold_positions(slots.key, slots.made),
             temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p,
         )  # fmt: skip
         return steps + 1, _constrain(_book(layout, slots, drawn, slots.active), layout)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
+
+
+_unstack = jax.jit(Policy.unstack, static_argnums=0)
 
 
 # ---------------------------------------------------------------- schedule (host)
@@ -266,7 +268,7 @@ def complete(
     """
     queue = _Queue(requests, layout)
     owner: list[tuple[Request, int] | None] = [None] * layout.slots
-    slots, key = empty(policy, layout), layout.put(key)
+    slots, key, weights = empty(policy, layout), layout.put(key), _unstack(policy, params)
     while True:
         free = [slot for slot, owned in enumerate(owner) if owned is None]
         while batch := queue.take(len(free)):
@@ -276,7 +278,7 @@ def complete(
             return
         # With more work waiting, look again as soon as an admission's worth of slots is free.
         until = max(0, busy - layout.admit * layout.group) if queue.waiting() else 0
-        slots = decode(policy, layout, params, slots, layout.put(np.int32(until)))
+        slots = decode(policy, layout, weights, slots, layout.put(np.int32(until)))
         yield from _harvest(slots, owner, layout)
 
 
