@@ -45,7 +45,7 @@ def benchmark(method: str, *, solutions: bool) -> ConfigDict:
     config.scoring.update(rows=16, chunk=2048)
     config.learning.micro_batches = 16
     config.optimizer.update(learning_rate=_LEARNING_RATES.get(method, 1e-6), warmup_updates=10)
-    config.evaluation.update(problems=1024, samples=16, every=5, temperature=0.6, top_p=0.95)
+    config.evaluation.update(problems=0, samples=16, every=5, temperature=0.6, top_p=0.95)
     config.checkpoint.every = 25
     config.report.rollouts_every = 10
     use(config, method)

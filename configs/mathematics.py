@@ -10,7 +10,8 @@ Memory:    python -m amrsd_jax.plan with the same flags says what every device h
 
 Thinking is on: AMR-SD is reported not to beat GRPO where Qwen3-8B does not think (second-hand). Which rows its authors trained
 on, for how long and with which learning rate no public source says: the choice is ours, as is what configs/benchmark.py lists.
-Rows without an answer are skipped and listed. Column names are those of the sources' cards.
+AIME 2024 is evaluated every 5 steps; AIME 2025, AMC 2023, HMMT of February 2025, MATH-500, Minerva and OlympiadBench (TEST)
+before and after. Rows without an answer are skipped and listed. Column names are those of the sources' cards.
 """
 
 from configs.benchmark import benchmark, choose
@@ -66,4 +67,9 @@ def get_config(argument: str = ""):
         answer=f"{answer}|answer",
         unanswered="skip",
     )
+    config.evaluation.benchmarks = {
+        name: dict(task=dict(name="mathematics", args=dict(test=test, question=question, answer=answer)), every=0)
+        for name, (test, question, answer) in TEST.items()
+        if name != "aime24"
+    }
     return config

@@ -71,6 +71,10 @@ def at_home(config, rows, data):
     """Rows, tokenizer and architecture on this machine in place of those of the web."""
     config.task.args.update(rows | dict(folder=str(data / rows["folder"])))
     config.tokenizer = str(data / "tokenizer/qwen3")
+    for name, section in config.evaluation.benchmarks.items():
+        folder = {"hmmt25": "hmmt_feb_2025", "minerva": "minerva_math"}.get(name, name)
+        columns = {"question": "problem"} if name in ("amc23", "minerva") else {}  # where the hub's differ
+        section.task.args.update(test=str(data / "math" / folder / "test.jsonl"), **columns)
     if config.model.startswith("Qwen/"):
         config.model = config.model.removeprefix("Qwen/").lower()
 
@@ -101,6 +105,8 @@ def test_a_config_runs_one_step_on_the_tiny_model(name, argument, request, tmp_p
     config.scoring.update(rows=8, chunk=512)
     config.learning.update(minibatches=1, micro_batches=1)
     config.evaluation.update(problems=4, samples=2, every=0)
+    for benchmark in config.evaluation.benchmarks.values():
+        benchmark.problems = 1
     results = train(config, tmp_path / "run")
     assert results["steps"] == 1
     row = read_metrics(tmp_path / "run" / "metrics.jsonl")[1]
