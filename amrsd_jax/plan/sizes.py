@@ -118,9 +118,8 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     return {
         "sample": {
             "keys and values": max(_cache(c, layout) for layout in layouts),
-            "unrolled layers, or prefill": max(
-                _unrolled(run), *(_forward(run.policy, layout.admit, layout.prompt_length) for layout in layouts)
-            ),
+            "unrolled layers": _unrolled(run),
+            "prefill": max(_forward(run.policy, layout.admit, layout.prompt_length) for layout in layouts),
             "logits": max(_rows(layout.slots, mesh) for layout in layouts) * 3 * 4 * c.vocab_size,
         },
         "score": {
