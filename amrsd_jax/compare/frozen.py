@@ -211,13 +211,16 @@ def _verdict(where: str, row: dict, problem: Problem, run: Run) -> Verdict:
 
 
 def _check_tokens(where: str, row: dict, run: Run) -> None:
-    tokens, longest, size = row["tokens"], run.config.rollout.response_length, len(run.tokenizer)
+    tokens, longest = row["tokens"], run.config.rollout.response_length
+    size = (
+        run.policy.architecture.vocab_size
+    )  # more than the tokenizer's entries: a policy can draw what reads as nothing
     if not 0 < len(tokens) <= longest:
         raise ValueError(f"{where}: tokens: {len(tokens)} of them; expected 1 to rollout.response_length = {longest}")
     if len(row["logp_student"]) != len(tokens):
         raise ValueError(f"{where}: logp_student: {len(row['logp_student'])} values for {len(tokens)} tokens")
     if not 0 <= min(tokens) <= max(tokens) < size:
-        raise ValueError(f"{where}: tokens: {min(tokens)} to {max(tokens)}; the run's tokenizer has {size} entries")
+        raise ValueError(f"{where}: tokens: {min(tokens)} to {max(tokens)}; the run's policy has {size}")
     text = run.tokenizer.decode(tokens, skip_special_tokens=True)
     if text != row["response"]:
         raise ValueError(f"{where}: tokens: they read {text!r}; its response is {row['response']!r}")

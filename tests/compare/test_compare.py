@@ -84,7 +84,7 @@ def test_a_file_elsewhere_needs_its_run(finished, tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("tokens", [10**6], "row 3: tokens: .*1000000; the run's tokenizer has"),
+        ("tokens", [10**6], "row 3: tokens: .*1000000; the run's policy has"),
         ("tokens", [], "row 3: tokens: 0 of them; expected 1 to rollout.response_length = 32"),
         ("response", "other", "row 3: tokens: they read .*; its response is 'other'"),
         ("problem_id", "x-1", "row 3: problem_id: 'x-1' is no training problem"),
@@ -101,6 +101,16 @@ def test_errors_name_file_row_field_and_value(finished, tmp_path, column, value,
     pq.write_table(pa.Table.from_pylist(rows), file)
     with pytest.raises(ValueError, match=f"rows.parquet {told}"):
         frozen.load(file, workdir=finished)
+
+
+def test_a_token_that_reads_as_nothing_is_one_all_the_same(finished, tmp_path):
+    """The policy's vocabulary is rounded up beyond the tokenizer's."""
+    rows = dump(finished, 2)
+    row = next(row for row in rows if len(row["tokens"]) < 32)
+    row["tokens"].append(127)
+    row["logp_student"].append(-9.0)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    frozen.load(tmp_path / "rows.parquet", workdir=finished)
 
 
 def test_errors_of_whole_files(finished, tmp_path):
