@@ -5,8 +5,8 @@ Command:   python -m amrsd_jax.main --config=configs/mathematics.py --workdir=ru
            ... --config.model=Qwen/Qwen3-1.7B                   or Qwen/Qwen3-4B, Qwen/Qwen2.5-7B-Instruct
            ... --config.task.args.train=DATA/dsr_sub.jsonl      those rows, on this machine
            ... --config.chat_template.enable_thinking=False
-Hardware:  laid out for eight accelerators (--config.mesh.fsdp).
-Memory:    python -m amrsd_jax.plan with the same flags says what every device holds, before anything is allocated.
+Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp).
+Memory:    73 GiB on each, with SDPO 77, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
 
 Thinking is on: AMR-SD is reported not to beat GRPO where Qwen3-8B does not think (second-hand). Which rows its authors trained
 on, for how long and with which learning rate no public source says: the choice is ours, as is what configs/benchmark.py lists.

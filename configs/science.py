@@ -5,8 +5,8 @@ Command:   python -m amrsd_jax.main --config=configs/science.py:chemistry --work
            ... --config.model=Qwen/Qwen3-1.7B                         or Qwen/Qwen3-4B, Qwen/Qwen2.5-7B-Instruct
            ... --config.task.args.folder=DATA/sciknoweval/chemistry   its train.json and test.json, on this machine
            ... --config.chat_template.enable_thinking=True
-Hardware:  laid out for eight accelerators (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
-Memory:    python -m amrsd_jax.plan with the same flags says what every device holds, before anything is allocated.
+Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
+Memory:    73 GiB on each, with SDPO 77, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
 
 Rows, split and system message are those that SDPO published (its repository at the commit below, Apache-2.0; the questions
 are SciKnowEval's, MIT): 450, 1,890, 720 and 841 rows of train, 50, 210, 80 and 94 of test. What else is published and what is
