@@ -21,7 +21,7 @@ from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids, embedded_tokenizer, 
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
 from amrsd_jax.reflection.prompts import Templates, templates, words
-from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.reflection.sources import sources_in, written_first
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Layout, complete
 from amrsd_jax.scoring.divergence import Divergence
@@ -70,6 +70,12 @@ class Run:
         """Who can be asked to write a context at a step, from the sampling weights of each."""
         judge = None if critic is None else self.sampler(critic, "critic", step)
         return Writers(self.sampler(weights, "reflection", step), judge)
+
+    @property
+    def reflects_early(self) -> bool:
+        """Whether reflections can be asked for before all rollouts are there: no row or reward changes after that."""
+        config = self.config
+        return written_first(config.credit.context) and config.rollout.rounds == 1 and not config.reward.permute
 
     @property
     def critic(self) -> "Run | None":

@@ -32,9 +32,9 @@ def key(seed: int, stream: str, *indices: int) -> Key[Array, ""]:
         return k
 
 
-def fold_rows(k: Key[Array, ""], rows: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """One key per row, whichever slot or batch the row runs in."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(k, rows)
+def fold_rows(keys: Key[Array, " N"], rows: Integer[Array, " N"]) -> Key[Array, " N"]:
+    """One key per row, from that of its purpose and its number, whichever slot or batch the row runs in."""
+    return jax.vmap(jax.random.fold_in)(keys, rows)
 
 
 def fold_positions(keys: Key[Array, " N"], positions: Integer[Array, " N"]) -> Key[Array, " N"]:

@@ -15,12 +15,13 @@ from amrsd_jax.build import Run, build
 from amrsd_jax.checks import ConfigError, validate
 from amrsd_jax.config import resolve
 from amrsd_jax.credit.assign import advantages, assign
+from amrsd_jax.draw import draw
 from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.step import make_train_step
 from amrsd_jax.policy import Params
-from amrsd_jax.records import Made, Prompts, Rollouts, TrainState
+from amrsd_jax.records import Made, Rollouts, TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.compilation import use_compilation_cache
@@ -29,12 +30,9 @@ from amrsd_jax.runtime.metrics import Clock, Metrics
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import bar, note, one_line, say, summary, write_results
 from amrsd_jax.runtime.workdir import claim
-from amrsd_jax.sampling import Request
 from amrsd_jax.scoring.score import score, score_rows
 from amrsd_jax.start import Frozen, Progress, start_or_resume
 from amrsd_jax.tasks import data_report
-from amrsd_jax.tasks.stream import take
-from amrsd_jax.tasks.verify import verify
 
 
 def train(config: ConfigDict, workdir: Path) -> dict | None:
@@ -130,13 +128,16 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
     config, step = run.config, progress.step
     weights = run.sampling_weights(state.params)
     with clock.phase("sample"):
-        rollouts, progress.position, drawn = draw(run, weights, step, progress.position)
+        drawn = draw(run, weights, step, progress.position)
+        rollouts, progress.position = drawn.rollouts, drawn.position
     with clock.phase("credit"):
         reward = rollouts.reward + run.penalty(rollouts)
         advantage = advantages(reward, config.rollout.group, normalize=config.credit.normalize)
         needed = run.needs_context(advantage, rollouts, step)
     with clock.phase("reflect"):
-        contexts = run.make_contexts(rollouts, needed, run.writers(weights, frozen.critic, step))
+        writers = run.writers(weights, frozen.critic, step)
+        writers = dataclasses.replace(writers, policy=drawn.first(writers.policy))
+        contexts = run.make_contexts(rollouts, needed, writers)
     with clock.phase("score"):
         teacher = (run.teacher.model, run.teacher.params(state)) if run.rule.reads_gap else None
         scores = score(run.policy, state.params, teacher, rollouts, contexts, **run.scoring)
@@ -154,7 +155,7 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
             learned.append(values)
         state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
     progress.step = step + 1
-    return state, Made(rollouts, contexts, scores, credit, drawn), learned
+    return state, Made(rollouts, contexts, scores, credit, drawn.metrics), learned
 
 
 def watch(
@@ -219,61 +220,6 @@ def save_tokenizer(run: Run, workdir: Path) -> None:
 
 
 # ---------------------------------------------------------------- phases that need a few lines of their own
-
-
-def draw(run: Run, weights: Params, step: int, position: int) -> tuple[Rollouts, int, dict[str, float]]:
-    """Samples and verifies one batch of groups, prompts in their order.
-
-    With `rollout.rounds` > 1, groups of equal rewards are replaced by further prompts (DAPO's dynamic sampling), until
-    the batch is full or the rounds are used up; then it is filled with what there is.
-    """
-    config, group = run.config.rollout, run.config.rollout.group
-    kept, spare, skipped, drawn = [], [], 0, 0
-    sample = run.sampler(weights, "rollout", step)
-    while len(kept) < config.prompts and drawn < config.rounds * config.prompts:
-        prompts, position, passed = take(
-            run.task, "train", position, config.prompts, encode=run.encode, longest=config.prompt_length
-        )
-        rollouts = answer(run, prompts, sample, first_row=drawn * group)
-        skipped, drawn = skipped + passed, drawn + config.prompts
-        for i in range(config.prompts):
-            rows = range(i * group, (i + 1) * group)
-            mixed = len({rollouts.reward[row] for row in rows}) > 1
-            (kept if mixed or config.rounds == 1 else spare).append((rollouts, rows))
-    rollouts = gather((kept + spare)[: config.prompts])
-    if run.config.reward.permute:
-        order = rng.host(run.config.seed, "permute", step).permutation(len(rollouts.text))
-        verdicts = tuple(rollouts.verdicts[i] for i in order)
-        rollouts = dataclasses.replace(rollouts, verdicts=verdicts, reward=rollouts.reward[order])
-    return rollouts, position, {"data/prompts_drawn": drawn, "data/prompts_too_long": skipped}
-
-
-def answer(run: Run, prompts: Prompts, sample, first_row: int) -> Rollouts:
-    """G verified responses to every prompt, group by group."""
-    config = run.config.rollout
-    requests = (
-        Request(tokens, row=first_row + i * config.group, count=config.group, temperature=config.temperature,
-                top_k=config.top_k, top_p=config.top_p, tag=problem)
-        for i, (problem, tokens) in enumerate(zip(prompts.problems, prompts.tokens, strict=True))
-    )  # fmt: skip
-    finished = sorted(sample(requests), key=lambda c: c.request.row + c.index)
-    return verify(
-        run.task,
-        run.tokenizer,
-        finished,
-        prompt_length=config.prompt_length,
-        response_length=config.response_length,
-    )
-
-
-def gather(groups: list[tuple[Rollouts, range]]) -> Rollouts:
-    """One record from groups of rows of several."""
-
-    def column(name):
-        picked = [getattr(rollouts, name)[row] for rollouts, rows in groups for row in rows]
-        return np.stack(picked) if isinstance(getattr(groups[0][0], name), np.ndarray) else tuple(picked)
-
-    return Rollouts(**{field.name: column(field.name) for field in dataclasses.fields(Rollouts)})
 
 
 def reconsider(run: Run, params: Params, reference: Params | None, rollouts: Rollouts):

@@ -117,6 +117,7 @@ def _sampler(name: str, policy: Policy, layout: Layout, weights: Params, batches
 
     def programs():
         slots = engine.empty(policy, layout)
+        engine.widen(layout, slots, layout.length)
         return [engine.decode.lower(policy, layout, policy.unstack(weights), slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)

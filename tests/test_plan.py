@@ -78,6 +78,7 @@ def test_sampling_needs_what_the_plan_says(tmp_path):
     run, planned = build(resolve(small()), tmp_path), make(small(), tmp_path)
     layout = run.layouts["rollout"]
     slots = engine.empty(run.policy, layout)
+    engine.widen(layout, slots, layout.length)
     weights = jax.eval_shape(run.policy.for_sampling, run.policy.abstract_params())
     stacked = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(weights["layers"]))  # which stay beside
     weights = jax.eval_shape(run.policy.unstack, weights)

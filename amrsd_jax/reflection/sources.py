@@ -5,7 +5,7 @@ verifier's message where there is none; `feedback+peer_solution` shows both or n
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -72,6 +72,11 @@ def sources_in(name: str) -> list[str]:
     return name.replace("+", ",").split(",")
 
 
+def written_first(name: str) -> bool:
+    """Whether the policy is asked to write before any other source."""
+    return not {"self_reflection", "shuffled_reflection"}.isdisjoint(name.split(",")[0].split("+"))
+
+
 # ---------------------------------------------------------------- written by the policy
 
 
@@ -79,17 +84,9 @@ def self_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
     """AMR-SD: the policy writes a hint on a success, a critique of a failure."""
     views = Views.none(len(rollouts.text))
     opened = opens_thinking(maker.tokenizer, **maker.asking)
-
-    def requests():
-        for row in np.flatnonzero(needed).tolist():
-            views.kind[row] = TAGS[rollouts.verdicts[row].correct]
-            prompt = _ask(maker, rollouts, row, views.kind[row])
-            if prompt is None:
-                views.status[row] = "no_room"
-            else:
-                yield Request(prompt, row=row, temperature=maker.temperature, tag=row)
-
-    for completion in writers.policy(requests()):
+    for row in np.flatnonzero(needed).tolist():
+        views.put(row, TAGS[rollouts.verdicts[row].correct], "no_room", "")
+    for completion in writers.policy(asks(maker, rollouts, needed)):
         row = completion.request.tag
         written = without_thinking(maker.tokenizer.decode(completion.tokens, skip_special_tokens=True), opened)
         views.text[row], views.status[row] = parse(
@@ -147,6 +144,14 @@ def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
         views.status[row] = "truncated" if not finished else "ok" if trace else "empty"
         views.text[row] = fill(maker.texts.given_solution, solution=trace) if views.status[row] == "ok" else ""
     return views
+
+
+def asks(maker, rollouts: Rollouts, needed) -> Iterator[Request]:
+    """Requests for the reflections on the needed rows that have room for their prompt; `tag` is the row."""
+    for row in np.flatnonzero(needed).tolist():
+        prompt = _ask(maker, rollouts, row, TAGS[rollouts.verdicts[row].correct])
+        if prompt is not None:
+            yield Request(prompt, row=row, temperature=maker.temperature, tag=row)
 
 
 def _ask(maker, rollouts: Rollouts, row: int, kind: str) -> list[int] | None:
@@ -216,8 +221,6 @@ SOURCES: dict[str, Callable[..., Views]] = {
     "feedback": _given("feedback", "empty", _feedback),
     "critic_feedback": critic_feedback,
 }
-
-
 # ---------------------------------------------------------------- negative: views that should not help
 
 

@@ -2,8 +2,9 @@
 
 A fixed number of slots lives on the device, each a row with its own length. Three pure jitted transitions move one
 donated state: `admit` (prefill a few prompts, share each among its rollouts), `decode` (tokens until enough slots are
-done), and the host's harvest between them, which frees finished slots for the next requests. A token's noise is a
-function of (key of the call, row, position in the response): which slot or batch a row ran in never shows.
+done), and the host's harvest between them, which frees finished slots for the next requests. The cache is as wide as the
+rows in flight need, in few widths. A token's noise is a function of (key, row, position in the response): which slot or batch
+a row ran in never shows.
 """
 
 import collections
@@ -19,7 +20,7 @@ from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer, Key
 
-from amrsd_jax import processes, rng
+from amrsd_jax import lengths, processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.sampling.warpers import sample
 
@@ -30,8 +31,10 @@ class Request:
 
     Attributes:
       prompt: token ids.
-      row: number of its first rollout, which keys its randomness; the others follow. Unique within a call.
+      row: number of its first rollout, which keys its randomness; the others follow. Unique within a call and stream.
       count: rollouts that share the prefill.
+      stream: which of the call's keys its randomness comes from.
+      new_tokens: longest response; None is the layout's.
       temperature, top_k, top_p: see `warpers.sample`; 0 and 1 keep everything.
       tag: handed back with the completions.
     """
@@ -39,6 +42,8 @@ class Request:
     prompt: Sequence[int]
     row: int
     count: int = 1
+    stream: int = 0
+    new_tokens: int | None = None
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -69,10 +74,11 @@ class Completion:
 class Slots:
     """Device state: S rows in flight, room for T new tokens each. Attributes are per slot."""
 
-    cache: Cache  # per layer, keys and values [S, K, P + T, H]
+    cache: Cache  # per layer, keys and values [S, K, W, H]; W is wide enough for the rows in flight
     token: Integer[Array, " S"]  # last sampled, not yet read
     length: Integer[Array, " S"]  # tokens read so far, prompt included
     made: Integer[Array, " S"]  # new tokens so far
+    limit: Integer[Array, " S"]  # most new tokens
     active: Bool[Array, " S"]
     key: Key[Array, " S"]
     temperature: Float[Array, " S"]
@@ -90,8 +96,8 @@ class Layout:
     Attributes:
       slots: S, rows in flight.
       group: largest `count` of a request.
-      prompt_length, new_tokens: P and T.
-      admit: prompts prefilled together.
+      prompt_length, new_tokens: P and T. A row holds P + T tokens; a longer prompt is taken if its response is so much shorter.
+      admit: prompts of P tokens prefilled together; of longer ones fewer.
       segment: decode steps between two looks of the host.
       stop_tokens: ids that end a response.
       sharding: of the slot axis, None on one device.
@@ -114,6 +120,23 @@ class Layout:
             if self.slots % ways:
                 raise ValueError(f"sampling.slots = {self.slots} does not divide over {ways} devices (data x fsdp)")
 
+    @property
+    def length(self) -> int:
+        """P + T, tokens of the longest row."""
+        return self.prompt_length + self.new_tokens
+
+    def prompt_width(self, longest: int) -> int:
+        """Padded width of prompts that are prefilled together."""
+        return lengths.bucket(longest, self.prompt_length if longest <= self.prompt_length else self.length)
+
+    def together(self, longest: int) -> int:
+        """How many prompts are prefilled at that width: no more tokens than `admit` prompts of P have."""
+        return max(1, min(self.admit, self.admit * self.prompt_length // self.prompt_width(longest)))
+
+    def limit(self, request: Request) -> int:
+        """Most new tokens of a request."""
+        return self.new_tokens if request.new_tokens is None else request.new_tokens
+
     def put(self, tree):
         """Host values on every device of the mesh."""
         everywhere = None if self.sharding is None else NamedSharding(self.sharding.mesh, PartitionSpec())
@@ -129,14 +152,15 @@ def _constrain(tree, layout: Layout):
 
 @functools.partial(jax.jit, static_argnames=("policy", "layout"))
 def empty(policy: Policy, layout: Layout) -> Slots:
-    """All slots free."""
+    """All slots free, and no room in the cache yet."""
     c, s, t = policy.architecture, layout.slots, layout.new_tokens
-    shape = (s, c.kv_heads, layout.prompt_length + t, c.head_dim)
+    nothing = jnp.zeros((s, c.kv_heads, 0, c.head_dim), c.dtype)
     slots = Slots(
-        cache=[(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)) for _ in range(c.layers)],
+        cache=[(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
         made=jnp.zeros(s, jnp.int32),
+        limit=jnp.zeros(s, jnp.int32),
         active=jnp.zeros(s, bool),
         key=jax.random.split(jax.random.key(0, impl="threefry2x32"), s),
         temperature=jnp.ones(s),
@@ -163,7 +187,7 @@ def _book(layout: Layout, slots: Slots, drawn: tuple, live: Bool[Array, " S"]) -
     return slots.replace(
         token=jnp.where(live, token, slots.token),
         made=made,
-        active=jnp.where(live, ~stopped & (made < layout.new_tokens), slots.active),
+        active=jnp.where(live, ~stopped & (made < slots.limit), slots.active),
         tokens=write(slots.tokens, token),
         logp=write(slots.logp, logp),
         logp_plain=write(slots.logp_plain, logp_plain),
@@ -176,9 +200,11 @@ def admit(
     layout: Layout,
     params: Params,
     slots: Slots,
-    call_key: Key[Array, ""],
+    call_keys: Key[Array, " C"],
     prompts: Integer[Array, "A P"],
     lengths: Integer[Array, " A"],
+    limits: Integer[Array, " A"],
+    streams: Integer[Array, " A"],
     targets: Integer[Array, "A G"],
     rows: Integer[Array, "A G"],
     temperature: Float[Array, " A"],
@@ -188,6 +214,8 @@ def admit(
     """Prefills A prompts once each, copies each into its slots, and samples the first tokens.
 
     Args:
+      limits: most new tokens.
+      streams: which of the call's keys is whose.
       targets: slot of each rollout; S (out of range) where there is none.
       rows: number of each rollout, which keys its randomness.
     """
@@ -206,13 +234,14 @@ def admit(
         tuple(buffer.at[where, :, :width].set(spread(new), mode="drop") for buffer, new in zip(old, fresh, strict=True))
         for old, fresh in zip(slots.cache, prompt_cache, strict=True)
     ]
-    keys, first = rng.fold_rows(call_key, rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
+    keys, first = rng.fold_rows(spread(call_keys[streams]), rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
     settings = dict(temperature=spread(temperature), top_k=spread(top_k), top_p=spread(top_p))
     drawn = sample(spread(policy.logits(params, hidden)), rng.fold_positions(keys, first), **settings)
     slots = slots.replace(
         cache=cache,
         length=put(slots.length, spread(lengths)),
         made=put(slots.made, first),
+        limit=put(slots.limit, spread(limits)),
         key=put(slots.key, keys),
         **{name: put(getattr(slots, name), value) for name, value in settings.items()},
     )
@@ -245,6 +274,23 @@ def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until:
 _unstack = jax.jit(Policy.unstack, static_argnums=0)
 
 
+@functools.partial(jax.jit, static_argnames=("layout", "width"))
+def _resize(layout: Layout, width: int, buffer: Array) -> Array:
+    """Keys or values of one layer at another width."""
+    spare = max(0, width - buffer.shape[2])
+    return _constrain(jnp.pad(buffer, ((0, 0), (0, 0), (0, spare), (0, 0)))[:, :, :width], layout)
+
+
+def widen(layout: Layout, slots: Slots, reach: int) -> None:
+    """Gives the cache, in place, the width that rows of `reach` tokens need: one buffer after the other, never two caches."""
+    width, cache = lengths.bucket(reach, layout.length), slots.cache
+    for layer, (keys, values) in enumerate(cache):
+        if keys.shape[2] != width:
+            cache[layer] = ()
+            keys = _resize(layout, width, keys)
+            cache[layer] = keys, _resize(layout, width, values)
+
+
 # ---------------------------------------------------------------- schedule (host)
 
 
@@ -252,72 +298,138 @@ def complete(
     policy: Policy,
     layout: Layout,
     params: Params,
-    requests: Iterable[Request],
-    key: Key[Array, ""],
+    requests: "Iterable[Request] | Queue",
+    key: Key[Array, ""] | Key[Array, " C"],
 ) -> Iterator[Completion]:
-    """Answers a stream of requests; completions come in the order in which they finish.
+    """Answers a stream of requests; completions come in the order in which they finish. See `harvests`."""
+    for finished in harvests(policy, layout, params, requests, key):
+        yield from finished
+
+
+def harvests(
+    policy: Policy,
+    layout: Layout,
+    params: Params,
+    requests: "Iterable[Request] | Queue",
+    key: Key[Array, ""] | Key[Array, " C"],
+) -> Iterator[list[Completion]]:
+    """Answers a stream of requests; hands out what has finished whenever the host looks.
+
+    The device is given its next work before that: what a caller does with completions costs no time until it takes longer
+    than a segment.
 
     Args:
       policy, layout: what runs, in which shape.
       params: result of `Policy.for_sampling`.
-      requests: read lazily, as slots become free.
-      key: of this call; two calls with one key repeat each other.
+      requests: read lazily, as slots become free. To a `Queue`, requests may be added while completions are taken.
+      key: of this call; two calls with one key repeat each other. Several where requests name their stream.
 
     Raises:
-      ValueError: a prompt is empty or longer than the layout, or a count larger than its group.
+      ValueError: a prompt is empty or does not fit with its response into the layout, or a count is larger than its group.
     """
-    queue = _Queue(requests, layout)
-    owner: list[tuple[Request, int] | None] = [None] * layout.slots
-    slots, key, weights = empty(policy, layout), layout.put(key), _unstack(policy, params)
+    queue = requests if isinstance(requests, Queue) else Queue(requests)
+    owner: list[_Owner | None] = [None] * layout.slots
+    slots, keys, weights = empty(policy, layout), layout.put(key.reshape(-1)), _unstack(policy, params)
+    finished: list[Completion] = []
     while True:
         free = [slot for slot, owned in enumerate(owner) if owned is None]
-        while batch := queue.take(len(free)):
-            slots = admit(policy, layout, params, slots, key, **_pack(batch, layout, free, owner))
+        while batch := queue.take(len(free), layout):
+            packed = _pack(batch, layout, free, owner)
+            widen(layout, slots, _reach(owner, layout))
+            slots = admit(policy, layout, params, slots, keys, **packed)
         busy = layout.slots - len(free)
-        if not busy:
+        if busy:
+            widen(layout, slots, _reach(owner, layout))
+            slots = decode(policy, layout, weights, slots, layout.put(np.int32(_until(busy, queue, layout))))
+        if finished:
+            yield finished
+        if not busy and not queue.waiting():
             return
-        # With more work waiting, look again as soon as an admission's worth of slots is free.
-        until = max(0, busy - layout.admit * layout.group) if queue.waiting() else 0
-        slots = decode(policy, layout, weights, slots, layout.put(np.int32(until)))
-        yield from _harvest(slots, owner, layout)
+        finished = _harvest(slots, owner, layout)
 
 
-class _Queue:
-    """Requests not yet admitted."""
+@dataclasses.dataclass
+class _Owner:
+    """Whose a slot is: rollout `index` of a request, with `made` tokens when it was last looked at."""
 
-    def __init__(self, requests: Iterable[Request], layout: Layout):
-        self._source, self._ahead, self._layout = iter(requests), collections.deque(), layout
+    request: Request
+    index: int
+    made: int = 1
+
+    def reach(self, layout: Layout) -> int:
+        """Most tokens that the row can have after the next segment."""
+        return len(self.request.prompt) + min(self.made + layout.segment, layout.limit(self.request))
+
+
+def _reach(owner: list[_Owner | None], layout: Layout) -> int:
+    return max(owned.reach(layout) for owned in owner if owned)
+
+
+def _until(busy: int, queue: "Queue", layout: Layout) -> int:
+    """Slots that may still be active when the host looks again: with work waiting, it looks as soon as there is room for it,
+    but not before a quarter of the slots or an admission's worth is free, as admissions cost the same for fewer rows."""
+    if not queue.waiting():
+        return 0
+    wanted = max(queue.ahead.count, min(layout.admit * layout.group, layout.slots // 4))
+    return max(0, busy - wanted)
+
+
+class Queue:
+    """Requests not yet admitted: those of an iterable, read as they are needed, and then those added later."""
+
+    def __init__(self, requests: Iterable[Request] = ()):
+        self._source, self._added = iter(requests), collections.deque()
+        self._next: Request | None = None
+
+    def add(self, request: Request) -> None:
+        """Puts a request behind all others."""
+        self._added.append(request)
+
+    @property
+    def ahead(self) -> Request | None:
+        """The next request, None if there is none now."""
+        if self._next is None:
+            self._next = next(self._source, None) or (self._added.popleft() if self._added else None)
+        return self._next
 
     def waiting(self) -> bool:
-        if not self._ahead:
-            self._ahead.extend(self._check(request) for request in (next(self._source, None),) if request)
-        return bool(self._ahead)
+        return self.ahead is not None
 
-    def take(self, free: int) -> list[Request]:
-        """Up to `admit` requests that fit into the free slots together."""
-        batch = []
-        while len(batch) < self._layout.admit and self.waiting() and self._ahead[0].count <= free:
-            free -= self._ahead[0].count
-            batch.append(self._ahead.popleft())
+    def take(self, free: int, layout: Layout) -> list[Request]:
+        """Requests that are prefilled together and fit into the free slots."""
+        batch, longest = [], 0
+        while self.ahead is not None:
+            _check(self.ahead, layout)
+            longest = max(longest, len(self.ahead.prompt))
+            if self.ahead.count > free or len(batch) >= layout.together(longest):
+                break
+            free -= self.ahead.count
+            batch.append(self.ahead)
+            self._next = None
         return batch
 
-    def _check(self, request: Request) -> Request:
-        length, layout = len(request.prompt), self._layout
-        if not 0 < length <= layout.prompt_length:
-            raise ValueError(
-                f"request of row {request.row}: prompt of {length} tokens; expected 1 to {layout.prompt_length}"
-            )
-        if not 0 < request.count <= layout.group:
-            raise ValueError(f"request of row {request.row}: count {request.count}; expected 1 to {layout.group}")
-        return request
+
+def _check(request: Request, layout: Layout) -> None:
+    length, limit = len(request.prompt), layout.limit(request)
+    if not 0 < limit <= layout.new_tokens:
+        raise ValueError(f"request of row {request.row}: {limit} new tokens; expected 1 to {layout.new_tokens}")
+    if not 0 < length <= layout.length - limit:
+        raise ValueError(
+            f"request of row {request.row}: prompt of {length} tokens; expected 1 to {layout.length - limit}"
+        )
+    if not 0 < request.count <= layout.group:
+        raise ValueError(f"request of row {request.row}: count {request.count}; expected 1 to {layout.group}")
 
 
-def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list) -> dict[str, jax.Array]:
+def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Owner | None]) -> dict[str, jax.Array]:
     """Arrays of one admission; takes slots from `free` and books them in `owner`."""
-    a = layout.admit
+    longest = max(len(request.prompt) for request in batch)
+    a, width = layout.together(longest), layout.prompt_width(longest)
     arrays = {
-        "prompts": np.zeros((a, layout.prompt_length), np.int32),
+        "prompts": np.zeros((a, width), np.int32),
         "lengths": np.ones(a, np.int32),
+        "limits": np.zeros(a, np.int32),
+        "streams": np.zeros(a, np.int32),
         "targets": np.full((a, layout.group), layout.slots, np.int32),
         "rows": np.zeros((a, layout.group), np.uint32),
         "temperature": np.ones(a, np.float32),
@@ -326,26 +438,30 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list) ->
     }
     for i, request in enumerate(batch):
         arrays["prompts"][i, : len(request.prompt)] = request.prompt
-        arrays["lengths"][i] = len(request.prompt)
-        arrays["temperature"][i], arrays["top_k"][i], arrays["top_p"][i] = (
-            request.temperature, request.top_k, request.top_p,
-        )  # fmt: skip
+        arrays["lengths"][i], arrays["limits"][i] = len(request.prompt), layout.limit(request)
+        arrays["streams"][i], arrays["temperature"][i] = request.stream, request.temperature
+        arrays["top_k"][i], arrays["top_p"][i] = request.top_k, request.top_p
         for j in range(request.count):
             slot = free.pop(0)
-            owner[slot] = (request, j)
+            owner[slot] = _Owner(request, j)
             arrays["targets"][i, j], arrays["rows"][i, j] = slot, request.row + j
     return layout.put(arrays)
 
 
-def _harvest(slots: Slots, owner: list, layout: Layout) -> Iterator[Completion]:
+def _harvest(slots: Slots, owner: list[_Owner | None], layout: Layout) -> list[Completion]:
     """Takes finished rows off the device and frees their slots."""
     active, made, tokens, logp, logp_plain = processes.fetch(
         (slots.active, slots.made, slots.tokens, slots.logp, slots.logp_plain)
     )
+    finished = []
     for slot, owned in enumerate(owner):
-        if owned is None or active[slot]:
+        if owned is None:
+            continue
+        n = owned.made = int(made[slot])
+        if active[slot]:
             continue
         owner[slot] = None
-        n = made[slot]
         reason = "stop" if tokens[slot, n - 1] in layout.stop_tokens else "length"
-        yield Completion(*owned, tokens[slot, :n], logp[slot, :n], logp_plain[slot, :n], reason)
+        found = (array[slot, :n].copy() for array in (tokens, logp, logp_plain))
+        finished.append(Completion(owned.request, owned.index, *found, reason))
+    return finished

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amrsd_jax import rng
+from amrsd_jax import lengths, rng
 from amrsd_jax.learning.mesh import make_mesh, rows
-from amrsd_jax.sampling import Layout, Request, complete, engine
+from amrsd_jax.sampling import Layout, Queue, Request, complete, engine
 
 STOP = (2, 3)
 WIDE = Layout(slots=16, group=4, prompt_length=8, new_tokens=12, admit=4, segment=5, stop_tokens=STOP)
@@ -119,6 +119,71 @@ def test_requests_are_read_as_slots_become_free(policy, params):
     assert len(list(done)) == 23
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4)), min_size=1, max_size=9),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=8)
+def test_tokens_do_not_depend_on_the_width_of_the_cache(policy, params, shapes, shuffler):
+    requests = make_requests(*zip(*shapes, strict=True))
+    wide = run(policy, params, LAYOUTS[1], requests)
+    shuffler.shuffle(requests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lengths, "LEAST", 4)  # prompts of 4 and 8; rows of 4, 8, 16 and 20
+        narrow = run(policy, params, LAYOUTS[1], requests)
+    assert {row: c.tokens.tolist() for row, c in narrow.items()} == {row: c.tokens.tolist() for row, c in wide.items()}
+
+
+def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, params, monkeypatch):
+    monkeypatch.setattr(lengths, "LEAST", 4)
+    widths, resize = [], engine._resize
+    monkeypatch.setattr(
+        engine, "_resize", lambda layout, width, buffer: widths.append(width) or resize(layout, width, buffer)
+    )
+    layout = dataclasses.replace(LAYOUTS[1], stop_tokens=())
+    run(policy, params, layout, make_requests([3, 1], [4, 4]))
+    per_layer = 2 * policy.architecture.layers
+    assert widths[::per_layer] == [8, 16, 8, 16]  # 3 + 4, 3 + 7, ... tokens; then 1 + 4, 1 + 7, 1 + 10, ...
+
+
+def test_requests_may_be_added_while_others_are_answered(policy, params):
+    first, second = make_requests([4, 6], [2, 2])
+    queue = Queue([first])
+    done = {}
+    for c in complete(policy, LAYOUTS[1], params, queue, rng.key(0, "rollout", 1)):
+        if not done:
+            queue.add(second)
+        done[c.request.row + c.index] = c.tokens.tolist()
+    expected = run(policy, params, LAYOUTS[1], [first, second])
+    assert done == {row: c.tokens.tolist() for row, c in expected.items()}
+
+
+def test_streams_have_the_keys_of_calls_of_their_own(policy, params):
+    keys = [rng.key(0, "rollout", 1), rng.key(0, "reflection", 1)]
+    requests = make_requests([4, 6], [2, 2])
+    other = [dataclasses.replace(request, stream=1, temperature=0.7) for request in requests]
+    together = list(complete(policy, WIDE, params, [*requests, *other], jnp.stack(keys)))
+    for stream, alone in enumerate((requests, [dataclasses.replace(r, stream=0) for r in other])):
+        expected = run(policy, params, WIDE, alone, keys[stream])
+        found = {c.request.row + c.index: c.tokens.tolist() for c in together if c.request.stream == stream}
+        assert found == {row: c.tokens.tolist() for row, c in expected.items()}
+
+
+def test_a_long_prompt_is_taken_if_its_response_is_short(policy, params):
+    tokens = np.random.default_rng(1).integers(4, 48, 15).tolist()
+    (done,) = run(policy, params, WIDE, [Request(tokens, row=3, new_tokens=5)]).values()
+    assert done.tokens.tolist() == one_at_a_time(policy, params, done.request, 0, 5, rng.key(0, "rollout", 1))
+
+
+def test_long_prompts_are_prefilled_fewer_at_a_time(monkeypatch):
+    monkeypatch.setattr(lengths, "LEAST", 4)
+    assert [WIDE.prompt_width(n) for n in (1, 4, 5, 8, 9, 16, 17, 20)] == [4, 4, 8, 8, 16, 16, 20, 20]
+    assert [WIDE.together(n) for n in (1, 8, 9, 17)] == [4, 4, 2, 1]
+    queue = Queue(Request([5] * n, row=n, new_tokens=3) for n in (1, 8, 9, 10, 11, 17))
+    batches = [[len(request.prompt) for request in queue.take(16, WIDE)] for _ in range(4)]
+    assert batches == [[1, 8], [9, 10], [11], [17]]
+
+
 def test_no_requests_is_no_work(policy, params):
     assert run(policy, params, WIDE, []) == {}
 
@@ -126,6 +191,10 @@ def test_no_requests_is_no_work(policy, params):
 def test_bad_requests_are_refused_by_row(policy, params):
     with pytest.raises(ValueError, match="row 7: prompt of 9 tokens; expected 1 to 8"):
         run(policy, params, WIDE, [Request([5] * 9, row=7)])
+    with pytest.raises(ValueError, match="row 7: prompt of 16 tokens; expected 1 to 15"):
+        run(policy, params, WIDE, [Request([5] * 16, row=7, new_tokens=5)])
+    with pytest.raises(ValueError, match="row 0: 13 new tokens; expected 1 to 12"):
+        run(policy, params, WIDE, [Request([5], row=0, new_tokens=13)])
     with pytest.raises(ValueError, match="row 0: count 5; expected 1 to 4"):
         run(policy, params, WIDE, [Request([5], row=0, count=5)])
     with pytest.raises(ValueError, match="a group of 4 rollouts does not fit"):

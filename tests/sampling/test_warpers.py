@@ -56,7 +56,7 @@ def draw(logits, seed, temperature=1.0, top_k=0, top_p=1.0):
     n = logits.shape[0]
     return sample(
         logits,
-        rng.fold_rows(rng.key(seed, "test"), jnp.arange(n)),
+        jax.random.split(rng.key(seed, "test"), n),
         temperature=jnp.full(n, temperature),
         top_k=jnp.full(n, top_k),
         top_p=jnp.full(n, top_p, jnp.float32),
@@ -108,7 +108,7 @@ def test_zero_temperature_is_greedy_and_certain():
 
 def test_settings_are_per_row():
     logits = jnp.tile(PROBABILITIES, (3, 1))
-    keys = rng.fold_rows(rng.key(0, "test"), jnp.arange(3))
+    keys = jax.random.split(rng.key(0, "test"), 3)
     token, logp, _ = sample(
         logits,
         keys,
@@ -125,5 +125,5 @@ def test_no_sort_of_the_vocabulary():
         one = jnp.ones(logits.shape[0])
         return sample(logits, keys, temperature=one, top_k=one.astype(jnp.int32) * 5, top_p=one * 0.9)
 
-    text = jax.jit(run).lower(jnp.zeros((2, 1000)), rng.fold_rows(rng.key(0, "test"), jnp.arange(2))).as_text()
+    text = jax.jit(run).lower(jnp.zeros((2, 1000)), jax.random.split(rng.key(0, "test"), 2)).as_text()
     assert "stablehlo.sort" not in text and "chlo.top_k" not in text
