@@ -173,11 +173,15 @@ class Policy:
         return jax.eval_shape(lambda: self.init(jax.random.key(0, impl="threefry2x32")))
 
     def for_sampling(self, params: Params) -> Params:
-        """Layer weights in the compute dtype, made once per step; the ends stay float32 (the embedding may be the head)."""
-        return {
-            **params,
-            "layers": jax.tree.map(lambda a: a.astype(self.architecture.dtype), params["layers"]),
-        }
+        """Weights in the compute dtype, made once per step: all that `logits` and the layers would round at every token.
+
+        The final norm, which nothing rounds, stays as it is.
+        """
+
+        def cast(tree):
+            return jax.tree.map(lambda a: a.astype(self.architecture.dtype), tree)
+
+        return {name: tree if name == "final_norm" else cast(tree) for name, tree in params.items()}
 
     def unstack(self, params: Params) -> Params:
         """One tree per layer, for `decode`; called outside the decode loop so that no step slices weights."""
