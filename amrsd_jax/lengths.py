@@ -1,6 +1,6 @@
 """Static lengths for rows of any length: few, so that few programs are compiled; close, so that little is padding."""
 
-LEAST = 256  # tokens below which a program of its own is not worth its compilation (our choice)
+LEAST = 128  # tokens below which a program of its own is not worth its compilation (our choice)
 
 
 def bucket(length: int, longest: int) -> int:

@@ -116,9 +116,15 @@ class Layout:
         if self.group > self.slots:
             raise ValueError(f"sampling.slots = {self.slots}: a group of {self.group} rollouts does not fit")
         if self.sharding is not None:
-            ways = self.sharding.mesh.shape["data"] * self.sharding.mesh.shape["fsdp"]
-            if self.slots % ways:
-                raise ValueError(f"sampling.slots = {self.slots} does not divide over {ways} devices (data x fsdp)")
+            if self.slots % self.ways:
+                raise ValueError(
+                    f"sampling.slots = {self.slots} does not divide over {self.ways} devices (data x fsdp)"
+                )
+
+    @property
+    def ways(self) -> int:
+        """Over how many devices rows are split."""
+        return 1 if self.sharding is None else self.sharding.mesh.shape["data"] * self.sharding.mesh.shape["fsdp"]
 
     @property
     def length(self) -> int:
@@ -219,6 +225,8 @@ def admit(
       targets: slot of each rollout; S (out of range) where there is none.
       rows: number of each rollout, which keys its randomness.
     """
+    if len(prompts) % layout.ways == 0:  # otherwise every device prefills them all
+        prompts = _constrain(prompts, layout)
     hidden, prompt_cache = policy.prefill(params, prompts, lengths)
     group = targets.shape[1]
     where = targets.reshape(-1)

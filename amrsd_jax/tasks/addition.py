@@ -7,13 +7,16 @@ import numpy as np
 
 from amrsd_jax.tasks.chain import Slip, check_range
 
+_MOST = 18  # digits that 64-bit integers hold
+
 
 @dataclasses.dataclass(frozen=True)
 class Addition:
     """`28167+20566` -> `7+6+0=13`, `6+6+1=13`, ..., `#### 48733`: digit + digit + carry in, least digit first.
 
     Attributes:
-      digits: n, digits of each number.
+      digits: n, digits of each number; the median of them where they vary.
+      spread: standard deviation of the logarithm of n, so that responses have a long tail; 0 keeps n.
       slip_rate: chance that the demonstrator forgets a carry, at each step that has one.
     """
 
@@ -21,13 +24,18 @@ class Addition:
 
     digits: int = 5
     slip_rate: float = 0.7
+    spread: float = 0.0
 
     def __post_init__(self):
-        check_range("digits", self.digits, 1, 18)  # what 64-bit integers hold
+        check_range("digits", self.digits, 1, _MOST)
+        check_range("spread", self.spread, 0, 10)
         check_range("slip_rate", self.slip_rate, 0, 1)
 
     def draw(self, generator: np.random.Generator) -> str:
-        low, high = 10 ** (self.digits - 1), 10**self.digits
+        digits = self.digits
+        if self.spread:
+            digits = int(np.clip(round(generator.lognormal(np.log(digits), self.spread)), 1, _MOST))
+        low, high = 10 ** (digits - 1), 10**digits
         a, b = generator.integers(low, high, size=2)
         return f"{a}+{b}"
 

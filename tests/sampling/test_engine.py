@@ -213,6 +213,32 @@ def test_same_tokens_on_every_mesh(policy, params, shape):
     assert all(spread[row].tokens.tolist() == c.tokens.tolist() for row, c in alone.items())
 
 
+@pytest.mark.slow
+def test_devices_prefill_their_share(policy, params):
+    from amrsd_jax.build import _for_sampling
+
+    mesh = make_mesh(8, 1, 1)
+
+    def flops(together):
+        layout = dataclasses.replace(WIDE, admit=together, sharding=rows(mesh))
+        slots = engine.empty(policy, layout)
+        engine.widen(layout, slots, layout.length)
+        free = list(range(layout.slots))
+        packed = engine._pack(make_requests([8], [1]), layout, free, [None] * layout.slots)
+        keys = layout.put(rng.key(0, "rollout").reshape(-1))
+
+        leaves, tree = jax.tree.flatten((_for_sampling(policy, mesh)(params), slots, keys, packed))
+
+        def admit(*leaves):  # what is lowered must be of the annotated types
+            params, slots, keys, packed = jax.tree.unflatten(tree, leaves)
+            return engine.admit(policy, layout, params, slots, keys, **packed)
+
+        lowered = jax.jit(admit).lower(*leaves)
+        return lowered.compile().cost_analysis()["flops"]
+
+    assert flops(8) < flops(4)  # one prompt each, or all four on each of eight devices
+
+
 def test_slots_that_do_not_divide_the_mesh_are_refused():
     with pytest.raises(ValueError, match=r"sampling.slots = 12 does not divide over 8 devices"):
         dataclasses.replace(WIDE, slots=12, sharding=rows(make_mesh(8, 1, 1)))

@@ -39,9 +39,17 @@ def test_draws_numbers_of_as_many_digits(digits, seed):
     assert len(a) == len(b) == digits and a[0] != "0" != b[0]
 
 
+def test_spread_gives_lengths_a_long_tail():
+    generator = np.random.default_rng(0)
+    digits = [len(Addition(digits=2, spread=1.0).draw(generator).split("+")[0]) for _ in range(2000)]
+    assert np.median(digits) == 2 and max(digits) == 18 and min(digits) == 1
+    assert np.mean(np.array(digits) > 8) == pytest.approx(0.074, abs=0.02)  # 1 - Phi(log(8.5 / 2))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (dict(spread=-1.0), r"task.args.spread = -1.0: expected 0 to 10"),
         (dict(digits=0), r"task.args.digits = 0: expected 1 to 18"),
         (dict(digits=19), r"task.args.digits = 19: expected 1 to 18"),
         (dict(slip_rate=1.5), r"task.args.slip_rate = 1.5: expected 0 to 1"),

@@ -1,0 +1,24 @@
+"""AMR-SD on additions of 1 to 18 digits, log-normal: most responses are short, a few are eight times as long.
+
+Command:   python -m amrsd_jax.main --config=configs/long_tail.py --workdir=runs/long_tail
+Hardware:  two CPU cores.
+
+Reasoning models answer like this, and a step then waits for its longest row. `python -m benchmarks.run --suite=step
+--run=runs/long_tail` says what a method adds to such a step (docs/performance.md).
+"""
+
+from amrsd_jax import config as configuration
+
+
+def get_config():
+    config = configuration.base()
+    config.task.args.update(digits=2, spread=1.0)
+    config.warmup.update(documents=14_000, rows=3, row_length=512)
+
+    config.rollout.update(prompts=16, group=8, prompt_length=48, response_length=208, segment=16)
+    config.credit.rule = "amrsd"
+    config.reflection.update(prompt_length=224, tokens=24, context_length=80)
+    config.learning.update(minibatches=2, micro_batches=4)
+    config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
+    config.steps = 12
+    return config
