@@ -13,7 +13,7 @@ from amrsd_jax import config as configuration
 def get_config():
     config = configuration.base()
     config.task.args.update(digits=2, spread=1.0)
-    config.warmup.update(documents=14_000, rows=3, row_length=512)
+    config.warmup.update(documents=16_000, rows=1, row_length=512)
 
     config.rollout.update(prompts=16, group=8, prompt_length=48, response_length=208, segment=16)
     config.credit.rule = "amrsd"

@@ -216,7 +216,7 @@ def _forward(policy: Policy, rows: int, length: int) -> int:
 
 def _scores(policy: Policy, length: int) -> int:
     """Attention scores of a row that exist at one time: three float32 arrays, as compiled."""
-    return 0 if policy.attention == "cudnn" else 3 * 4 * policy.architecture.heads * min(length, BLOCK) * length
+    return 0 if policy.attention != "xla" else 3 * 4 * policy.architecture.heads * min(length, BLOCK) * length
 
 
 @functools.lru_cache

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
@@ -141,6 +141,11 @@ class Policy:
     rows: NamedSharding | None = None
     attention: str = "xla"
 
+    @property
+    def mesh(self) -> Mesh | None:
+        """Of the devices; None for one."""
+        return self.rows and self.rows.mesh
+
     # -- parameters
 
     def init(self, key: Key[Array, ""]) -> Params:
@@ -215,7 +220,7 @@ class Policy:
             positions = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
 
         def attend(q, k, v):
-            return attention(q, k, v, segments, backend=self.attention), None
+            return attention(q, k, v, segments, backend=self.attention, mesh=self.mesh), None
 
         def step(x, layer_params):
             return self._layer(layer_params, x, positions, attend)[0], None
@@ -235,7 +240,7 @@ class Policy:
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def attend(q, k, v):
-            mixed = attention(q, k, v, backend=self.attention)
+            mixed = attention(q, k, v, backend=self.attention, mesh=self.mesh)
             return mixed, (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
         def step(x, layer_params):

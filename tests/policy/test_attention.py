@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from amrsd_jax.learning.mesh import make_mesh
 from amrsd_jax.policy import attention, preset
 
 SHAPE = dict(heads=4, kv_heads=2, head_dim=8)
@@ -56,6 +57,28 @@ def test_gradients_do_not_know_of_blocks(short_blocks):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
+def test_splash_is_the_formula_on_any_mesh(packed):
+    """The kernel of TPUs, interpreted: values and gradients, rows and heads split over devices or not."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    arrays = [jax.random.normal(key, (4, 150, heads, 128)) for key, heads in zip(keys, (4, 2, 2), strict=True)]
+    segments = jnp.asarray(np.arange(150) // 60)[None].repeat(4, 0) if packed else None
+
+    def values(**how):
+        def loss(q, k, v):
+            mixed = attention.attention(q, k, v, segments, **how)
+            return jnp.sum(jnp.sin(mixed)), mixed
+
+        (_, mixed), grads = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arrays)
+        return [mixed, *grads]
+
+    wanted = values()
+    for mesh in (None, make_mesh(2, 1, 2)):
+        for ours, theirs in zip(values(backend="splash", mesh=mesh), wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
 def test_memory_grows_with_the_row_and_not_with_its_square():
     def temporaries(length):
         grad = jax.grad(lambda q, k, v: attention.attention(q, k, v).sum(), argnums=(0, 1, 2))
@@ -63,6 +86,14 @@ def test_memory_grows_with_the_row_and_not_with_its_square():
         return jax.jit(grad).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(16_384) < 2.5 * temporaries(8_192)
+
+
+def test_splash_is_taken_by_name():
+    architecture = preset("tiny", heads=2, kv_heads=1, head_dim=128)
+    assert attention.choose("splash", architecture, "tpu") == "splash"
+    assert attention.choose("auto", architecture, "tpu") == "xla"
+    with pytest.raises(ValueError, match="'splash': it needs a TPU and architecture.head_dim, a multiple of 128"):
+        attention.choose("splash", preset("tiny", **SHAPE), "cpu")
 
 
 GPU = preset("tiny", **SHAPE, dtype="bfloat16")
