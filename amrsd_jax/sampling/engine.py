@@ -115,11 +115,8 @@ class Layout:
     def __post_init__(self):
         if self.group > self.slots:
             raise ValueError(f"sampling.slots = {self.slots}: a group of {self.group} rollouts does not fit")
-        if self.sharding is not None:
-            if self.slots % self.ways:
-                raise ValueError(
-                    f"sampling.slots = {self.slots} does not divide over {self.ways} devices (data x fsdp)"
-                )
+        if self.slots % self.ways:
+            raise ValueError(f"sampling.slots = {self.slots} does not divide over {self.ways} devices (data x fsdp)")
 
     @property
     def ways(self) -> int:
