@@ -138,6 +138,8 @@ class Batch:
       token_advantage: [N, T].
       context, context_length, distilled: for rules that distil, the teacher's prompt [N, R], its length [N] and 1 where
         there is one [N]; None for others.
+      width, context_width: tokens that a row of prompt and response, or of context and response, has room for, where that
+        is less than P + T or R + T; None is that sum. Static: a program is compiled for each.
     """
 
     prompt: PyTree
@@ -151,6 +153,8 @@ class Batch:
     context: PyTree = None
     context_length: PyTree = None
     distilled: PyTree = None
+    width: int | None = struct.field(pytree_node=False, default=None)
+    context_width: int | None = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass

@@ -151,7 +151,7 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
         learned = []
         shown = contexts if run.objective.distil else None
         for batch in make_batches(rollouts, credit, old, ref, shown, **run.batching):
-            state, values = train_step(state, processes.put(batch, meshes.rows(run.mesh)))
+            state, values = train_step(state, batch)
             learned.append(values)
         state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
     progress.step = step + 1
@@ -224,7 +224,7 @@ def save_tokenizer(run: Run, workdir: Path) -> None:
 
 def reconsider(run: Run, params: Params, reference: Params | None, rollouts: Rollouts):
     """Log-probabilities [N, T] of the responses under the trainer's own policy and under the reference, where asked for."""
-    rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response)
+    rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask)
     old = score_rows(run.policy, params, *rows, **run.scoring)[0] if run.config.loss.old_logp == "trainer" else None
     ref = score_rows(run.policy, reference, *rows, **run.scoring)[0] if reference is not None else None
     return old, ref

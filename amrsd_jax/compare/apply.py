@@ -61,10 +61,9 @@ class Applied:
 def score_student(frozen: Frozen, parameters: Parameters) -> tuple[Rollouts, Float[np.ndarray, "N T"]]:
     """The rollouts with the policy's log-probabilities in place of the recorded ones, and its entropies."""
     run, rollouts = frozen.run, frozen.rollouts
-    rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response)
+    rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask)
     logp, entropy = score_rows(run.policy, parameters.policy, *rows, **run.scoring)
-    logp = logp * rollouts.mask
-    return dataclasses.replace(rollouts, logp=logp, logp_plain=logp), entropy * rollouts.mask
+    return dataclasses.replace(rollouts, logp=logp, logp_plain=logp), entropy
 
 
 def apply(

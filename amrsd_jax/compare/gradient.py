@@ -5,14 +5,15 @@ import functools
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
+from amrsd_jax import processes
 from amrsd_jax.compare.apply import Applied
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.learning.batch import make_batches
-from amrsd_jax.learning.step import Objective, accumulate, make_weights, objective_loss
+from amrsd_jax.learning.batch import make_batches, micro_batches
+from amrsd_jax.learning.step import Objective, gradients, make_weights
 from amrsd_jax.policy import Params, Policy, lora
-from amrsd_jax.records import Batch, Rollouts
+from amrsd_jax.records import Rollouts
 
 
 def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Float[np.ndarray, " P"]:
@@ -27,18 +28,15 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     pieces = run.config.learning.minibatches * run.objective.micro_batches
     shown = method.contexts if objective.distil else None
     (batch,) = make_batches(rollouts, method.assigned, None, None, shown, **run.batching | {"minibatches": 1})
-    batch = jax.device_put(batch, meshes.rows(run.mesh))
-    grads = jax.device_get(_gradient(run.policy, objective, pieces, params, method.teacher_params, batch))
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
+    total = np.float32(0)
+    for rows in micro_batches(batch, make_weights(batch, objective), pieces):
+        rows = processes.put(rows, meshes.rows(run.mesh))
+        grads = processes.fetch(_gradient(run.policy, objective, params, method.teacher_params, rows))
+        total += np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
+    return total
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _gradient(
-    policy: Policy, objective: Objective, pieces: int, params: Params, teacher: Params, batch: Batch
-) -> Params:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(policy: Policy, objective: Objective, params: Params, teacher: Params, rows: PyTree) -> Params:
     base, learned = lora.split(params)
-
-    def loss(learned, rows):
-        return objective_loss(policy, lora.join(base, learned), *rows, objective, (policy, teacher))
-
-    return accumulate(loss, learned, (batch, make_weights(batch, objective)), pieces)[0]
+    return gradients(policy, learned, base, rows, objective, (policy, teacher))[0]

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
+from amrsd_jax import lengths
 from amrsd_jax.records import Batch, Contexts, Credit, Rollouts
 
 
@@ -45,6 +46,28 @@ def make_batches(
     size = len(mask) // minibatches
     for start in range(0, len(mask), size):
         yield jax.tree.map(lambda a, start=start: a[start : start + size], whole)
+
+
+def micro_batches(batch: Batch, weights: PyTree, pieces: int) -> Iterator[tuple[Batch, PyTree]]:
+    """Cuts the rows of an update into pieces of equally many rows: the widest first, each as narrow as its widest row.
+
+    A row is as wide as the bucket of its length; rows of one width stay in their order.
+
+    Args:
+      batch, weights: host values of all rows.
+      pieces: how many; they divide the rows.
+    """
+    tokens, room = lengths.reach(batch.mask), batch.response.shape[1]
+    widths = lengths.buckets(batch.prompt_length + tokens, batch.prompt.shape[1] + room)
+    shown = None
+    if batch.context is not None:
+        shown = lengths.buckets(batch.context_length + tokens, batch.context.shape[1] + room)
+    for rows in np.split(np.argsort(-widths, kind="stable"), pieces):
+        width, context_width = (None if w is None else int(w[rows].max()) for w in (widths, shown))
+        piece, share = jax.tree.map(lambda a: a[rows, :width] if a.ndim > 1 else a[rows], (batch, weights))  # noqa: B023
+        if shown is not None:
+            piece = piece.replace(context=batch.context[rows, :context_width])
+        yield piece.replace(width=width, context_width=context_width), share
 
 
 def _shown(contexts: Contexts, count: int) -> dict[str, np.ndarray]:

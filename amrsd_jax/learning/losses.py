@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 _LARGEST_LOG_RATIO = 20.0  # nats: beyond it exp would overflow, and 0 * inf is not a number (our choice)
@@ -11,12 +12,12 @@ REDUCTIONS = ("sequence_mean", "token_mean", "constant")
 
 
 def reduction_weights(
-    mask: Float[Array, "N T"], mode: str, *, constant_length: int | None = None
-) -> Float[Array, "N T"]:
+    mask: Float[Array | np.ndarray, "N T"], mode: str, *, constant_length: int | None = None
+) -> Float[Array | np.ndarray, "N T"]:
     """Weight of every token, so that the loss is sum(weight * per-token loss), over micro-batches and devices alike.
 
     Args:
-      mask: 1 on tokens that count.
+      mask: 1 on tokens that count, on the host or a device; so is the result.
       mode: `sequence_mean` averages over the tokens of a row, then over the rows that have any (GRPO); `token_mean`
         over all tokens of the batch (DAPO); `constant` divides a row's sum by a constant length, then by N (Dr.GRPO).
       constant_length: that length.
@@ -26,9 +27,9 @@ def reduction_weights(
     """
     lengths = mask.sum(axis=1, keepdims=True)
     if mode == "sequence_mean":
-        return mask / jnp.maximum(lengths, 1) / jnp.maximum((lengths > 0).sum(), 1)
+        return mask / lengths.clip(1) / (lengths > 0).sum(dtype=mask.dtype).clip(1)
     if mode == "token_mean":
-        return mask / jnp.maximum(mask.sum(), 1)
+        return mask / mask.sum().clip(1)
     if mode == "constant":
         return mask / (constant_length * mask.shape[0])
     raise ValueError(f"loss.reduction = {mode!r}: expected one of {', '.join(REDUCTIONS)}")

@@ -1,20 +1,21 @@
-"""One optimiser update: jitted, sharded, donated, with gradient accumulation over micro-batches."""
+"""One optimiser update: jitted, sharded, donated, with gradients accumulated over micro-batches of like rows."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Key, PyTree
 
 from amrsd_jax import processes
 from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.scoring.divergence import Divergence, divergence
@@ -116,12 +117,11 @@ def objective_loss(
 
 def _read(policy, params, batch: Batch, objective: Objective, teacher):
     """Log-probabilities and entropies of the responses, and where a teacher is distilled from the divergence from it."""
-    prompt = (batch.prompt, batch.prompt_length, batch.response)
-    hidden = response_states(policy, params, *prompt)
+    hidden = response_states(policy, params, batch.prompt, batch.prompt_length, batch.response, batch.width)
     if objective.distil is None:
         return project(policy, params, hidden, batch.response, temperature=objective.temperature, chunk=objective.chunk)
     model, theirs = teacher
-    shown = response_states(model, theirs, batch.context, batch.context_length, batch.response)
+    shown = response_states(model, theirs, batch.context, batch.context_length, batch.response, batch.context_width)
 
     def piece(h, y, g):
         logits, guide = policy.logits(params, h), model.logits(theirs, g)
@@ -132,25 +132,27 @@ def _read(policy, params, batch: Batch, objective: Objective, teacher):
     return over_chunks(piece, *arrays, chunk=objective.chunk)
 
 
-def accumulate(loss: Callable, params: Params, batch: PyTree, pieces: int) -> tuple[Params, Metrics]:
-    """Gradients and metrics of `loss(params, batch) -> (loss, metrics)`, summed over micro-batches of the batch's rows.
+def gradients(
+    policy: Policy,
+    learned: Params,
+    base: Params | None,
+    rows: tuple[Batch, Weights],
+    objective: Objective,
+    teacher: tuple[Model, Params] | None = None,
+) -> tuple[Params, Metrics]:
+    """Gradients of `objective_loss` by what learns, and its metrics: sums over micro-batches, as the loss is.
 
-    A loss whose weights were made from the whole batch adds up to the whole loss: true denominators, not a mean of
-    means. Micro-batch m takes rows m, m + pieces, ...: every device keeps its own rows.
+    Weights made from the whole batch give true denominators, not a mean of means.
+
+    Args:
+      learned, base: parameters that learn, and those frozen under adapters; see `lora.split`.
+      rows: some of the batch, and their weights.
     """
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    if pieces == 1:
-        (_, metrics), grads = gradient(params, batch)
-        return grads, metrics
 
-    def piece(total, rows):
-        (_, metrics), grads = gradient(params, rows)
-        return jax.tree.map(jnp.add, total, (grads, metrics)), None
+    def loss(learned):
+        return objective_loss(policy, lora.join(base, learned), *rows, objective, teacher)
 
-    split = jax.tree.map(lambda a: a.reshape(a.shape[0] // pieces, pieces, *a.shape[1:]).swapaxes(0, 1), batch)
-    zero = jax.eval_shape(lambda: gradient(params, jax.tree.map(lambda a: a[0], split)))
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (zero[1], zero[0][1]))
-    (grads, metrics), _ = jax.lax.scan(piece, zero, split)
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(learned)
     return grads, metrics
 
 
@@ -166,6 +168,55 @@ def apply(optimizer: optax.GradientTransformation, state: TrainState, grads: Par
     return state, {"grad_norm": norm, "skipped": 1.0 - finite}
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainStep:
+    """The update of a state, which is donated and keeps its sharding, by a batch of host values.
+
+    A batch in one piece is one program. Otherwise the gradients of micro-batches are added up outside of the programs,
+    because pieces differ in their width. A base frozen under adapters is an argument beside the state: it is read, and
+    neither donated nor returned.
+
+    Attributes:
+      objective: what is minimised.
+      rows: where rows live.
+      once: (state, base, rows) -> (state, metrics), compiled once a width.
+      zero: (parameters) -> gradients of nothing.
+      add: (gradients, state, base, rows) -> (gradients, metrics); donates the sum so far; compiled once a width.
+      end: (state, gradients, metrics of each micro-batch) -> (state, metrics).
+
+    Metrics: `total`, `policy`, (`kl_to_reference`, `divergence`) are the loss and its terms; `covered`, `overlap` are means
+    over distilled tokens, see `scoring.divergence`; `clip_low`, `clip_high`, `kl`, `entropy`
+    are means over tokens; `grad_norm` is before clipping; `learning_rate` is this update's; `skipped` is 1 if the update
+    was refused.
+    """
+
+    objective: Objective
+    rows: NamedSharding
+    once: Callable
+    zero: Callable
+    add: Callable
+    end: Callable
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """The state after the update, and its metrics."""
+        base, learned = lora.split(state.params)
+        state = state.replace(params=learned)
+        if self.objective.micro_batches == 1:
+            state, metrics = self.once(state, base, *self.cut(batch))
+        else:
+            grads, metrics = self.zero(learned), []
+            for rows in self.cut(batch):
+                grads, found = self.add(grads, state, base, rows)
+                metrics.append(found)
+            state, metrics = self.end(state, grads, metrics)
+        return state.replace(params=lora.join(base, state.params)), metrics
+
+    def cut(self, batch: Batch) -> Iterator[tuple[Batch, Weights]]:
+        """The micro-batches on the devices, which have equal shares of each."""
+        for rows in micro_batches(batch, make_weights(batch, self.objective), self.objective.micro_batches):
+            yield processes.put(rows, self.rows)
+
+
 @functools.lru_cache
 def make_train_step(
     policy: Policy,
@@ -175,41 +226,38 @@ def make_train_step(
     mesh: Mesh,
     *,
     teacher: Teacher | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted update, the same object for equal arguments; the state is donated and keeps its sharding.
+) -> TrainStep:
+    """The same object, and with it the same programs, for equal arguments."""
 
-    A base frozen under adapters is an argument beside the state: it is read, and neither donated nor returned.
-
-    Metrics: `total`, `policy`, (`kl_to_reference`, `divergence`) are the loss and its terms; `covered`, `overlap` are means
-    over distilled tokens, see `scoring.divergence`; `clip_low`, `clip_high`, `kl`, `entropy`
-    are means over tokens; `grad_norm` is before clipping; `learning_rate` is this update's; `skipped` is 1 if the update
-    was refused.
-    """
-
-    def step(state, batch, base=None):
-        weights = make_weights(batch, objective)
+    def found(state, base, rows):
         whole = state.replace(params=lora.join(base, state.params))
         guide = (teacher.model, teacher.params(whole)) if objective.distil else None
-        grads, metrics = accumulate(
-            lambda params, rows: objective_loss(policy, lora.join(base, params), *rows, objective, guide),
-            state.params, (batch, weights), objective.micro_batches,
-        )  # fmt: skip
+        return gradients(policy, state.params, base, rows, objective, guide)
+
+    def add(total, state, base, rows):
+        grads, metrics = found(state, base, rows)
+        return jax.tree.map(jnp.add, total, grads), metrics
+
+    def end(state, grads, metrics):
+        metrics = jax.tree.map(lambda *parts: sum(parts), *metrics)
         rate = schedule(state.updates)
         state, health = apply(optimizer, state, grads)
         return state, _means(metrics) | health | {"learning_rate": rate}
 
-    kept = teacher.kept if teacher else None
-    out = (state_shardings(policy, optimizer, mesh, teacher=kept), meshes.replicated(mesh))
-    step = jax.jit(step, donate_argnums=0, out_shardings=out)
-    if policy.architecture.lora is None:
-        return step
+    def once(state, base, rows):
+        grads, metrics = found(state, base, rows)
+        return end(state, grads, [metrics])
 
-    def step_of_adapters(state, batch):
-        base, adapters = lora.split(state.params)
-        state, metrics = step(state.replace(params=adapters), batch, base)
-        return state.replace(params=lora.join(base, state.params)), metrics
-
-    return step_of_adapters
+    where = state_shardings(policy, optimizer, mesh, teacher=teacher.kept if teacher else None)
+    everywhere = meshes.replicated(mesh)
+    return TrainStep(
+        objective,
+        meshes.rows(mesh),
+        once=jax.jit(once, donate_argnums=0, out_shardings=(where, everywhere)),
+        zero=jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=where.params),
+        add=jax.jit(add, donate_argnums=0, out_shardings=(where.params, everywhere)),
+        end=jax.jit(end, donate_argnums=0, out_shardings=(where, everywhere)),
+    )
 
 
 def make_weights(batch: Batch, objective: Objective) -> Weights:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Integer
 from amrsd_jax import processes, rng
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
-from amrsd_jax.learning.step import accumulate, apply, init_params, init_state, state_shardings
+from amrsd_jax.learning.step import apply, init_params, init_state, state_shardings
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.policy.tokenizer import Message, Tokenizer, chat_ids
 from amrsd_jax.reflection.parse import TAGS
@@ -156,13 +156,12 @@ def warm_up(
         tokens, segments, learned = batch
         hidden = policy.forward(params, tokens, segments)
         logp, _ = project(policy, params, hidden[:, :-1], tokens[:, 1:], chunk=chunk)
-        mean = -jnp.sum(logp * learned[:, 1:]) / jnp.maximum(jnp.sum(learned[:, 1:]), 1)
-        return mean, {"loss": mean}
+        return -jnp.sum(logp * learned[:, 1:]) / jnp.maximum(jnp.sum(learned[:, 1:]), 1)
 
     def step(state, batch):
-        grads, metrics = accumulate(loss, state.params, batch, 1)
+        value, grads = jax.value_and_grad(loss)(state.params, batch)
         state, _ = apply(optimizer, state, grads)
-        return state, metrics["loss"]
+        return state, value
 
     out = (state_shardings(policy, optimizer, mesh), meshes.replicated(mesh))
     step = jax.jit(step, donate_argnums=0, out_shardings=out)

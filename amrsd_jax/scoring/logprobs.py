@@ -23,14 +23,18 @@ class Model(Protocol):
 
 
 def join(
-    prompt: Integer[Array, "N P"], prompt_length: Integer[Array, " N"], response: Integer[Array, "N T"]
+    prompt: Integer[Array, "N P"],
+    prompt_length: Integer[Array, " N"],
+    response: Integer[Array, "N T"],
+    width: int | None = None,
 ) -> Integer[Array, "N S"]:
-    """Rows of prompt and response without a gap, right-padded to S = P + T.
+    """Rows of prompt and response without a gap, right-padded to S = `width` tokens, at least P; by default P + T.
 
     Student and teacher pass the same `response` array with different prompts, so their tokens are aligned by construction.
     """
-    index = jnp.arange(prompt.shape[1] + response.shape[1]) - prompt_length[:, None]  # position in the response
-    from_prompt = jnp.pad(prompt, ((0, 0), (0, response.shape[1])))
+    width = width or prompt.shape[1] + response.shape[1]
+    index = jnp.arange(width) - prompt_length[:, None]  # position in the response
+    from_prompt = jnp.pad(prompt, ((0, 0), (0, width - prompt.shape[1])))
     from_response = jnp.take_along_axis(response, jnp.clip(index, 0, response.shape[1] - 1), axis=1)
     return jnp.where(index < 0, from_prompt, from_response)
 
@@ -41,10 +45,12 @@ def response_states(
     prompt: Integer[Array, "N P"],
     prompt_length: Integer[Array, " N"],
     response: Integer[Array, "N T"],
+    width: int | None = None,
 ) -> Float[Array, "N T D"]:
     """The hidden state that predicts each response token. Arguments as in `token_logprobs`."""
-    hidden = policy.forward(params, join(prompt, prompt_length, response))
+    hidden = policy.forward(params, join(prompt, prompt_length, response, width))
     before = prompt_length[:, None] - 1 + jnp.arange(response.shape[1])
+    before = jnp.minimum(before, hidden.shape[1] - 1)  # padding of a response may lie beyond a narrow row
     return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
 
 
@@ -57,6 +63,7 @@ def token_logprobs(
     *,
     temperature: float,
     chunk: int,
+    width: int | None = None,
 ) -> tuple[Float[Array, "N T"], Float[Array, "N T"]]:
     """log pi(y_t | prompt, y_<t) of every response token, and the entropy of its distribution (nats).
 
@@ -66,8 +73,9 @@ def token_logprobs(
       response: right-padded responses; values at padding are finite and meaningless.
       temperature: logits are divided by it; the temperature that the responses were sampled at.
       chunk: tokens whose logits exist at one time; memory grows with it, the result does not change.
+      width: tokens that the longest row has room for, prompt and response together; None is P + T.
     """
-    hidden = response_states(policy, params, prompt, prompt_length, response)
+    hidden = response_states(policy, params, prompt, prompt_length, response, width)
     return project(policy, params, hidden, response, temperature=temperature, chunk=chunk)
 
 

@@ -1,18 +1,18 @@
 """Score: the same responses under student and teacher, for the rows that have a teacher context."""
 
-import functools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Integer
 
-from amrsd_jax import processes
+from amrsd_jax import lengths, processes
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Contexts, Rollouts, Scores
 from amrsd_jax.scoring.logprobs import Model, token_logprobs
 
-_scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk"))
+_scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk", "width"))
 
 
 def score_rows(
@@ -21,29 +21,38 @@ def score_rows(
     prompt: Integer[np.ndarray, "M P"],
     prompt_length: Integer[np.ndarray, " M"],
     response: Integer[np.ndarray, "M T"],
+    mask: Float[np.ndarray, "M T"],
     *,
     rows: int,
     temperature: float,
     chunk: int,
     sharding: NamedSharding,
 ) -> tuple[Float[np.ndarray, "M T"], Float[np.ndarray, "M T"]]:
-    """Log-probabilities and entropies of any number of rows, `rows` at a time: one shape is compiled, the last is padded."""
-    score = functools.partial(_scorer, temperature=temperature, chunk=chunk)
+    """Log-probabilities and entropies of any number of rows, zeros where `mask` is 0.
+
+    Rows are as wide as the bucket of their length, and `rows` of one width are scored at a time: a shape is compiled for
+    every width, the last piece of a width is padded. What a row gets depends on nothing but that row.
+    """
     logp, entropy = np.zeros((2, *response.shape), np.float32)
+    widths = lengths.buckets(prompt_length + lengths.reach(mask), prompt.shape[1] + response.shape[1])
     pending = []
-    for start in range(0, len(response), rows):
-        piece = [_fill(a[start : start + rows], rows) for a in (prompt, prompt_length, response)]
-        pending.append((start, score(policy, params, *processes.put(piece, sharding))))
-    for start, result in pending:
-        stop = min(start + rows, len(response))
+    for chosen in _alike(widths, rows):
+        width = int(widths[chosen[0]])
+        full = np.pad(chosen, (0, rows - len(chosen)), mode="edge")
+        piece = processes.put((prompt[full, :width], prompt_length[full], response[full, :width]), sharding)
+        result = _scorer(policy, params, *piece, temperature=temperature, chunk=chunk, width=width)
+        pending.append((chosen, width, result))
+    for chosen, width, result in pending:
         for whole, part in zip((logp, entropy), processes.fetch(result), strict=True):
-            whole[start:stop] = part[: stop - start]
+            whole[chosen, :width] = part[: len(chosen)] * mask[chosen, :width]
     return logp, entropy
 
 
-def _fill(a: np.ndarray, rows: int) -> np.ndarray:
-    """Repeats the last row until there are `rows`."""
-    return np.concatenate([a, np.repeat(a[-1:], rows - len(a), axis=0)])
+def _alike(widths: Integer[np.ndarray, " M"], rows: int) -> Iterator[Integer[np.ndarray, " m"]]:
+    """Indices of rows of one width, at most `rows` at a time; the widest come first."""
+    for width in np.unique(widths)[::-1]:
+        same = np.flatnonzero(widths == width)
+        yield from (same[start : start + rows] for start in range(0, len(same), rows))
 
 
 def score(
@@ -69,10 +78,8 @@ def score(
         *no_negatives(rollouts, len(contexts.negatives)),
     )  # fmt: skip
     if len(chosen):
-        rows = (rollouts.prompt[chosen], rollouts.prompt_length[chosen], rollouts.response[chosen])
-        logp, entropy = score_rows(policy, student, *rows, **how)
-        mask = rollouts.mask[chosen]
-        scores.logp_student[chosen], scores.entropy[chosen] = logp * mask, entropy * mask
+        rows = (a[chosen] for a in (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask))
+        scores.logp_student[chosen], scores.entropy[chosen] = score_rows(policy, student, *rows, **how)
         scores.logp_teacher[:], scores.entropy_teacher[:] = reread(teacher, rollouts, contexts, **how)
         scores.scored[chosen] = True
         for k, view in enumerate(contexts.negatives):
@@ -88,8 +95,8 @@ def reread(
     logp, entropy = np.zeros((2, *rollouts.response.shape), np.float32)
     rows = contexts.rows
     if len(rows):
-        seen = (contexts.context, contexts.context_length, rollouts.response[rows])
-        logp[rows], entropy[rows] = (a * rollouts.mask[rows] for a in score_rows(*teacher, *seen, **how))
+        seen = (contexts.context, contexts.context_length, rollouts.response[rows], rollouts.mask[rows])
+        logp[rows], entropy[rows] = score_rows(*teacher, *seen, **how)
     return logp, entropy
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from amrsd_jax import lengths
 from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning import step as steps
+from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
@@ -33,6 +35,7 @@ OBJECTIVE = steps.Objective(
 )
 SGD = optax.sgd(0.1)
 CONSTANT = optax.constant_schedule(0.1)
+DISTIL = Divergence(coefficient=0.7, alpha=0.5, top_k=5, support="union", importance_cap=1.2)
 
 
 def batch():
@@ -64,7 +67,7 @@ def update(policy, params, objective=OBJECTIVE, shape=(1, 1, 1), rows=None, opti
     mesh = meshes.make_mesh(*shape)
     state = begin(policy, params, mesh, optimizer)
     train_step = steps.make_train_step(policy, optimizer, CONSTANT, objective, mesh)
-    return train_step(state, jax.device_put(batch() if rows is None else rows, meshes.rows(mesh)))
+    return train_step(state, batch() if rows is None else rows)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,73 @@ def test_micro_batches_add_up_to_the_whole(policy, params, reduction):
     state, pieces = update(policy, params, dataclasses.replace(objective, micro_batches=4))
     assert_close(state.params, whole_state.params)
     assert_close(pieces, whole)
+
+
+# ---------------------------------------------------------------- rows of very different lengths
+
+
+def uneven(context=False):
+    """Rows of 2 to 62 tokens, prompts of 2 to 8 among them, in no order; with teacher prompts of 1 to 40, one missing."""
+    generator = np.random.default_rng(2)
+    given, answered = np.array([8, 1, 5, 3, 2, 8, 1, 7]), np.array([3, 54, 1, 9, 25, 12, 1, 6])
+    mask = (np.arange(54) < answered[:, None]).astype(np.float32)
+
+    def around(centre):
+        return (centre + 0.3 * generator.normal(size=mask.shape)).astype(np.float32) * mask
+
+    def tokens(width):
+        return generator.integers(4, 48, (N, width), dtype=np.int32)
+
+    rows = Batch(
+        prompt=tokens(8), prompt_length=given.astype(np.int32), response=tokens(54), mask=mask,
+        logp_sampler=around(-4.0), logp_old=around(-4.0), logp_reference=around(-4.0), token_advantage=around(0.0),
+    )  # fmt: skip
+    if not context:
+        return rows
+    shown, distilled = np.array([40, 1, 2, 20, 5, 9, 3, 1], np.int32), np.array([1, 1, 1, 1, 1, 1, 1, 0], np.float32)
+    return rows.replace(context=tokens(40), context_length=shown, distilled=distilled)
+
+
+def test_micro_batches_are_cut_to_their_widest_row(monkeypatch):
+    """Worked by hand: rows have 11, 55, 6, 12, 27, 20, 2 and 13 tokens, so buckets of 16, 62, 8, 16, 32, 32, 4 and 16; with
+    their contexts instead 43, 55, 3, 29, 30, 21, 4 and 7."""
+    monkeypatch.setattr(lengths, "LEAST", 4)
+    rows = uneven(context=True)
+    pieces = list(micro_batches(rows, steps.Weights(np.arange(N)[:, None] + 0 * rows.mask, None), 4))
+    assert [sorted(weights.policy[:, 0].tolist()) for _, weights in pieces] == [[1, 4], [0, 5], [3, 7], [2, 6]]
+    assert [piece.width for piece, _ in pieces] == [62, 32, 16, 8]
+    assert [piece.context_width for piece, _ in pieces] == [64, 64, 32, 4]
+    assert [piece.response.shape for piece, _ in pieces] == [(2, 54), (2, 32), (2, 16), (2, 8)]
+    assert [piece.prompt.shape[1] for piece, _ in pieces] == [8, 8, 8, 8]
+    assert [piece.context.shape[1] for piece, _ in pieces] == [40, 40, 32, 4]
+    assert sum(piece.mask.sum() for piece, _ in pieces) == rows.mask.sum()
+
+
+def test_rows_of_one_width_stay_in_their_order():
+    pieces = list(micro_batches(uneven(), steps.Weights(np.arange(N)[:, None], None), 2))
+    assert [weights.policy[:, 0].tolist() for _, weights in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_cut_rows_give_the_gradients_of_padded_ones(policy, params, monkeypatch):
+    """Student and teacher, to a millionth; and as many programs as there are widths, however many updates."""
+    rows, mesh = uneven(context=True), meshes.make_mesh(2, 1, 1)
+    moved = jax.tree.map(lambda a: 0.8 * a, params)
+
+    def one(**changes):
+        state = begin(policy, moved, mesh).replace(teacher=begin(policy, params, mesh).params)
+        objective = dataclasses.replace(OBJECTIVE, distil=DISTIL, **changes)
+        step = steps.make_train_step(policy, SGD, CONSTANT, objective, mesh, teacher=Teacher("initial", policy))
+        return step, *step(state, rows)
+
+    _, expected, whole = one()
+    monkeypatch.setattr(lengths, "LEAST", 4)
+    step, state, metrics = one(micro_batches=2)
+    for part, value in zip(*map(jax.tree.leaves, (state.params, expected.params)), strict=True):
+        np.testing.assert_allclose(part, value, atol=1e-6)
+    for name, value in whole.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, atol=1e-6)
+    step(state, rows)
+    assert (step.add._cache_size(), step.end._cache_size(), step.once._cache_size()) == (2, 1, 0)
 
 
 @pytest.mark.slow
@@ -140,14 +210,12 @@ def test_the_update_compiles_once_and_donates(policy, params):
     state = begin(policy, params, mesh)
     first = state.params["final_norm"]["scale"]
     for _ in range(2):
-        state, _ = train_step(state, jax.device_put(batch(), meshes.rows(mesh)))
+        state, _ = train_step(state, batch())
     assert first.is_deleted()
-    assert train_step._cache_size() == 1
+    assert train_step.once._cache_size() == 1
 
 
 # ---------------------------------------------------------------- distillation
-
-DISTIL = Divergence(coefficient=0.7, alpha=0.5, top_k=5, support="union", importance_cap=1.2)
 
 
 def distilling(policy, params, spec=DISTIL, distilled=(1, 0, 1, 1, 0, 1, 1, 1), **changes):
@@ -163,7 +231,7 @@ def distilling(policy, params, spec=DISTIL, distilled=(1, 0, 1, 1, 0, 1, 1, 1), 
     mesh = meshes.make_mesh(1, 1, 1)
     state = begin(policy, moved, mesh).replace(teacher=jax.tree.map(jnp.copy, params))
     train_step = steps.make_train_step(policy, SGD, CONSTANT, objective, mesh, teacher=Teacher("initial", policy))
-    return rows, moved, *train_step(state, jax.device_put(rows, meshes.rows(mesh)))
+    return rows, moved, *train_step(state, rows)
 
 
 def test_the_divergence_is_that_of_the_whole_table(policy, params):

@@ -100,9 +100,7 @@ def update(policy, params, teacher=None):
     mine = jax.device_put(copy(params), meshes.shardings(params, mesh))
     state = steps.init_state(policy, sgd, mine, mesh, teacher=teacher)
     kept = mine["layers"]["query"]["kernel"]
-    state, metrics = steps.make_train_step(policy, sgd, CONSTANT, OBJECTIVE, mesh)(
-        state, jax.device_put(batch(), meshes.rows(mesh))
-    )
+    state, metrics = steps.make_train_step(policy, sgd, CONSTANT, OBJECTIVE, mesh)(state, batch())
     assert state.params["layers"]["query"]["kernel"] is kept  # neither copied nor donated
     return state, metrics
 

@@ -2,13 +2,17 @@
 
 import dataclasses
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from amrsd_jax import lengths
 from amrsd_jax.learning.mesh import make_mesh, rows
 from amrsd_jax.records import Contexts, Rollouts
+from amrsd_jax.scoring import score as score_module
 from amrsd_jax.scoring.logprobs import join, project, token_logprobs
 from amrsd_jax.scoring.score import score, score_rows
 from amrsd_jax.tasks.base import Problem, Verdict
@@ -133,9 +137,76 @@ def test_negative_contexts_are_scored_like_the_positive_one(policy, params):
 
 
 def test_any_number_of_rows_gives_the_same_numbers(policy, params):
-    """Micro-batches are padded to one shape; which rows share one never shows."""
-    arrays = [np.asarray(a) for a in (PROMPT, LENGTH, RESPONSE)]
+    """Pieces are padded to one shape; which rows share one never shows."""
+    arrays = [np.asarray(a) for a in (PROMPT, LENGTH, RESPONSE, rollouts().mask)]
     whole, _ = score_rows(policy, params, *arrays, **HOW)
     for i in range(N):
         alone, _ = score_rows(policy, params, *(a[i : i + 1] for a in arrays), **HOW)
         np.testing.assert_array_equal(alone[0], whole[i])
+
+
+# ---------------------------------------------------------------- rows of any length
+
+LONG = 4, 28  # P and T, which are cut to 4, 8, 16 and 32 tokens together
+_POOL = jax.device_get(jax.random.randint(jax.random.key(3), (2, 12, sum(LONG)), 4, 48))
+
+
+@st.composite
+def mixed(draw):
+    """Prompts, their lengths, responses and masks of up to twelve rows."""
+    count = draw(st.integers(0, 12))
+    sizes = [
+        draw(st.lists(st.integers(least, most), min_size=count, max_size=count))
+        for least, most in zip((1, 0), LONG, strict=True)
+    ]
+    given, answered = (np.array(size, np.int32) for size in sizes)
+    mask = (np.arange(LONG[1]) < answered[:, None]).astype(np.float32)
+    return _POOL[0, :count, : LONG[0]], given, _POOL[1, :count, : LONG[1]], mask
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Buckets from 4 tokens on."""
+    monkeypatch.setattr(lengths, "LEAST", 4)
+
+
+@hypothesis.settings(max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(rows=mixed(), together=st.sampled_from([1, 3]))
+def test_rows_cut_to_their_length_score_as_padded_ones(policy, params, narrow, rows, together):
+    prompt, length, response, mask = rows
+    how = HOW | {"rows": together}
+    found = score_rows(policy, params, *rows, **how)
+    for values in found:
+        assert not values[mask == 0].any()
+    if len(response):
+        expected = scored(policy, params, *_padded(prompt, length, response), temperature=1.0, chunk=100)
+        for values, padded in zip(found, expected, strict=True):
+            np.testing.assert_allclose(values, padded[: len(mask)] * mask, atol=2e-5)
+
+
+def _padded(*arrays):
+    """Twelve rows, so that they all are scored by one program."""
+    return [np.resize(a, (12, *a.shape[1:])) for a in arrays]
+
+
+def test_a_row_of_any_length_gets_the_same_alone(policy, params, narrow):
+    """To the bit, beside rows of other widths and wherever it stands in a piece: savings are exact."""
+    answered = np.array([28, 3, 9, 1, 20, 10, 2, 11, 27, 12, 4, 5])
+    mask = (np.arange(LONG[1]) < answered[:, None]).astype(np.float32)
+    arrays = _POOL[0, :, : LONG[0]], np.arange(12, dtype=np.int32) % 4 + 1, _POOL[1, :, : LONG[1]], mask
+    whole = score_rows(policy, params, *arrays, **HOW)
+    for chosen in (np.array([9]), np.arange(12)[::-1], np.array([5, 1, 0])):
+        some = score_rows(policy, params, *(a[chosen] for a in arrays), **HOW)
+        for part, values in zip(some, whole, strict=True):
+            np.testing.assert_array_equal(part, values[chosen])
+
+
+def test_only_buckets_are_compiled(policy, params, narrow):
+    """Whatever the lengths: at most 4, 8, 16 and 32 tokens."""
+    before = score_module._scorer._cache_size()
+    for seed in range(3):
+        answered = np.random.default_rng(seed).integers(0, 29, 12)
+        mask = (np.arange(LONG[1]) < answered[:, None]).astype(np.float32)
+        arrays = _POOL[0, :, : LONG[0]], np.full(12, 1 + seed, np.int32), _POOL[1, :, : LONG[1]], mask
+        score_rows(policy, params, *arrays, **HOW | {"chunk": 99})
+    assert 3 <= score_module._scorer._cache_size() - before <= 4
