@@ -1,13 +1,16 @@
 """What is measured: sampling, sampling with a long tail, scoring, learning. Random weights and tokens, one device."""
 
+import sys
 from collections.abc import Sequence
 from types import ModuleType
+from unittest import mock
 
 import jax
 import numpy as np
 
-from amrsd_jax import config, rng
+from amrsd_jax import config, lengths, rng
 from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective, init_params, init_state, make_train_step
 from amrsd_jax.policy import Architecture, Params, Policy
@@ -15,7 +18,7 @@ from amrsd_jax.records import Batch
 from amrsd_jax.sampling import Layout, Request, complete, engine
 from amrsd_jax.scoring import score
 from benchmarks import floors
-from benchmarks.lengths import LogNormalLengths
+from benchmarks.lengths import LogNormalLengths, log_normal
 from benchmarks.measure import Arm, Case
 
 DEFAULTS = config.base()
@@ -58,52 +61,47 @@ def long_tail(policy: Policy, peer: ModuleType | None, rows: int, slots: int, pr
 def scoring(policy: Policy, peer: ModuleType | None, rows: int, length: int, together: int) -> Case:
     """Log-probabilities of rows of one prompt token and length - 1 scored ones, `together` rows at a time."""
     c = policy.architecture
-    mesh = _mesh()
-    params = init_params(policy, _key(), mesh)
-    tokens = _tokens(c, rows, length)
-    arrays = (tokens[:, :1], np.ones(rows, np.int32), tokens[:, 1:])
-    how = dict(rows=together, temperature=1.0, chunk=DEFAULTS.scoring.chunk, sharding=meshes.rows(mesh))
-
-    def run() -> int:
-        score.score_rows(policy, params, *arrays, **how)
-        return tokens.size
-
-    def programs():
-        piece = [jax.ShapeDtypeStruct((together, *a.shape[1:]), a.dtype) for a in arrays]
-        how = dict(temperature=1.0, chunk=DEFAULTS.scoring.chunk)
-        return [score._scorer.lower(policy, params, *piece, **how).compile()]
-
-    arms = [Arm("amrsd_jax", run, programs)]
+    given = _given(c, 1, np.full(rows, length - 1), length - 1)
+    params = init_params(policy, _key(), _mesh())
+    arms = [_scorer("amrsd_jax", policy, params, given, together)]
     if peer:
-        arms.append(peer.scoring(c, _for_sampling(policy, params), tokens, together))
+        arms.append(_peer_scorer(peer, policy, params, given, together))
     sizes = dict(rows=rows, length=length, together=together)
-    return Case("scoring", "forward", sizes, lambda _: floors.scoring(c, rows, length), tuple(arms))
+    return Case("scoring", "forward", sizes, lambda _: floors.scoring(c, [length] * rows), tuple(arms))
+
+
+def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, together: int) -> Case:
+    """Responses of log-normal lengths: rows as wide as their length asks for, or all padded to the longest."""
+    c = policy.architecture
+    tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
+    given = _given(c, prompt, tokens, longest)
+    params = init_params(policy, _key(), _mesh())
+    arms = [_scorer(name, policy, params, given, together) for name in ("amrsd_jax", "padded")]
+    if peer:
+        arms.append(_peer_scorer(peer, policy, params, given, together))
+    sizes = dict(rows=rows, prompt=prompt, longest=longest, together=together)
+    return Case("scoring", "long tail", sizes, lambda _: floors.scoring(c, prompt + tokens), tuple(arms))
 
 
 def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) -> Case:
     """One clipped policy-gradient update with float32 masters, AdamW and clipping."""
     del peer
     c = policy.architecture
-    mesh = _mesh()
-    schedule = make_schedule(learning_rate=1e-6, schedule="constant", warmup_updates=0, total_updates=1)
-    optimizer = make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
-    loss = DEFAULTS.loss
-    objective = Objective(
-        ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
-        constant_length=None, kl=0.0, entropy=0.0, importance_cap=None, temperature=1.0, chunk=DEFAULTS.scoring.chunk,
-    )  # fmt: skip
-    step = make_train_step(policy, optimizer, schedule, objective, mesh)
-    state = init_state(policy, optimizer, init_params(policy, _key(), mesh), mesh)
-    batch = jax.device_put(_batch(_tokens(c, rows, length), c.vocab_size), meshes.rows(mesh))
-
-    def run() -> int:
-        nonlocal state  # donated
-        state, _ = jax.block_until_ready(step(state, batch))
-        return rows * length
-
-    arms = (Arm("amrsd_jax", run, lambda: [step.lower(state, batch).compile()]),)
+    given = _given(c, 1, np.full(rows, length - 1), length - 1)
     sizes = dict(rows=rows, length=length)
-    return Case("learning", "update", sizes, lambda _: floors.learning(c, **sizes), arms)
+    arms = (_learner("amrsd_jax", policy, given, 1),)
+    return Case("learning", "update", sizes, lambda _: floors.learning(c, [length] * rows), arms)
+
+
+def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, pieces: int) -> Case:
+    """The same on responses of log-normal lengths, in micro-batches: sorted by length and cut, or padded to the longest."""
+    del peer
+    c = policy.architecture
+    tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
+    given = _given(c, prompt, tokens, longest)
+    sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=pieces)
+    arms = tuple(_learner(name, policy, given, pieces) for name in ("sorted", "padded"))
+    return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), arms)
 
 
 # ---------------------------------------------------------------- how they are run
@@ -121,6 +119,67 @@ def _sampler(name: str, policy: Policy, layout: Layout, weights: Params, batches
         return [engine.decode.lower(policy, layout, policy.unstack(weights), slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)
+
+
+def _scorer(name: str, policy: Policy, params: Params, given: Batch, together: int) -> Arm:
+    """Scores rows; the arm `padded` knows one width only."""
+    arrays = (given.prompt, given.prompt_length, given.response, given.mask)
+    how = dict(temperature=1.0, chunk=DEFAULTS.scoring.chunk)
+
+    def run() -> int:
+        with _widths(name):
+            score.score_rows(policy, params, *arrays, rows=together, sharding=meshes.rows(_mesh()), **how)
+        return _count(given)
+
+    def programs():
+        with _widths(name):
+            (widest, _), *_ = micro_batches(given, None, len(given.mask))
+        piece = (widest.prompt, widest.prompt_length, widest.response)
+        piece = [jax.ShapeDtypeStruct((together, *a.shape[1:]), a.dtype) for a in piece]
+        return [score._scorer.lower(policy, params, *piece, **how, width=widest.width).compile()]
+
+    return Arm(name, run, programs)
+
+
+def _peer_scorer(peer: ModuleType, policy: Policy, params: Params, given: Batch, together: int) -> Arm:
+    weights = _for_sampling(policy, params)
+    return peer.scoring(policy.architecture, weights, given.prompt, given.response, together, _count(given))
+
+
+def _learner(name: str, policy: Policy, given: Batch, pieces: int) -> Arm:
+    """Updates on the rows in so many pieces; the arm `padded` knows one width only."""
+    mesh = _mesh()
+    schedule = make_schedule(learning_rate=1e-6, schedule="constant", warmup_updates=0, total_updates=1)
+    optimizer = make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
+    loss = DEFAULTS.loss
+    objective = Objective(
+        ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
+        constant_length=None, kl=0.0, entropy=0.0, importance_cap=None, temperature=1.0, chunk=DEFAULTS.scoring.chunk,
+        micro_batches=pieces,
+    )  # fmt: skip
+    step = make_train_step(policy, optimizer, schedule, objective, mesh)
+    state = init_state(policy, optimizer, init_params(policy, _key(), mesh), mesh)
+
+    def run() -> int:
+        nonlocal state  # donated
+        with _widths(name):
+            state, _ = jax.block_until_ready(step(state, given))
+        return _count(given)
+
+    def programs():
+        with _widths(name):
+            widest, *_ = step.cut(given)
+        if pieces == 1:
+            return [step.once.lower(state, None, widest).compile()]
+        return [step.add.lower(state.params, state, None, widest).compile()]
+
+    return Arm(name, run, programs)
+
+
+def _widths(name: str):
+    """Within it rows have the widths of the arm: buckets of their length, or one that holds the longest."""
+    least = sys.maxsize if name == "padded" else lengths.LEAST
+    return mock.patch.object(lengths, "LEAST", least)
 
 
 def _layout(slots: int, prompt: int, new: int, *, admit: int, stop_tokens: tuple[int, ...] = ()) -> Layout:
@@ -151,12 +210,20 @@ def _requests(c: Architecture, rows: int, prompt: int) -> list[Request]:
     return [Request(tokens.tolist(), row=row) for row, tokens in enumerate(_tokens(c, rows, prompt))]
 
 
-def _batch(tokens: np.ndarray, vocabulary: int) -> Batch:
-    """Rows of one prompt token, advantages of either sign, old log-probabilities as of a uniform policy."""
-    prompt, response = tokens[:, :1], tokens[:, 1:]
-    advantage = rng.host(0, "benchmark", 1).standard_normal(response.shape, np.float32)
-    old = np.full_like(advantage, -np.log(vocabulary))
+def _given(c: Architecture, prompt: int, sizes: np.ndarray, longest: int) -> Batch:
+    """Rows of one prompt length, advantages of either sign, old log-probabilities as of a uniform policy; 0 is padding."""
+    rows = len(sizes)
+    tokens = _tokens(c, rows, prompt + longest)
+    mask = (np.arange(longest) < sizes[:, None]).astype(np.float32)
+    old = np.full_like(mask, -np.log(c.vocab_size))
     return Batch(
-        prompt=prompt, prompt_length=np.ones(len(tokens), np.int32), response=response, mask=np.ones_like(old),
-        logp_sampler=old, logp_old=old, logp_reference=np.zeros_like(old), token_advantage=advantage,
+        prompt=tokens[:, :prompt], prompt_length=np.full(rows, prompt, np.int32),
+        response=tokens[:, prompt:] * mask.astype(np.int32), mask=mask,
+        logp_sampler=old, logp_old=old, logp_reference=np.zeros_like(old),
+        token_advantage=rng.host(0, "benchmark", 1).standard_normal(mask.shape, np.float32),
     )  # fmt: skip
+
+
+def _count(given: Batch) -> int:
+    """Tokens of all rows, without padding."""
+    return int(given.prompt_length.sum() + given.mask.sum())

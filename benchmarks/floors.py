@@ -9,6 +9,7 @@ Tensors are in the compute dtype, as a device that does these things at speed ha
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -58,14 +59,14 @@ def long_tail(c: Architecture, rows: int, slots: int, prompt: int, tokens: int) 
     return _sampling(c, rows, prompt, slots, np.full(steps, prompt + tokens / rows / 2))
 
 
-def scoring(c: Architecture, rows: int, length: int) -> Work:
-    """Whole rows of one length."""
-    return Work(np.array([_weights(c)]), np.array([c.forward_flops(rows * length, length / 2)]))
+def scoring(c: Architecture, lengths: Iterable[int]) -> Work:
+    """Whole rows, without their padding."""
+    return Work(np.array([_weights(c)]), np.array([sum(c.forward_flops(length, length / 2) for length in lengths)]))
 
 
-def learning(c: Architecture, rows: int, length: int) -> Work:
-    """One update on whole rows of one length."""
-    forward = scoring(c, rows, length)
+def learning(c: Architecture, lengths: Iterable[int]) -> Work:
+    """One update on whole rows, without their padding."""
+    forward = scoring(c, lengths)
     return Work(3 * forward.bytes, 3 * forward.flops)
 
 

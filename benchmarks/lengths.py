@@ -1,13 +1,16 @@
-"""Responses whose lengths are drawn from a given distribution, through an unchanged sampler."""
+"""Log-normal lengths of responses: as an unchanged sampler draws them, and as a list."""
 
 import dataclasses
 import functools
 import math
+import statistics
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Integer
 
+from amrsd_jax import rng
 from amrsd_jax.policy import Policy
 
 
@@ -61,3 +64,11 @@ def stop_odds(median: int, spread: float, longest: int) -> np.ndarray:
     left = 1 - by[:-1]
     p = np.divide(by[1:] - by[:-1], left, out=np.ones(longest), where=left > 0)
     return (p / np.maximum(1 - p, 1e-9)).astype(np.float32)
+
+
+def log_normal(count: int, median: int, spread: float, longest: int) -> Integer[np.ndarray, " N"]:
+    """Lengths in tokens at `count` equally likely quantiles of the distribution, cut at `longest`, in a fixed mixed order."""
+    at = (np.arange(count) + 0.5) / count
+    lengths = [median * math.exp(spread * statistics.NormalDist().inv_cdf(p)) for p in at]
+    order = rng.host(0, "benchmark", 2).permutation(count)
+    return np.clip(np.rint(lengths).astype(int), 1, longest)[order]

@@ -26,13 +26,20 @@ from benchmarks.step import steps
 MODELS = PRESETS | {"qwen3-20m": Architecture(16384, 384, 8, 6, 3, 64, 1152)}
 
 # suite: its cases, by the names of `SIZES`
-SUITES = {"sampling": ("sampling", "long_tail"), "scoring": ("scoring",), "learning": ("learning",), "step": ()}
+SUITES = {
+    "sampling": ("sampling", "long_tail"),
+    "scoring": ("scoring", "scoring_tail"),
+    "learning": ("learning", "learning_tail"),
+    "step": (),
+}
 # flag: what it is, on a CPU, on an accelerator
 SIZES = {
     "sampling": ("prompts x prompt tokens x new tokens", "16x128x256", "64x256x512"),
     "long_tail": ("prompts x slots x prompt tokens x longest response", "64x16x64x256", "256x64x256x512"),
     "scoring": ("rows x tokens x rows together", "16x512x8", "64x1024x16"),
+    "scoring_tail": ("rows x prompt tokens x longest response x rows together", "16x64x1024x2", "256x256x4096x8"),
     "learning": ("rows x tokens", "8x256", "16x1024"),
+    "learning_tail": ("rows x prompt tokens x longest response x micro-batches", "8x64x1024x4", "64x256x4096x16"),
 }
 
 SUITE = flags.DEFINE_list("suite", ["sampling", "scoring", "learning"], f"Some of {', '.join(SUITES)}.")

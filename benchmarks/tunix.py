@@ -45,23 +45,28 @@ def sampling(c: Architecture, weights: Params, requests: list[Request], new: int
     return Arm("tunix", run)
 
 
-def scoring(c: Architecture, weights: Params, tokens: np.ndarray, together: int) -> Arm:
-    """Its `compute_per_token_logps`; it gives no entropies."""
+def scoring(
+    c: Architecture, weights: Params, prompt: np.ndarray, response: np.ndarray, together: int, tokens: int
+) -> Arm:
+    """Its `compute_per_token_logps`; it gives no entropies. Rows are padded to the longest, and hold `tokens` tokens."""
     graph, state = split(c, weights)
 
     def run() -> int:
-        logprobs(graph, state, tokens, together)
-        return tokens.size
+        logprobs(graph, state, prompt, response, together)
+        return tokens
 
     return Arm("tunix", run)
 
 
-def logprobs(graph: nnx.GraphDef, state: nnx.State, tokens: np.ndarray, together: int) -> np.ndarray:
-    """Log-probabilities of all but the first token of rows [N, S], `together` rows at a time."""
+def logprobs(
+    graph: nnx.GraphDef, state: nnx.State, prompt: np.ndarray, response: np.ndarray, together: int
+) -> np.ndarray:
+    """Log-probabilities of responses [N, T] to prompts [N, P] of one length, `together` rows at a time."""
     from tunix.rl.common import compute_per_token_logps
 
-    pieces = (jax.device_put(tokens[i : i + together]) for i in range(0, len(tokens), together))
-    scored = [compute_per_token_logps(graph, state, rows[:, :1], rows[:, 1:], PAD, END) for rows in pieces]
+    starts = range(0, len(prompt), together)
+    pieces = (jax.device_put((prompt[i : i + together], response[i : i + together])) for i in starts)
+    scored = [compute_per_token_logps(graph, state, *rows, PAD, END) for rows in pieces]
     return np.concatenate(jax.device_get(scored))
 
 
