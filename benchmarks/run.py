@@ -21,7 +21,7 @@ from benchmarks import cases, tunix
 from benchmarks.floors import Ceilings
 from benchmarks.machine import describe, measure_ceilings
 from benchmarks.measure import Case, measure
-from benchmarks.step import steps
+from benchmarks.step import training_steps
 
 MODELS = PRESETS | {"qwen3-20m": Architecture(16384, 384, 8, 6, 3, 64, 1152)}
 
@@ -51,6 +51,9 @@ RUN = flags.DEFINE_string("run", None, "Workdir of the run whose training step t
 METHODS = flags.DEFINE_list(
     "methods", ["grpo", "amrsd"], "Arms of the suite `step`; the first is what others are over."
 )
+STEPS = flags.DEFINE_integer(
+    "steps", 4, "Training steps that an arm of the suite `step` takes in a turn.", lower_bound=1
+)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of every arm; the fastest counts.", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 for _name, (_what, _cpu, _accelerator) in SIZES.items():
@@ -66,6 +69,7 @@ def run(
     peer: bool = True,
     workdir: Path | None = None,
     methods: Sequence[str] = ("grpo", "amrsd"),
+    steps: int = 4,
     repeats: int = 5,
     **sizes: str | None,
 ) -> dict:
@@ -75,7 +79,7 @@ def run(
       suites: names of `SUITES`.
       model, dtype, remat: None is the default of the platform.
       peer: measure tunix beside, where it is installed.
-      workdir, methods: of the suite `step`, see `step.steps`.
+      workdir, methods, steps: of the suite `step`, see `step.training_steps`.
       repeats: turns of every arm.
       **sizes: by name of `SIZES`; None is the default of the platform.
 
@@ -114,7 +118,7 @@ def run(
             make = getattr(cases, name)
             _measure(found, make(policy, None if why_not else tunix, *numbers[name]), ceilings)
         if suite == "step":
-            _measure(found, steps(workdir, methods), ceilings)
+            _measure(found, training_steps(workdir, methods, steps), ceilings)
     return found
 
 
@@ -169,7 +173,7 @@ def main(argv: list[str]) -> None:
     try:
         found = run(
             SUITE.value, model=MODEL.value, dtype=DTYPE.value, remat=REMAT.value, peer=PEER.value,
-            workdir=RUN.value and Path(RUN.value), methods=METHODS.value, repeats=REPEATS.value, **sizes,
+            workdir=RUN.value and Path(RUN.value), methods=METHODS.value, steps=STEPS.value, repeats=REPEATS.value, **sizes,
         )  # fmt: skip
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")

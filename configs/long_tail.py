@@ -20,5 +20,5 @@ def get_config():
     config.reflection.update(prompt_length=224, tokens=24, context_length=80)
     config.learning.update(minibatches=2, micro_batches=4)
     config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
-    config.steps = 12
+    config.steps = 6
     return config
