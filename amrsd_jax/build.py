@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool, Float, PyTree
 from ml_collections import ConfigDict
 
 from amrsd_jax import credit, rng, tasks
@@ -23,11 +23,9 @@ from amrsd_jax.reflection.contexts import ContextMaker, Writers
 from amrsd_jax.reflection.prompts import Templates, templates, words
 from amrsd_jax.reflection.sources import sources_in, written_first
 from amrsd_jax.runtime.workdir import read_config
-from amrsd_jax.sampling import Layout, complete
+from amrsd_jax.sampling import Layout, Weights, complete
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.scoring.teachers import Teacher
-
-SAMPLING_AXES = ("tensor",)  # of the mesh, over which the sampler's weights are split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +54,17 @@ class Run:
         """Prompt ids of a problem."""
         return chat_ids(self.tokenizer, self.texts.ask(problem.question), **self.config.chat_template)
 
-    def sampling_weights(self, params: Params) -> Params:
-        """Weights as the sampler wants them: compute dtype, split over the tensor axis only, so decoding gathers none."""
+    def sampling_weights(self, params: Params) -> Weights:
+        """What the sampler reads of parameters."""
         return sampling_weights(self.policy, params, self.mesh)
 
-    def sampler(self, weights: Params, stream: str, step: int):
+    def sampler(self, weights: Weights, stream: str, step: int):
         """The sampler of one purpose and step: requests in, completions out."""
         layout, key = self.layouts[stream], rng.key(self.config.seed, stream, step)
         policy = ((self.external or self) if stream == "critic" else self).policy
         return lambda requests: complete(policy, layout, weights, requests, key)
 
-    def writers(self, weights: Params, critic: Params | None, step: int) -> Writers:
+    def writers(self, weights: Weights, critic: Weights | None, step: int) -> Writers:
         """Who can be asked to write a context at a step, from the sampling weights of each."""
         judge = None if critic is None else self.sampler(critic, "critic", step)
         return Writers(self.sampler(weights, "reflection", step), judge)
@@ -101,21 +99,21 @@ class Run:
         return self.rule.needs(advantage, rollouts.reward, step, **self.config.credit.args)
 
 
-def sampling_weights(policy: Policy, params: Params, mesh: Mesh) -> Params:
-    """See `Run.sampling_weights`. Adapters are not merged: what they add may be less than the compute dtype can tell.
-
-    A frozen base is in its dtypes already, so where it need not be gathered it is the same arrays, not a copy.
-    """
-    base, learned = lora.split(params)
-    weights = _for_sampling(policy, mesh)(learned)
-    where = meshes.shardings(base, mesh, over=SAMPLING_AXES)
-    return lora.join(jax.device_put(base, where), weights)
+def sampling_weights(policy: Policy, params: Params, mesh: Mesh) -> Weights:
+    """See `Run.sampling_weights`. Adapters are not merged: what they add may be less than the compute dtype can tell."""
+    return Weights(params, _for_decoding(policy, mesh)(params))
 
 
 @functools.lru_cache
-def _for_sampling(policy: Policy, mesh: Mesh):
-    where = meshes.shardings(lora.learns(policy.abstract_params()), mesh, over=SAMPLING_AXES)
-    return jax.jit(policy.for_sampling, out_shardings=where)
+def _for_decoding(policy: Policy, mesh: Mesh):
+    return jax.jit(policy.for_decoding, out_shardings=decoding_shardings(policy, mesh))
+
+
+def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:
+    """Where the result of `Policy.for_decoding` lives: split over the tensor axis only, so that no token gathers a weight."""
+    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    layer = jax.tree.map(lambda stacked: NamedSharding(mesh, PartitionSpec(*stacked.spec[1:])), where["layers"])
+    return where | {"layers": [layer] * policy.architecture.layers}
 
 
 def build(config: ConfigDict, workdir: Path) -> Run:

@@ -15,11 +15,10 @@ import numpy as np
 from amrsd_jax import rng
 from amrsd_jax.build import Run
 from amrsd_jax.credit.assign import advantages
-from amrsd_jax.policy import Params
 from amrsd_jax.records import Prompts, Rollouts
 from amrsd_jax.reflection.contexts import Sampler
 from amrsd_jax.reflection.sources import asks
-from amrsd_jax.sampling import Completion, Queue, Request, harvests
+from amrsd_jax.sampling import Completion, Queue, Request, Weights, harvests
 from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
@@ -59,7 +58,7 @@ class Drawn:
         return sample
 
 
-def draw(run: Run, weights: Params, step: int, position: int) -> Drawn:
+def draw(run: Run, weights: Weights, step: int, position: int) -> Drawn:
     """Samples and verifies one batch of groups, prompts in their order.
 
     With `rollout.rounds` > 1, groups of equal rewards are replaced by further prompts (DAPO's dynamic sampling), until
@@ -85,7 +84,9 @@ def draw(run: Run, weights: Params, step: int, position: int) -> Drawn:
     return Drawn(rollouts, position, reflections, {"data/prompts_drawn": drawn, "data/prompts_too_long": skipped})
 
 
-def answer(run: Run, weights: Params, step: int, prompts: Prompts, first_row: int) -> tuple[Rollouts, list[Completion]]:
+def answer(
+    run: Run, weights: Weights, step: int, prompts: Prompts, first_row: int
+) -> tuple[Rollouts, list[Completion]]:
     """G verified responses to every prompt, group by group; and reflections on them, where these can be asked for so early."""
     config = run.config.rollout
     queue = Queue(

@@ -20,6 +20,7 @@ from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, load_policy,
 from amrsd_jax.runtime.metrics import Clock
 from amrsd_jax.runtime.summary import bar, note
 from amrsd_jax.runtime.workdir import read_config
+from amrsd_jax.sampling import Weights
 from amrsd_jax.scoring.teachers import copy
 
 
@@ -53,10 +54,10 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """What a run reads and never changes: parameters of the reference policy, sampling weights of the critic."""
+    """What a run reads and never changes: parameters of the reference policy, and what the sampler reads of the critic."""
 
     reference: Params | None
-    critic: Params | None
+    critic: Weights | None
 
 
 def start_or_resume(

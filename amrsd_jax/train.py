@@ -138,6 +138,7 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
         writers = run.writers(weights, frozen.critic, step)
         writers = dataclasses.replace(writers, policy=drawn.first(writers.policy))
         contexts = run.make_contexts(rollouts, needed, writers)
+        del weights, writers  # the learner needs their room
     with clock.phase("score"):
         teacher = (run.teacher.model, run.teacher.params(state)) if run.rule.reads_gap else None
         scores = score(run.policy, state.params, teacher, rollouts, contexts, **run.scoring)

@@ -15,7 +15,7 @@ from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective, init_params, init_state, make_train_step
 from amrsd_jax.policy import Architecture, Params, Policy
 from amrsd_jax.records import Batch
-from amrsd_jax.sampling import Layout, Request, complete, engine
+from amrsd_jax.sampling import Layout, Request, Weights, complete, engine
 from amrsd_jax.scoring import score
 from benchmarks import floors
 from benchmarks.lengths import LogNormalLengths, log_normal
@@ -34,7 +34,7 @@ def sampling(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, ne
     layout = _layout(rows, prompt, new, admit=rows)
     arms = [_sampler("amrsd_jax", policy, layout, weights, [requests])]
     if peer:
-        arms.append(peer.sampling(c, weights, requests, new))
+        arms.append(peer.sampling(c, weights.params, requests, new))
 
     sizes = dict(rows=rows, prompt=prompt, new=new)
     return Case("sampling", "fixed length", sizes, lambda _: floors.sampling(c, **sizes), tuple(arms))
@@ -107,7 +107,7 @@ def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: in
 # ---------------------------------------------------------------- how they are run
 
 
-def _sampler(name: str, policy: Policy, layout: Layout, weights: Params, batches: Sequence[list[Request]]) -> Arm:
+def _sampler(name: str, policy: Policy, layout: Layout, weights: Weights, batches: Sequence[list[Request]]) -> Arm:
     """Samples batches of requests one after the other."""
 
     def run() -> int:
@@ -116,7 +116,7 @@ def _sampler(name: str, policy: Policy, layout: Layout, weights: Params, batches
     def programs():
         slots = engine.empty(policy, layout)
         engine.widen(layout, slots, layout.length)
-        return [engine.decode.lower(policy, layout, policy.unstack(weights), slots, np.int32(0)).compile()]
+        return [engine.decode.lower(policy, layout, weights.decoding, slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)
 
@@ -142,7 +142,7 @@ def _scorer(name: str, policy: Policy, params: Params, given: Batch, together: i
 
 
 def _peer_scorer(peer: ModuleType, policy: Policy, params: Params, given: Batch, together: int) -> Arm:
-    weights = _for_sampling(policy, params)
+    weights = _rounded(policy, params)
     return peer.scoring(policy.architecture, weights, given.prompt, given.response, together, _count(given))
 
 
@@ -186,11 +186,13 @@ def _layout(slots: int, prompt: int, new: int, *, admit: int, stop_tokens: tuple
     return Layout(slots, 1, prompt, new, admit=admit, segment=DEFAULTS.rollout.segment, stop_tokens=stop_tokens)
 
 
-_for_sampling = jax.jit(Policy.for_sampling, static_argnums=0)
+_rounded = jax.jit(Policy.rounded, static_argnums=0)
+_for_decoding = jax.jit(Policy.for_decoding, static_argnums=0)
 
 
-def _weights(policy: Policy) -> Params:
-    return _for_sampling(policy, init_params(policy, _key(), _mesh()))
+def _weights(policy: Policy) -> Weights:
+    params = _rounded(policy, init_params(policy, _key(), _mesh()))
+    return Weights(params, _for_decoding(policy, params))
 
 
 def _mesh() -> jax.sharding.Mesh:

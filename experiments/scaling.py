@@ -162,12 +162,12 @@ def cells(model: str, chip: Chip) -> tuple[list[str], list[str]]:
     """A model's row of the table of memory and of that of time; the latter is empty if no mesh is large enough."""
     best = smallest(model, chip)
     if best is None:
-        return [model, chip.name, f"more than {chip.most}", *[""] * 6], []
+        return [model, chip.name, f"more than {chip.most}", *[""] * 5], []
     config, phases = best
     fsdp, tensor = config.mesh.fsdp, config.mesh.tensor
     parts, step = held(model, fsdp, tensor), sum(phases.values())
-    state, copy, peak = parts["parameters"] + parts["optimiser"], parts["sampling weights"], sum(parts.values())
-    gib = [f"{size / GIB:.1f}" for size in (state, copy, peak - state - copy, peak, chip.memory)]
+    state, peak = parts["parameters"] + parts["optimiser"], sum(parts.values())
+    gib = [f"{size / GIB:.1f}" for size in (state, peak - state, peak, chip.memory)]
     tokens = config.rollout.prompts * config.rollout.group * config.rollout.response_length
     begin = [model, chip.name, str(fsdp * tensor)]
     times = [f"{value:.1f}" for value in (*phases.values(), step)]
@@ -184,9 +184,7 @@ def tables() -> str:
     return "\n".join(
         [
             "GiB on each device:\n",
-            markdown(
-                "model, chip, chips, mesh fsdp x tensor, state, sampling weights, largest phase, peak, of", memory
-            ),
+            markdown("model, chip, chips, mesh fsdp x tensor, state, largest phase, peak, of", memory),
             "Least seconds, by the roofline:\n",
             markdown(
                 "model, chip, chips, sample, reflect, score, learn, step, new tokens a second", filter(None, time)

@@ -7,7 +7,7 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import preset
-from amrsd_jax.sampling import Layout, Request, complete
+from amrsd_jax.sampling import Layout, Request, Weights, complete
 from benchmarks import floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
 
@@ -53,7 +53,7 @@ def test_lengths_without_spread_are_the_median(policy, params):
     forced = LogNormalLengths(policy.architecture, prompt=3, median=5, spread=1e-3, longest=12)
     layout = Layout(2, 1, 3, 12, admit=1, segment=4, stop_tokens=(forced.stop,))
     requests = [Request([7, 8, 9], row=row) for row in range(3)]
-    done = list(complete(forced, layout, params, requests, rng.key(0, "test")))
+    done = list(complete(forced, layout, Weights(params, forced.for_decoding(params)), requests, rng.key(0, "test")))
     assert [len(c.tokens) for c in done] == [5, 5, 5]
     assert all(c.finish_reason == "stop" and 0 not in c.tokens[:-1] for c in done)
 

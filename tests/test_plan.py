@@ -94,9 +94,7 @@ def test_sampling_needs_what_the_plan_says(tmp_path):
     layout = run.layouts["rollout"]
     slots = engine.empty(run.policy, layout)
     engine.widen(layout, slots, layout.length)
-    weights = jax.eval_shape(run.policy.for_sampling, run.policy.abstract_params())
-    stacked = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(weights["layers"]))  # which stay beside
-    weights = jax.eval_shape(run.policy.unstack, weights)
+    weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
     until = jax.ShapeDtypeStruct((), np.int32)
     leaves, structure = jax.tree.flatten((weights, slots, until))  # what is lowered must be of the annotated types
 
@@ -104,8 +102,8 @@ def test_sampling_needs_what_the_plan_says(tmp_path):
         return engine.decode(run.policy, layout, *jax.tree.unflatten(structure, leaves))
 
     found = jax.jit(decode).lower(*leaves).compile().memory_analysis()
-    total = planned.always["sampling weights"] + sum(planned.phases["sample"].values())
-    measured = stacked + found.argument_size_in_bytes + found.temp_size_in_bytes
+    total = sum(planned.phases["sample"].values())
+    measured = found.argument_size_in_bytes + found.temp_size_in_bytes
     assert total / FACTOR < measured < total * FACTOR
 
 
@@ -146,7 +144,7 @@ def test_devices_share_what_is_split(tmp_path):
     one, eight = (make(small(mesh__data=1, mesh__fsdp=ways), tmp_path) for ways in (1, 8))
     for name in ("parameters", "optimiser"):
         assert one.always[name] / 8 <= eight.always[name] < one.always[name] / 7  # norms are whole everywhere
-    assert one.always["sampling weights"] == eight.always["sampling weights"]
+    assert one.phases["sample"]["decoding weights"] == eight.phases["sample"]["decoding weights"]
     assert one.phases["sample"]["keys and values"] == 8 * eight.phases["sample"]["keys and values"]
 
 
@@ -163,7 +161,7 @@ def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
     copy = planned.always["parameters"]
     assert planned.always["reference policy"] == planned.always["teacher"] == copy
     asked = small(credit__rule="feedback_alignment", credit__context="critic_feedback")
-    assert make(asked, tmp_path).always["critic"] == copy  # float32 is its sampling dtype
+    assert make(asked, tmp_path).always["critic"] == 2 * copy  # and its decoding weights, in float32 too
 
 
 def test_adapters_are_all_that_is_held_twice(tmp_path):
@@ -174,9 +172,6 @@ def test_adapters_are_all_that_is_held_twice(tmp_path):
     assert adapters == 4 * 4 * per_layer * 4  # layers, rank, float32
     assert planned.always["reference policy"] == planned.phases["learn"]["gradients"] == adapters
     assert planned.always["optimiser"] == 2 * adapters + 4 * 2  # and two counters
-    assert planned.always["sampling weights"] == adapters // 2  # the base is shared
-    spread = make(small(**fields, mesh__fsdp=2), tmp_path)
-    assert spread.always["sampling weights"] > 2 * adapters  # the base is gathered
 
 
 # ---------------------------------------------------------------- the refusal

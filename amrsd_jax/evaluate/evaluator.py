@@ -7,9 +7,9 @@ from amrsd_jax import rng
 from amrsd_jax.evaluate.answers import Answer, ask
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.measure import measure
-from amrsd_jax.policy import Params, Policy
+from amrsd_jax.policy import Policy
 from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
-from amrsd_jax.sampling import Layout, complete
+from amrsd_jax.sampling import Layout, Weights, complete
 from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.stream import take
 
@@ -45,11 +45,11 @@ class Evaluator:
     tokenizer: Tokenizer
     chat_template: dict[str, Any]
 
-    def __call__(self, benchmark: Benchmark, weights: Params) -> Evaluation:
+    def __call__(self, benchmark: Benchmark, weights: Weights) -> Evaluation:
         """Answers and metrics of one benchmark; the same questions and the same noise at every call.
 
         Args:
-          weights: result of `Policy.for_sampling`.
+          weights: what the sampler reads.
 
         Raises:
           ValueError: no prompt fits.

@@ -104,8 +104,7 @@ def always(run: Planned) -> dict[str, int]:
         "optimiser": _held(state.opt_state, where.opt_state),
         "teacher": _held(state.teacher, where.teacher),
         "reference policy": _held(state.params, where.params) if run.config.loss.kl else 0,  # a frozen base is shared
-        "critic": _sampling(run.external or run.policy, run.mesh) if critic else 0,
-        "sampling weights": _sampling(run.policy, run.mesh),
+        "critic": _critic(run) if critic else 0,
     }
 
 
@@ -118,7 +117,8 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     return {
         "sample": {
             "keys and values": max(_cache(c, layout) for layout in layouts),
-            "unrolled layers": _unrolled(run),
+            "decoding weights": _decoding(run.policy, run.mesh),
+            "gathered weights": _gathered(run),
             "prefill": max(_forward(run.policy, layout.admit, layout.prompt_length) for layout in layouts),
             "logits": max(_rows(layout.slots, mesh) for layout in layouts) * 3 * 4 * c.vocab_size,
         },
@@ -149,23 +149,15 @@ def _shard(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
     return math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize
 
 
-def _sampling(policy: Policy, mesh: Mesh) -> int:
-    """Bytes of the sampling weights, without what they share with a frozen base."""
-    weights = jax.eval_shape(policy.for_sampling, policy.abstract_params())
-    base, learned = lora.split(weights)
-    where = meshes.shardings(base, mesh, over=build.SAMPLING_AXES)
-    moved = jax.tree.map(
-        lambda a, here, there: 0 if here.shard_shape(a.shape) == there.shard_shape(a.shape) else _shard(a, there),
-        base, meshes.shardings(base, mesh), where,
-    )  # fmt: skip
-    return _held(learned, meshes.shardings(learned, mesh, over=build.SAMPLING_AXES)) + sum(jax.tree.leaves(moved))
+def _critic(run: Planned) -> int:
+    policy = run.external or run.policy
+    whole = policy.abstract_params()
+    return _held(whole, meshes.shardings(whole, run.mesh)) + _decoding(policy, run.mesh)
 
 
-def _unrolled(run: Planned) -> int:
-    """The sampler's layers once more, as `Policy.unstack` cuts them for decoding."""
-    layers = jax.eval_shape(run.policy.for_sampling, run.policy.abstract_params())["layers"]
-    where = meshes.shardings({"layers": layers}, run.mesh, over=build.SAMPLING_AXES)
-    return _held({"layers": layers}, where)
+def _decoding(policy: Policy, mesh: Mesh) -> int:
+    """The weights that decoding reads."""
+    return _held(jax.eval_shape(policy.for_decoding, policy.abstract_params()), build.decoding_shardings(policy, mesh))
 
 
 def _gathered(run: Planned) -> int:

@@ -2,7 +2,7 @@
 
 Adapters are two more leaves beside a projection's kernel, so a policy with adapters is a policy like any other. What learns
 is told from what is frozen by these leaves' names: `split` and `join` are the only ones who do. A tree without adapters
-learns whole. What is frozen is kept as the sampler wants it (`Policy.for_sampling`): no master is needed where nothing is
+learns whole. What is frozen is kept as the sampler wants it (`Policy.rounded`): no master is needed where nothing is
 added up.
 """
 

@@ -170,31 +170,26 @@ class Policy:
         return dataclasses.replace(self, architecture=dataclasses.replace(self.architecture, lora=None))
 
     def adapt(self, base: Params, key: Key[Array, ""]) -> Params:
-        """Parameters from those of `base`, which are frozen in the dtypes of `for_sampling`, and fresh adapters."""
-        return attach(self.for_sampling(base), self.architecture.lora, key)
+        """Parameters from those of `base`, which are frozen `rounded`, and fresh adapters."""
+        return attach(self.rounded(base), self.architecture.lora, key)
 
     def abstract_params(self) -> Params:
         """Shapes and dtypes of `init`'s result, nothing allocated."""
         return jax.eval_shape(lambda: self.init(jax.random.key(0, impl="threefry2x32")))
 
-    def for_sampling(self, params: Params) -> Params:
-        """Weights in the compute dtype, made once per step: all that `logits` and the layers would round at every token.
-
-        The final norm, which nothing rounds, stays as it is.
-        """
+    def rounded(self, params: Params) -> Params:
+        """All weights that `logits` and the layers would round at every use, in the compute dtype; not the final norm."""
 
         def cast(tree):
             return jax.tree.map(lambda a: a.astype(self.architecture.dtype), tree)
 
         return {name: tree if name == "final_norm" else cast(tree) for name, tree in params.items()}
 
-    def unstack(self, params: Params) -> Params:
-        """One tree per layer, for `decode`; called outside the decode loop so that no step slices weights."""
-        layers = params["layers"]
-        return {
-            **params,
-            "layers": [jax.tree.map(lambda a: a[i], layers) for i in range(self.architecture.layers)],  # noqa: B023
-        }
+    def for_decoding(self, params: Params) -> Params:
+        """What `decode` reads: weights rounded, and one tree per layer, so that no step rounds or slices any."""
+        weights = self.rounded(params)
+        layers = [jax.tree.map(lambda a: a[i], weights["layers"]) for i in range(self.architecture.layers)]  # noqa: B023
+        return {**weights, "layers": layers}
 
     # -- three ways through the layers
 
@@ -261,7 +256,7 @@ class Policy:
         """One token per row: writes its keys and values at `position` and attends to everything up to it.
 
         Args:
-          weights: result of `unstack`.
+          weights: result of `for_decoding`.
           token, position: the token to read and where it stands in its row, [B].
           cache: per layer (keys, values), each [B, K, S, H]; a position of S or more is not written.
         """

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,13 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 from amrsd_jax import lengths, processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.sampling.warpers import sample
+
+
+class Weights(NamedTuple):
+    """What the sampler reads: parameters for `Policy.prefill`, as the learner has them, and the result of `for_decoding`."""
+
+    params: Params
+    decoding: Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +264,7 @@ def admit(
 
 @functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
 def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until: Integer[Array, ""]) -> Slots:
-    """Decodes until at most `until` slots are active, at most `segment` steps; weights as from `Policy.unstack`."""
+    """Decodes until at most `until` slots are active, at most `segment` steps; weights as from `Policy.for_decoding`."""
 
     def unfinished(carry):
         steps, slots = carry
@@ -274,9 +281,6 @@ def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until:
         return steps + 1, _constrain(_book(layout, slots, drawn, slots.active), layout)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
-
-
-_unstack = jax.jit(Policy.unstack, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "width"))
@@ -302,19 +306,19 @@ def widen(layout: Layout, slots: Slots, reach: int) -> None:
 def complete(
     policy: Policy,
     layout: Layout,
-    params: Params,
+    weights: Weights,
     requests: "Iterable[Request] | Queue",
     key: Key[Array, ""] | Key[Array, " C"],
 ) -> Iterator[Completion]:
     """Answers a stream of requests; completions come in the order in which they finish. See `harvests`."""
-    for finished in harvests(policy, layout, params, requests, key):
+    for finished in harvests(policy, layout, weights, requests, key):
         yield from finished
 
 
 def harvests(
     policy: Policy,
     layout: Layout,
-    params: Params,
+    weights: Weights,
     requests: "Iterable[Request] | Queue",
     key: Key[Array, ""] | Key[Array, " C"],
 ) -> Iterator[list[Completion]]:
@@ -325,7 +329,7 @@ def harvests(
 
     Args:
       policy, layout: what runs, in which shape.
-      params: result of `Policy.for_sampling`.
+      weights: of the policy; its parameters must not be donated before the last completion is there.
       requests: read lazily, as slots become free. To a `Queue`, requests may be added while completions are taken.
       key: of this call; two calls with one key repeat each other. Several where requests name their stream.
 
@@ -334,18 +338,18 @@ def harvests(
     """
     queue = requests if isinstance(requests, Queue) else Queue(requests)
     owner: list[_Owner | None] = [None] * layout.slots
-    slots, keys, weights = empty(policy, layout), layout.put(key.reshape(-1)), _unstack(policy, params)
+    slots, keys = empty(policy, layout), layout.put(key.reshape(-1))
     finished: list[Completion] = []
     while True:
         free = [slot for slot, owned in enumerate(owner) if owned is None]
         while batch := queue.take(len(free), layout):
             packed = _pack(batch, layout, free, owner)
             widen(layout, slots, _reach(owner, layout))
-            slots = admit(policy, layout, params, slots, keys, **packed)
+            slots = admit(policy, layout, weights.params, slots, keys, **packed)
         busy = layout.slots - len(free)
         if busy:
             widen(layout, slots, _reach(owner, layout))
-            slots = decode(policy, layout, weights, slots, layout.put(np.int32(_until(busy, queue, layout))))
+            slots = decode(policy, layout, weights.decoding, slots, layout.put(np.int32(_until(busy, queue, layout))))
         if finished:
             yield finished
         if not busy and not queue.waiting():

@@ -98,7 +98,7 @@ def test_cached_decode_is_the_full_forward(family):
 
     room = ((0, 0), (0, 0), (0, 6), (0, 0))
     cache = [(jnp.pad(k, room), jnp.pad(v, room)) for k, v in cache]
-    weights, decode = policy.unstack(policy.for_sampling(params)), jax.jit(policy.decode)
+    weights, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):
         hidden, cache = decode(weights, tokens[rows, position], position, cache)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax import lengths, rng
-from amrsd_jax.learning.mesh import make_mesh, rows
-from amrsd_jax.sampling import Layout, Queue, Request, complete, engine
+from amrsd_jax.build import sampling_weights
+from amrsd_jax.learning.mesh import make_mesh, rows, shardings
+from amrsd_jax.sampling import Layout, Queue, Request, Weights, complete, engine
 
 STOP = (2, 3)
 WIDE = Layout(slots=16, group=4, prompt_length=8, new_tokens=12, admit=4, segment=5, stop_tokens=STOP)
@@ -30,9 +31,14 @@ def make_requests(lengths, counts, **settings):
     return requests
 
 
-def run(policy, params, layout, requests, key=None):
+@pytest.fixture(scope="module")
+def weights(policy, params):
+    return Weights(params, jax.jit(policy.for_decoding)(params))
+
+
+def run(policy, weights, layout, requests, key=None):
     key = rng.key(0, "rollout", 1) if key is None else key
-    done = complete(policy, layout, params, requests, key)
+    done = complete(policy, layout, weights, requests, key)
     return {c.request.row + c.index: c for c in done}
 
 
@@ -49,18 +55,18 @@ def one_at_a_time(policy, params, request, index, new_tokens, key):
     return tokens
 
 
-def test_equals_the_plainest_sampler(policy, params):
+def test_equals_the_plainest_sampler(policy, params, weights):
     requests = make_requests([3, 8, 1], [2, 1, 3], temperature=0.8)
     key = rng.key(5, "rollout", 2)
-    done = run(policy, params, WIDE, requests, key)
+    done = run(policy, weights, WIDE, requests, key)
     assert len(done) == 6
     for c in done.values():
         assert c.tokens.tolist() == one_at_a_time(policy, params, c.request, c.index, 12, key)
         assert c.finish_reason == ("stop" if c.tokens[-1] in STOP else "length")
 
 
-def test_log_probabilities_are_those_of_the_full_forward(policy, params):
-    for c in run(policy, params, WIDE, make_requests([4, 6], [2, 2], temperature=0.7)).values():
+def test_log_probabilities_are_those_of_the_full_forward(policy, params, weights):
+    for c in run(policy, weights, WIDE, make_requests([4, 6], [2, 2], temperature=0.7)).values():
         row = jnp.array([[*c.request.prompt, *c.tokens.tolist()]])
         logits = policy.logits(params, policy.forward(params, row))[0, len(c.request.prompt) - 1 : -1]
         for temperature, logp in ((0.7, c.logp), (1.0, c.logp_plain)):
@@ -73,37 +79,39 @@ def test_log_probabilities_are_those_of_the_full_forward(policy, params):
     st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4)), min_size=1, max_size=9),
     st.randoms(use_true_random=False),
 )
-def test_tokens_do_not_depend_on_slots_or_order(policy, params, shapes, shuffler):
+def test_tokens_do_not_depend_on_slots_or_order(policy, weights, shapes, shuffler):
     requests = make_requests(*zip(*shapes, strict=True))
-    first = run(policy, params, LAYOUTS[0], requests)
+    first = run(policy, weights, LAYOUTS[0], requests)
     assert len(first) == sum(r.count for r in requests)
     for layout in LAYOUTS[1:]:
         shuffler.shuffle(requests)
-        again = run(policy, params, layout, requests)
+        again = run(policy, weights, layout, requests)
         assert {row: c.tokens.tolist() for row, c in again.items()} == {r: c.tokens.tolist() for r, c in first.items()}
 
 
-def test_rows_differ_and_steps_differ(policy, params):
+def test_rows_differ_and_steps_differ(policy, weights):
     """No fixed seed: rollouts of one prompt differ, and so do two steps."""
     request = make_requests([4], [4], temperature=1.5)
-    steps = [run(policy, params, WIDE, request, rng.key(0, "rollout", step)) for step in (1, 2)]
+    steps = [run(policy, weights, WIDE, request, rng.key(0, "rollout", step)) for step in (1, 2)]
     drawn = [tuple(c.tokens.tolist()) for step in steps for c in step.values()]
     assert len(set(drawn)) == 8
 
 
-def test_greedy_rows_agree(policy, params):
-    done = run(policy, params, WIDE, make_requests([4], [4], temperature=0.0))
+def test_greedy_rows_agree(policy, weights):
+    done = run(policy, weights, WIDE, make_requests([4], [4], temperature=0.0))
     assert len({tuple(c.tokens.tolist()) for c in done.values()}) == 1
 
 
-def test_new_settings_and_new_lengths_do_not_recompile(policy, params):
-    run(policy, params, WIDE, make_requests([4, 2], [4, 1]))
+def test_new_settings_and_new_lengths_do_not_recompile(policy, weights):
+    run(policy, weights, WIDE, make_requests([4, 2], [4, 1]))
     before = engine.admit._cache_size(), engine.decode._cache_size()
-    run(policy, params, WIDE, make_requests([8, 1, 3], [1, 2, 4], temperature=0.3, top_k=5, top_p=0.8), rng.key(9, "x"))
+    run(
+        policy, weights, WIDE, make_requests([8, 1, 3], [1, 2, 4], temperature=0.3, top_k=5, top_p=0.8), rng.key(9, "x")
+    )
     assert (engine.admit._cache_size(), engine.decode._cache_size()) == before
 
 
-def test_requests_are_read_as_slots_become_free(policy, params):
+def test_requests_are_read_as_slots_become_free(policy, weights):
     read = 0
 
     def stream():
@@ -113,7 +121,7 @@ def test_requests_are_read_as_slots_become_free(policy, params):
             yield request
 
     layout = LAYOUTS[1]  # four slots
-    done = complete(policy, layout, params, stream(), rng.key(0, "rollout", 1))
+    done = complete(policy, layout, weights, stream(), rng.key(0, "rollout", 1))
     next(done)
     assert read < 12
     assert len(list(done)) == 23
@@ -124,54 +132,54 @@ def test_requests_are_read_as_slots_become_free(policy, params):
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=8)
-def test_tokens_do_not_depend_on_the_width_of_the_cache(policy, params, shapes, shuffler):
+def test_tokens_do_not_depend_on_the_width_of_the_cache(policy, weights, shapes, shuffler):
     requests = make_requests(*zip(*shapes, strict=True))
-    wide = run(policy, params, LAYOUTS[1], requests)
+    wide = run(policy, weights, LAYOUTS[1], requests)
     shuffler.shuffle(requests)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lengths, "LEAST", 4)  # prompts of 4 and 8; rows of 4, 8, 16 and 20
-        narrow = run(policy, params, LAYOUTS[1], requests)
+        narrow = run(policy, weights, LAYOUTS[1], requests)
     assert {row: c.tokens.tolist() for row, c in narrow.items()} == {row: c.tokens.tolist() for row, c in wide.items()}
 
 
-def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, params, monkeypatch):
+def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, weights, monkeypatch):
     monkeypatch.setattr(lengths, "LEAST", 4)
     widths, resize = [], engine._resize
     monkeypatch.setattr(
         engine, "_resize", lambda layout, width, buffer: widths.append(width) or resize(layout, width, buffer)
     )
     layout = dataclasses.replace(LAYOUTS[1], stop_tokens=())
-    run(policy, params, layout, make_requests([3, 1], [4, 4]))
+    run(policy, weights, layout, make_requests([3, 1], [4, 4]))
     per_layer = 2 * policy.architecture.layers
     assert widths[::per_layer] == [8, 16, 8, 16]  # 3 + 4, 3 + 7, ... tokens; then 1 + 4, 1 + 7, 1 + 10, ...
 
 
-def test_requests_may_be_added_while_others_are_answered(policy, params):
+def test_requests_may_be_added_while_others_are_answered(policy, weights):
     first, second = make_requests([4, 6], [2, 2])
     queue = Queue([first])
     done = {}
-    for c in complete(policy, LAYOUTS[1], params, queue, rng.key(0, "rollout", 1)):
+    for c in complete(policy, LAYOUTS[1], weights, queue, rng.key(0, "rollout", 1)):
         if not done:
             queue.add(second)
         done[c.request.row + c.index] = c.tokens.tolist()
-    expected = run(policy, params, LAYOUTS[1], [first, second])
+    expected = run(policy, weights, LAYOUTS[1], [first, second])
     assert done == {row: c.tokens.tolist() for row, c in expected.items()}
 
 
-def test_streams_have_the_keys_of_calls_of_their_own(policy, params):
+def test_streams_have_the_keys_of_calls_of_their_own(policy, weights):
     keys = [rng.key(0, "rollout", 1), rng.key(0, "reflection", 1)]
     requests = make_requests([4, 6], [2, 2])
     other = [dataclasses.replace(request, stream=1, temperature=0.7) for request in requests]
-    together = list(complete(policy, WIDE, params, [*requests, *other], jnp.stack(keys)))
+    together = list(complete(policy, WIDE, weights, [*requests, *other], jnp.stack(keys)))
     for stream, alone in enumerate((requests, [dataclasses.replace(r, stream=0) for r in other])):
-        expected = run(policy, params, WIDE, alone, keys[stream])
+        expected = run(policy, weights, WIDE, alone, keys[stream])
         found = {c.request.row + c.index: c.tokens.tolist() for c in together if c.request.stream == stream}
         assert found == {row: c.tokens.tolist() for row, c in expected.items()}
 
 
-def test_a_long_prompt_is_taken_if_its_response_is_short(policy, params):
+def test_a_long_prompt_is_taken_if_its_response_is_short(policy, params, weights):
     tokens = np.random.default_rng(1).integers(4, 48, 15).tolist()
-    (done,) = run(policy, params, WIDE, [Request(tokens, row=3, new_tokens=5)]).values()
+    (done,) = run(policy, weights, WIDE, [Request(tokens, row=3, new_tokens=5)]).values()
     assert done.tokens.tolist() == one_at_a_time(policy, params, done.request, 0, 5, rng.key(0, "rollout", 1))
 
 
@@ -184,39 +192,45 @@ def test_long_prompts_are_prefilled_fewer_at_a_time(monkeypatch):
     assert batches == [[1, 8], [9, 10], [11], [17]]
 
 
-def test_no_requests_is_no_work(policy, params):
-    assert run(policy, params, WIDE, []) == {}
+def test_no_requests_is_no_work(policy, weights):
+    assert run(policy, weights, WIDE, []) == {}
 
 
-def test_bad_requests_are_refused_by_row(policy, params):
+def test_bad_requests_are_refused_by_row(policy, weights):
     with pytest.raises(ValueError, match="row 7: prompt of 9 tokens; expected 1 to 8"):
-        run(policy, params, WIDE, [Request([5] * 9, row=7)])
+        run(policy, weights, WIDE, [Request([5] * 9, row=7)])
     with pytest.raises(ValueError, match="row 7: prompt of 16 tokens; expected 1 to 15"):
-        run(policy, params, WIDE, [Request([5] * 16, row=7, new_tokens=5)])
+        run(policy, weights, WIDE, [Request([5] * 16, row=7, new_tokens=5)])
     with pytest.raises(ValueError, match="row 0: 13 new tokens; expected 1 to 12"):
-        run(policy, params, WIDE, [Request([5], row=0, new_tokens=13)])
+        run(policy, weights, WIDE, [Request([5], row=0, new_tokens=13)])
     with pytest.raises(ValueError, match="row 0: count 5; expected 1 to 4"):
-        run(policy, params, WIDE, [Request([5], row=0, count=5)])
+        run(policy, weights, WIDE, [Request([5], row=0, count=5)])
     with pytest.raises(ValueError, match="a group of 4 rollouts does not fit"):
         dataclasses.replace(WIDE, slots=3)
 
 
+def split(params, mesh):
+    """Parameters as the learner has them on a mesh."""
+    return jax.device_put(params, shardings(params, mesh))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2)])
-def test_same_tokens_on_every_mesh(policy, params, shape):
-    from amrsd_jax.build import _for_sampling
-
+def test_same_tokens_on_every_mesh(policy, params, weights, shape):
     requests = make_requests([3, 8, 5], [4, 4, 4], temperature=0.0)
-    alone = run(policy, params, WIDE, requests)
+    alone = run(policy, weights, WIDE, requests)
     mesh = make_mesh(*shape)
-    spread = run(policy, _for_sampling(policy, mesh)(params), dataclasses.replace(WIDE, sharding=rows(mesh)), requests)
+    spread = run(
+        policy,
+        sampling_weights(policy, split(params, mesh), mesh),
+        dataclasses.replace(WIDE, sharding=rows(mesh)),
+        requests,
+    )
     assert all(spread[row].tokens.tolist() == c.tokens.tolist() for row, c in alone.items())
 
 
 @pytest.mark.slow
 def test_devices_prefill_their_share(policy, params):
-    from amrsd_jax.build import _for_sampling
-
     mesh = make_mesh(8, 1, 1)
 
     def flops(together):
@@ -227,7 +241,7 @@ def test_devices_prefill_their_share(policy, params):
         packed = engine._pack(make_requests([8], [1]), layout, free, [None] * layout.slots)
         keys = layout.put(rng.key(0, "rollout").reshape(-1))
 
-        leaves, tree = jax.tree.flatten((_for_sampling(policy, mesh)(params), slots, keys, packed))
+        leaves, tree = jax.tree.flatten((split(params, mesh), slots, keys, packed))
 
         def admit(*leaves):  # what is lowered must be of the annotated types
             params, slots, keys, packed = jax.tree.unflatten(tree, leaves)
