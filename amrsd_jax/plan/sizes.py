@@ -193,8 +193,7 @@ def _activations(run: Planned) -> int:
     kept, ends = _kept(run.policy, length)
     again = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
     taught = _forward(run.policy, rows, run.config.reflection.context_length + run.answer) if run.distils else 0
-    scores = _scores(run.policy, length) if length > BLOCK else 0  # of a short row they are among what is kept
-    return rows * (c.layers * kept + again + ends + scores) + taught
+    return rows * (c.layers * kept + again + ends + _scores(run.policy, length)) + taught
 
 
 def _forward(policy: Policy, rows: int, length: int) -> int:
@@ -202,7 +201,7 @@ def _forward(policy: Policy, rows: int, length: int) -> int:
     c = policy.architecture
     size = jnp.dtype(c.dtype).itemsize
     return rows * (
-        max(_scores(policy, length), length * (3 * c.ffn + 2 * c.width) * size) + 2 * length * c.width * size
+        max(_scores(policy, length), length * (2 * c.ffn + 2 * c.width) * size) + 2 * length * c.width * size
     )
 
 

@@ -1,7 +1,7 @@
 """Causal attention over whole rows, forward and backward, and the choice of who computes it.
 
-`xla` runs everywhere. It takes the queries of a long row block by block: scores are [BLOCK, T] and not [T, T]. The row is cut
-into PARTS, whose queries see the keys up to their part's end, so most of what a causal row never uses is not computed.
+`xla` runs everywhere. It takes the queries of a row block by block: scores are [BLOCK, T] and not [T, T]. The row is cut into
+PARTS, whose queries see the keys up to their part's end, so most of what a causal row never uses is not computed.
 `cudnn` is NVIDIA's fused kernel, `splash` JAX's own for TPUs.
 """
 
@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, Integer
 from amrsd_jax.policy.architecture import Architecture
 
 BACKENDS = ("auto", "xla", "cudnn", "splash")
-BLOCK = 512  # queries whose scores exist at one time
-PARTS = 4  # of a long row, each a loop of its own
+BLOCK = 128  # queries whose scores exist at one time: on a CPU they stay in its cache
+PARTS = 4  # of a row of several blocks, each a loop of its own
 LANES = 128  # of a TPU's vector unit: splash takes rows and heads in multiples
+TILE = 512  # queries or keys that splash takes at a time, at most
 
 
 def choose(backend: str, architecture: Architecture, platform: str) -> str:
@@ -70,37 +71,42 @@ def attention(
         return _splash(q, k, v, segments, mesh)
     if backend == "cudnn" and segments is None:
         return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
-    length = q.shape[1]
-    if length <= BLOCK:
-        mask = None if segments is None else segments[:, None, :, None] == segments[:, None, None, :]  # [B, 1, T, S]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True)
-    step = -(-length // (PARTS * BLOCK)) * BLOCK
+    step = -(-q.shape[1] // (PARTS * BLOCK)) * BLOCK
     parts = [
         _part(q[:, start : start + step], k[:, : start + step], v[:, : start + step], segments)
-        for start in range(0, length, step)
+        for start in range(0, q.shape[1], step)
     ]
     return jnp.concatenate(parts, axis=1)
 
 
 def _part(q, k, v, segments):
     """The last queries of a row [B, t, N, H] over its keys and values so far [B, s, K, H], block by block."""
-    rows, length = q.shape[:2]
-    count, first = -(-length // BLOCK), k.shape[1] - length
-    q = jnp.pad(q, ((0, 0), (0, count * BLOCK - length), (0, 0), (0, 0)))
-    q = q.reshape(rows, count, BLOCK, *q.shape[2:]).swapaxes(0, 1)
+    rows, length, heads, size = q.shape
+    block, groups = min(BLOCK, length), k.shape[2]
+    count, first = -(-length // block), k.shape[1] - length
+    q = jnp.pad(q, ((0, 0), (0, count * block - length), (0, 0), (0, 0)))
+    q = q.reshape(rows, count, block, groups, -1, size).transpose(1, 0, 3, 4, 2, 5)  # heads of a group side by side
+    keys = jnp.arange(k.shape[1])
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # or the backward pass would keep all scores
-    def block(inputs):
-        q, start = inputs
-        index, keys = start + jnp.arange(BLOCK), jnp.arange(k.shape[1])
-        mask = (keys <= index[:, None])[None, None]  # [1, 1, BLOCK, s]
+    def mix(inputs):
+        q, start = inputs  # [B, K, N / K, block, H]
+        index = start + jnp.arange(block)
+        mask = keys <= index[:, None]
         if segments is not None:
             own = jnp.take(segments, index, axis=1, mode="clip")
-            mask &= (own[:, :, None] == segments[:, None, : k.shape[1]])[:, None]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+            mask &= (own[:, :, None] == segments[:, None, : keys.size])[:, None, None]
+        folded = q.reshape(rows, groups, -1, size)  # one product a group
+        scores = jnp.einsum("BKQH,BSKH->BKQS", folded, k, preferred_element_type=jnp.float32) * size**-0.5
+        scores = jnp.where(mask, scores.reshape(*q.shape[:4], -1), jnp.finfo(jnp.float32).min)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights.reshape(*folded.shape[:3], -1).astype(v.dtype)
+        mixed = jnp.einsum("BKQS,BSKH->BKQH", weights, v, preferred_element_type=jnp.float32)
+        return (mixed.reshape(q.shape) / total).astype(v.dtype)  # fewer than the weights to divide
 
-    mixed = jax.lax.map(block, (q, first + BLOCK * jnp.arange(count)))
-    return mixed.swapaxes(0, 1).reshape(rows, count * BLOCK, *q.shape[3:])[:, :length]
+    mixed = jax.lax.map(mix, (q, first + block * jnp.arange(count)))
+    return mixed.transpose(1, 0, 4, 2, 3, 5).reshape(rows, count * block, heads, size)[:, :length]
 
 
 def _splash(q, k, v, segments, mesh: Mesh | None):
@@ -109,7 +115,7 @@ def _splash(q, k, v, segments, mesh: Mesh | None):
 
     length = q.shape[1]
     padded = -(-length // LANES) * LANES
-    size = math.gcd(padded, BLOCK)
+    size = math.gcd(padded, TILE)
     names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
     sizes = splash.BlockSizes(**{f"block_{name}": size for name in names})
     segments = jnp.zeros(q.shape[:2], jnp.int32) if segments is None else segments
