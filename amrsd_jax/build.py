@@ -22,6 +22,7 @@ from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.contexts import ContextMaker, Writers
 from amrsd_jax.reflection.prompts import Templates, templates, words
 from amrsd_jax.reflection.sources import sources_in, written_first
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Layout, Weights, complete
 from amrsd_jax.scoring.divergence import Divergence
@@ -64,10 +65,13 @@ class Run:
         policy = ((self.external or self) if stream == "critic" else self).policy
         return lambda requests: complete(policy, layout, weights, requests, key)
 
-    def writers(self, weights: Weights, critic: Weights | None, step: int) -> Writers:
-        """Who can be asked to write a context at a step, from the sampling weights of each."""
-        judge = None if critic is None else self.sampler(critic, "critic", step)
-        return Writers(self.sampler(weights, "reflection", step), judge)
+    def writers(self, weights: Weights, critic: Weights | None, step: int, clock: Clock) -> Writers:
+        """Who can be asked to write a context at a step, from the sampling weights of each; the clock is told of their rows."""
+
+        def writer(weights: Weights, stream: str):
+            return clock.watched("reflections", self.sampler(weights, stream, step))
+
+        return Writers(writer(weights, "reflection"), None if critic is None else writer(critic, "critic"))
 
     @property
     def reflects_early(self) -> bool:

@@ -18,11 +18,13 @@ from amrsd_jax.credit.assign import advantages
 from amrsd_jax.records import Prompts, Rollouts
 from amrsd_jax.reflection.contexts import Sampler
 from amrsd_jax.reflection.sources import asks
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.sampling import Completion, Queue, Request, Weights, harvests
 from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
 ANSWERS, REFLECTIONS = range(2)  # streams of requests, each with the noise that it would have alone
+NAMES = ("rollouts", "reflections")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +60,12 @@ class Drawn:
         return sample
 
 
-def draw(run: Run, weights: Weights, step: int, position: int) -> Drawn:
+def draw(run: Run, weights: Weights, step: int, position: int, clock: Clock) -> Drawn:
     """Samples and verifies one batch of groups, prompts in their order.
 
     With `rollout.rounds` > 1, groups of equal rewards are replaced by further prompts (DAPO's dynamic sampling), until
-    the batch is full or the rounds are used up; then it is filled with what there is.
+    the batch is full or the rounds are used up; then it is filled with what there is. The clock is told when rows had
+    their slots, and what the host did meanwhile.
     """
     config, group = run.config.rollout, run.config.rollout.group
     kept, spare, skipped, drawn, reflections = [], [], 0, 0, []
@@ -70,7 +73,7 @@ def draw(run: Run, weights: Weights, step: int, position: int) -> Drawn:
         prompts, position, passed = take(
             run.task, "train", position, config.prompts, encode=run.encode, longest=config.prompt_length
         )
-        rollouts, reflections = answer(run, weights, step, prompts, first_row=drawn * group)
+        rollouts, reflections = answer(run, weights, step, prompts, clock, first_row=drawn * group)
         skipped, drawn = skipped + passed, drawn + config.prompts
         for i in range(config.prompts):
             rows = range(i * group, (i + 1) * group)
@@ -85,7 +88,7 @@ def draw(run: Run, weights: Weights, step: int, position: int) -> Drawn:
 
 
 def answer(
-    run: Run, weights: Weights, step: int, prompts: Prompts, first_row: int
+    run: Run, weights: Weights, step: int, prompts: Prompts, clock: Clock, first_row: int
 ) -> tuple[Rollouts, list[Completion]]:
     """G verified responses to every prompt, group by group; and reflections on them, where these can be asked for so early."""
     config = run.config.rollout
@@ -99,6 +102,7 @@ def answer(
     for finished in harvests(run.policy, run.layouts["rollout"], weights, queue, keys):
         whole = []
         for completion in finished:
+            clock.row(NAMES[completion.request.stream], completion)
             if completion.request.stream == REFLECTIONS:
                 reflections.append(completion)
                 continue
@@ -108,13 +112,15 @@ def answer(
         if whole:
             rows = [c for row in whole for c in sorted(groups.pop(row), key=lambda c: c.index)]
             lengths = dict(prompt_length=config.prompt_length, response_length=config.response_length)
-            rollouts = verify(run.task, run.tokenizer, rows, **lengths)
+            with clock.beside("verify"):
+                rollouts = verify(run.task, run.tokenizer, rows, **lengths)
             verified |= {
                 row: (rollouts, range(i * config.group, (i + 1) * config.group)) for i, row in enumerate(whole)
             }
             if run.reflects_early:
-                for request in reflect(run, rollouts, whole, step):
-                    queue.add(request)
+                with clock.beside("reflect"):
+                    for request in reflect(run, rollouts, whole, step):
+                        queue.add(request)
     return gather([verified[row] for row in sorted(verified)]), reflections
 
 

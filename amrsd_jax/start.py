@@ -17,7 +17,7 @@ from amrsd_jax.policy import Params, Policy, huggingface, lora
 from amrsd_jax.records import TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, load_params, load_policy, save_params
-from amrsd_jax.runtime.metrics import Clock
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.summary import bar, note
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Weights

@@ -24,9 +24,10 @@ from amrsd_jax.policy import Params
 from amrsd_jax.records import Made, Rollouts, TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.interrupt import Interrupt
-from amrsd_jax.runtime.metrics import Clock, Metrics
+from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import bar, note, one_line, say, summary, write_results
 from amrsd_jax.runtime.workdir import claim
@@ -90,6 +91,7 @@ def train(config: ConfigDict, workdir: Path) -> dict | None:
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
                     write_rollouts(path, progress.step, config.rollout.group, run.tokenizer, made)
+            metrics.write_timeline(progress.step, clock.timeline(config.rollout.slots))
             row = summary(made, learned, clock.lap()) | seen
             metrics.write("train", progress.step, row)
             shown.update()
@@ -128,14 +130,14 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
     config, step = run.config, progress.step
     weights = run.sampling_weights(state.params)
     with clock.phase("sample"):
-        drawn = draw(run, weights, step, progress.position)
+        drawn = draw(run, weights, step, progress.position, clock)
         rollouts, progress.position = drawn.rollouts, drawn.position
     with clock.phase("credit"):
         reward = rollouts.reward + run.penalty(rollouts)
         advantage = advantages(reward, config.rollout.group, normalize=config.credit.normalize)
         needed = run.needs_context(advantage, rollouts, step)
     with clock.phase("reflect"):
-        writers = run.writers(weights, frozen.critic, step)
+        writers = run.writers(weights, frozen.critic, step, clock)
         writers = dataclasses.replace(writers, policy=drawn.first(writers.policy))
         contexts = run.make_contexts(rollouts, needed, writers)
         del weights, writers  # the learner needs their room

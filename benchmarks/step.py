@@ -14,7 +14,7 @@ from amrsd_jax.compare.methods import configure
 from amrsd_jax.learning.step import init_state, make_train_step
 from amrsd_jax.policy import Params
 from amrsd_jax.runtime.checkpoints import Checkpoints
-from amrsd_jax.runtime.metrics import Clock
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.scoring import teachers
 from amrsd_jax.start import Frozen, Progress, start_or_resume

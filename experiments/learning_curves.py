@@ -36,8 +36,9 @@ from amrsd_jax.names import nearest
 from amrsd_jax.report import theme
 from amrsd_jax.report.figure import STYLE
 from amrsd_jax.report.svg import Series, chart
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
-from amrsd_jax.runtime.metrics import Clock, read_metrics
+from amrsd_jax.runtime.metrics import read_metrics
 from amrsd_jax.start import initial_params
 from amrsd_jax.train import train
 from configs import tables

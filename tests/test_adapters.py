@@ -16,7 +16,8 @@ from amrsd_jax.export import export
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora
 from amrsd_jax.runtime.checkpoints import Checkpoints
-from amrsd_jax.runtime.metrics import Clock, Metrics, read_metrics
+from amrsd_jax.runtime.clock import Clock
+from amrsd_jax.runtime.metrics import Metrics, read_metrics
 from amrsd_jax.start import initial_params, restore
 from amrsd_jax.train import train
 from tests.test_train import assert_same_run

@@ -11,6 +11,7 @@ from amrsd_jax.config import resolve
 from amrsd_jax.draw import draw
 from amrsd_jax.learning.step import init_params
 from amrsd_jax.rng import key
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.sampling import engine
 from tests.tiny import tiny_config
 
@@ -31,7 +32,7 @@ def weights(run):
 
 def contexts(run, drawn, weights):
     """Contexts of a step, and the rows that its sampler was asked for after the drawing."""
-    writers, late = run.writers(weights, None, 0), []
+    writers, late = run.writers(weights, None, 0, Clock()), []
     policy = writers.policy
 
     def sampler(requests):
@@ -44,9 +45,9 @@ def contexts(run, drawn, weights):
 
 
 def test_reflections_asked_for_early_are_those_asked_for_late(run, weights, monkeypatch):
-    early = draw(run, weights, 0, 0)
+    early = draw(run, weights, 0, 0, Clock())
     monkeypatch.setattr(type(run), "reflects_early", False)
-    late = draw(run, weights, 0, 0)
+    late = draw(run, weights, 0, 0, Clock())
     assert sorted(c.request.row for c in early.reflections) == list(range(32)) and not late.reflections
     for field in ("response", "logp", "reward", "prompt"):
         np.testing.assert_array_equal(getattr(early.rollouts, field), getattr(late.rollouts, field))
@@ -65,14 +66,14 @@ def test_they_are_sampled_before_the_last_rollout_is_there(run, weights, monkeyp
             yield finished
 
     monkeypatch.setattr(drawing, "harvests", watched)
-    draw(run, weights, 0, 0)
+    draw(run, weights, 0, 0, Clock())
     assert streams.index(drawing.REFLECTIONS) < len(streams) - 1 - streams[::-1].index(drawing.ANSWERS)
 
 
 def test_a_reflection_without_room_beside_rollouts_is_asked_for_late(run, weights):
     layouts = run.layouts | {"rollout": dataclasses.replace(run.layouts["rollout"], new_tokens=80)}  # 96 tokens a row
     narrow = dataclasses.replace(run, layouts=layouts)
-    drawn = draw(narrow, weights, 0, 0)
+    drawn = draw(narrow, weights, 0, 0, Clock())
     early = {c.request.row for c in drawn.reflections}
     assert all(len(c.request.prompt) + 16 <= 96 for c in drawn.reflections) and len(early) < 32
     assert set(contexts(narrow, drawn, weights)[1]) == set(range(32)) - early

@@ -16,7 +16,7 @@ from amrsd_jax.config import resolve
 from amrsd_jax.export import export
 from amrsd_jax.policy import huggingface
 from amrsd_jax.runtime.checkpoints import Checkpoints
-from amrsd_jax.runtime.metrics import Clock
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.start import initial_params, restore
 from tests.tiny import tiny_config

@@ -51,6 +51,7 @@ def rows(workdir):
 
 def assert_same_run(a, b, step=4):
     assert rows(a) == rows(b)
+    assert [[line["step"] for line in read_metrics(w / "timeline.jsonl")] for w in (a, b)] == [[1, 2, 3, 4]] * 2
     for x, y in zip(leaves(a, step), leaves(b, step), strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -69,6 +70,26 @@ def test_a_run_leaves_its_record(finished):
     assert list((finished / "tensorboard").iterdir())
     assert json.loads((finished / "config.json").read_text())["task"]["name"] == "addition"
     assert not (finished / "data.json").exists()  # there are no rows to report on
+
+
+def test_a_timeline_lays_out_every_step(finished):
+    """Phases one after the other, with the metrics' seconds; slots that rows had while they were sampled."""
+    metrics = [row for row in read_metrics(finished / "metrics.jsonl") if row["kind"] == "train"]
+    lines = read_metrics(finished / "timeline.jsonl")
+    for row, line in zip(metrics, lines, strict=True):
+        assert row["step"] == line["step"] and line["slots"] == 32
+        names, begins, ends = zip(*line["phases"], strict=True)
+        assert names[:6] == ("sample", "credit", "reflect", "score", "credit", "learn")
+        assert (
+            all(end <= begin + 1e-4 for end, begin in zip(ends, begins[1:], strict=False))
+            and ends[-1] == line["seconds"]
+        )
+        assert sum(ends) - sum(begins) == pytest.approx(row["seconds/step"], abs=1e-3)
+        assert {name for name, *_ in line["beside"]} == {"verify", "reflect"}
+        assert all(begins[0] <= begin <= end <= ends[0] + 1e-4 for _, begin, end in line["beside"])
+        busy = np.array(line["busy"]["rollouts"])
+        assert 1 < busy.max() <= 32 and busy[int(len(busy) * ends[0] / line["seconds"]) + 1 :].sum() == 0
+    assert any(max(line["busy"].get("reflections", [0])) > 0 for line in lines)
 
 
 def test_something_was_learned_from_reflections(finished):

@@ -7,7 +7,7 @@ from amrsd_jax.build import Run
 from amrsd_jax.learning.step import abstract_state, state_shardings
 from amrsd_jax.policy import Params, lora
 from amrsd_jax.runtime.checkpoints import load_params
-from amrsd_jax.runtime.metrics import Clock
+from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.start import initial_params
 
 

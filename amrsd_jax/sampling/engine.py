@@ -10,6 +10,7 @@ a row ran in never shows.
 import collections
 import dataclasses
 import functools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -67,6 +68,8 @@ class Completion:
       logp: log-probability under the distribution each was drawn from (temperature and truncation).
       logp_plain: log-probability at temperature 1, nothing truncated.
       finish_reason: "stop" or "length".
+      began, ended: when it had its slot, in the host's seconds (`time.perf_counter`). The host looks now and then: of the
+        time between two looks a row has the share of the decode steps that it was in.
     """
 
     request: Request
@@ -75,6 +78,8 @@ class Completion:
     logp: Float[np.ndarray, " t"]
     logp_plain: Float[np.ndarray, " t"]
     finish_reason: str
+    began: float = 0.0
+    ended: float = 0.0
 
 
 @struct.dataclass
@@ -346,7 +351,7 @@ def harvests(
             packed = _pack(batch, layout, free, owner)
             widen(layout, slots, _reach(owner, layout))
             slots = admit(policy, layout, weights.params, slots, keys, **packed)
-        busy = layout.slots - len(free)
+        busy, begin = layout.slots - len(free), time.perf_counter()
         if busy:
             widen(layout, slots, _reach(owner, layout))
             slots = decode(policy, layout, weights.decoding, slots, layout.put(np.int32(_until(busy, queue, layout))))
@@ -354,15 +359,16 @@ def harvests(
             yield finished
         if not busy and not queue.waiting():
             return
-        finished = _harvest(slots, owner, layout)
+        finished = _harvest(slots, owner, layout, begin)
 
 
 @dataclasses.dataclass
 class _Owner:
-    """Whose a slot is: rollout `index` of a request, with `made` tokens when it was last looked at."""
+    """Whose a slot is since when: rollout `index` of a request, with `made` tokens when it was last looked at."""
 
     request: Request
     index: int
+    began: float
     made: int = 1
 
     def reach(self, layout: Layout) -> int:
@@ -432,7 +438,7 @@ def _check(request: Request, layout: Layout) -> None:
 
 def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Owner | None]) -> dict[str, jax.Array]:
     """Arrays of one admission; takes slots from `free` and books them in `owner`."""
-    longest = max(len(request.prompt) for request in batch)
+    now, longest = time.perf_counter(), max(len(request.prompt) for request in batch)
     a, width = layout.together(longest), layout.prompt_width(longest)
     arrays = {
         "prompts": np.zeros((a, width), np.int32),
@@ -452,25 +458,29 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Ow
         arrays["top_k"][i], arrays["top_p"][i] = request.top_k, request.top_p
         for j in range(request.count):
             slot = free.pop(0)
-            owner[slot] = _Owner(request, j)
+            owner[slot] = _Owner(request, j, now)
             arrays["targets"][i, j], arrays["rows"][i, j] = slot, request.row + j
     return layout.put(arrays)
 
 
-def _harvest(slots: Slots, owner: list[_Owner | None], layout: Layout) -> list[Completion]:
-    """Takes finished rows off the device and frees their slots."""
+def _harvest(slots: Slots, owner: list[_Owner | None], layout: Layout, begin: float) -> list[Completion]:
+    """Takes finished rows off the device, which has decoded since `begin`, and frees their slots."""
     active, made, tokens, logp, logp_plain = processes.fetch(
         (slots.active, slots.made, slots.tokens, slots.logp, slots.logp_plain)
     )
+    seconds = time.perf_counter() - begin
+    steps = max((int(made[slot]) - owned.made for slot, owned in enumerate(owner) if owned), default=0)
     finished = []
     for slot, owned in enumerate(owner):
         if owned is None:
             continue
-        n = owned.made = int(made[slot])
+        before, n = owned.made, int(made[slot])
+        owned.made = n
         if active[slot]:
             continue
         owner[slot] = None
         reason = "stop" if tokens[slot, n - 1] in layout.stop_tokens else "length"
         found = (array[slot, :n].copy() for array in (tokens, logp, logp_plain))
-        finished.append(Completion(owned.request, owned.index, *found, reason))
+        ended = begin + seconds * (n - before) / max(steps, 1)
+        finished.append(Completion(owned.request, owned.index, *found, reason, owned.began, ended))
     return finished

@@ -1,10 +1,10 @@
-"""Metrics survive kills and resumes; clocks add up."""
+"""Metrics survive kills and resumes."""
 
 import json
 
 import pytest
 
-from amrsd_jax.runtime.metrics import Clock, Metrics, read_metrics
+from amrsd_jax.runtime.metrics import Metrics, read_metrics
 
 
 def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
@@ -26,11 +26,15 @@ def test_resuming_drops_what_comes_after_the_checkpoint(tmp_path):
     metrics = Metrics(tmp_path, -1)
     for step in range(5):
         metrics.write("train", step, {})
+        metrics.write_timeline(step, {"seconds": 1.5})
     metrics.close()
+    with (tmp_path / "timeline.jsonl").open("a") as file:
+        file.write('{"step": 5, "sec')
     Metrics(tmp_path, 2).close()
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+    assert read_metrics(tmp_path / "timeline.jsonl") == [{"step": step, "seconds": 1.5} for step in range(3)]
     Metrics(tmp_path, -1).close()
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert read_metrics(tmp_path / "metrics.jsonl") == read_metrics(tmp_path / "timeline.jsonl") == []
 
 
 def test_a_broken_line_is_named(tmp_path):
@@ -39,18 +43,3 @@ def test_a_broken_line_is_named(tmp_path):
     with pytest.raises(ValueError, match="metrics.jsonl line 2: not JSON"):
         read_metrics(path)
     assert read_metrics(tmp_path / "absent.jsonl") == []
-
-
-def test_a_clock_adds_up_by_phase_and_lap(monkeypatch):
-    now = iter([0.0, 1.0, 5.0, 7.0, 10.0, 10.5])
-    monkeypatch.setattr("amrsd_jax.runtime.metrics.time.perf_counter", lambda: next(now))
-    clock = Clock({"sample": 100.0})
-    with clock.phase("sample"):
-        pass
-    with clock.phase("learn"):
-        pass
-    assert clock.lap() == {"sample": 1.0, "learn": 2.0}
-    with pytest.raises(KeyError), clock.phase("sample"):
-        raise KeyError
-    assert clock.lap() == {"sample": 0.5}
-    assert clock.total == {"sample": 101.5, "learn": 2.0}

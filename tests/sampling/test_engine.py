@@ -1,6 +1,8 @@
 """The engine: tokens do not depend on how rows are scheduled, prompts are prefilled once, nothing recompiles."""
 
 import dataclasses
+import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +166,33 @@ def test_requests_may_be_added_while_others_are_answered(policy, weights):
         done[c.request.row + c.index] = c.tokens.tolist()
     expected = run(policy, weights, LAYOUTS[1], [first, second])
     assert done == {row: c.tokens.tolist() for row, c in expected.items()}
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """The engine's clock goes on by a second whenever it is looked at."""
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+
+
+@pytest.mark.usefixtures("ticking")
+def test_rows_have_their_slots_from_admission_to_their_last_step(policy, weights):
+    """Four slots, segments of 3: rows of 12 tokens take four segments, those of 4 tokens one."""
+    layout = dataclasses.replace(LAYOUTS[1], stop_tokens=())
+    long, short = make_requests([3, 3], [2, 2])
+    done = run(policy, weights, layout, [long, dataclasses.replace(short, new_tokens=4)])
+    times = [(done[row].began, done[row].ended) for row in range(4)]
+    assert times == [(0, 9), (0, 9), (1, 3), (1, 3)]  # segments from 2 to 3, 4 to 5, 6 to 7, 8 to 9
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_row_that_stops_within_a_segment_has_its_share_of_it(policy, weights):
+    """A row of 4 tokens beside one of 12, in one segment from 1 to 2: 3 of its 11 steps. One of 1 token decodes nothing."""
+    layout = dataclasses.replace(LAYOUTS[2], stop_tokens=())
+    requests = make_requests([3, 3, 3], [1, 1, 1])
+    limits = [12, 4, 1]
+    requests = [dataclasses.replace(r, new_tokens=n) for r, n in zip(requests, limits, strict=True)]
+    done = run(policy, weights, dataclasses.replace(layout, admit=4), requests)
+    assert [done[row].ended for row in range(3)] == [2, pytest.approx(1 + 3 / 11), 1]
 
 
 def test_streams_have_the_keys_of_calls_of_their_own(policy, weights):
