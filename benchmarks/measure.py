@@ -18,12 +18,14 @@ class Arm:
       run: does all of it, and returns the number of tokens when it is done.
       programs: the compiled programs that it runs over and over; asked for after `run`, so that they are compiled.
       phases: seconds of the last `run` by part, where they are known.
+      timeline: the last `run` laid out in time, where it is known (`Clock.timeline`).
     """
 
     name: str
     run: Callable[[], int]
     programs: Callable[[], Iterable[jax.stages.Compiled]] = tuple
     phases: Callable[[], dict[str, float]] = dict
+    timeline: Callable[[], dict] = dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +52,13 @@ def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
     Columns: `seconds` is the fastest turn and `all_seconds` are all of them; `processor_seconds` is the least that the
     process computed for in a turn, on all cores of the host together; `times_first` and `processor_times_first` are how
     many times as much of either the arm takes as the first one; `floor_share` is the least possible time over `seconds`;
-    `compile_seconds` is the first call less a steady one; `phases` are those of the fastest turn; `peak_bytes` and `peak_is`
-    are those of `peak`.
+    `compile_seconds` is the first call less a steady one; `phases` and `timeline` are those of the fastest turn; `peak_bytes`
+    and `peak_is` are those of `peak`.
 
     Raises:
       RuntimeError: two runs did not give the same number of tokens, so they cannot be compared.
     """
-    wall, processor, phases = ({arm.name: [] for arm in case.arms} for _ in range(3))
+    wall, processor, inside = ({arm.name: [] for arm in case.arms} for _ in range(3))
     tokens, peaks = {}, {}
 
     def turn(arm):
@@ -64,7 +66,7 @@ def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
         tokens[arm.name] = arm.run()
         wall[arm.name].append(time.perf_counter() - begin[0])
         processor[arm.name].append(time.process_time() - begin[1])
-        phases[arm.name].append(arm.phases())
+        inside[arm.name].append({"phases": arm.phases(), "timeline": arm.timeline()})
 
     for arm in case.arms:
         before = _device_peak()
@@ -87,7 +89,7 @@ def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
             "times_first": fastest[arm.name] / fastest[first], "processor_times_first": busy[arm.name] / busy[first],
             "floor_seconds": floor, "floor_share": floor / fastest[arm.name],
             "compile_seconds": max(0.0, wall[arm.name][0] - fastest[arm.name]),
-            "phases": phases[arm.name][wall[arm.name].index(fastest[arm.name], 1)],
+            **inside[arm.name][wall[arm.name].index(fastest[arm.name], 1)],
             **peaks[arm.name],
         }
         for arm in case.arms

@@ -17,6 +17,7 @@ from absl import app, flags
 from amrsd_jax.names import nearest
 from amrsd_jax.policy import PRESETS, Architecture, Policy
 from amrsd_jax.policy.architecture import change
+from amrsd_jax.report import timeline
 from benchmarks import cases, tunix
 from benchmarks.floors import Ceilings
 from benchmarks.machine import describe, measure_ceilings
@@ -56,6 +57,7 @@ STEPS = flags.DEFINE_integer(
 )
 REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of every arm; the fastest counts.", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "JSON file to write.")
+TIMELINE = flags.DEFINE_string("timeline", None, "SVG file to write: the arms of the suite `step` laid out in time.")
 for _name, (_what, _cpu, _accelerator) in SIZES.items():
     flags.DEFINE_string(_name, None, f"{_what}; {_cpu} on a CPU, {_accelerator} elsewhere.")
 
@@ -137,6 +139,11 @@ def _numbers(name: str, sizes: str) -> list[int]:
     return list(map(int, parts))
 
 
+def laid_out(found: dict) -> str:
+    """The fastest turn of every arm that is known phase by phase, under one another on one axis: an SVG."""
+    return timeline.together({row["arm"]: row["timeline"] for row in found["rows"] if row["timeline"]})
+
+
 def heading(found: dict) -> str:
     """What was measured where, and the head of the table."""
     machine, ceilings, model = found["machine"], found["ceilings"], found["model"]
@@ -170,6 +177,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     jax.config.update("jax_enable_compilation_cache", False)  # compile seconds are those of a first run
     sizes = {name: flags.FLAGS[name].value for name in SIZES}
+    if TIMELINE.value and "step" not in SUITE.value:
+        raise app.UsageError(
+            f"--timeline={TIMELINE.value}: only the suite `step` is laid out in time; add it to --suite"
+        )
     try:
         found = run(
             SUITE.value, model=MODEL.value, dtype=DTYPE.value, remat=REMAT.value, peer=PEER.value,
@@ -179,6 +190,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     if OUT.value:
         Path(OUT.value).write_text(json.dumps({"command": " ".join(sys.argv), **found}, indent=1) + "\n")
+    if TIMELINE.value:
+        Path(TIMELINE.value).write_text(laid_out(found))
 
 
 if __name__ == "__main__":

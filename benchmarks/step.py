@@ -57,4 +57,4 @@ def _arm(name: str, run: Run, params: Params, progress: Progress, count: int) ->
             tokens += int(made.rollouts.mask.sum())
         return tokens
 
-    return Arm(name, turn, phases=lambda: dict(clock.step))
+    return Arm(name, turn, phases=lambda: dict(clock.step), timeline=lambda: clock.timeline(run.config.rollout.slots))

@@ -7,7 +7,12 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import preset
+<<<<<<< HEAD
 from amrsd_jax.sampling import Layout, Request, Weights, complete
+=======
+from amrsd_jax.report.axes import number
+from amrsd_jax.sampling import Layout, Request, complete
+>>>>>>> f20f56d (The report lays steps out in time; so does the step suite, its arms on one axis)
 from benchmarks import floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
 
@@ -123,6 +128,14 @@ def test_steps_are_taken_on_equal_rollouts(finished):
     grpo, amrsd = found["rows"]
     assert (grpo["arm"], amrsd["arm"]) == ("grpo", "amrsd") and grpo["tokens"] == amrsd["tokens"] > 0
     assert {"sample", "reflect", "score", "credit", "learn"} == set(grpo["phases"]) == set(amrsd["phases"])
+    for row in (grpo, amrsd):
+        laid_out = {name: 0.0 for name in row["phases"]}
+        for name, begin, end in row["timeline"]["phases"]:
+            laid_out[name] += end - begin
+        assert laid_out == pytest.approx(row["phases"], abs=1e-3)  # of the same turn
+    assert "reflections" not in grpo["timeline"]["busy"] and max(amrsd["timeline"]["busy"]["reflections"]) > 0
+    drawn = run.laid_out(found)
+    assert all(f"{row['arm']}: {number(row['timeline']['seconds'], digits=3)} s" in drawn for row in (grpo, amrsd))
 
 
 @pytest.mark.parametrize(

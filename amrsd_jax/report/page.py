@@ -13,13 +13,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from amrsd_jax.report import curves, rollouts, statistics, svg, theme
+from amrsd_jax.report import curves, rollouts, statistics, svg, theme, timeline
 from amrsd_jax.report.axes import share
 from amrsd_jax.report.read import Run, dig
+from amrsd_jax.report.theme import PHASES
 
 FILES_READ = 24  # the statistics of a long run rest on so many of its parquet files, evenly spaced
-PHASES = ["warmup", "sample", "verify", "reflect", "score", "credit", "learn", "evaluate"]
-PHASES += ["report", "checkpoint"]
 
 
 def render(run: Run) -> str:
@@ -47,6 +46,8 @@ def render(run: Run) -> str:
         ledger=(entries := statistics.ledger(tables)),
         ledger_rows=sum(entry.rows for entry in entries),
         phases=phases(run),
+        phase_colour=theme.phase_colour,
+        timelines=timelines(run),
         wall_seconds=run.results.get("wall_seconds"),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
         duration=duration,
@@ -177,6 +178,12 @@ def phases(run: Run) -> list[tuple[str, float, float]]:
     other = total - sum(seconds.values())
     rest = [("other", other, other / total)] if seconds and other > 0.005 * total else []
     return [(name, seconds[name], seconds[name] / total) for name in order] + rest
+
+
+def timelines(run: Run) -> list[Markup]:
+    """The first, a middle and the last step laid out in time."""
+    shown = rollouts.spread(list(run.timelines), rollouts.STEPS_SHOWN)
+    return [Markup(timeline.draw(f"Step {step}", run.timelines[step])) for step in shown]
 
 
 def heat_map(run: Run) -> tuple[list[dict[str, Any]], list[str]]:

@@ -1,4 +1,4 @@
-"""Read what a run left in its workdir: config, results and metrics.
+"""Read what a run left in its workdir: config, results, metrics and timelines.
 
 A section that is absent (an unfinished run) is empty here and explained by the page; a section that is
 *wrong* is an error that names the file and the line.
@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Run:
       config: nested dict of the frozen config; empty if there is no config.json.
       results: dict of results.json; empty while the run is unfinished.
       train, evals: the metrics lines of either kind, one per step, in step order.
+      timelines: steps laid out in time (see `runtime/clock.py`), by step, in step order.
       rollouts: the parquet files by step, in step order.
       notes: sentences about what a reader of the page must know before trusting it.
     """
@@ -34,6 +36,7 @@ class Run:
     results: Record
     train: list[Record]
     evals: list[Record]
+    timelines: dict[int, Record]
     rollouts: dict[int, Path]
     notes: list[str]
 
@@ -45,6 +48,8 @@ def read(workdir: Path | str) -> Run:
         raise FileNotFoundError(f"{workdir}: no such workdir")
     config, results = _json(workdir / "config.json"), _json(workdir / "results.json")
     metrics, notes = read_metrics(workdir / "metrics.jsonl")
+    timelines, cut = read_lines(workdir / "timeline.jsonl", _timeline)
+    notes += cut
     if not results:
         notes.insert(0, "There is no results.json: the run is unfinished or was stopped.")
     if skipped := sum(line.get("optimizer/skipped") or 0 for line in metrics["train"]):
@@ -54,7 +59,10 @@ def read(workdir: Path | str) -> Run:
     for path in (workdir / "rollouts").glob("step_*.parquet"):
         if match := re.fullmatch(r"step_(\d+)", path.stem):
             rollouts[int(match[1])] = path
-    return Run(workdir, config, results, metrics["train"], metrics["eval"], dict(sorted(rollouts.items())), notes)
+    steps = {line["step"]: line for line in sorted(timelines, key=lambda line: line["step"])}
+    return Run(
+        workdir, config, results, metrics["train"], metrics["eval"], steps, dict(sorted(rollouts.items())), notes
+    )
 
 
 def monitored(train: list[Record], results: Record) -> list[str]:
@@ -79,26 +87,15 @@ def monitored(train: list[Record], results: Record) -> list[str]:
 def read_metrics(path: Path) -> tuple[dict[str, list[Record]], list[str]]:
     """Returns ({"train": lines, "eval": lines}, notes) of a metrics.jsonl.
 
-    A run that was killed while writing leaves half a last line, without a newline: it is left out and noted.
-    Any other line that is not a metrics record raises ValueError with the file and the line number. A resumed
-    run may write a step twice: the later line counts. A value that is not finite becomes None and is noted.
+    Lines are read as `read_lines` does. A resumed run may write a step twice: the later line counts. A value that is
+    not finite becomes None and is noted.
     """
     if not path.exists():
         return {"train": [], "eval": []}, ["There is no metrics.jsonl: no curve can be drawn."]
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines, notes, infinite = text.split("\n"), [], []
+    records, notes = read_lines(path, _metrics_record)
     by_step: dict[tuple[str, int], Record] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = _metrics_record(line)
-        except ValueError as error:
-            # split leaves "" last unless the newline is missing; no half of an object is JSON
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
-                notes.append(f"Line {number} of {path.name}, the last, is half-written and was left out.")
-                continue
-            raise ValueError(f"{path}:{number}: {error}") from None
+    infinite = []
+    for record in records:
         for key, value in record.items():
             if isinstance(value, float) and not math.isfinite(value):
                 infinite.append((key, record["step"]))
@@ -109,6 +106,28 @@ def read_metrics(path: Path) -> tuple[dict[str, list[Record]], list[str]]:
         notes.append(f"Metrics hold {len(infinite)} values that are not finite, first {key} at step {step}.")
     records = [by_step[key] for key in sorted(by_step, key=lambda key: key[1])]
     return {kind: [r for r in records if r["kind"] == kind] for kind in ("train", "eval")}, notes
+
+
+def read_lines(path: Path, parse: Callable[[str], Record]) -> tuple[list[Record], list[str]]:
+    """Returns (records, notes) of a file of JSON lines, none if there is no file.
+
+    A run that was killed while writing leaves half a last line, without a newline: it is left out and noted.
+    Any other line that `parse` refuses raises ValueError with the file and the line number.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+    records, notes = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(parse(line))
+        except ValueError as error:
+            # split leaves "" last unless the newline is missing; no half of an object is JSON
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+                notes.append(f"Line {number} of {path.name}, the last, is half-written and was left out.")
+                continue
+            raise ValueError(f"{path}:{number}: {error}") from None
+    return records, notes
 
 
 def dig(tree: Any, *paths: str, default: Any = None) -> Any:
@@ -123,16 +142,29 @@ def dig(tree: Any, *paths: str, default: Any = None) -> Any:
 
 
 def _metrics_record(line: str) -> Record:
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError(f"expected an object, found {line[:40]!r}")
+    record = _record(line)
     if record.get("kind") not in ("train", "eval"):
         raise ValueError(f"expected kind 'train' or 'eval', found {record.get('kind')!r}")
-    if type(record.get("step")) is not int:
-        raise ValueError(f"expected an integer step, found {record.get('step')!r}")
     for key, value in record.items():
         if "/" in key and value is not None and not isinstance(value, int | float):
             raise ValueError(f"expected a number or null for {key}, found {value!r}")
+    return record
+
+
+def _timeline(line: str) -> Record:
+    record = _record(line)
+    wanted = {"seconds", "phases", "beside", "slots", "busy"}
+    if missing := wanted - record.keys():
+        raise ValueError(f"expected a step laid out in time, which lacks {', '.join(sorted(missing))}")
+    return record
+
+
+def _record(line: str) -> Record:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, found {line[:40]!r}")
+    if type(record.get("step")) is not int:
+        raise ValueError(f"expected an integer step, found {record.get('step')!r}")
     return record
 
 

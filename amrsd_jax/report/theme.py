@@ -23,6 +23,13 @@ PALETTE = {  # name: (light, dark)
     "heavier-fill": ("#c9a0d9", "#7b478f"),
 }
 
+PHASES = ("warmup", "sample", "verify", "reflect", "score", "credit", "learn", "evaluate", "report", "checkpoint")
+
+
+def phase_colour(name: str) -> str:
+    """Class of chart.css with the colour of a phase of the loop."""
+    return f"p{PHASES.index(name) + 1 if name in PHASES else len(PHASES) + 1}"
+
 
 def asset(name: str, package: str = "amrsd_jax.report") -> str:
     """Text of a file that lies in a package, beside this one unless told, and is shipped as package data."""

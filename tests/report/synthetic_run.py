@@ -52,6 +52,17 @@ def train_record(step: int, rng: random.Random, steps: int = 60) -> dict:
     }  # fmt: skip
 
 
+def timeline_record(step: int) -> dict:
+    """A step of ten seconds in stretches of 0.05: for 3 s all 32 slots have rollouts, then half; reflections from 4 s on."""
+    return {
+        "step": step, "seconds": 10.0, "slots": 32,
+        "phases": [["sample", 0.01, 6.0], ["credit", 6.0, 6.02], ["reflect", 6.02, 6.5], ["score", 6.5, 7.7],
+                   ["credit", 7.7, 7.75], ["learn", 7.75, 9.8], ["report", 9.8, 10.0]],
+        "beside": [["verify", 3.0, 3.25], ["reflect", 3.25, 3.5], ["verify", 4.0, 4.5]],
+        "busy": {"rollouts": [32.0] * 60 + [16.0] * 60 + [0.0] * 80, "reflections": [0.0] * 80 + [12.0] * 40 + [0.0] * 80},
+    }  # fmt: skip
+
+
 def eval_record(step: int, accuracy: float) -> dict:
     return {
         "kind": "eval", "step": step, "eval/sampled": accuracy, "eval/sampled_low": accuracy - 0.04,
@@ -112,6 +123,10 @@ def schema(names) -> pa.Schema:
 def write_rollouts(workdir, step: int, rows: list[dict]) -> None:
     (workdir / "rollouts").mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema(rows[0])), workdir / "rollouts" / f"step_{step:05}.parquet")
+
+
+def write_timelines(workdir, records: list[dict]) -> None:
+    (workdir / "timeline.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def write_metrics(workdir, records: list[dict]) -> None:

@@ -23,7 +23,7 @@ def test_the_page_draws_and_answers_to_pointer_and_keys(workdir, browser):
     from selenium.webdriver import ActionChains, Keys
 
     browser.get(report.write(workdir).as_uri())
-    assert len(find(browser, "svg.chart")) == 21
+    assert len(find(browser, "svg.chart")) == 21 + 3
     assert len(find(browser, "article")) == 12 and len(find(browser, ".token")) == 12 * 16
     assert find(browser, "#controls select")[0].text.startswith("0") and not find(browser, "#tip:not([hidden])")
 
@@ -60,6 +60,10 @@ def test_the_page_draws_and_answers_to_pointer_and_keys(workdir, browser):
     point_at(browser, chart)
     heading, values = shown_numbers(browser)
     assert heading.startswith("step ") and list(values) == ["entropy"]
+
+    point_at(browser, find(browser, ".timelines .chart")[1])  # its middle, at 4.74 s
+    wanted_there = ["phase", "sample, 0.01 s to 6 s", "rollouts", "16 of 32", "reflections", "12 of 32"]
+    assert find(browser, "#tip")[0].text.splitlines()[1:] == wanted_there
 
     for value, articles in (("failed", 6), ("correct", 6), ("all", 12)):
         browser.execute_script(f"document.querySelector('input[value={value}]').click()")

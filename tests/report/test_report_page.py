@@ -48,7 +48,7 @@ def test_headline_has_the_results(workdir):
 
 def test_curves_hold_the_metrics(workdir):
     charts, run = charts_of(written(workdir)), read(workdir)
-    assert len(charts) == 21
+    assert len(charts) == 21 + 3
     record = run.train[7]
     assert charts["Entropy"]["step 7"]["entropy"] == f"{record['policy/entropy']:.4g}"
     reward, error = record["rollout/reward"], 1.96 * record["rollout/reward_sem"]
@@ -78,6 +78,20 @@ def test_phases_and_ledger_add_up(workdir):
     entries = re.findall(r"(usable hint|usable critique|fallback: \w+ ?\w*|advantage 0[^%]*?) ([\d.]+)%", words)
     assert sum(float(share) for _, share in entries) == pytest.approx(100, abs=0.3)
     assert "other" not in words.split("Time Wall time")[1]
+
+
+def test_the_first_a_middle_and_the_last_step_are_laid_out_in_time(workdir):
+    charts = {title: stops for title, stops in charts_of(written(workdir)).items() if "in time" in title}
+    assert list(charts) == ["Step 0 in time", "Step 30 in time", "Step 59 in time"]
+    stops = charts["Step 30 in time"]
+    assert len(stops) == 200
+    both = {"rollouts": "16 of 32", "reflections": "12 of 32"}
+    assert stops["4.22 s"] == {"phase": "sample, 0.01 s to 6 s", "host": "verify, 4 s to 4.5 s"} | both
+    assert list(stops.values())[160] == {
+        "phase": "learn, 7.75 s to 9.8 s",
+        "rollouts": "0 of 32",
+        "reflections": "0 of 32",
+    }
 
 
 def test_time_outside_all_phases_is_shown(workdir):
@@ -138,6 +152,7 @@ MISSING = {
     "config.json": "There is no config.json in the workdir.",
     "results.json": "There is no results.json: the run is unfinished or was stopped.",
     "metrics.jsonl": "The run recorded no policy/entropy.",
+    "timeline.jsonl": "There is no timeline.jsonl with a step in it",
     "rollouts": "No rollouts could be read from rollouts/step_*.parquet",
 }
 

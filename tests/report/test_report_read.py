@@ -61,13 +61,13 @@ def test_values_that_are_not_finite_become_gaps_and_are_noted(tmp_path):
 
 def test_a_whole_run_is_read(workdir):
     run = read(workdir)
-    assert (len(run.train), len(run.evals), list(run.rollouts)) == (60, 4, [0, 25, 45])
+    assert (len(run.train), len(run.evals), len(run.timelines), list(run.rollouts)) == (60, 4, 60, [0, 25, 45])
     assert run.config["task"]["digits"] == 3 and run.results["steps"] == 60 and run.notes == []
 
 
 def test_an_empty_workdir_is_read_with_notes(tmp_path):
     run = read(tmp_path)
-    assert not (run.config or run.results or run.train or run.evals or run.rollouts)
+    assert not (run.config or run.results or run.train or run.evals or run.timelines or run.rollouts)
     assert any("metrics.jsonl" in note for note in run.notes)
     assert any("unfinished" in note for note in run.notes)
 
@@ -76,6 +76,19 @@ def test_skipped_optimizer_steps_are_noted(tmp_path):
     lines = [{"kind": "train", "step": s, "optimizer/skipped": float(s == 1)} for s in range(3)]
     metrics(tmp_path, "".join(json.dumps(line) + "\n" for line in lines))
     assert "The optimizer skipped 1 of 3 steps." in read(tmp_path).notes
+
+
+def test_half_a_timeline_is_left_out_and_a_wrong_one_named(workdir):
+    path = workdir / "timeline.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + '{"step": 60, "sec')
+    run = read(workdir)
+    assert len(run.timelines) == 60 and run.notes == [
+        "Line 61 of timeline.jsonl, the last, is half-written and was left out."
+    ]
+    path.write_text(whole + '{"step": 60, "seconds": 1.0, "phases": [], "slots": 32}\n')
+    with pytest.raises(ValueError, match=r"timeline\.jsonl:61: .* lacks beside, busy"):
+        read(workdir)
 
 
 def test_missing_folder_and_broken_json_name_the_path(tmp_path):
