@@ -24,7 +24,7 @@ from amrsd_jax.tasks.stream import take
 from amrsd_jax.tasks.verify import verify
 
 ANSWERS, REFLECTIONS = range(2)  # streams of requests, each with the noise that it would have alone
-NAMES = ("rollouts", "reflections")
+NAMES = ("rollouts", "reflections")  # of their rows in the timeline
 
 
 @dataclasses.dataclass(frozen=True)
