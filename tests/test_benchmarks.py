@@ -7,12 +7,8 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import preset
-<<<<<<< HEAD
-from amrsd_jax.sampling import Layout, Request, Weights, complete
-=======
 from amrsd_jax.report.axes import number
-from amrsd_jax.sampling import Layout, Request, complete
->>>>>>> f20f56d (The report lays steps out in time; so does the step suite, its arms on one axis)
+from amrsd_jax.sampling import Layout, Request, Weights, complete
 from benchmarks import floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
 
