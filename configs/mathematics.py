@@ -6,7 +6,7 @@ Command:   python -m amrsd_jax.main --config=configs/mathematics.py --workdir=ru
            ... --config.task.args.train=DATA/dsr_sub.jsonl      those rows, on this machine
            ... --config.chat_template.enable_thinking=False
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp).
-Memory:    73 GiB on each, with SDPO 77, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
+Memory:    52 GiB on each, with SDPO 56, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
 
 Thinking is on: AMR-SD is reported not to beat GRPO where Qwen3-8B does not think (second-hand). Which rows its authors trained
 on, for how long and with which learning rate no public source says: the choice is ours, as is what configs/benchmark.py lists.
