@@ -100,7 +100,7 @@ def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: in
     tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
     given = _given(c, prompt, tokens, longest)
     sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=pieces)
-    arms = tuple(_learner(name, policy, given, pieces) for name in ("sorted", "padded"))
+    arms = tuple(_learner(name, policy, given, pieces) for name in ("amrsd_jax", "padded"))
     return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), arms)
 
 

@@ -99,6 +99,7 @@ def unchecked():
 @pytest.mark.usefixtures("unchecked")
 def test_the_runner_measures_every_suite(capsys):
     sizes = dict(sampling="2x4x8", long_tail="6x2x4x16", scoring="4x8x2", learning="2x8")
+    sizes |= dict(scoring_tail="4x4x16x2", learning_tail="4x4x16x2")
     found = run.run(["sampling", "scoring", "learning"], model="tiny", repeats=1, peer=False, **sizes)
     assert set(found) == {"machine", "ceilings", "repeats", "model", "rows", "skipped"}
     assert {"platform", "device", "cores", "load", "versions", "date"} <= set(found["machine"])
@@ -106,10 +107,12 @@ def test_the_runner_measures_every_suite(capsys):
     arms = [(row["suite"], row["case"], row["arm"]) for row in found["rows"]]
     assert arms == [
         ("sampling", "fixed length", "amrsd_jax"), ("sampling", "long tail", "continuous"),
-        ("sampling", "long tail", "lockstep"), ("scoring", "forward", "amrsd_jax"), ("learning", "update", "amrsd_jax"),
+        ("sampling", "long tail", "lockstep"), ("scoring", "forward", "amrsd_jax"), ("scoring", "long tail", "amrsd_jax"),
+        ("scoring", "long tail", "padded"), ("learning", "update", "amrsd_jax"), ("learning", "long tail", "amrsd_jax"),
+        ("learning", "long tail", "padded"),
     ]  # fmt: skip
     tokens = [row["tokens"] for row in found["rows"]]
-    assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and tokens[3:] == [32, 16]
+    assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and (tokens[3], tokens[6]) == (32, 16)
     parameters = 4 * found["model"]["parameters"]
     assert found["rows"][-1]["peak_bytes"] > 3 * parameters  # master weights and two moments, and more
     assert all(row["peak_bytes"] > parameters for row in found["rows"])
