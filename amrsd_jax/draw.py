@@ -130,10 +130,12 @@ def reflect(run: Run, rollouts: Rollouts, first_rows: list[int], step: int) -> I
     reward = (rollouts.reward + run.penalty(rollouts)).reshape(-1, group)
     advantage = [advantages(one, group, normalize=run.config.credit.normalize) for one in reward]  # one shape
     needed = run.needs_context(np.concatenate(advantage), rollouts, step)
-    rows = np.add.outer(first_rows, np.arange(group)).reshape(-1)
-    for request in asks(run.make_contexts, rollouts, needed):
-        if limit <= layout.new_tokens and len(request.prompt) + limit <= layout.length:
-            row = int(rows[request.row])
+    groups = np.arange(len(needed)) // group
+    for i, first in enumerate(first_rows):
+        for request in asks(run.make_contexts, rollouts, needed & (groups == i)):
+            if limit > layout.new_tokens or len(request.prompt) + limit > layout.length:
+                break  # its siblings are about as long; prompts that find no room now are made again later
+            row = first + request.row - i * group
             yield dataclasses.replace(request, row=row, stream=REFLECTIONS, new_tokens=limit)
 
 
