@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from amrsd_jax.checks import ConfigError
-from experiments import aggregate, collapse, credit_localisation, learning_curves, quickstart, scaling, threshold
+from experiments import (
+    aggregate,
+    collapse,
+    credit_localisation,
+    learning_curves,
+    padding,
+    quickstart,
+    scaling,
+    threshold,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -252,3 +261,8 @@ def test_the_scaling_page_has_the_rows_of_its_command():
         "qwen3-1.7b", scaling.CHIPS[1]
     ):  # the one that needs no more chips than tests have devices
         assert scaling.line(row) in scaling.PAGE.read_text()
+
+
+def test_the_performance_page_has_the_table_of_padding():
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
+    assert padding.table() in page
