@@ -30,6 +30,8 @@ def join() -> None:
     count, started = _number("JAX_NUM_PROCESSES"), (_number("SLURM_STEP_NUM_TASKS"), _number("OMPI_COMM_WORLD_SIZE"))
     pod = (jax.config.jax_platforms or "").startswith("tpu")  # JAX sets it on a TPU VM, which may be one of several
     if count != 1 and (count or any(number not in (None, 1) for number in started) or pod):
+        # CPU devices run programs that do not depend on each other in any order, and their collectives would wait for ever.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         jax.distributed.initialize(num_processes=count, process_id=_number("JAX_PROCESS_ID"))
 
 
@@ -87,7 +89,8 @@ def gather(value: Any) -> list:
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     with jax.transfer_guard("allow"):
         sizes = multihost_utils.process_allgather(np.int32(text.size))
-        texts = multihost_utils.process_allgather(np.pad(text, (0, sizes.max() - text.size)))
+        room = 1 << int(sizes.max()).bit_length()  # few sizes, for each is a program of its own
+        texts = multihost_utils.process_allgather(np.pad(text, (0, room - text.size)))
     return [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes, strict=True)]
 
 

@@ -97,7 +97,7 @@ def test_a_rollback_restores_every_bit_and_goes_on_with_fresh_prompts(make_workd
     )  # at step 1 it was beyond the threshold
     after = remembered(workdir, 2)
     assert (after["step"], after["position"], after["good"]) == (2, 8, 2) and after["tracks"] == {}
-    problems = [{problem.id for problem in rollouts.problems} for rollouts, _, _ in drawn]
+    problems = [{problem.id for problem in each.rollouts.problems} for each in drawn]
     assert len(problems[0] | problems[1] | problems[2]) == sum(map(len, problems))
     assert [row["step"] for row in trained(workdir)] == [1, 2, 3]
 

@@ -45,7 +45,7 @@ def test_one_line_changes_the_rule(rule):
 def test_resolving_spells_out_what_was_left_to_defaults():
     config = resolve(changed(credit__args={"tau": 0.5}, task__args={"digits": 3}))
     assert config.credit.args.to_dict() == credit.get("amrsd").defaults | {"tau": 0.5}
-    assert config.task.args.to_dict() == {"digits": 3, "slip_rate": 0.7}
+    assert config.task.args.to_dict() == {"digits": 3, "slip_rate": 0.7, "spread": 0.0}
     assert resolve(config).to_dict() == config.to_dict()
 
 

@@ -407,7 +407,7 @@ def test_every_rule_trains(workdir, rule):
     wanted = set(credit.get(rule).context.split(",")) | {"hint", "critique"}
     assert kinds - {""} <= wanted
     if credit.get(rule).distil:
-        assert trained[0]["loss/divergence"] > 0
+        assert trained[0]["loss/divergence"] != 0  # below 0 where entries are clipped
 
 
 @pytest.mark.parametrize("context", ["answer", "peer_solution", "shuffled_reflection", "oracle_reflection"])

@@ -209,6 +209,11 @@ def _book(layout: Layout, slots: Slots, drawn: tuple, live: Bool[Array, " S"]) -
     )
 
 
+def _unordered() -> bool:
+    """Whether independent collectives of a program may wait for each other: several processes of CPU devices run them in any order."""
+    return jax.default_backend() == "cpu" and jax.process_count() > 1
+
+
 @functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
 def admit(
     policy: Policy,
@@ -234,7 +239,7 @@ def admit(
       targets: slot of each rollout; S (out of range) where there is none.
       rows: number of each rollout, which keys its randomness.
     """
-    if len(prompts) % layout.ways == 0:  # otherwise every device prefills them all
+    if len(prompts) % layout.ways == 0 and not _unordered():  # otherwise every device prefills them all
         prompts = _constrain(prompts, layout)
     hidden, prompt_cache = policy.prefill(params, prompts, lengths)
     group = targets.shape[1]
