@@ -210,7 +210,8 @@ def _book(layout: Layout, slots: Slots, drawn: tuple, live: Bool[Array, " S"]) -
 
 
 def _unordered() -> bool:
-    """Whether independent collectives of a program may wait for each other: several processes of CPU devices run them in any order."""
+    """Whether independent collectives of a program may wait for each other: CPU devices of several processes run them in any
+    order."""
     return jax.default_backend() == "cpu" and jax.process_count() > 1
 
 
