@@ -15,7 +15,7 @@ from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective, init_params, init_state, make_train_step
 from amrsd_jax.policy import Architecture, Params, Policy
 from amrsd_jax.records import Batch
-from amrsd_jax.sampling import Layout, Request, Weights, complete, engine
+from amrsd_jax.sampling import Layout, Request, Weights, complete, transitions
 from amrsd_jax.scoring import score
 from benchmarks import floors
 from benchmarks.lengths import LogNormalLengths, log_normal
@@ -114,9 +114,9 @@ def _sampler(name: str, policy: Policy, layout: Layout, weights: Weights, batche
         return sum(len(c.tokens) for requests in batches for c in complete(policy, layout, weights, requests, _key()))
 
     def programs():
-        slots = engine.empty(policy, layout)
-        engine.widen(layout, slots, layout.length)
-        return [engine.decode.lower(policy, layout, weights.decoding, slots, np.int32(0)).compile()]
+        slots = transitions.empty(policy, layout)
+        transitions.widen(layout, slots, layout.length)
+        return [transitions.decode.lower(policy, layout, weights.decoding, slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)
 

@@ -19,7 +19,7 @@ from amrsd_jax.learning.step import Weights, abstract_state, make_train_step, st
 from amrsd_jax.plan import GIB, sizes
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
-from amrsd_jax.sampling import engine
+from amrsd_jax.sampling import transitions
 from amrsd_jax.scoring.logprobs import token_logprobs
 from amrsd_jax.train import train
 from tests.tiny import tiny_config
@@ -92,14 +92,14 @@ def test_an_update_needs_what_the_plan_says(fields, tmp_path):
 def test_sampling_needs_what_the_plan_says(tmp_path):
     run, planned = build(resolve(small()), tmp_path), make(small(), tmp_path)
     layout = run.layouts["rollout"]
-    slots = engine.empty(run.policy, layout)
-    engine.widen(layout, slots, layout.length)
+    slots = transitions.empty(run.policy, layout)
+    transitions.widen(layout, slots, layout.length)
     weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
     until = jax.ShapeDtypeStruct((), np.int32)
     leaves, structure = jax.tree.flatten((weights, slots, until))  # what is lowered must be of the annotated types
 
     def decode(*leaves):
-        return engine.decode(run.policy, layout, *jax.tree.unflatten(structure, leaves))
+        return transitions.decode(run.policy, layout, *jax.tree.unflatten(structure, leaves))
 
     found = jax.jit(decode).lower(*leaves).compile().memory_analysis()
     total = sum(planned.phases["sample"].values())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from amrsd_jax import lengths, rng
 from amrsd_jax.build import sampling_weights
 from amrsd_jax.learning.mesh import make_mesh, rows, shardings
-from amrsd_jax.sampling import Layout, Queue, Request, Weights, complete, engine
+from amrsd_jax.sampling import Layout, Queue, Request, Weights, complete, engine, transitions
 
 STOP = (2, 3)
 WIDE = Layout(slots=16, group=4, prompt_length=8, new_tokens=12, admit=4, segment=5, stop_tokens=STOP)
@@ -106,11 +106,11 @@ def test_greedy_rows_agree(policy, weights):
 
 def test_new_settings_and_new_lengths_do_not_recompile(policy, weights):
     run(policy, weights, WIDE, make_requests([4, 2], [4, 1]))
-    before = engine.admit._cache_size(), engine.decode._cache_size()
+    before = transitions.admit._cache_size(), transitions.decode._cache_size()
     run(
         policy, weights, WIDE, make_requests([8, 1, 3], [1, 2, 4], temperature=0.3, top_k=5, top_p=0.8), rng.key(9, "x")
     )
-    assert (engine.admit._cache_size(), engine.decode._cache_size()) == before
+    assert (transitions.admit._cache_size(), transitions.decode._cache_size()) == before
 
 
 def test_requests_are_read_as_slots_become_free(policy, weights):
@@ -146,9 +146,9 @@ def test_tokens_do_not_depend_on_the_width_of_the_cache(policy, weights, shapes,
 
 def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, weights, monkeypatch):
     monkeypatch.setattr(lengths, "LEAST", 4)
-    widths, resize = [], engine._resize
+    widths, resize = [], transitions._resize
     monkeypatch.setattr(
-        engine, "_resize", lambda layout, width, buffer: widths.append(width) or resize(layout, width, buffer)
+        transitions, "_resize", lambda layout, width, buffer: widths.append(width) or resize(layout, width, buffer)
     )
     layout = dataclasses.replace(LAYOUTS[1], stop_tokens=())
     run(policy, weights, layout, make_requests([3, 1], [4, 4]))
@@ -264,8 +264,8 @@ def test_devices_prefill_their_share(policy, params):
 
     def flops(together):
         layout = dataclasses.replace(WIDE, admit=together, sharding=rows(mesh))
-        slots = engine.empty(policy, layout)
-        engine.widen(layout, slots, layout.length)
+        slots = transitions.empty(policy, layout)
+        transitions.widen(layout, slots, layout.length)
         free = list(range(layout.slots))
         packed = engine._pack(make_requests([8], [1]), layout, free, [None] * layout.slots)
         keys = layout.put(rng.key(0, "rollout").reshape(-1))
@@ -274,7 +274,7 @@ def test_devices_prefill_their_share(policy, params):
 
         def admit(*leaves):  # what is lowered must be of the annotated types
             params, slots, keys, packed = jax.tree.unflatten(tree, leaves)
-            return engine.admit(policy, layout, params, slots, keys, **packed)
+            return transitions.admit(policy, layout, params, slots, keys, **packed)
 
         lowered = jax.jit(admit).lower(*leaves)
         return lowered.compile().cost_analysis()["flops"]
