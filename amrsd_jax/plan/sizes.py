@@ -17,6 +17,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.step import abstract_state, state_shardings
 from amrsd_jax.policy import Architecture, Policy, lora
 from amrsd_jax.policy.attention import BLOCK
+from amrsd_jax.policy.cache import rounded
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
@@ -178,7 +179,7 @@ def _rows(rows: int, mesh: Mesh) -> int:
 def _cache(c: Architecture, layout: Layout) -> int:
     """Keys and values of the slots of one device."""
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(layout.slots, layout.sharding.mesh) * (layout.prompt_length + layout.new_tokens) * size
+    return _rows(layout.slots, layout.sharding.mesh) * rounded(layout.length) * size
 
 
 def _chunk(run: Planned, rows: int) -> int:

@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
+from jaxtyping import Array, Float, Integer, Key, PyTree
 
+from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
 from amrsd_jax.policy.attention import attention
+from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.lora import LoraLinear, attach
 
 Params = PyTree
-Cache = list[tuple[Array, Array]]  # per layer: keys and values [B, K, S, H]
 
 REMAT_POLICIES = {
     "none": None,
@@ -61,14 +62,14 @@ class Layer(nnx.Module):
         self.up = _linear("up", c.width, c.ffn, c, rngs)
         self.down = _linear("down", c.ffn, c.width, c, rngs)
 
-    def __call__(self, x: Float[Array, "B T D"], positions: Integer[Array, "B T"], attend: Callable):
+    def __call__(self, x: Float[Array, "B T D"], rotation: tuple[Array, Array], attend: Callable):
         """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
         c = self.c
         h = self.attention_norm(x)
         q, k, v = (f(h).reshape(*h.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
-        q, k = (rotate(a, positions, c.rope_theta, c.rope_scaling) for a in (q, k))
+        q, k = rotate(q, rotation), rotate(k, rotation)
         mixed, memory = attend(q, k, v)
         x = x + self.output(mixed.reshape(*h.shape[:2], -1))
         h = self.ffn_norm(x)
@@ -88,14 +89,11 @@ class Ends(nnx.Module):
             )
 
 
-def rotate(
-    x: Float[Array, "B T N H"],
-    positions: Integer[Array, "B T"],
-    theta: float,
-    scaling: RopeScaling | None = None,
-) -> Float[Array, "B T N H"]:
-    """Rotary position embedding, halves convention (as in the released Qwen and Llama checkpoints)."""
-    half = x.shape[-1] // 2
+def rotation(
+    positions: Integer[Array, "*b T"], size: int, theta: float, scaling: RopeScaling | None = None
+) -> tuple[Float[Array, "*b T 1 h"], Float[Array, "*b T 1 h"]]:
+    """Cosines and sines by which `rotate` turns heads of so many entries at their positions."""
+    half = size // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is not None:
         # Long wavelengths are stretched by `factor`, short ones kept, the ones between blended linearly in 1/wavelength.
@@ -104,8 +102,15 @@ def rotate(
         keep = jnp.clip(keep, 0.0, 1.0)
         frequency = frequency * (keep + (1 - keep) / scaling.factor)
     angle = positions[..., None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(
+    x: Float[Array, "B T N H"], rotation: tuple[Float[Array, "#B #T 1 h"], Float[Array, "#B #T 1 h"]]
+) -> Float[Array, "B T N H"]:
+    """Rotary position embedding, halves convention (as in the released Qwen and Llama checkpoints)."""
+    cos, sin = rotation
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
@@ -207,18 +212,18 @@ class Policy:
           segments: for packed rows, a number per token that increases from document to document; tokens attend
             within their own document and positions restart with it.
         """
-        rows, length = tokens.shape
-        index = jnp.broadcast_to(jnp.arange(length), (rows, length))
+        index = jnp.arange(tokens.shape[1])[None]
         positions = index
         if segments is not None:
-            first = jnp.concatenate([jnp.ones((rows, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
+            first = jnp.concatenate([jnp.ones((len(tokens), 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
             positions = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+        rotation = self._rotation(positions)
 
         def attend(q, k, v):
             return attention(q, k, v, segments, backend=self.attention, mesh=self.mesh), None
 
         def step(x, layer_params):
-            return self._layer(layer_params, x, positions, attend)[0], None
+            return self._layer(layer_params, x, rotation, attend)[0], None
 
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
@@ -231,15 +236,15 @@ class Policy:
     def prefill(
         self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]
     ) -> tuple[Float[Array, "B D"], Cache]:
-        """Runs right-padded prompts; returns the last token's hidden state and keys and values [B, K, P, H] per layer."""
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        """Runs right-padded prompts; returns the last token's hidden state, and keys and values as in `Cache`."""
+        rotation = self._rotation(jnp.arange(tokens.shape[1])[None])
 
         def attend(q, k, v):
             mixed = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return mixed, (k.swapaxes(1, 2), v.swapaxes(1, 2))
+            return mixed, caches.lay_out(k, v)
 
         def step(x, layer_params):
-            return self._layer(layer_params, x, positions, attend)
+            return self._layer(layer_params, x, rotation, attend)
 
         x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
@@ -258,20 +263,21 @@ class Policy:
         Args:
           weights: result of `for_decoding`.
           token, position: the token to read and where it stands in its row, [B].
-          cache: per layer (keys, values), each [B, K, S, H]; a position of S or more is not written.
+          cache: with room for S positions; S or more is not written.
         """
         x = self._embed(weights, token[:, None])
-        rows = jnp.arange(token.shape[0])
-        live = jnp.arange(cache[0][0].shape[2]) <= position[:, None]
+        reach = jnp.arange(cache[0][1].shape[2])
+        live = reach <= position[:, None]
+        # From a table, which the sampler's loop does not make again at every step.
+        rotation = tuple(table.at[position].get(mode="clip")[:, None] for table in self._rotation(reach))
         grown = []
         for layer_weights, (keys, values) in zip(weights["layers"], cache, strict=True):
 
             def attend(q, k, v, keys=keys, values=values):
-                keys = keys.at[rows, :, position].set(k[:, 0].astype(keys.dtype), mode="drop")
-                values = values.at[rows, :, position].set(v[:, 0].astype(values.dtype), mode="drop")
-                return attend_cache(q[:, 0], keys, values, live)[:, None], (keys, values)
+                keys, values = caches.append(keys, values, k[:, 0], v[:, 0], position)
+                return caches.attend(q[:, 0], keys, values, live)[:, None], (keys, values)
 
-            x, memory = self._layer(layer_weights, x, position[:, None], attend)
+            x, memory = self._layer(layer_weights, x, rotation, attend)
             grown.append(memory)
         return self._ends(weights).final_norm(x)[:, 0], grown
 
@@ -289,24 +295,13 @@ class Policy:
     def _embed(self, params: Params, tokens):
         return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)
 
-    def _layer(self, layer_params, x, positions, attend):
-        return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, positions, attend)
+    def _rotation(self, positions):
+        c = self.architecture
+        return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling)
+
+    def _layer(self, layer_params, x, rotation, attend):
+        return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, rotation, attend)
 
     def _ends(self, params: Params) -> Ends:
         ends = {name: value for name, value in params.items() if name != "layers"}
         return nnx.merge(_graphs(self.architecture)[1], ends)
-
-
-def attend_cache(
-    q: Float[Array, "B N H"],
-    keys: Float[Array, "B K S H"],
-    values: Float[Array, "B K S H"],
-    live: Bool[Array, "B S"],
-) -> Float[Array, "B N H"]:
-    """Attention of one query per row over the live part of its cache; softmax in float32."""
-    rows, heads, size = q.shape
-    q = q.reshape(rows, keys.shape[1], -1, size)
-    scores = jnp.einsum("BKGH,BKSH->BKGS", q, keys, preferred_element_type=jnp.float32) * size**-0.5
-    scores = jnp.where(live[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("BKGS,BKSH->BKGH", weights, values).reshape(rows, heads, size)

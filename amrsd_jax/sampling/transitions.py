@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 
 from amrsd_jax import lengths, processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
+from amrsd_jax.policy import cache as caches
 from amrsd_jax.sampling.warpers import sample
 
 
@@ -76,7 +77,7 @@ class Layout:
 class Slots:
     """Device state: S rows in flight, room for T new tokens each. Attributes are per slot."""
 
-    cache: Cache  # per layer, keys and values [S, K, W, H]; W is wide enough for the rows in flight
+    cache: Cache  # wide enough for the rows in flight
     token: Integer[Array, " S"]  # last sampled, not yet read
     length: Integer[Array, " S"]  # tokens read so far, prompt included
     made: Integer[Array, " S"]  # new tokens so far
@@ -99,9 +100,9 @@ def _constrain(tree, layout: Layout):
 def empty(policy: Policy, layout: Layout) -> Slots:
     """All slots free, and no room in the cache yet."""
     c, s, t = policy.architecture, layout.slots, layout.new_tokens
-    nothing = jnp.zeros((s, c.kv_heads, 0, c.head_dim), c.dtype)
+    nothing = jnp.zeros((s, 0, c.kv_heads, c.head_dim), c.dtype)
     slots = Slots(
-        cache=[(nothing, nothing)] * c.layers,
+        cache=[caches.lay_out(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
         made=jnp.zeros(s, jnp.int32),
@@ -182,11 +183,9 @@ def admit(
     def put(buffer, value):
         return buffer.at[where].set(value, mode="drop")
 
-    width = prompts.shape[1]
-    cache = [
-        tuple(buffer.at[where, :, :width].set(spread(new), mode="drop") for buffer, new in zip(old, fresh, strict=True))
-        for old, fresh in zip(slots.cache, prompt_cache, strict=True)
-    ]
+    cache = jax.tree.map(
+        lambda old, new: old.at[where, :, : new.shape[2]].set(spread(new), mode="drop"), slots.cache, prompt_cache
+    )
     keys, first = rng.fold_rows(spread(call_keys[streams]), rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
     settings = dict(temperature=spread(temperature), top_k=spread(top_k), top_p=spread(top_p))
     drawn = sample(spread(policy.logits(params, hidden)), rng.fold_positions(keys, first), **settings)
@@ -227,15 +226,14 @@ def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until:
 @functools.partial(jax.jit, static_argnames=("layout", "width"))
 def _resize(layout: Layout, width: int, buffer: Array) -> Array:
     """Keys or values of one layer at another width."""
-    spare = max(0, width - buffer.shape[2])
-    return _constrain(jnp.pad(buffer, ((0, 0), (0, 0), (0, spare), (0, 0)))[:, :, :width], layout)
+    return _constrain(caches.resize(buffer, width), layout)
 
 
 def widen(layout: Layout, slots: Slots, reach: int) -> None:
     """Gives the cache, in place, the width that rows of `reach` tokens need: one buffer after the other, never two caches."""
-    width, cache = lengths.bucket(reach, layout.length), slots.cache
+    width, cache = caches.rounded(lengths.bucket(reach, layout.length)), slots.cache
     for layer, (keys, values) in enumerate(cache):
-        if keys.shape[2] != width:
+        if values.shape[2] != width:
             cache[layer] = ()
             keys = _resize(layout, width, keys)
             cache[layer] = keys, _resize(layout, width, values)

@@ -8,7 +8,8 @@ import pytest
 from amrsd_jax import rng
 from amrsd_jax.policy import PRESETS, Policy, preset
 from amrsd_jax.policy.architecture import RopeScaling
-from amrsd_jax.policy.transformer import rotate
+from amrsd_jax.policy.cache import block, resize
+from amrsd_jax.policy.transformer import rotate, rotation
 
 SMALL = dict(vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
 FAMILIES = {
@@ -96,8 +97,7 @@ def test_cached_decode_is_the_full_forward(family):
     rows = jnp.arange(3)
     np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
 
-    room = ((0, 0), (0, 0), (0, 6), (0, 0))
-    cache = [(jnp.pad(k, room), jnp.pad(v, room)) for k, v in cache]
+    cache = jax.tree.map(lambda a: resize(a, 2 * block()), cache)
     weights, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):
@@ -175,8 +175,11 @@ def test_wrong_architectures_are_refused_by_name():
 def test_rotation_keeps_length_and_depends_on_distance_only():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
 
+    def turn(x, position):
+        return rotate(x, rotation(jnp.array([[position]]), 8, 1e4))
+
     def dot(i, j):
-        return jnp.sum(rotate(q, jnp.array([[i]]), 1e4) * rotate(k, jnp.array([[j]]), 1e4))
+        return jnp.sum(turn(q, i) * turn(k, j))
 
     np.testing.assert_allclose(dot(3, 1), dot(12, 10), rtol=1e-5)
-    np.testing.assert_allclose(jnp.linalg.norm(rotate(q, jnp.array([[7]]), 1e4)), jnp.linalg.norm(q), rtol=1e-6)
+    np.testing.assert_allclose(jnp.linalg.norm(turn(q, 7)), jnp.linalg.norm(q), rtol=1e-6)

@@ -145,15 +145,22 @@ def test_tokens_do_not_depend_on_the_width_of_the_cache(policy, weights, shapes,
 
 
 def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, weights, monkeypatch):
-    monkeypatch.setattr(lengths, "LEAST", 4)
+    monkeypatch.setattr(lengths, "LEAST", 64)
     widths, resize = [], transitions._resize
     monkeypatch.setattr(
         transitions, "_resize", lambda layout, width, buffer: widths.append(width) or resize(layout, width, buffer)
     )
-    layout = dataclasses.replace(LAYOUTS[1], stop_tokens=())
+    layout = dataclasses.replace(LAYOUTS[1], new_tokens=150, segment=60, stop_tokens=())
     run(policy, weights, layout, make_requests([3, 1], [4, 4]))
     per_layer = 2 * policy.architecture.layers
-    assert widths[::per_layer] == [8, 16, 8, 16]  # 3 + 4, 3 + 7, ... tokens; then 1 + 4, 1 + 7, 1 + 10, ...
+    assert widths[::per_layer] == [
+        64,
+        128,
+        192,
+        64,
+        128,
+        192,
+    ]  # whole blocks for 3 + 61, 3 + 121, 3 + 150 tokens; then again
 
 
 def test_requests_may_be_added_while_others_are_answered(policy, weights):
