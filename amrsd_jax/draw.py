@@ -127,9 +127,8 @@ def answer(
 def reflect(run: Run, rollouts: Rollouts, first_rows: list[int], step: int) -> Iterator[Request]:
     """Asks for the reflections on groups whose first rows in the batch are given, as far as the slots have room for them."""
     group, layout, limit = run.config.rollout.group, run.layouts["rollout"], run.layouts["reflection"].new_tokens
-    reward = (rollouts.reward + run.penalty(rollouts)).reshape(-1, group)
-    advantage = [advantages(one, group, normalize=run.config.credit.normalize) for one in reward]  # one shape
-    needed = run.needs_context(np.concatenate(advantage), rollouts, step)
+    advantage = advantages(rollouts.reward + run.penalty(rollouts), group, normalize=run.config.credit.normalize)
+    needed = run.needs_context(advantage, rollouts, step)
     groups = np.arange(len(needed)) // group
     for i, first in enumerate(first_rows):
         for request in asks(run.make_contexts, rollouts, needed & (groups == i)):

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Integer
 
-LEAST = 128  # tokens below which a program of its own is not worth its compilation (our choice)
+LEAST = 64  # tokens below which a program of its own is not worth its compilation (our choice)
 
 
 def bucket(length: int, longest: int) -> int:

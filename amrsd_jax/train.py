@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from amrsd_jax import plan, processes, rng
@@ -143,8 +144,9 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
         del weights, writers  # the learner needs their room
     with clock.phase("score"):
         teacher = (run.teacher.model, run.teacher.params(state)) if run.rule.reads_gap else None
-        scores = score(run.policy, state.params, teacher, rollouts, contexts, **run.scoring)
-        old, ref = reconsider(run, state.params, frozen.reference, rollouts)
+        own = rescore(run, state.params, rollouts) if config.loss.old_logp == "trainer" else None
+        ref = rescore(run, frozen.reference, rollouts) if frozen.reference is not None else None
+        scores = score(run.policy, state.params, teacher, rollouts, contexts, own, **run.scoring)
     with clock.phase("credit"):
         noise = rng.host(config.seed, "credit", step).random(len(advantage), np.float32)
         args = dict(config.credit.args)
@@ -153,7 +155,7 @@ def training_step(run: Run, train_step, state: TrainState, frozen: Frozen, progr
     with clock.phase("learn"):
         learned = []
         shown = contexts if run.objective.distil else None
-        for batch in make_batches(rollouts, credit, old, ref, shown, **run.batching):
+        for batch in make_batches(rollouts, credit, own and own[0], ref and ref[0], shown, **run.batching):
             state, values = train_step(state, batch)
             learned.append(values)
         state, learned = run.teacher.follow(state, step + 1), jax.device_get(learned)
@@ -225,12 +227,10 @@ def save_tokenizer(run: Run, workdir: Path) -> None:
 # ---------------------------------------------------------------- phases that need a few lines of their own
 
 
-def reconsider(run: Run, params: Params, reference: Params | None, rollouts: Rollouts):
-    """Log-probabilities [N, T] of the responses under the trainer's own policy and under the reference, where asked for."""
+def rescore(run: Run, params: Params, rollouts: Rollouts) -> tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]:
+    """Log-probabilities and entropies of all responses under parameters of the policy."""
     rows = (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask)
-    old = score_rows(run.policy, params, *rows, **run.scoring)[0] if run.config.loss.old_logp == "trainer" else None
-    ref = score_rows(run.policy, reference, *rows, **run.scoring)[0] if reference is not None else None
-    return old, ref
+    return score_rows(run.policy, params, *rows, **run.scoring)
 
 
 def evaluation(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -68,6 +69,14 @@ def test_they_are_sampled_before_the_last_rollout_is_there(run, weights, monkeyp
     monkeypatch.setattr(drawing, "harvests", watched)
     draw(run, weights, 0, 0, Clock())
     assert streams.index(drawing.REFLECTIONS) < len(streams) - 1 - streams[::-1].index(drawing.ANSWERS)
+
+
+def test_who_is_asked_is_decided_without_the_device(run, weights):
+    """Which is busy with other rollouts: what waits for it would leave it idle afterwards."""
+    rollouts = draw(run, weights, 0, 0, Clock()).rollouts
+    with jax.transfer_guard("disallow_explicit"):
+        asked = list(drawing.reflect(run, rollouts, list(range(0, 32, run.config.rollout.group)), 0))
+    assert [request.row for request in asked] == list(range(32))
 
 
 def test_a_reflection_without_room_beside_rollouts_is_asked_for_late(run, weights):

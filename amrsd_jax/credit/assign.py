@@ -13,11 +13,7 @@ from amrsd_jax.records import Credit, Rollouts, Scores
 
 def advantages(reward: Float[np.ndarray, " N"], group: int, *, normalize: bool) -> Float[np.ndarray, " N"]:
     """Group-relative advantage of every row; rows of a group are neighbours."""
-    grouped = jax.device_put(reward.reshape(-1, group))
-    return np.asarray(jax.device_get(_advantage(grouped, normalize=normalize))).reshape(-1)
-
-
-_advantage = jax.jit(group_advantage, static_argnames=("normalize",))
+    return group_advantage(reward.reshape(-1, group), normalize=normalize).reshape(-1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -101,15 +101,18 @@ def mean(values: Float[Array, "N T"], mask: Float[Array, "N T"]) -> Float[Array,
     return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def group_advantage(reward: Float[Array, "B G"], *, normalize: bool, eps: float = 1e-6) -> Float[Array, "B G"]:
+def group_advantage(
+    reward: Float[np.ndarray, "B G"], *, normalize: bool, eps: float = 1e-6
+) -> Float[np.ndarray, "B G"]:
     """A_i = r_i - mean(r) within each group, divided by (std(r) + eps) if `normalize` (GRPO; Dr.GRPO does not divide).
 
-    A group of equal rewards has exactly 0, whatever the rounding of its mean.
+    A group of equal rewards has exactly 0, whatever the rounding of its mean. On the host, which needs it while the device
+    samples.
     """
-    centred = reward - jnp.mean(reward, axis=1, keepdims=True)
-    flat = jnp.all(reward == reward[:, :1], axis=1, keepdims=True)
-    scale = jnp.std(reward, axis=1, keepdims=True) + eps if normalize else 1.0
-    return jnp.where(flat, 0.0, centred / scale)
+    centred = reward - reward.mean(axis=1, keepdims=True)
+    flat = (reward == reward[:, :1]).all(axis=1, keepdims=True)
+    scale = reward.std(axis=1, keepdims=True) + np.float32(eps) if normalize else np.float32(1.0)
+    return np.where(flat, np.float32(0.0), centred / scale)
 
 
 def overlong_penalty(length: Float[np.ndarray, " N"], *, longest: int, buffer: int) -> Float[np.ndarray, " N"]:

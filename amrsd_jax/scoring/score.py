@@ -61,6 +61,7 @@ def score(
     teacher: tuple[Model, Params] | None,
     rollouts: Rollouts,
     contexts: Contexts,
+    own: tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]] | None = None,
     **how,
 ) -> Scores:
     """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
@@ -70,6 +71,7 @@ def score(
     Args:
       policy, student: the model that is trained and its parameters.
       teacher: model and parameters of the teacher; None scores nothing.
+      own: the student's log-probabilities and entropies of all rows, where they are known already.
       **how: rows, temperature, chunk, sharding of `score_rows`.
     """
     chosen = contexts.rows if teacher else []
@@ -79,7 +81,8 @@ def score(
     )  # fmt: skip
     if len(chosen):
         rows = (a[chosen] for a in (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask))
-        scores.logp_student[chosen], scores.entropy[chosen] = score_rows(policy, student, *rows, **how)
+        known = (a[chosen] for a in own) if own else score_rows(policy, student, *rows, **how)
+        scores.logp_student[chosen], scores.entropy[chosen] = known
         scores.logp_teacher[:], scores.entropy_teacher[:] = reread(teacher, rollouts, contexts, **how)
         scores.scored[chosen] = True
         for k, view in enumerate(contexts.negatives):

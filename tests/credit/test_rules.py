@@ -322,14 +322,15 @@ def test_every_input_is_documented_and_every_memory_has_a_beginning():
 
 
 def test_group_advantage_by_hand():
-    reward = jnp.array([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1]])
+    reward = np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1]], np.float32)
     plain = group_advantage(reward, normalize=False)
     np.testing.assert_allclose(plain[0], [0.75, -0.25, -0.25, -0.25], rtol=1e-6)
     scaled = group_advantage(reward, normalize=True)
     np.testing.assert_allclose(scaled[0], np.array([0.75, -0.25, -0.25, -0.25]) / np.sqrt(3 / 16), rtol=1e-4)
     np.testing.assert_array_equal(plain[1:], 0.0)
     np.testing.assert_array_equal(scaled[1:], 0.0)
-    np.testing.assert_array_equal(group_advantage(jnp.array([[0.3]]), normalize=True), 0.0)
+    np.testing.assert_array_equal(group_advantage(np.array([[0.3]], np.float32), normalize=True), 0.0)
+    assert plain.dtype == scaled.dtype == np.float32
 
 
 def test_overlong_penalty_by_hand():

@@ -120,6 +120,16 @@ def test_score_covers_the_rows_with_a_context(policy, params):
     assert not scores.logp_student[1].any() and not scores.logp_teacher[1].any()
 
 
+def test_rows_that_the_student_has_scored_already_are_not_scored_again(policy, params):
+    none, data = ("",) * N, rollouts()
+    contexts = Contexts(none, none, none, np.array([1, 2]), data.prompt[1:], data.prompt_length[1:])
+    again = score(policy, params, (policy, params), data, contexts, **HOW)
+    own = score_rows(policy, params, data.prompt, data.prompt_length, data.response, data.mask, **HOW)
+    known = score(policy, None, (policy, params), data, contexts, own, **HOW)  # no parameters to score with
+    for ours, theirs in zip(jax.tree.leaves(vars(known)), jax.tree.leaves(vars(again)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_negative_contexts_are_scored_like_the_positive_one(policy, params):
     """K = 2; the prompt itself as a negative context gives the student's own log-probabilities."""
     none, empty = ("",) * N, np.zeros((0, 9), np.int32)
