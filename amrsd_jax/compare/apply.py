@@ -106,7 +106,7 @@ def apply(
         params, words = parameters.teacher(kind)
         for view in (made[source], *made[source].negatives):
             if (id(view), kind) not in read:
-                read[id(view), kind] = reread((run.policy, params), rollouts, view, **run.scoring)
+                (read[id(view), kind],) = reread((run.policy, params), rollouts, view, **run.scoring)
         contexts = only(made[source], needed[name])
         scores = _scores(rollouts, entropy, made[source], contexts, lambda view, kind=kind: read[id(view), kind])
         credit = settled(method, step, advantage, rollouts, scores)

@@ -1,5 +1,6 @@
 """Score: the same responses under student and teacher, for the rows that have a teacher context."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax
@@ -66,7 +67,8 @@ def score(
 ) -> Scores:
     """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
 
-    All passes are given the same response array, so the tokens they score are the same by construction.
+    All passes are given the same response array, so the tokens they score are the same by construction. Where student and
+    teacher are one model with one set of parameters, their rows share pieces.
 
     Args:
       policy, student: the model that is trained and its parameters.
@@ -80,27 +82,40 @@ def score(
         *no_negatives(rollouts, len(contexts.negatives)),
     )  # fmt: skip
     if len(chosen):
-        rows = (a[chosen] for a in (rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask))
-        known = (a[chosen] for a in own) if own else score_rows(policy, student, *rows, **how)
-        scores.logp_student[chosen], scores.entropy[chosen] = known
-        scores.logp_teacher[:], scores.entropy_teacher[:] = reread(teacher, rollouts, contexts, **how)
+        bare = dataclasses.replace(
+            contexts, context=rollouts.prompt[chosen], context_length=rollouts.prompt_length[chosen]
+        )
+        views = [contexts, *contexts.negatives]
+        if own is None and teacher[0] == policy and teacher[1] is student:
+            own, *found = reread(teacher, rollouts, bare, *views, **how)
+        else:
+            own = own or reread((policy, student), rollouts, bare, **how)[0]
+            found = reread(teacher, rollouts, *views, **how)
+        scores.logp_student[chosen], scores.entropy[chosen] = (values[chosen] for values in own)
+        scores.logp_teacher[:], scores.entropy_teacher[:] = found[0]
         scores.scored[chosen] = True
         for k, view in enumerate(contexts.negatives):
-            scores.logp_negative[k] = reread(teacher, rollouts, view, **how)[0]
+            scores.logp_negative[k] = found[1 + k][0]
             scores.has_negative[k, view.rows] = True
     return scores
 
 
 def reread(
-    teacher: tuple[Model, Params], rollouts: Rollouts, contexts: Contexts, **how
-) -> tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]:
-    """The teacher's log-probabilities and entropies of the rows with a context; zeros elsewhere."""
-    logp, entropy = np.zeros((2, *rollouts.response.shape), np.float32)
-    rows = contexts.rows
-    if len(rows):
-        seen = (contexts.context, contexts.context_length, rollouts.response[rows], rollouts.mask[rows])
-        logp[rows], entropy[rows] = score_rows(*teacher, *seen, **how)
-    return logp, entropy
+    model: tuple[Model, Params], rollouts: Rollouts, *views: Contexts, **how
+) -> list[tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]]:
+    """For each view, a model's log-probabilities and entropies of the rows that have a context in it; zeros elsewhere."""
+    width = max(view.context.shape[1] for view in views)
+    context = [np.pad(view.context, ((0, 0), (0, width - view.context.shape[1]))) for view in views]
+    rows = np.concatenate([view.rows for view in views])
+    seen = np.concatenate(context), np.concatenate([view.context_length for view in views])
+    values = score_rows(*model, *seen, rollouts.response[rows], rollouts.mask[rows], **how)
+    found, end = [], 0
+    for view in views:
+        start, end = end, end + len(view.rows)
+        whole = np.zeros((2, *rollouts.response.shape), np.float32)
+        whole[:, view.rows] = [part[start:end] for part in values]
+        found.append(tuple(whole))
+    return found
 
 
 def no_negatives(rollouts: Rollouts, count: int) -> tuple[Float[np.ndarray, "K N T"], Bool[np.ndarray, "K N"]]:

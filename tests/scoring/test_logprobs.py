@@ -130,6 +130,21 @@ def test_rows_that_the_student_has_scored_already_are_not_scored_again(policy, p
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_student_and_teacher_of_one_set_of_parameters_share_a_piece(policy, params, monkeypatch):
+    pieces, scorer = [], score_module._scorer
+    monkeypatch.setattr(
+        score_module, "_scorer", lambda *args, **how: pieces.append(how["width"]) or scorer(*args, **how)
+    )
+    none, data = ("",) * N, rollouts()
+    contexts = Contexts(none, none, none, np.array([1]), data.prompt[:1], data.prompt_length[:1])
+    together = score(policy, params, (policy, params), data, contexts, **HOW)
+    copy = jax.tree.map(jnp.copy, params)
+    apart = score(policy, params, (policy, copy), data, contexts, **HOW)
+    assert len(pieces) == 1 + 2
+    for ours, theirs in zip(jax.tree.leaves(vars(together)), jax.tree.leaves(vars(apart)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_negative_contexts_are_scored_like_the_positive_one(policy, params):
     """K = 2; the prompt itself as a negative context gives the student's own log-probabilities."""
     none, empty = ("",) * N, np.zeros((0, 9), np.int32)
