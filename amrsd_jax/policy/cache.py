@@ -38,7 +38,7 @@ def resize(buffer: Array, length: int) -> Array:
 
 
 def append(
-    keys: Float[Array, "B K N H b"],
+    keys: Float[Array, "B K n H b"],
     values: Float[Array, "B K S H"],
     k: Float[Array, "B K H"],
     v: Float[Array, "B K H"],

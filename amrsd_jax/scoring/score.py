@@ -82,14 +82,13 @@ def score(
         *no_negatives(rollouts, len(contexts.negatives)),
     )  # fmt: skip
     if len(chosen):
-        bare = dataclasses.replace(
-            contexts, context=rollouts.prompt[chosen], context_length=rollouts.prompt_length[chosen]
-        )
+        prompts = dict(context=rollouts.prompt[chosen], context_length=rollouts.prompt_length[chosen])
+        question = dataclasses.replace(contexts, **prompts)  # the student's view: nothing beside it
         views = [contexts, *contexts.negatives]
         if own is None and teacher[0] == policy and teacher[1] is student:
-            own, *found = reread(teacher, rollouts, bare, *views, **how)
+            own, *found = reread(teacher, rollouts, question, *views, **how)
         else:
-            own = own or reread((policy, student), rollouts, bare, **how)[0]
+            own = own or reread((policy, student), rollouts, question, **how)[0]
             found = reread(teacher, rollouts, *views, **how)
         scores.logp_student[chosen], scores.entropy[chosen] = (values[chosen] for values in own)
         scores.logp_teacher[:], scores.entropy_teacher[:] = found[0]
