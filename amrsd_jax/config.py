@@ -44,7 +44,7 @@ def base() -> ConfigDict:
     config.tokenizer = ""  # folder or hub id; "" is that of the model's place, or of a preset the embedded task's own
     config.chat_template = ConfigDict()  # arguments of the chat template, e.g. enable_thinking
     config.attention = "auto"  # of whole rows: xla, cudnn, splash, or what the devices have
-    config.remat = "none"  # what the backward pass recomputes: none, dots, full
+    config.remat = "dots"  # what the backward pass recomputes: none, dots, full
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))  # data = -1 takes the devices that remain
 
     config.task = ConfigDict(

@@ -7,6 +7,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import optax
 
 from amrsd_jax import config, lengths, rng
 from amrsd_jax.learning import mesh as meshes
@@ -85,23 +86,25 @@ def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int
 
 def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) -> Case:
     """One clipped policy-gradient update with float32 masters, AdamW and clipping."""
-    del peer
     c = policy.architecture
     given = _given(c, 1, np.full(rows, length - 1), length - 1)
+    arms = [_learner("amrsd_jax", policy, given, 1)]
+    if peer:
+        arms.append(_peer_learner(peer, policy, given, 1))
     sizes = dict(rows=rows, length=length)
-    arms = (_learner("amrsd_jax", policy, given, 1),)
-    return Case("learning", "update", sizes, lambda _: floors.learning(c, [length] * rows), arms)
+    return Case("learning", "update", sizes, lambda _: floors.learning(c, [length] * rows), tuple(arms))
 
 
 def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, pieces: int) -> Case:
     """The same on responses of log-normal lengths, in micro-batches: sorted by length and cut, or padded to the longest."""
-    del peer
     c = policy.architecture
     tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
     given = _given(c, prompt, tokens, longest)
+    arms = [_learner(name, policy, given, pieces) for name in ("amrsd_jax", "padded")]
+    if peer:
+        arms.append(_peer_learner(peer, policy, given, pieces))
     sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=pieces)
-    arms = tuple(_learner(name, policy, given, pieces) for name in ("amrsd_jax", "padded"))
-    return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), arms)
+    return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), tuple(arms))
 
 
 # ---------------------------------------------------------------- how they are run
@@ -149,8 +152,7 @@ def _peer_scorer(peer: ModuleType, policy: Policy, params: Params, given: Batch,
 def _learner(name: str, policy: Policy, given: Batch, pieces: int) -> Arm:
     """Updates on the rows in so many pieces; the arm `padded` knows one width only."""
     mesh = _mesh()
-    schedule = make_schedule(learning_rate=1e-6, schedule="constant", warmup_updates=0, total_updates=1)
-    optimizer = make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
+    schedule, optimizer = _optimizer()
     loss = DEFAULTS.loss
     objective = Objective(
         ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
@@ -174,6 +176,16 @@ def _learner(name: str, policy: Policy, given: Batch, pieces: int) -> Arm:
         return [step.add.lower(state.params, state, None, widest).compile()]
 
     return Arm(name, run, programs)
+
+
+def _peer_learner(peer: ModuleType, policy: Policy, given: Batch, pieces: int) -> Arm:
+    params = init_params(policy, _key(), _mesh())
+    return peer.learning(policy.architecture, params, given, _optimizer()[1], pieces, DEFAULTS.loss.clip_low)
+
+
+def _optimizer() -> tuple[optax.Schedule, optax.GradientTransformation]:
+    schedule = make_schedule(learning_rate=1e-6, schedule="constant", warmup_updates=0, total_updates=1)
+    return schedule, make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
 
 
 def _widths(name: str):

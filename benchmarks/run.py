@@ -79,7 +79,8 @@ def run(
 
     Args:
       suites: names of `SUITES`.
-      model, dtype, remat: None is the default of the platform.
+      model, dtype: None is the default of the platform.
+      remat: None is that of configs.
       peer: measure tunix beside, where it is installed.
       workdir, methods, steps: of the suite `step`, see `step.training_steps`.
       repeats: turns of every arm.
@@ -103,7 +104,7 @@ def run(
     if model not in MODELS:
         raise ValueError(f"model = {model!r}: {nearest(model, MODELS)}")
     architecture = change(MODELS[model], dtype=dtype or ("float32" if cpu else "bfloat16"))
-    policy = Policy(architecture, remat or ("none" if cpu else "dots"))
+    policy = Policy(architecture, remat or cases.DEFAULTS.remat)
     why_not = tunix.missing(architecture) if peer else "not asked for"
     machine = describe()
     ceilings = measure_ceilings(

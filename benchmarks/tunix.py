@@ -1,15 +1,18 @@
-"""tunix as an arm: its own sampler and its own scoring, with our weights in its Qwen3 model.
+"""tunix as an arm: its own sampler, scoring and update, with our weights in its Qwen3 model.
 
 An optional extra (`pip install -e '.[peer]'`); what follows is written for google-tunix 0.1.7.
 """
 
 import importlib.util
+from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
 from amrsd_jax.policy import Architecture, Params
+from amrsd_jax.records import Batch
 from amrsd_jax.sampling import Request
 from benchmarks.measure import Arm
 
@@ -70,17 +73,65 @@ def logprobs(
     return np.concatenate(jax.device_get(scored))
 
 
-def split(c: Architecture, weights: Params) -> tuple[nnx.GraphDef, nnx.State]:
-    """Its Qwen3 with our weights, all of them in the compute dtype: structure and state."""
+def learning(
+    c: Architecture, params: Params, given: Batch, optimizer: optax.GradientTransformation, pieces: int, clip: float
+) -> Arm:
+    """Its trainer's update by its GRPO loss without a KL term, in `pieces` accumulated. It gives entropies and the gradient's
+    norm too; rows are padded to the longest."""
+    model, step = updating(c, params, optimizer, pieces, clip)
+
+    def run() -> int:
+        for rows in np.split(np.arange(len(given.mask)), pieces):
+            step(given, rows)
+        jax.block_until_ready(nnx.state(model))
+        return int(given.prompt_length.sum() + given.mask.sum())
+
+    return Arm("tunix", run)
+
+
+def updating(
+    c: Architecture, params: Params, optimizer: optax.GradientTransformation, pieces: int, clip: float
+) -> tuple[nnx.Module, Callable[[Batch, np.ndarray], None]]:
+    """Its model with our parameters in float32, and what learns from given rows of a batch; every `pieces` calls it moves."""
+    from tunix.rl.algo_core import grpo_loss_fn
+    from tunix.rl.common import TrainExample
+    from tunix.rl.grpo.grpo_learner import GRPOConfig
+    from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig
+
+    algorithm = GRPOConfig(beta=0.0, epsilon=clip)
+    algorithm.temperature = 1.0
+    model = nnx.merge(*split(c, params, masters=True))
+    config = TrainingConfig(eval_every_n_steps=1, gradient_accumulation_steps=None if pieces == 1 else pieces)
+    trainer = PeftTrainer(model, optimizer, config)
+    trainer.with_loss_fn(lambda model, rows: grpo_loss_fn(model, rows, algorithm, PAD, END), has_aux=True)
+    trainer.with_gen_model_input_fn(lambda rows: {"rows": rows})
+    step, _ = trainer.jit_train_and_eval_step(cache_nnx_graph=True)
+
+    def learn(given: Batch, rows: np.ndarray) -> None:
+        prompt, response, mask, advantage, old = jax.device_put(
+            [a[rows] for a in (given.prompt, given.response, given.mask, given.token_advantage, given.logp_old)]
+        )
+        step(TrainExample(
+            prompt_ids=prompt, prompt_mask=prompt != PAD, completion_ids=response, completion_mask=mask,
+            advantages=advantage, ref_per_token_logps=None, old_per_token_logps=old,
+        ))  # fmt: skip
+
+    return model, learn
+
+
+def split(c: Architecture, weights: Params, *, masters: bool = False) -> tuple[nnx.GraphDef, nnx.State]:
+    """Its Qwen3 with our weights, in the compute dtype or as float32 masters: structure and state."""
     from tunix.models.qwen3.model import ModelConfig, Qwen3
+
+    held = "float32" if masters else c.dtype
 
     config = ModelConfig(
         num_layers=c.layers, vocab_size=c.vocab_size, embed_dim=c.width, hidden_dim=c.ffn, num_heads=c.heads,
         head_dim=c.head_dim, num_kv_heads=c.kv_heads, rope_theta=int(c.rope_theta), norm_eps=c.norm_eps,
-        use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=c.dtype,
+        use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=held,
     )  # fmt: skip
     graph, state = nnx.split(nnx.eval_shape(lambda: Qwen3(config, rngs=nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(c.dtype), _renamed(c, weights)))
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(held), _renamed(c, weights)))
     return graph, state
 
 

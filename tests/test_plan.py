@@ -30,10 +30,11 @@ ROOT = Path(__file__).parents[1]
 
 def small(**fields):
     """A config whose buffers are large enough to be counted, and built in seconds."""
+    fields = {"architecture__vocab_size": 2048} | fields
     config = tiny_config(rule="grpo", warmup__documents=0, learning__minibatches=1, **fields)
     config.rollout.update(prompts=8, prompt_length=32, response_length=224, slots=64)
     config.scoring.update(chunk=1024)
-    config.architecture.update(width=128, layers=4, ffn=384, vocab_size=2048)
+    config.architecture.update(width=128, layers=4, ffn=384)
     return config
 
 
@@ -65,7 +66,16 @@ def memory(program, *given):
     return program.lower(*given).compile().memory_analysis()
 
 
-@pytest.mark.parametrize("fields", [dict(), dict(remat="full", learning__micro_batches=4), dict(mesh__fsdp=8)])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(),
+        dict(remat="none"),
+        dict(remat="full", learning__micro_batches=4),
+        dict(learning__micro_batches=4, architecture__vocab_size=32_768),
+        dict(mesh__fsdp=8),
+    ],
+)
 def test_an_update_needs_what_the_plan_says(fields, tmp_path):
     config = small(**fields)
     run, planned = build(resolve(config), tmp_path), make(config, tmp_path)

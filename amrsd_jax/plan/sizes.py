@@ -24,7 +24,7 @@ from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import Layout
 from amrsd_jax.scoring.teachers import Teacher
 
-_LOGITS = 4  # float32 arrays [tokens, V] alive at once in a chunk's backward pass: logits, softmax, their gradients
+_LOGITS = 3  # float32 arrays [tokens, V] alive at once in a chunk's backward pass: logits, softmax, a gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,14 @@ def always(run: Planned) -> dict[str, int]:
 
 
 def phases(run: Planned) -> dict[str, dict[str, int]]:
-    """Bytes that each phase adds for its time, by phase and name."""
+    """Bytes that each phase adds for its time, by phase and name. Logits and what a layer holds inside are not there
+    together: the former count for what they take beyond the latter."""
     c, config, mesh = run.policy.architecture, run.config, run.mesh
     layouts = run.layouts.values()
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     learned = lora.learns(run.policy.abstract_params())
+    scored = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.answer)
+    (kept, inner), taught = _activations(run), 2 if run.distils else 1
     return {
         "sample": {
             "keys and values": max(_cache(c, layout) for layout in layouts),
@@ -125,15 +128,15 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         },
         "score": {
             "gathered weights": _gathered(run),
-            "activations": _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.answer),
-            "logits": _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size,
+            "activations": scored,
+            "logits": max(0, _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size - scored),
         },
         "learn": {
             "gathered weights": _gathered(run),
             "gradients": _held(learned, meshes.shardings(learned, mesh))
             * (2 if config.learning.micro_batches > 1 else 1),
-            "activations": _activations(run),
-            "logits": _chunk(run, run.micro_batch) * _LOGITS * (2 if run.distils else 1) * 4 * c.vocab_size,
+            "activations": kept + inner,
+            "logits": max(0, _chunk(run, run.micro_batch) * taught * _LOGITS * 4 * c.vocab_size - inner),
         },
     }
 
@@ -187,14 +190,14 @@ def _chunk(run: Planned, rows: int) -> int:
     return _rows(rows, run.mesh) * max(1, min(run.answer, run.config.scoring.chunk // rows))
 
 
-def _activations(run: Planned) -> int:
+def _activations(run: Planned) -> tuple[int, int]:
     """What the backward pass keeps of a micro-batch, and what one layer needs besides while it is recomputed."""
     rows, c = _rows(run.micro_batch, run.mesh), run.policy.architecture
     length = run.config.rollout.prompt_length + run.answer
     kept, ends = _kept(run.policy, length)
     again = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
     taught = _forward(run.policy, rows, run.config.reflection.context_length + run.answer) if run.distils else 0
-    return rows * (c.layers * kept + again + ends + _scores(run.policy, length)) + taught
+    return rows * (c.layers * kept + ends) + taught, rows * (again + _scores(run.policy, length))
 
 
 def _forward(policy: Policy, rows: int, length: int) -> int:

@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Integer
 
@@ -20,6 +21,9 @@ BLOCK = 128  # queries whose scores exist at one time: on a CPU they stay in its
 PARTS = 4  # of a row of several blocks, each a loop of its own
 LANES = 128  # of a TPU's vector unit: splash takes rows and heads in multiples
 TILE = 512  # queries or keys that splash takes at a time, at most
+MIXED = (
+    "attention"  # name of what `xla` gives, for those who keep it; kernels would run again for what else they remember
+)
 
 
 def choose(backend: str, architecture: Architecture, platform: str) -> str:
@@ -76,7 +80,7 @@ def attention(
         _part(q[:, start : start + step], k[:, : start + step], v[:, : start + step], segments)
         for start in range(0, q.shape[1], step)
     ]
-    return jnp.concatenate(parts, axis=1)
+    return checkpoint_name(jnp.concatenate(parts, axis=1), MIXED)
 
 
 def _part(q, k, v, segments):

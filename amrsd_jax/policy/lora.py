@@ -67,7 +67,7 @@ class LoraLinear(nnx.Linear):
         self.lora_a = nnx.Param(jnp.zeros((inputs, lora.rank)))
         self.lora_b = nnx.Param(jnp.zeros((lora.rank, outputs)))
 
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T E"]:
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... E"]:
         y = super().__call__(x)
         return y + self.scale * (x @ self.lora_a[...].astype(y.dtype) @ self.lora_b[...].astype(y.dtype))
 

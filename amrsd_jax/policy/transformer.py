@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
-from amrsd_jax.policy.attention import attention
+from amrsd_jax.policy.attention import MIXED, attention
 from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.lora import LoraLinear, attach
 
@@ -26,7 +26,10 @@ Params = PyTree
 REMAT_POLICIES = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(MIXED),
+    ),
 }
 
 
@@ -65,15 +68,17 @@ class Layer(nnx.Module):
     def __call__(self, x: Float[Array, "B T D"], rotation: tuple[Array, Array], attend: Callable):
         """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
         c = self.c
-        h = self.attention_norm(x)
-        q, k, v = (f(h).reshape(*h.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
+        h = self.attention_norm(x).reshape(
+            -1, c.width
+        )  # tokens of all rows, or XLA turns a factor of each weight's gradient
+        q, k, v = (f(h).reshape(*x.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = rotate(q, rotation), rotate(k, rotation)
         mixed, memory = attend(q, k, v)
-        x = x + self.output(mixed.reshape(*h.shape[:2], -1))
-        h = self.ffn_norm(x)
-        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)), memory
+        x = x + self.output(mixed.reshape(len(h), -1)).reshape(x.shape)
+        h = self.ffn_norm(x).reshape(-1, c.width)
+        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)).reshape(x.shape), memory
 
 
 class Ends(nnx.Module):
