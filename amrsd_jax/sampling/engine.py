@@ -111,13 +111,14 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Ow
     """Arrays of one admission; takes slots from `free` and books them in `owner`."""
     now, longest = time.perf_counter(), max(len(request.prompt) for request in batch)
     a, width = layout.together(longest), layout.prompt_width(longest)
+    group = 1 if batch[0].count == 1 else layout.group
     arrays = {
         "prompts": np.zeros((a, width), np.int32),
         "lengths": np.ones(a, np.int32),
         "limits": np.zeros(a, np.int32),
         "streams": np.zeros(a, np.int32),
-        "targets": np.full((a, layout.group), layout.slots, np.int32),
-        "rows": np.zeros((a, layout.group), np.uint32),
+        "targets": np.full((a, group), layout.slots, np.int32),
+        "rows": np.zeros((a, group), np.uint32),
         "temperature": np.ones(a, np.float32),
         "top_k": np.zeros(a, np.int32),
         "top_p": np.ones(a, np.float32),

@@ -86,12 +86,14 @@ class Queue:
         return self.ahead is not None
 
     def take(self, free: int, layout: Layout) -> list[Request]:
-        """Requests that are prefilled together and fit into the free slots."""
+        """Requests that are prefilled together and fit into the free slots: with groups alone, or without."""
         batch, longest = [], 0
         while self.ahead is not None:
             _check(self.ahead, layout)
             longest = max(longest, len(self.ahead.prompt))
             if self.ahead.count > free or len(batch) >= layout.together(longest):
+                break
+            if batch and (batch[0].count == 1) != (self.ahead.count == 1):
                 break
             free -= self.ahead.count
             batch.append(self.ahead)

@@ -228,6 +228,18 @@ def test_long_prompts_are_prefilled_fewer_at_a_time(monkeypatch):
     assert batches == [[1, 8], [9, 10], [11], [17]]
 
 
+def test_single_rows_are_admitted_without_room_for_groups(policy, weights, monkeypatch):
+    shapes, admit = [], transitions.admit
+
+    def watch(*args, targets, **arrays):
+        shapes.append(targets.shape)
+        return admit(*args, targets=targets, **arrays)
+
+    monkeypatch.setattr(engine, "admit", watch)
+    assert len(run(policy, weights, WIDE, make_requests([4, 2, 2, 4], [4, 1, 1, 3]))) == 9
+    assert shapes == [(4, 4), (4, 1), (4, 4)]
+
+
 def test_no_requests_is_no_work(policy, weights):
     assert run(policy, weights, WIDE, []) == {}
 
