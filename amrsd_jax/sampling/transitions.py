@@ -183,9 +183,13 @@ def admit(
     def put(buffer, value):
         return buffer.at[where].set(value, mode="drop")
 
-    cache = jax.tree.map(
-        lambda old, new: old.at[where, :, : new.shape[2]].set(spread(new), mode="drop"), slots.cache, prompt_cache
-    )
+    def share(rollout, cache):
+        """Copies the prompts to one rollout of each: all at once would be that many copies beside the cache."""
+        return jax.tree.map(
+            lambda old, new: old.at[targets[:, rollout], :, : new.shape[2]].set(new, mode="drop"), cache, prompt_cache
+        )
+
+    cache = jax.lax.fori_loop(0, group, share, slots.cache)
     keys, first = rng.fold_rows(spread(call_keys[streams]), rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
     settings = dict(temperature=spread(temperature), top_k=spread(top_k), top_p=spread(top_p))
     drawn = sample(spread(policy.logits(params, hidden)), rng.fold_positions(keys, first), **settings)

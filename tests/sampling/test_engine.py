@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from amrsd_jax import lengths, rng
 from amrsd_jax.build import sampling_weights
 from amrsd_jax.learning.mesh import make_mesh, rows, shardings
+from amrsd_jax.policy import Policy, preset
 from amrsd_jax.sampling import Layout, Queue, Request, Weights, complete, engine, transitions
 
 STOP = (2, 3)
@@ -238,6 +239,31 @@ def test_single_rows_are_admitted_without_room_for_groups(policy, weights, monke
     monkeypatch.setattr(engine, "admit", watch)
     assert len(run(policy, weights, WIDE, make_requests([4, 2, 2, 4], [4, 1, 1, 3]))) == 9
     assert shapes == [(4, 4), (4, 1), (4, 4)]
+
+
+def test_a_group_shares_its_prompt_without_a_copy_for_each_beside_the_cache():
+    policy = Policy(preset("tiny", vocab_size=48, width=32, layers=2, heads=8, kv_heads=8, head_dim=64, ffn=32))
+    params = policy.init(rng.key(0, "init"))
+    layout = Layout(slots=32, group=8, prompt_length=512, new_tokens=64, admit=4, segment=8, stop_tokens=STOP)
+    slots = transitions.empty(policy, layout)
+    transitions.widen(layout, slots, layout.length)
+
+    def temporary(group):
+        numbers, floats = jnp.zeros(4, jnp.int32), jnp.ones(4)
+        targets, rows = jnp.zeros((4, group), jnp.int32), jnp.zeros((4, group), jnp.uint32)
+        given = (
+            params, slots, rng.key(0, "rollout", 1).reshape(-1), jnp.zeros((4, 512), jnp.int32), numbers, numbers, numbers,
+            targets, rows, floats, numbers, floats,
+        )  # fmt: skip
+        leaves, structure = jax.tree.flatten(given)  # what is lowered must be of the annotated types
+
+        def admit(*leaves):
+            return transitions.admit(policy, layout, *jax.tree.unflatten(structure, leaves))
+
+        return jax.jit(admit).lower(*leaves).compile().memory_analysis().temp_size_in_bytes
+
+    prompts = sum(a.nbytes for a in jax.tree.leaves(slots.cache)) * 4 // layout.slots
+    assert temporary(8) - temporary(1) < prompts  # and not seven times that
 
 
 def test_no_requests_is_no_work(policy, weights):
