@@ -39,7 +39,7 @@ SIZES = {
     "long_tail": ("prompts x slots x prompt tokens x longest response", "64x16x64x256", "256x64x256x512"),
     "scoring": ("rows x tokens x rows together", "8x1024x2", "64x1024x16"),
     "scoring_tail": ("rows x prompt tokens x longest response x rows together", "16x64x1024x2", "256x256x4096x8"),
-    "learning": ("rows x tokens", "8x256", "16x1024"),
+    "learning": ("rows x tokens", "4x1024", "16x1024"),
     "learning_tail": ("rows x prompt tokens x longest response x micro-batches", "8x64x1024x4", "64x256x4096x16"),
 }
 
