@@ -131,11 +131,11 @@ def split(c: Architecture, weights: Params, *, masters: bool = False) -> tuple[n
         use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=held,
     )  # fmt: skip
     graph, state = nnx.split(nnx.eval_shape(lambda: Qwen3(config, rngs=nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(held), _renamed(c, weights)))
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(held), renamed(c, weights)))
     return graph, state
 
 
-def _renamed(c: Architecture, weights: Params) -> dict:
+def renamed(c: Architecture, weights: Params) -> dict:
     """Our tree under its names."""
 
     def layer(w):

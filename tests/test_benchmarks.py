@@ -1,15 +1,19 @@
 """The benchmarks: floors against published arithmetic, forced lengths, the runner and what it writes; never a wall time."""
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
 
 from amrsd_jax import rng
-from amrsd_jax.policy import preset
+from amrsd_jax.learning.mesh import make_mesh
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.step import Objective, init_state, make_train_step
+from amrsd_jax.policy import Policy, preset
 from amrsd_jax.report.axes import number
 from amrsd_jax.sampling import Layout, Request, Weights, complete
-from benchmarks import floors, measure, run, tunix
+from benchmarks import cases, floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
 
 H100 = floors.Ceilings(copy=2877e9, matmul=794e12)
@@ -154,16 +158,42 @@ def test_wrong_requests_are_refused(asked, message):
 def test_tunix_is_given_the_same_model():
     """Its scoring of our weights gives our log-probabilities."""
     pytest.importorskip("tunix")
-    from amrsd_jax.policy import Policy
     from amrsd_jax.scoring.logprobs import token_logprobs
 
     c = preset("tiny", vocab_size=48, width=32, layers=2, head_dim=8, ffn=48, rope_theta=1e6)
     params = jax.tree.map(lambda a: 3 * a, Policy(c).init(rng.key(0, "init")))
     tokens = rng.host(0, "test").integers(2, 48, (3, 9), np.int32)
     rows = tokens[:, :1], np.ones(3, np.int32), tokens[:, 1:]
-    ours, _ = token_logprobs(Policy(c), params, *rows, temperature=1.0, chunk=64)
+    ours, _ = token_logprobs(Policy(c), params, *map(jnp.asarray, rows), temperature=1.0, chunk=64)
     graph, state = tunix.split(c, params)
     np.testing.assert_allclose(tunix.logprobs(graph, state, rows[0], rows[2], together=2), ours, atol=1e-4)
+
+
+def test_tunix_learns_what_we_learn():
+    """The mean of the gradients of two pieces, clipped, by AdamW: its parameters move as ours do."""
+    pytest.importorskip("tunix")
+    from flax import nnx
+
+    c = preset("tiny", vocab_size=48, width=32, layers=2, head_dim=8, ffn=48, rope_theta=1e6)
+    policy, params, mesh = Policy(c), Policy(c).init(rng.key(0, "init")), make_mesh(1, 1, 1)
+    given = cases._given(c, 1, np.full(4, 8), 8)
+    schedule = make_schedule(learning_rate=1e-2, schedule="constant", warmup_updates=0, total_updates=1)
+    optimizer = make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-4, weight_decay=0.0, clip_norm=1.0)
+    objective = Objective(
+        ratio="token", clip_low=0.2, clip_high=0.2, reduction="sequence_mean", constant_length=None, kl=0.0, entropy=0.0,
+        importance_cap=None, temperature=1.0, chunk=64, micro_batches=2,
+    )  # fmt: skip
+    model, learn = tunix.updating(c, params, optimizer, 2, 0.2)
+    for rows in np.split(np.arange(4), 2):
+        learn(given, rows)
+    theirs = nnx.to_pure_dict(nnx.state(model))
+    state, _ = make_train_step(policy, optimizer, schedule, objective, mesh)(
+        init_state(policy, optimizer, params, mesh), given
+    )
+    ours, before = tunix.renamed(c, state.params), tunix.renamed(c, policy.init(rng.key(0, "init")))
+    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (ours, before)), strict=True)]
+    assert min(moved) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), theirs, ours)
 
 
 def test_tunix_is_left_out_where_it_cannot_run():
