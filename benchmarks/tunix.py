@@ -124,7 +124,6 @@ def split(c: Architecture, weights: Params, *, masters: bool = False) -> tuple[n
     from tunix.models.qwen3.model import ModelConfig, Qwen3
 
     held = "float32" if masters else c.dtype
-
     config = ModelConfig(
         num_layers=c.layers, vocab_size=c.vocab_size, embed_dim=c.width, hidden_dim=c.ffn, num_heads=c.heads,
         head_dim=c.head_dim, num_kv_heads=c.kv_heads, rope_theta=int(c.rope_theta), norm_eps=c.norm_eps,

@@ -141,13 +141,13 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
 
 
 def test_what_is_kept_for_the_backward_pass():
-    """With everything recomputed a layer keeps its input; with dots, also what its products give."""
+    """With everything recomputed a layer keeps its input; with dots, also what its products and attention give."""
     architecture = preset("tiny", dtype="bfloat16")
     width, length = architecture.width, 64
     assert sizes._kept(Policy(architecture, "full"), length)[0] == length * width * 2
-    products = architecture.heads * 32 + 2 * architecture.kv_heads * 32 + 2 * architecture.ffn + width
+    products = 2 * architecture.heads * 32 + 2 * architecture.kv_heads * 32 + 2 * architecture.ffn + width
     dots = sizes._kept(Policy(architecture, "dots"), length)[0]
-    assert length * (width + products) * 2 <= dots < sizes._kept(Policy(architecture), length)[0]
+    assert length * (width + products) * 2 == dots < sizes._kept(Policy(architecture), length)[0]
 
 
 def test_devices_share_what_is_split(tmp_path):

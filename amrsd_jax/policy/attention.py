@@ -21,9 +21,7 @@ BLOCK = 128  # queries whose scores exist at one time: on a CPU they stay in its
 PARTS = 4  # of a row of several blocks, each a loop of its own
 LANES = 128  # of a TPU's vector unit: splash takes rows and heads in multiples
 TILE = 512  # queries or keys that splash takes at a time, at most
-MIXED = (
-    "attention"  # name of what `xla` gives, for those who keep it; kernels would run again for what else they remember
-)
+MIXED = "attention"  # by this name remat keeps what `xla` gives; a kernel would have to run again all the same
 
 
 def choose(backend: str, architecture: Architecture, platform: str) -> str:

@@ -68,9 +68,8 @@ class Layer(nnx.Module):
     def __call__(self, x: Float[Array, "B T D"], rotation: tuple[Array, Array], attend: Callable):
         """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
         c = self.c
-        h = self.attention_norm(x).reshape(
-            -1, c.width
-        )  # tokens of all rows, or XLA turns a factor of each weight's gradient
+        # Tokens of all rows on one axis: over two, XLA makes a turned copy of a factor of every weight's gradient.
+        h = self.attention_norm(x).reshape(-1, c.width)
         q, k, v = (f(h).reshape(*x.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
