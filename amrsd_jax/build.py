@@ -139,7 +139,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
         ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
         constant_length=loss.constant_length, kl=loss.kl, entropy=loss.entropy, importance_cap=loss.importance_cap,
         temperature=rollout.temperature, chunk=config.scoring.chunk, micro_batches=config.learning.micro_batches,
-        kl_estimator=loss.kl_estimator, distil=distilled(config, rule),
+        skip=config.learning.skip, kl_estimator=loss.kl_estimator, distil=distilled(config, rule),
     )  # fmt: skip
     make_contexts = ContextMaker(
         config.credit.context, rule.negatives, config.credit.args.get("k", 0), task, tokenizer, texts,

@@ -194,6 +194,11 @@ def _check_together(config: ConfigDict) -> None:
             f"rollout.prompts x rollout.group = {rows} rows do not divide into learning.minibatches x "
             f"learning.micro_batches = {pieces} pieces"
         )
+    if config.learning.skip and (config.loss.kl or config.loss.entropy or config.learning.micro_batches == 1):
+        raise ConfigError(
+            f"learning.skip = True: expected loss.kl = 0, not {config.loss.kl}, and loss.entropy = 0, not "
+            f"{config.loss.entropy}, by which every row learns; and learning.micro_batches of at least 2"
+        )
     if not config.rollout.temperature > 0:
         raise ConfigError(
             f"rollout.temperature = {config.rollout.temperature}: a greedy policy has no gradient; expected more than 0"

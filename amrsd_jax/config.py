@@ -157,6 +157,7 @@ def base() -> ConfigDict:
         dict(
             minibatches=1,  # optimiser updates a step
             micro_batches=1,  # pieces of an update whose gradients are accumulated
+            skip=False,  # leave out pieces of rows without credit, as all of a group with equal rewards are
         )
     )
     config.optimizer = ConfigDict(

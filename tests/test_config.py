@@ -211,6 +211,8 @@ def test_no_field_is_not_a_number(field):
             "= 15 rows do not divide into .* = 4 pieces",
         ),
         (dict(rollout__temperature=0.0), "rollout.temperature = 0.0: .* expected more than 0"),
+        (dict(learning__skip=True), "learning.skip = True: .* learning.micro_batches of at least 2"),
+        (dict(learning__skip=True, learning__micro_batches=2, loss__kl=0.1), "learning.skip = True: .* not 0.1"),
         (dict(loss__importance_cap=2.0), "loss.importance_cap = 2.0 needs loss.old_logp = 'trainer', not 'sampler'"),
         (dict(loss__reduction="constant"), "loss.constant_length = None with loss.reduction = 'constant'"),
         (dict(loss__constant_length=9), "loss.constant_length = 9 with loss.reduction = 'sequence_mean'"),

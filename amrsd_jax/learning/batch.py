@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from amrsd_jax import lengths
 from amrsd_jax.records import Batch, Contexts, Credit, Rollouts
@@ -48,7 +48,7 @@ def make_batches(
         yield jax.tree.map(lambda a, start=start: a[start : start + size], whole)
 
 
-def micro_batches(batch: Batch, weights: PyTree, pieces: int) -> Iterator[tuple[Batch, PyTree]]:
+def micro_batches(batch: Batch, weights: PyTree, pieces: int, *, skip: bool = False) -> Iterator[tuple[Batch, PyTree]]:
     """Cuts the rows of an update into pieces of equally many rows: the widest first, each as narrow as its widest row.
 
     A row is as wide as the bucket of its length; rows of one width stay in their order.
@@ -56,18 +56,30 @@ def micro_batches(batch: Batch, weights: PyTree, pieces: int) -> Iterator[tuple[
     Args:
       batch, weights: host values of all rows.
       pieces: how many; they divide the rows.
+      skip: leave out pieces of rows that nothing is learned from, whose gradient is 0: rows without such come last, the
+        narrowest of them first. One piece is always there.
     """
     tokens, room = lengths.reach(batch.mask), batch.response.shape[1]
     widths = lengths.buckets(batch.prompt_length + tokens, batch.prompt.shape[1] + room)
     shown = None
     if batch.context is not None:
         shown = lengths.buckets(batch.context_length + tokens, batch.context.shape[1] + room)
-    for rows in np.split(np.argsort(-widths, kind="stable"), pieces):
+    idle = skip & ~_teaches(batch)
+    order = np.lexsort((np.where(idle, widths, -widths), idle))
+    for i, rows in enumerate(np.split(order, pieces)):
+        if i and idle[rows].all():
+            return
         width, context_width = (None if w is None else int(w[rows].max()) for w in (widths, shown))
         piece, share = jax.tree.map(lambda a: a[rows, :width] if a.ndim > 1 else a[rows], (batch, weights))  # noqa: B023
         if shown is not None:
             piece = piece.replace(context=batch.context[rows, :context_width])
         yield piece.replace(width=width, context_width=context_width), share
+
+
+def _teaches(batch: Batch) -> Bool[np.ndarray, " N"]:
+    """Whether a row has a token with credit, or one at which a teacher is distilled from."""
+    credited = np.any((batch.mask > 0) & (batch.token_advantage != 0), axis=1)
+    return credited if batch.distilled is None else credited | ((batch.distilled > 0) & np.any(batch.mask > 0, axis=1))
 
 
 def _shown(contexts: Contexts, count: int) -> dict[str, np.ndarray]:

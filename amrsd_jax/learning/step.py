@@ -47,6 +47,7 @@ class Objective:
       temperature: of the policy that is trained, the one responses were sampled at.
       chunk: tokens whose logits exist at one time.
       micro_batches: pieces of the batch whose gradients are added before the update.
+      skip: leave out pieces of rows without credit; means over tokens are then of the others.
       distil: the divergence to the teacher; None leaves it, and the teacher's pass, out.
     """
 
@@ -61,6 +62,7 @@ class Objective:
     temperature: float
     chunk: int
     micro_batches: int = 1
+    skip: bool = False
     kl_estimator: str = "k3"
     distil: Divergence | None = None
 
@@ -213,7 +215,8 @@ class TrainStep:
 
     def cut(self, batch: Batch) -> Iterator[tuple[Batch, Weights]]:
         """The micro-batches on the devices, which have equal shares of each."""
-        for rows in micro_batches(batch, make_weights(batch, self.objective), self.objective.micro_batches):
+        pieces, skip = self.objective.micro_batches, self.objective.skip
+        for rows in micro_batches(batch, make_weights(batch, self.objective), pieces, skip=skip):
             yield processes.put(rows, self.rows)
 
 

@@ -134,6 +134,39 @@ def test_rows_of_one_width_stay_in_their_order():
     assert [weights.policy[:, 0].tolist() for _, weights in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
+def test_pieces_of_rows_without_credit_are_left_out(monkeypatch):
+    """By hand: widths are 16, 62, 8, 16, 32, 32, 4, 16; rows 1, 3 and 4 have credit, so the narrowest other is with them."""
+    monkeypatch.setattr(lengths, "LEAST", 4)
+    rows, credited = uneven(), np.isin(np.arange(N), [1, 3, 4])[:, None]
+    rows = rows.replace(token_advantage=rows.token_advantage * credited)
+
+    def pieces(rows):
+        cut = micro_batches(rows, steps.Weights(np.arange(N)[:, None], None), 4, skip=True)
+        return [(weights.policy[:, 0].tolist(), piece.width) for piece, weights in cut]
+
+    assert pieces(rows) == [([1, 4], 62), ([3, 6], 16)]
+    taught = uneven(context=True).replace(token_advantage=0 * rows.mask, distilled=np.eye(N, dtype=np.float32)[5])
+    assert pieces(taught) == [([5, 6], 32)]
+    assert pieces(rows.replace(token_advantage=0 * rows.mask)) == [([6, 2], 8)]
+
+
+def test_what_is_left_out_had_no_gradient(policy, params):
+    """The same parameters, and the same if nobody has credit; means are over the rows that are left."""
+    rows, credited = uneven(), np.isin(np.arange(N), [1, 3, 4])[:, None]
+    rows = rows.replace(token_advantage=rows.token_advantage * credited)
+    objective = dataclasses.replace(OBJECTIVE, kl=0.0, entropy=0.0, micro_batches=4)
+    (expected, whole), (state, metrics) = (
+        update(policy, params, dataclasses.replace(objective, skip=skip), rows=rows) for skip in (False, True)
+    )
+    assert_close(state.params, expected.params, 1e-6)
+    assert float(metrics["policy"]) == pytest.approx(float(whole["policy"]), rel=1e-5)
+    assert metrics["entropy"] != whole["entropy"]
+    idle = rows.replace(token_advantage=0 * rows.mask)
+    state, metrics = update(policy, params, dataclasses.replace(objective, skip=True), rows=idle)
+    assert metrics["grad_norm"] == 0 and metrics["skipped"] == 0
+    assert_close(state.params, params, 0)
+
+
 def test_cut_rows_give_the_gradients_of_padded_ones(policy, params, monkeypatch):
     """Student and teacher, to a millionth; and as many programs as there are widths, however many updates."""
     rows, mesh = uneven(context=True), meshes.make_mesh(2, 1, 1)
