@@ -11,7 +11,7 @@ from amrsd_jax import config as configuration
 
 def get_config():
     config = configuration.base()
-    config.warmup.documents, config.warmup.rows = 14_000, 6
+    config.warmup.documents, config.warmup.rows = 20_000, 6
 
     config.rollout.update(prompts=16, group=8, prompt_length=24, response_length=64)
     config.credit.rule = "amrsd"
