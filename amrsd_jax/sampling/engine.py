@@ -111,7 +111,7 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Ow
     """Arrays of one admission; takes slots from `free` and books them in `owner`."""
     now, longest = time.perf_counter(), max(len(request.prompt) for request in batch)
     a, width = layout.together(longest), layout.prompt_width(longest)
-    group = 1 if batch[0].count == 1 else layout.group
+    group = 1 if batch[0].single else layout.group
     arrays = {
         "prompts": np.zeros((a, width), np.int32),
         "lengths": np.ones(a, np.int32),

@@ -35,6 +35,11 @@ class Request:
     top_p: float = 1.0
     tag: Any = None
 
+    @property
+    def single(self) -> bool:
+        """Whether one rollout is asked for: such requests are admitted by a program without room for groups."""
+        return self.count == 1
+
     def limit(self, layout: Layout) -> int:
         """Most new tokens of its responses."""
         return layout.new_tokens if self.new_tokens is None else self.new_tokens
@@ -91,9 +96,8 @@ class Queue:
         while self.ahead is not None:
             _check(self.ahead, layout)
             longest = max(longest, len(self.ahead.prompt))
-            if self.ahead.count > free or len(batch) >= layout.together(longest):
-                break
-            if batch and (batch[0].count == 1) != (self.ahead.count == 1):
+            unlike = batch and batch[0].single != self.ahead.single
+            if unlike or self.ahead.count > free or len(batch) >= layout.together(longest):
                 break
             free -= self.ahead.count
             batch.append(self.ahead)
