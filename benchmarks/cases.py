@@ -180,7 +180,10 @@ def _learner(name: str, policy: Policy, given: Batch, pieces: int) -> Arm:
 
 def _peer_learner(peer: ModuleType, policy: Policy, given: Batch, pieces: int) -> Arm:
     params = init_params(policy, _key(), _mesh())
-    return peer.learning(policy.architecture, params, given, _optimizer()[1], pieces, DEFAULTS.loss.clip_low)
+    _, optimizer = _optimizer()
+    return peer.learning(
+        policy.architecture, params, given, optimizer, pieces, DEFAULTS.loss.clip_low, tokens=_count(given)
+    )
 
 
 def _optimizer() -> tuple[optax.Schedule, optax.GradientTransformation]:

@@ -74,18 +74,25 @@ def logprobs(
 
 
 def learning(
-    c: Architecture, params: Params, given: Batch, optimizer: optax.GradientTransformation, pieces: int, clip: float
+    c: Architecture,
+    params: Params,
+    given: Batch,
+    optimizer: optax.GradientTransformation,
+    pieces: int,
+    clip: float,
+    tokens: int,
 ) -> Arm:
     """Its trainer's update by its GRPO loss without a KL term, in `pieces` accumulated. It gives entropies and the gradient's
-    norm too; rows are padded to the longest."""
+    norm too; rows are padded to the longest, and hold `tokens` tokens."""
     model, step = updating(c, params, optimizer, pieces, clip)
 
     def run() -> int:
         for rows in np.split(np.arange(len(given.mask)), pieces):
             step(given, rows)
         jax.block_until_ready(nnx.state(model))
-        return int(given.prompt_length.sum() + given.mask.sum())
+        return tokens
 
+    run()  # its step is compiled again for the state that the first update returns; only that one is in the first turn
     return Arm("tunix", run)
 
 
