@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 TEST = [
     "beartype>=0.18",
     "hypothesis>=6.100",
+    "import-linter>=2.1",
     "ipykernel>=6",
     "nbclient>=0.10",
     "pytest>=8",
@@ -17,8 +18,8 @@ NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4"]
 
 setup(
     name="amrsd_jax",
-    version="0.1.0",
-    description="Token-level credit assignment for reinforcement learning with verifiable rewards, in JAX.",
+    version="0.2.0",
+    description="AMR-SD and other token-level credit assignment for reinforcement learning with verifiable rewards, in JAX.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -27,30 +28,35 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
-        "datasets>=4.0",  # which runs no code of a data set
+        "altair>=5.5",
+        "datasets>=4.0",  # runs no code of a data set
         "flax>=0.12",
         "jax>=0.7",
         "jaxtyping>=0.3",
         "jinja2>=3.1",  # chat templates; transformers does not pull it in
-        "math-verify[antlr4_13_2]>=0.9,<0.10",  # whose known false positives tasks/symbolic.py guards against
+        "math-verify[antlr4_13_2]>=0.9,<0.10",  # tasks/symbolic.py guards against its false positives
         "ml-collections>=1.0",
         "ml-dtypes>=0.3",
         "numpy>=1.26",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "pyarrow>=15",
+        "pydantic>=2.7",
+        "safetensors>=0.4.5",
+        "scipy>=1.15",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9",
         "tokenizers>=0.20",
         "tqdm>=4.66",
         "transformers>=4.51",
+        "vl-convert-python>=1.7",
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "test": TEST,
-        "peer": ["google-tunix==0.1.7"],  # measured beside by benchmarks
+        "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers
         "notebooks": NOTEBOOKS,
         "dev": TEST + NOTEBOOKS,

@@ -2,10 +2,10 @@
 
 import os
 
-# transformers serves tokenizers and chat templates here, and would remark at every start that there is no PyTorch.
+# transformers, used for tokenizers and chat templates only, would otherwise warn at every start that PyTorch is missing.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-# Fake CPU devices wait for one another inside a collective, each holding a thread. XLA makes as many threads as there are cores,
-# or as NPROC says: with fewer cores than devices a program would wait for ever, or be ended without a word.
+# Fake CPU devices wait for one another inside a collective, each in a thread of its own. XLA starts one thread per core, or
+# NPROC threads: with fewer threads than devices a program would hang, or be killed without a message.
 if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
     os.environ.setdefault("NPROC", "64")

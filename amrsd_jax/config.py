@@ -1,237 +1,466 @@
-"""The configuration of a run: every field with its default."""
+"""The configuration of a run: each field with its type, bounds, default and meaning, declared once.
 
-import dataclasses
+`base` turns the models into the `ml_collections.ConfigDict` that config files and flags edit; `validate.validate` turns that
+back into a frozen `Config`, whose sections are passed to functions. A field whose default is that of another choice, e.g. of
+the credit rule, is "" or None until `validate` fills it in.
+"""
 
-from ml_collections import ConfigDict
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+import ml_collections
+import pydantic
 from ml_collections.config_dict import placeholder
+from pydantic import Field
 
-from amrsd_jax import credit, tasks
-from amrsd_jax.policy.huggingface import is_place
+from amrsd_jax.names import nearest
 
-ASKED = (
-    "every",
-    "problems",
-    "samples",
-    "temperature",
-    "top_k",
-    "top_p",
-)  # of an evaluation; a benchmark may have its own
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-def base() -> ConfigDict:
-    """Every field, at its default. Configs start from this and change what they are about."""
-    config = ConfigDict()
-    config.seed = 0
-    config.steps = 30  # training steps: one batch of rollouts each
+class ConfigError(ValueError):
+    """A field of the config is wrong; the message names it, its value and what was expected."""
 
-    config.model = (
-        "tiny"  # a preset of policy.architecture, or a Hugging Face folder or hub id, which brings its weights
-    )
-    config.architecture = ConfigDict(  # fields of the model to replace; None keeps its own
-        dict(
-            vocab_size=placeholder(int), width=placeholder(int), layers=placeholder(int), heads=placeholder(int),
-            kv_heads=placeholder(int), head_dim=placeholder(int), ffn=placeholder(int), qk_norm=placeholder(bool),
-            qkv_bias=placeholder(bool), tied=placeholder(bool), rope_theta=placeholder(float), dtype=placeholder(str),
-        )
-    )  # fmt: skip
-    config.lora = ConfigDict(  # low-rank adapters over a frozen model
-        dict(
-            rank=0,  # 0: none, every parameter learns
-            alpha=32.0,  # strength, divided by the rank
-            targets="query,key,value,output,gate,up,down",
-        )
-    )
-    config.tokenizer = ""  # folder or hub id; "" is that of the model's place, or of a preset the embedded task's own
-    config.chat_template = ConfigDict()  # arguments of the chat template, e.g. enable_thinking
-    config.attention = "auto"  # of whole rows: xla, cudnn, splash, or what the devices have
-    config.remat = "dots"  # what the backward pass recomputes: none, dots, full
-    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))  # data = -1 takes the devices that remain
 
-    config.task = ConfigDict(
-        dict(
-            name="addition",
-            args=ConfigDict(),  # those of the task that differ from its defaults
-        )
+class Section(pydantic.BaseModel):
+    """A part of the config. It is frozen, refuses unknown fields, and converts no value but an integer to a float."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def section(cls: type[Section]) -> Any:
+    """Returns a field that holds a section with its defaults."""
+    return Field(default_factory=cls)
+
+
+def open_section(description: str) -> Any:
+    """Returns a field that holds arguments by name; `validate` checks them against their task, rule, section or record."""
+    return Field(default_factory=dict, description=description)
+
+
+# ---------------------------------------------------------------- the model
+
+
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")  # of a transformer block
+
+
+class LoraConfig(Section):
+    """Low-rank adapters over a frozen model."""
+
+    rank: Natural = Field(0, description="inner size; 0: no adapters, every parameter is trained")
+    alpha: Positive = Field(32.0, description="strength, divided by the rank")
+    targets: str = Field(",".join(PROJECTIONS), description="projections that have an adapter")
+
+    @pydantic.field_validator("targets")
+    @classmethod
+    def _known(cls, targets: str) -> str:
+        for name in targets.split(","):
+            if name.strip() not in PROJECTIONS:
+                raise ValueError(f"{name.strip()!r}: {nearest(name, PROJECTIONS)}")
+        return targets
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The names of `targets`."""
+        return tuple(name.strip() for name in self.targets.split(","))
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank, by which an adapter's product is multiplied."""
+        return self.alpha / self.rank
+
+
+class MeshConfig(Section):
+    """Devices along each axis of the mesh."""
+
+    data: int = Field(-1, ge=-1, description="-1 takes the devices that remain")
+    fsdp: Count = 1
+    tensor: Count = 1
+
+    @pydantic.field_validator("data")
+    @classmethod
+    def _not_zero(cls, data: int) -> int:
+        if data == 0:
+            raise ValueError("expected at least 1, or -1 for the devices that remain")
+        return data
+
+
+# ---------------------------------------------------------------- the task
+
+
+class TaskConfig(Section):
+    """Where problems come from."""
+
+    name: str = Field("addition", description="a name of amrsd_jax.tasks.registry")
+    args: dict[str, Any] = open_section("arguments of the task that differ from its defaults")
+
+
+class WarmupConfig(Section):
+    """Supervised warm-up of the embedded tasks."""
+
+    documents: Natural = Field(0, description="0 skips the warm-up")
+    row_length: Count = Field(160, description="packed tokens per row")
+    rows: Count = Field(8, description="rows per update; tiny models need small batches")
+    learning_rate: NonNegative = 3e-3
+    b2: Decay = 0.98
+    solve: Share = Field(0.5, description="share of documents that solve a problem")
+    reflect: Share = Field(0.25, description="share that write a reflection")
+    given: Share = Field(0.0, description="share that solve with the gold answer or a solution in view")
+    trace: Share = Field(0.0, description="share that repair an attempt as a critic; the rest solve with a reflection")
+    peer: Share = Field(0.6, description="share of the reflecting documents that show a correct peer")
+    lines: Count = Field(1, description="most lines in a reflection that a document solves with")
+
+    @pydantic.model_validator(mode="after")
+    def _shares(self):
+        total = self.solve + self.reflect + self.given + self.trace
+        if total > 1 + 1e-9:  # 0.4 + 0.35 + 0.25 may round to more than 1
+            raise ValueError(f"solve + reflect + given + trace = {total}: expected at most 1")
+        return self
+
+
+# ---------------------------------------------------------------- a step
+
+
+class RolloutConfig(Section):
+    """How responses are sampled."""
+
+    prompts: Count = Field(16, description="B, problems per step")
+    group: Count = Field(8, description="G, responses per problem")
+    prompt_length: Count = Field(32, description="P, tokens; longer prompts are skipped and counted")
+    response_length: Count = Field(80, description="T, tokens")
+    temperature: Positive = Field(1.0, description="above 0: a greedy policy has no gradient")
+    top_k: Natural = Field(0, description="0 keeps all tokens")
+    top_p: PositiveShare = 1.0
+    slots: Count = Field(128, description="rows decoded at the same time")
+    admit: Count = Field(16, description="prompts that are prefilled together")
+    segment: Count = Field(64, description="decode steps between two reads by the host")
+    rounds: Count = Field(1, description="batches sampled at most, to replace groups of equal rewards (DAPO)")
+
+    @pydantic.model_validator(mode="after")
+    def _group_fits(self):
+        if self.group > self.slots:
+            raise ValueError(f"group = {self.group}: expected at most slots = {self.slots}")
+        return self
+
+
+class RewardConfig(Section):
+    """Changes to the verifier's reward."""
+
+    overlong_buffer: Natural = Field(0, description="DAPO's soft penalty over the last tokens of the budget; 0: none")
+    permute: bool = Field(False, description="control run: rewards are permuted within the batch")
+
+
+class CreditConfig(Section):
+    """The credit rule."""
+
+    rule: str = Field("amrsd", description="a name of amrsd_jax.credit.RULES")
+    args: dict[str, Any] = open_section("hyper-parameters of the rule that differ from its defaults")
+    context: str = Field(
+        "", description="what the teacher sees besides the question (reflection.sources); '': the rule's"
     )
-    config.warmup = ConfigDict(  # supervised warm-up of embedded tasks; 0 documents skips it
-        dict(
-            documents=0,
-            row_length=160,  # packed tokens a row
-            rows=8,  # rows an update; small batches are decisive for tiny models
-            learning_rate=3e-3,
-            b2=0.98,
-            solve=0.5,  # share of documents that solve,
-            reflect=0.25,  # that reflect,
-            given=0.0,  # that solve with the gold answer or a solution in view,
-            trace=0.0,  # that repair an attempt as a critic; the rest solve with a reflection in view
-            peer=0.6,  # share of reflecting documents that show a correct peer
-            lines=1,  # most true lines in a reflection that is read
-        )
+    negatives: Natural | None = Field(
+        None, description="negative contexts per row, for rules that contrast; None: the rule's"
+    )
+    normalize: bool = Field(
+        True, description="divide advantages by the group's standard deviation (GRPO), or not (Dr.GRPO)"
+    )
+    exact_savings: bool = Field(True, description="skip reflection and teacher where they cannot change the credit")
+
+
+TeacherKind = Literal["", "policy", "snapshot", "ema", "initial", "trust_region", "external"]
+
+
+class TeacherConfig(Section):
+    """The teacher's parameters."""
+
+    kind: TeacherKind = Field("", description="'': the rule's own")
+    every: Count = Field(10, description="steps between refreshes of a snapshot")
+    rate: Share = Field(0.05, description="share of the policy in a moving average, per step, or in a trust region")
+
+
+class ExternalConfig(Section):
+    """Another run, whose newest parameters are the external teacher's and the critic's, frozen."""
+
+    workdir: str = Field("", description="'': none; the critic is then the policy of step 0")
+
+
+class ReflectionConfig(Section):
+    """How reflections and teacher prompts are made."""
+
+    prompt_length: Count = Field(192, description="longest reflection prompt; the attempt is cut to fit")
+    tokens: Count = Field(128, description="longest reflection (our choice)")
+    context_length: Count = Field(192, description="R, longest teacher prompt; the reflection is cut to fit")
+    temperature: NonNegative = Field(0.7, description="our choice")
+    chat_template: dict[str, Any] = open_section("arguments of the chat template that differ in reflection prompts")
+    peers: bool = Field(True, description="show a verified-correct sibling")
+    reference: bool = Field(False, description="show the reference solution where no such sibling is shown")
+    slots: Count = 64
+    admit: Count = 32
+    templates: dict[str, str] = open_section("replacements for texts of reflection.prompts")
+
+
+class ScoringConfig(Section):
+    """How log-probabilities are computed."""
+
+    rows: Count = Field(32, description="rows scored together")
+    chunk: Count = Field(4096, description="tokens whose logits exist at one time")
+
+
+class LossConfig(Section):
+    """The policy-gradient loss: clipped surrogate + kl * KL(policy || reference) - entropy * H(policy)."""
+
+    ratio: Literal["token", "sequence"] = Field(
+        "token", description="importance ratio per token, or one per row (GSPO)"
+    )
+    clip_low: NonNegative = 0.2
+    clip_high: NonNegative = 0.2
+    reduction: Literal["sequence_mean", "token_mean", "constant"] = "sequence_mean"
+    constant_length: Annotated[int, Field(gt=0)] | None = Field(None, description="divisor of reduction = constant")
+    kl: NonNegative = Field(0.0, description="coefficient of the KL to the policy at step 0")
+    kl_estimator: Literal["k3", "k2"] = "k3"
+    entropy: NonNegative = Field(0.0, description="coefficient of the entropy bonus")
+    old_logprobs: Literal["sampler", "trainer"] = Field(
+        "sampler", description="denominator of the ratio: as sampled, or recomputed by the trainer"
+    )
+    importance_cap: Positive | None = Field(
+        None, description="bound of the importance weight between sampler and trainer; needs old_logprobs = trainer"
+    )
+    mask_truncated: bool = Field(False, description="leave out responses that reached the length limit")
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if (self.reduction == "constant") != (self.constant_length is not None):
+            raise ValueError(
+                f"constant_length = {self.constant_length} with reduction = {self.reduction!r}: "
+                "the length belongs to reduction 'constant', which needs it"
+            )
+        if self.importance_cap is not None and self.old_logprobs != "trainer":
+            raise ValueError(
+                f"importance_cap = {self.importance_cap}: expected old_logprobs = 'trainer', not {self.old_logprobs!r}; "
+                "the sampler's log-probabilities cannot be weighed against themselves"
+            )
+        return self
+
+
+class LearningConfig(Section):
+    """How the rows of a step are divided among updates."""
+
+    minibatches: Count = Field(1, description="optimiser updates per step")
+    micro_batches: Count = Field(1, description="parts of an update whose gradients are accumulated")
+    skip: bool = Field(False, description="do not compute parts whose rows have no credit (groups of equal rewards)")
+
+
+class OptimizerConfig(Section):
+    """AdamW with clipping by the global norm."""
+
+    learning_rate: NonNegative = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_updates: Natural = 0
+    b1: Decay = 0.9
+    b2: Decay = 0.95
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    clip_norm: NonNegative = Field(1.0, description="0 turns clipping off")
+    max_skipped: Count = Field(
+        3, description="steps in a row with a skipped update (gradient not finite) that end the run"
     )
 
-    config.rollout = ConfigDict(
-        dict(
-            prompts=16,  # B, problems a step
-            group=8,  # G, rollouts a problem
-            prompt_length=32,  # P; longer prompts are skipped and counted
-            response_length=80,  # T
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            slots=128,  # rows in flight
-            admit=16,  # prompts prefilled together
-            segment=64,  # decode steps between two looks of the host
-            rounds=1,  # DAPO's dynamic sampling: batches drawn at most, to replace groups of equal rewards
-        )
+
+# ---------------------------------------------------------------- what a run reports and keeps
+
+
+class SignalConfig(Section):
+    """What the collapse monitor does when a signal passes its threshold."""
+
+    action: Literal["off", "warn", "rollback", "stop"] = "warn"
+    threshold: float
+
+
+def _signal(threshold: float, description: str) -> Any:
+    return Field(default_factory=lambda: SignalConfig(threshold=threshold), description=description)
+
+
+class MonitorConfig(Section):
+    """The collapse monitor (docs/monitor.md); all values are our choice."""
+
+    window: Count = Field(5, description="steps that a signal is averaged over; the first window is its start")
+    patience: Count = Field(3, description="steps in a row beyond the threshold before a signal fires")
+    rollbacks: Natural = Field(2, description="rollbacks at most; one more stops the run")
+    reward: SignalConfig = _signal(0.5, "relative fall from the running best")
+    entropy: SignalConfig = _signal(0.1, "ratio to the start, at or below")
+    entropy_rise: SignalConfig = _signal(2.0, "ratio to the start, at or above")
+    shorter: SignalConfig = _signal(0.5, "mean length, ratio to the start, at or below")
+    longer: SignalConfig = _signal(2.0, "mean length, ratio to the start, at or above")
+    truncation: SignalConfig = _signal(0.5, "share of responses that reached the length limit")
+    repetition: SignalConfig = _signal(0.5, "share of tokens in 4-grams that their response repeats")
+    gap: SignalConfig = _signal(0.1, "mean |teacher - student| log-probability, ratio to the start, at or below")
+    mass: SignalConfig = _signal(0.5, "share of |credit| on 1 % of the tokens")
+    zero_advantage: SignalConfig = _signal(0.95, "share of groups whose advantages are all 0")
+    timeouts: SignalConfig = _signal(0.1, "share of verdicts that timed out")
+
+
+class Questions(Section):
+    """The questions of a benchmark, and how they are answered."""
+
+    every: Natural = Field(10, description="steps between evaluations; 0: only before and after training")
+    problems: Natural = Field(256, description="number of problems, the first of a split; 0: all rows")
+    samples: Count = Field(1, description="k, answers sampled per question, besides a greedy one")
+    temperature: NonNegative = 1.0
+    top_k: Natural = 0
+    top_p: PositiveShare = 1.0
+
+
+class BenchmarkConfig(Questions):
+    """A further benchmark: a task, and the fields that differ from `evaluation`."""
+
+    task: TaskConfig
+
+
+class EvaluationConfig(Questions):
+    """Evaluation on the test split of the config's task, and on further benchmarks."""
+
+    last: Count = Field(5, description="evaluations whose mean is reported besides the best and the last")
+    benchmarks: dict[str, BenchmarkConfig] = open_section(
+        "name to task=dict(name=..., args=...) and fields that differ"
     )
-    config.reward = ConfigDict(
-        dict(
-            overlong_buffer=0,  # DAPO's soft penalty over the last tokens of the budget; 0 is off
-            permute=False,  # control run: rewards shuffled within the batch
-        )
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are saved, and which are kept."""
+
+    every: Count = Field(10, description="steps between checkpoints")
+    keep: Count = Field(2, description="latest checkpoints kept, besides the best and the one to roll back to")
+
+
+class PlanConfig(Section):
+    """The memory plan."""
+
+    refuse: bool = Field(
+        True, description="refuse a run that does not fit the devices' memory, before it allocates any"
     )
-    config.credit = ConfigDict(
-        dict(
-            rule="amrsd",
-            args=ConfigDict(),  # those of the rule that differ from its defaults
-            context="",  # what the teacher sees besides the question, see reflection.sources; "" is the rule's own
-            normalize=True,  # divide advantages by the group's standard deviation (GRPO) or not (Dr.GRPO)
-            exact_savings=True,  # skip reflection and teacher for rows whose credit they cannot change
-        )
+
+
+class ReportConfig(Section):
+    """The rollouts saved for the report."""
+
+    rollouts_every: Count = Field(5, description="steps between two saved batches of rollouts; first and last always")
+
+
+class Config(Section):
+    """Every field of a run."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="below 2**32, the range of JAX's generator")
+    steps: Count = Field(30, description="training steps: one batch of rollouts each")
+    model: str = Field(
+        "tiny", min_length=1, description="a preset of policy.architecture, or a Hugging Face folder or hub id"
     )
-    config.teacher = ConfigDict(
-        dict(
-            kind="",  # policy, snapshot, ema, initial, trust_region, external; "" is the rule's own
-            every=10,  # steps between refreshes of a snapshot
-            rate=0.05,  # share of the policy in a moving average, per step, or in a trust region
-        )
-    )
-    config.distill = ConfigDict(  # of rules that distil, see scoring.divergence; None is the rule's own
-        dict(
-            coefficient=placeholder(float), alpha=placeholder(float), top_k=placeholder(int), support=placeholder(str),
-            entry_clip=placeholder(float), importance_cap=placeholder(float),
-        )
-    )  # fmt: skip
-    config.external = ConfigDict(
-        dict(
-            workdir="",  # a run whose newest parameters are the external teacher's and the critic's, frozen; without
-            # one the critic is the policy of step 0
-        )
-    )
-    config.reflection = ConfigDict(
-        dict(
-            prompt_length=192,  # longest reflection prompt; the attempt is shortened to fit
-            tokens=128,  # longest reflection (our choice)
-            context_length=192,  # R, longest teacher prompt; the reflection is shortened to fit
-            temperature=0.7,  # our choice
-            chat_template=ConfigDict(),  # replaces arguments of chat_template where a reflection is asked for
-            peers=True,  # show a verified-correct sibling
-            reference=False,  # show the reference solution where no such sibling is shown
-            slots=64,
-            admit=32,
-            templates=ConfigDict(),  # replacements for texts of reflection.prompts
-        )
-    )
-    config.scoring = ConfigDict(
-        dict(
-            rows=32,  # rows scored together
-            chunk=4096,  # tokens whose logits exist at one time
-        )
-    )
-    config.loss = ConfigDict(
-        dict(
-            ratio="token",  # token, or one per sequence (GSPO)
-            clip_low=0.2,
-            clip_high=0.2,
-            reduction="sequence_mean",  # sequence_mean, token_mean, constant
-            constant_length=placeholder(int),  # divisor of reduction = constant
-            kl=0.0,  # coefficient of the KL to the policy at step 0
-            kl_estimator="k3",  # k3, k2
-            entropy=0.0,  # coefficient of the entropy bonus
-            old_logp="sampler",  # denominator of the ratio: as sampled, or recomputed by the trainer
-            importance_cap=placeholder(float),  # truncated importance weight between the two; needs old_logp = trainer
-            mask_truncated=False,  # leave out responses that hit the length limit
-        )
-    )
-    config.learning = ConfigDict(
-        dict(
-            minibatches=1,  # optimiser updates a step
-            micro_batches=1,  # pieces of an update whose gradients are accumulated
-            skip=False,  # leave out pieces of rows without credit, as all of a group with equal rewards are
-        )
-    )
-    config.optimizer = ConfigDict(
-        dict(
-            learning_rate=1e-4,
-            schedule="constant",  # constant, linear, cosine
-            warmup_updates=0,
-            b1=0.9,
-            b2=0.95,
-            eps=1e-8,
-            weight_decay=0.0,
-            clip_norm=1.0,
-            max_skipped=3,  # updates refused in a row (gradient not finite) before the run stops
-        )
-    )
-    config.monitor = ConfigDict(  # of collapse, see docs/monitor.md; actions: off, warn, rollback, stop; all our choice
-        dict(
-            window=5,  # steps that a signal is smoothed over; the first window is its start
-            patience=3,  # steps in a row beyond the threshold before it fires
-            rollbacks=2,  # at most; one more stops the run
-            reward=_signal(0.5),  # relative fall from the running best
-            entropy=_signal(0.1),  # ratio to the start, at or below
-            entropy_rise=_signal(2.0),  # ratio to the start, at or above
-            shorter=_signal(0.5),  # mean length, ratio to the start, at or below
-            longer=_signal(2.0),  # mean length, ratio to the start, at or above
-            truncation=_signal(0.5),  # share of responses
-            repetition=_signal(0.5),  # share of tokens in 4-grams that their response repeats
-            gap=_signal(0.1),  # mean |l_T - l_S|, ratio to the start, at or below
-            mass=_signal(0.5),  # share of |credit| on 1 % of the tokens
-            flat=_signal(0.95),  # share of rows with advantage 0
-            timeouts=_signal(0.1),  # share of verdicts
-        )
-    )
-    config.evaluation = ConfigDict(
-        dict(
-            every=10,  # steps; 0 evaluates only before and after
-            problems=256,  # the first of a split; 0 takes all rows
-            samples=1,  # k, answers drawn for each, besides a greedy one
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            last=5,  # evaluations whose mean is reported besides the best and the last
-            benchmarks=ConfigDict(),  # further ones: name to task=(name, args) and fields above that differ; see `evaluate`
-        )
-    )
-    config.checkpoint = ConfigDict(dict(every=10, keep=2))  # steps; latest kept, besides the best
-    config.plan = ConfigDict(
-        dict(refuse=True)
-    )  # a run that does not fit the devices' memory, before anything is allocated
-    config.report = ConfigDict(dict(rollouts_every=5))  # steps between dumps of rollouts; first and last always
+    architecture: dict[str, Any] = open_section("fields of policy.Architecture that differ from the model's")
+    lora: LoraConfig = section(LoraConfig)
+    tokenizer: str = Field("", description="folder or hub id; '': the model's, or for a preset the embedded task's own")
+    chat_template: dict[str, Any] = open_section("arguments of the chat template, e.g. enable_thinking")
+    attention: Literal["auto", "xla", "cudnn", "splash"] = Field("auto", description="which attention kernel runs")
+    remat: Literal["none", "dots", "full"] = Field("dots", description="what the backward pass recomputes")
+    mesh: MeshConfig = section(MeshConfig)
+    task: TaskConfig = section(TaskConfig)
+    warmup: WarmupConfig = section(WarmupConfig)
+    rollout: RolloutConfig = section(RolloutConfig)
+    reward: RewardConfig = section(RewardConfig)
+    credit: CreditConfig = section(CreditConfig)
+    teacher: TeacherConfig = section(TeacherConfig)
+    distill: dict[str, Any] = open_section("fields of scoring.Divergence that differ from the rule's")
+    external: ExternalConfig = section(ExternalConfig)
+    reflection: ReflectionConfig = section(ReflectionConfig)
+    scoring: ScoringConfig = section(ScoringConfig)
+    loss: LossConfig = section(LossConfig)
+    learning: LearningConfig = section(LearningConfig)
+    optimizer: OptimizerConfig = section(OptimizerConfig)
+    monitor: MonitorConfig = section(MonitorConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
+    checkpoint: CheckpointConfig = section(CheckpointConfig)
+    plan: PlanConfig = section(PlanConfig)
+    report: ReportConfig = section(ReportConfig)
+
+    @property
+    def rows(self) -> int:
+        """N, rows of a step."""
+        return self.rollout.prompts * self.rollout.group
+
+
+# ---------------------------------------------------------------- from models to what users edit, and back
+
+
+def base() -> ml_collections.ConfigDict:
+    """Returns the config with every field at its default, in the form that config files and flags edit."""
+    return _editable(Config())
+
+
+def _editable(model: Section) -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, Section):
+            value = _editable(value)
+        elif isinstance(value, dict):
+            value = ml_collections.ConfigDict(value)
+        elif value is None:
+            value = placeholder(_optional_type(field.annotation))
+        config[name] = value
     return config
 
 
-def _signal(threshold: float) -> ConfigDict:
-    return ConfigDict(dict(action="warn", threshold=threshold))
+def _optional_type(annotation: Any) -> type:
+    """Returns the type T of T | None, or of Annotated[T, ...] | None."""
+    inner = next(kind for kind in typing.get_args(annotation) if kind is not types.NoneType)
+    return typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """A valid config with what it leaves to its task and rule spelled out, so that what is written down is complete."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.tokenizer = config.tokenizer or (config.model if is_place(config.model) else "")
-        config.task.args = tasks.defaults(config.task.name) | dict(config.task.args)
-        for name, section in config.evaluation.benchmarks.items():
-            own = {field: config.evaluation[field] for field in ASKED}
-            own["problems"] = own["problems"] if tasks.embedded(section.task.name) else 0  # rows are asked to the last
-            args = tasks.defaults(section.task.name) | dict(section.task.get("args", {}))
-            task = dict(name=section.task.name, args=args)
-            config.evaluation.benchmarks[name] = ConfigDict(own | dict(section) | dict(task=task))
-        rule = credit.get(config.credit.rule)
-        config.credit.args = rule.defaults | dict(config.credit.args)
-        config.credit.context = config.credit.context or rule.context
-        config.teacher.kind = config.teacher.kind or rule.teacher
-        if rule.distil:
-            for name, value in dataclasses.asdict(rule.distil).items():
-                config.distill[name] = value if config.distill[name] is None else config.distill[name]
-    return config
+def parse(model: type[Section], values: dict[str, Any], place: str = "") -> Section:
+    """Returns values validated as a section of type `model`.
+
+    Args:
+      place: field of the config that holds the values, for messages.
+
+    Raises:
+      ConfigError: a line for each wrong field, with its value and what was expected.
+    """
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain(model, place, one) for one in error.errors())) from None
+
+
+def _explain(model: type[Section], place: str, error: dict[str, Any]) -> str:
+    """Returns one line about one wrong field."""
+    location = [str(part) for part in error["loc"]]
+    field, value = ".".join(filter(None, [place, *location])), error["input"]
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, location[:-1])
+        expected = nearest(location[-1], known) if known else "it has none"
+        return f"{field} = {value!r}: no such field; {expected}"
+    if error["type"] == "literal_error":
+        choices = typing.get_args(_fields(model, location[:-1])[location[-1]].annotation)
+        return f"{field} = {value!r}: {nearest(value, filter(None, choices))}"
+    if error["type"] == "missing":
+        return f"{field}: missing; start the config from amrsd_jax.config.base()"
+    if error["type"] == "value_error":  # one of the validators above; a section's names the field that is wrong
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{field}.{message}" if isinstance(value, dict) else f"{field} = {value!r}: {message}"
+    return f"{field} = {value!r}: {error['msg'].replace('Input should be', 'expected')}"
+
+
+def _fields(model: type[Section], location: list[str]) -> dict[str, pydantic.fields.FieldInfo]:
+    """Returns the fields of the section at a location; those of a benchmark for any name below `benchmarks`."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue  # the name of a benchmark
+        kinds = [field.annotation, *typing.get_args(field.annotation)]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), model)
+    return model.model_fields

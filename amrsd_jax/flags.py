@@ -1,36 +1,45 @@
-"""The --config flag of the commands, and one line in place of a traceback where it is wrong."""
+"""The --config flag of the commands; an error in it is reported as one line instead of a traceback."""
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from amrsd_jax.config import ConfigError
+
 
 def define_config() -> flags.FlagHolder:
-    """--config=FILE and --config.FIELD=VALUE."""
+    """Defines the flags --config=FILE and --config.FIELD=VALUE."""
     return config_flags.DEFINE_config_file(
         "config", None, "Experiment, a file of configs/.",
         lock_config=False, accept_new_attributes=True,  # `validate` names an unknown field and the nearest known one
     )  # fmt: skip
 
 
-def parser(config: flags.FlagHolder, check: Callable[[ConfigDict], None] = lambda _: None):
-    """Flags to arguments, for `app.run`; a wrong config is one line, not a traceback.
+def parser(
+    config: flags.FlagHolder, check: Callable[[ConfigDict], Any] = lambda _: None
+) -> Callable[[list[str]], list[str]]:
+    """Returns a flags parser for `app.run` that exits with one line for a wrong config.
 
     Args:
+      config: the flag of `define_config`.
       check: raises ValueError if the config is wrong.
     """
 
     def parse(argv: list[str]) -> list[str]:
         try:
             arguments = flags.FLAGS(argv)
-            config.value.lock()  # raises if its file could not be read
+            config.value.lock()  # raises if the config file could not be read
             check(config.value)
             return arguments
         except KeyError as error:
             sys.exit(f"config error: no such section: {' '.join(error.args[0].split())}")
-        except (OSError, ValueError, flags.Error) as error:
-            sys.exit(f"config error: {str(error).splitlines()[-1].strip()}")  # the cause, where a config file fails
+        except ConfigError as error:
+            sys.exit(f"config error: {error}")
+        except (ImportError, OSError, TypeError, ValueError, flags.Error) as error:
+            cause = str(error).splitlines()[-1].strip()  # the last line is the cause where a config file raises
+            sys.exit(f"config error: {cause}")
 
     return parse

@@ -1,15 +1,16 @@
-"""python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart [--config.steps=5 ...]"""
+"""Trains from a config: python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart [--config.steps=5]"""
 
 import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 
-from amrsd_jax.checks import ConfigError, validate
+from amrsd_jax.config import ConfigError
 from amrsd_jax.flags import define_config, parser
+from amrsd_jax.validate import validate
 
 _CONFIG = define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; a run that is there is resumed.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.")
 flags.mark_flags_as_required(["config", "workdir"])
 parse = parser(_CONFIG, validate)
 
@@ -21,14 +22,14 @@ def main(argv):
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
-    processes.join()
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library logs every write
+    processes.initialize()
     workdir = Path(_WORKDIR.value)
     try:
         results = train(_CONFIG.value, workdir)
     except ConfigError as error:
         sys.exit(f"config error: {error}")
-    if not processes.first():
+    if not processes.is_first():
         return
     print("\n".join(outcome(results["eval"])))
     print(f"report: {report.write(workdir)}")

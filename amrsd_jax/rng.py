@@ -1,7 +1,7 @@
-"""All randomness: a key is a function of (seed, stream, step, row, position), so a resumed run needs no saved generator.
+"""Makes random keys and generators from (seed, stream, step, row, position), so that a resumed run needs no saved generator.
 
-Nothing else in the package makes a key. Each purpose has its own stream, so that switching a phase on or off
-(reflections, evaluation) never shifts the randomness of another.
+No other module creates keys. Each purpose has its own named stream, so that switching one phase on or off (reflections,
+evaluation) does not change the random numbers of another.
 """
 
 import zlib
@@ -16,16 +16,14 @@ def _number(stream: str) -> int:
 
 
 def key(seed: int, stream: str, *indices: int) -> Key[Array, ""]:
-    """Device key of one purpose.
+    """Returns the device key of a stream, of a fixed kind, so that JAX's default generator does not matter.
 
     Args:
       seed: the run's seed.
       stream: name of the purpose, e.g. "rollout" or "reflection".
       *indices: non-negative integers such as the step.
-
-    The generator is named, so that the same numbers come out whatever JAX's default becomes.
     """
-    with jax.transfer_guard("allow"):  # a key's seed and indices do come from the host
+    with jax.transfer_guard("allow"):  # seed and indices come from the host
         k = jax.random.key(seed, impl="threefry2x32")
         for index in (_number(stream), *indices):
             k = jax.random.fold_in(k, index)
@@ -33,15 +31,15 @@ def key(seed: int, stream: str, *indices: int) -> Key[Array, ""]:
 
 
 def fold_rows(keys: Key[Array, " N"], rows: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """One key per row, from that of its purpose and its number, whichever slot or batch the row runs in."""
+    """Returns one key per row, from a stream's key and the row's number, whatever slot or batch the row is in."""
     return jax.vmap(jax.random.fold_in)(keys, rows)
 
 
 def fold_positions(keys: Key[Array, " N"], positions: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """The key of one token of each row: its row's key folded with its position in the response."""
+    """Returns the key of one token of each row, from the row's key and the token's position in the response."""
     return jax.vmap(jax.random.fold_in)(keys, positions)
 
 
 def host(seed: int, stream: str, *indices: int) -> np.random.Generator:
-    """Host generator of one purpose: problem drawing, data order, warm-up documents, bootstrap."""
+    """Returns the host generator of a stream, e.g. for problems, data order, warm-up documents or the bootstrap."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _number(stream), *indices])))

@@ -1,58 +1,61 @@
-"""What is measured: sampling, sampling with a long tail, scoring, learning. Random weights and tokens, one device."""
+"""Makes the benchmarked cases: sampling, scoring and learning, each also on a long tail of lengths.
 
-import sys
+Weights and tokens are random, on one device.
+"""
+
 from collections.abc import Sequence
 from types import ModuleType
-from unittest import mock
 
 import jax
 import numpy as np
 import optax
 
-from amrsd_jax import config, lengths, rng
+from amrsd_jax import rng
+from amrsd_jax.config import Config, LearningConfig, OptimizerConfig, ScoringConfig
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
-from amrsd_jax.learning.step import Objective, init_params, init_state, make_train_step
+from amrsd_jax.learning.state import init_params, init_state
+from amrsd_jax.learning.step import Objective, make_train_step
 from amrsd_jax.policy import Architecture, Params, Policy
 from amrsd_jax.records import Batch
-from amrsd_jax.sampling import Layout, Request, Weights, complete, transitions
-from amrsd_jax.scoring import score
+from amrsd_jax.sampling import Request, SamplerConfig, SamplerParams, complete, transitions
+from amrsd_jax.scoring.score import Scorer, score_program
 from benchmarks import floors
 from benchmarks.lengths import LogNormalLengths, log_normal
 from benchmarks.measure import Arm, Case
 
-DEFAULTS = config.base()
+DEFAULTS = Config()
 TAIL = 8  # longest response over the median one
 SPREAD = 1.0  # standard deviation of the logarithm of a long-tailed length
 
 
 def sampling(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, new: int) -> Case:
-    """Prompts of one length, a slot for each, `new` tokens from every one."""
+    """Samples `new` tokens for each of `rows` prompts of one length, all at once."""
     c = policy.architecture
-    weights = _weights(policy)
+    params = _params(policy)
     requests = _requests(c, rows, prompt)
-    layout = _layout(rows, prompt, new, admit=rows)
-    arms = [_sampler("amrsd_jax", policy, layout, weights, [requests])]
+    config = _config(rows, prompt, new, admit=rows)
+    arms = [_sampler("amrsd_jax", policy, config, params, [requests])]
     if peer:
-        arms.append(peer.sampling(c, weights.params, requests, new))
+        arms.append(peer.sampling(c, params.params, requests, new))
 
     sizes = dict(rows=rows, prompt=prompt, new=new)
     return Case("sampling", "fixed length", sizes, lambda _: floors.sampling(c, **sizes), tuple(arms))
 
 
 def long_tail(policy: Policy, peer: ModuleType | None, rows: int, slots: int, prompt: int, new: int) -> Case:
-    """Log-normal lengths, more prompts than slots: slots refilled as they become free, or batches that wait for their last."""
-    del peer  # none refills slots
+    """Samples responses of log-normal lengths for more prompts than slots: slots are refilled, or each batch runs to its end."""
+    del peer  # it does not refill slots
     c = policy.architecture
     policy = LogNormalLengths(c, prompt=prompt, median=new // TAIL, spread=SPREAD, longest=new)
-    weights = _weights(policy)
+    params = _params(policy)
     requests = _requests(c, rows, prompt)
-    layout = _layout(slots, prompt, new, admit=max(1, slots // 4), stop_tokens=(policy.stop,))
+    config = _config(slots, prompt, new, admit=max(1, slots // 4), stop_tokens=(policy.stop,))
     batches = [requests[i : i + slots] for i in range(0, rows, slots)]
     arms = (
-        _sampler("continuous", policy, layout, weights, [requests]),
-        _sampler("lockstep", policy, layout, weights, batches),
+        _sampler("continuous", policy, config, params, [requests]),
+        _sampler("lockstep", policy, config, params, batches),
     )
 
     sizes = dict(rows=rows, slots=slots, prompt=prompt, new=new, median=policy.median, spread=policy.spread)
@@ -60,9 +63,9 @@ def long_tail(policy: Policy, peer: ModuleType | None, rows: int, slots: int, pr
 
 
 def scoring(policy: Policy, peer: ModuleType | None, rows: int, length: int, together: int) -> Case:
-    """Log-probabilities of rows of one prompt token and length - 1 scored ones, `together` rows at a time."""
+    """Scores rows of one prompt token and length - 1 response tokens, `together` rows at a time."""
     c = policy.architecture
-    given = _given(c, 1, np.full(rows, length - 1), length - 1)
+    given = random_batch(c, 1, np.full(rows, length - 1), length - 1)
     params = init_params(policy, _key(), _mesh())
     arms = [_scorer("amrsd_jax", policy, params, given, together)]
     if peer:
@@ -72,10 +75,10 @@ def scoring(policy: Policy, peer: ModuleType | None, rows: int, length: int, tog
 
 
 def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, together: int) -> Case:
-    """Responses of log-normal lengths: rows as wide as their length asks for, or all padded to the longest."""
+    """Scores responses of log-normal lengths: rows padded to a width that their length needs, or all to the longest."""
     c = policy.architecture
     tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
-    given = _given(c, prompt, tokens, longest)
+    given = random_batch(c, prompt, tokens, longest)
     params = init_params(policy, _key(), _mesh())
     arms = [_scorer(name, policy, params, given, together) for name in ("amrsd_jax", "padded")]
     if peer:
@@ -85,9 +88,9 @@ def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int
 
 
 def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) -> Case:
-    """One clipped policy-gradient update with float32 masters, AdamW and clipping."""
+    """Makes one clipped policy-gradient update with float32 master weights, AdamW and gradient clipping."""
     c = policy.architecture
-    given = _given(c, 1, np.full(rows, length - 1), length - 1)
+    given = random_batch(c, 1, np.full(rows, length - 1), length - 1)
     arms = [_learner("amrsd_jax", policy, given, 1)]
     if peer:
         arms.append(_peer_learner(peer, policy, given, 1))
@@ -95,119 +98,109 @@ def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) ->
     return Case("learning", "update", sizes, lambda _: floors.learning(c, [length] * rows), tuple(arms))
 
 
-def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, pieces: int) -> Case:
-    """The same on responses of log-normal lengths, in micro-batches: sorted by length and cut, or padded to the longest."""
+def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, parts: int) -> Case:
+    """Makes an update on responses of log-normal lengths in micro-batches: sorted by length, or all padded to the longest."""
     c = policy.architecture
     tokens = log_normal(rows, longest // TAIL, SPREAD, longest)
-    given = _given(c, prompt, tokens, longest)
-    arms = [_learner(name, policy, given, pieces) for name in ("amrsd_jax", "padded")]
+    given = random_batch(c, prompt, tokens, longest)
+    arms = [_learner(name, policy, given, parts) for name in ("amrsd_jax", "padded")]
     if peer:
-        arms.append(_peer_learner(peer, policy, given, pieces))
-    sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=pieces)
+        arms.append(_peer_learner(peer, policy, given, parts))
+    sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=parts)
     return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), tuple(arms))
 
 
-# ---------------------------------------------------------------- how they are run
+# ---------------------------------------------------------------- arms
 
 
-def _sampler(name: str, policy: Policy, layout: Layout, weights: Weights, batches: Sequence[list[Request]]) -> Arm:
-    """Samples batches of requests one after the other."""
+def _sampler(
+    name: str, policy: Policy, config: SamplerConfig, params: SamplerParams, batches: Sequence[list[Request]]
+) -> Arm:
+    """Returns an arm that samples batches of requests one after the other."""
 
     def run() -> int:
-        return sum(len(c.tokens) for requests in batches for c in complete(policy, layout, weights, requests, _key()))
+        return sum(len(c.tokens) for requests in batches for c in complete(policy, config, params, requests, _key()))
 
     def programs():
-        slots = transitions.empty(policy, layout)
-        transitions.widen(layout, slots, layout.length)
-        return [transitions.decode.lower(policy, layout, weights.decoding, slots, np.int32(0)).compile()]
+        slots = transitions.empty_slots(policy, config)
+        transitions.resize_cache(config, slots, config.length)
+        return [transitions.decode.lower(policy, config, params.decoding, slots, np.int32(0)).compile()]
 
     return Arm(name, run, programs)
 
 
 def _scorer(name: str, policy: Policy, params: Params, given: Batch, together: int) -> Arm:
-    """Scores rows; the arm `padded` knows one width only."""
+    """Returns an arm that scores rows; the arm `padded` scores them all at full width."""
+    tokens, given = _count(given), _padded(given) if name == "padded" else given
     arrays = (given.prompt, given.prompt_length, given.response, given.mask)
-    how = dict(temperature=1.0, chunk=DEFAULTS.scoring.chunk)
+    scorer = Scorer(ScoringConfig(rows=together), temperature=1.0, sharding=meshes.rows(_mesh()))
 
     def run() -> int:
-        with _widths(name):
-            score.score_rows(policy, params, *arrays, rows=together, sharding=meshes.rows(_mesh()), **how)
-        return _count(given)
+        scorer.score_rows(policy, params, *arrays)
+        return tokens
 
     def programs():
-        with _widths(name):
-            (widest, _), *_ = micro_batches(given, None, len(given.mask))
-        piece = (widest.prompt, widest.prompt_length, widest.response)
-        piece = [jax.ShapeDtypeStruct((together, *a.shape[1:]), a.dtype) for a in piece]
-        return [score._scorer.lower(policy, params, *piece, **how, width=widest.width).compile()]
+        (widest, _), *_ = micro_batches(given, None, len(given.mask))
+        part = (widest.prompt, widest.prompt_length, widest.response)
+        part = [jax.ShapeDtypeStruct((together, *a.shape[1:]), a.dtype) for a in part]
+        static = dict(temperature=1.0, chunk=scorer.config.chunk, width=widest.width)
+        return [score_program.lower(policy, params, *part, **static).compile()]
 
     return Arm(name, run, programs)
 
 
 def _peer_scorer(peer: ModuleType, policy: Policy, params: Params, given: Batch, together: int) -> Arm:
-    weights = _rounded(policy, params)
-    return peer.scoring(policy.architecture, weights, given.prompt, given.response, together, _count(given))
+    params = _cast_params(policy, params)
+    return peer.scoring(policy.architecture, params, given.prompt, given.response, together, _count(given))
 
 
-def _learner(name: str, policy: Policy, given: Batch, pieces: int) -> Arm:
-    """Updates on the rows in so many pieces; the arm `padded` knows one width only."""
-    mesh = _mesh()
-    schedule, optimizer = _optimizer()
-    loss = DEFAULTS.loss
-    objective = Objective(
-        ratio=loss.ratio, clip_low=loss.clip_low, clip_high=loss.clip_high, reduction=loss.reduction,
-        constant_length=None, kl=0.0, entropy=0.0, importance_cap=None, temperature=1.0, chunk=DEFAULTS.scoring.chunk,
-        micro_batches=pieces,
-    )  # fmt: skip
-    step = make_train_step(policy, optimizer, schedule, objective, mesh)
+def _learner(name: str, policy: Policy, given: Batch, parts: int) -> Arm:
+    """Returns an arm that updates on rows in `parts` micro-batches; the arm `padded` computes them all at full width."""
+    tokens, given = _count(given), _padded(given) if name == "padded" else given
+    mesh, (schedule, optimizer) = _mesh(), _optimizer()
+    objective = Objective(DEFAULTS.loss, distill=None, temperature=1.0, chunk=DEFAULTS.scoring.chunk)
+    step = make_train_step(policy, optimizer, schedule, objective, LearningConfig(micro_batches=parts), mesh)
     state = init_state(policy, optimizer, init_params(policy, _key(), mesh), mesh)
 
     def run() -> int:
         nonlocal state  # donated
-        with _widths(name):
-            state, _ = jax.block_until_ready(step(state, given))
-        return _count(given)
+        state, _ = jax.block_until_ready(step(state, given))
+        return tokens
 
     def programs():
-        with _widths(name):
-            widest, *_ = step.cut(given)
-        if pieces == 1:
-            return [step.once.lower(state, None, widest).compile()]
-        return [step.add.lower(state.params, state, None, widest).compile()]
+        widest, *_ = step.device_rows(given)
+        if parts == 1:
+            return [step.single_update.lower(state, None, widest).compile()]
+        return [step.accumulate.lower(state.params, state, None, widest).compile()]
 
     return Arm(name, run, programs)
 
 
-def _peer_learner(peer: ModuleType, policy: Policy, given: Batch, pieces: int) -> Arm:
+def _peer_learner(peer: ModuleType, policy: Policy, given: Batch, parts: int) -> Arm:
     params = init_params(policy, _key(), _mesh())
     _, optimizer = _optimizer()
     return peer.learning(
-        policy.architecture, params, given, optimizer, pieces, DEFAULTS.loss.clip_low, tokens=_count(given)
+        policy.architecture, params, given, optimizer, parts, DEFAULTS.loss.clip_low, tokens=_count(given)
     )
 
 
 def _optimizer() -> tuple[optax.Schedule, optax.GradientTransformation]:
-    schedule = make_schedule(learning_rate=1e-6, schedule="constant", warmup_updates=0, total_updates=1)
-    return schedule, make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
+    config = OptimizerConfig(learning_rate=1e-6)
+    schedule = make_schedule(config, total_updates=1)
+    return schedule, make_optimizer(config, schedule)
 
 
-def _widths(name: str):
-    """Within it rows have the widths of the arm: buckets of their length, or one that holds the longest."""
-    least = sys.maxsize if name == "padded" else lengths.LEAST
-    return mock.patch.object(lengths, "LEAST", least)
+def _config(slots: int, prompt: int, new: int, *, admit: int, stop_tokens: tuple[int, ...] = ()) -> SamplerConfig:
+    return SamplerConfig(slots, 1, prompt, new, admit=admit, segment=DEFAULTS.rollout.segment, stop_tokens=stop_tokens)
 
 
-def _layout(slots: int, prompt: int, new: int, *, admit: int, stop_tokens: tuple[int, ...] = ()) -> Layout:
-    return Layout(slots, 1, prompt, new, admit=admit, segment=DEFAULTS.rollout.segment, stop_tokens=stop_tokens)
-
-
-_rounded = jax.jit(Policy.rounded, static_argnums=0)
+_cast_params = jax.jit(Policy.cast_params, static_argnums=0)
 _for_decoding = jax.jit(Policy.for_decoding, static_argnums=0)
 
 
-def _weights(policy: Policy) -> Weights:
-    params = _rounded(policy, init_params(policy, _key(), _mesh()))
-    return Weights(params, _for_decoding(policy, params))
+def _params(policy: Policy) -> SamplerParams:
+    params = _cast_params(policy, init_params(policy, _key(), _mesh()))
+    return SamplerParams(params, _for_decoding(policy, params))
 
 
 def _mesh() -> jax.sharding.Mesh:
@@ -219,7 +212,7 @@ def _key() -> jax.Array:
 
 
 def _tokens(c: Architecture, rows: int, length: int) -> np.ndarray:
-    """Random ids; 0 and 1 are left to those who need a padding or stop token."""
+    """Returns random ids; 0 and 1 are left out, for padding and stop tokens."""
     return rng.host(0, "benchmark").integers(2, c.vocab_size, (rows, length), np.int32)
 
 
@@ -227,8 +220,12 @@ def _requests(c: Architecture, rows: int, prompt: int) -> list[Request]:
     return [Request(tokens.tolist(), row=row) for row, tokens in enumerate(_tokens(c, rows, prompt))]
 
 
-def _given(c: Architecture, prompt: int, sizes: np.ndarray, longest: int) -> Batch:
-    """Rows of one prompt length, advantages of either sign, old log-probabilities as of a uniform policy; 0 is padding."""
+def random_batch(c: Architecture, prompt: int, sizes: np.ndarray, longest: int) -> Batch:
+    """Returns rows of one prompt length, with advantages of both signs and the log-probabilities of a uniform policy.
+
+    Args:
+      sizes: response tokens of each row; the rest up to `longest` is padding, 0.
+    """
     rows = len(sizes)
     tokens = _tokens(c, rows, prompt + longest)
     mask = (np.arange(longest) < sizes[:, None]).astype(np.float32)
@@ -236,11 +233,16 @@ def _given(c: Architecture, prompt: int, sizes: np.ndarray, longest: int) -> Bat
     return Batch(
         prompt=tokens[:, :prompt], prompt_length=np.full(rows, prompt, np.int32),
         response=tokens[:, prompt:] * mask.astype(np.int32), mask=mask,
-        logp_sampler=old, logp_old=old, logp_reference=np.zeros_like(old),
+        sampler_logprobs=old, old_logprobs=old, reference_logprobs=np.zeros_like(old),
         token_advantage=rng.host(0, "benchmark", 1).standard_normal(mask.shape, np.float32),
     )  # fmt: skip
 
 
+def _padded(given: Batch) -> Batch:
+    """Returns the same rows with every response position counted, so that all rows have the full width."""
+    return given.replace(mask=np.ones_like(given.mask))
+
+
 def _count(given: Batch) -> int:
-    """Tokens of all rows, without padding."""
+    """Counts the tokens of all rows, without padding."""
     return int(given.prompt_length.sum() + given.mask.sum())

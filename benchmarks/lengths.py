@@ -1,4 +1,4 @@
-"""Log-normal lengths of responses: as an unchanged sampler draws them, and as a list."""
+"""Makes responses of log-normal lengths: by a policy that ends them, or as a list of lengths."""
 
 import dataclasses
 import functools
@@ -18,15 +18,15 @@ from amrsd_jax.policy import Policy
 class LogNormalLengths(Policy):
     """A policy that ends a response of a fixed prompt length after t tokens with the hazard of a log-normal distribution.
 
-    Only the stop token's logit is replaced, so lengths are decided by the sampler's own noise, which is a function of row
-    and position: every way of scheduling the same rows sees the same lengths. Hidden states carry the position behind
-    their features, in float32.
+    Only the stop token's logit is replaced, so lengths follow from the sampler's own noise, which is a function of row
+    and position: every schedule of the same rows gives the same lengths. Hidden states are float32, with the
+    number of tokens so far as one more feature.
 
     Attributes:
       prompt: P, tokens of every prompt.
       stop: the token that ends a response.
-      median, spread: of the length in tokens; standard deviation of its logarithm.
-      longest: where the sampler cuts.
+      median, spread: median of the length in tokens, and standard deviation of its logarithm.
+      longest: most tokens of a response.
     """
 
     prompt: int = 1
@@ -49,13 +49,13 @@ class LogNormalLengths(Policy):
         return logits.at[..., self.stop].set(jax.nn.logsumexp(logits, axis=-1) + jnp.log(odds))
 
 
-def _append(hidden, made):
-    return jnp.concatenate([hidden.astype(jnp.float32), made[:, None].astype(jnp.float32)], axis=-1)
+def _append(hidden, generated):
+    return jnp.concatenate([hidden.astype(jnp.float32), generated[:, None].astype(jnp.float32)], axis=-1)
 
 
 @functools.lru_cache
 def stop_odds(median: int, spread: float, longest: int) -> np.ndarray:
-    """p / (1 - p) of ending with token t + 1 when t did not: the length is log-normal, rounded, at least 1 [longest]."""
+    """Returns the odds p / (1 - p) of ending at token t + 1 after t tokens, t < longest, for a log-normal length >= 1."""
 
     def ended(length):
         return 0.5 * (1 + math.erf(math.log(length / median) / (spread * math.sqrt(2))))
@@ -67,7 +67,7 @@ def stop_odds(median: int, spread: float, longest: int) -> np.ndarray:
 
 
 def log_normal(count: int, median: int, spread: float, longest: int) -> Integer[np.ndarray, " N"]:
-    """Lengths in tokens at `count` equally likely quantiles of the distribution, cut at `longest`, in a fixed mixed order."""
+    """Returns the lengths at `count` equally spaced quantiles, at most `longest`, in a fixed random order."""
     at = (np.arange(count) + 0.5) / count
     lengths = [median * math.exp(spread * statistics.NormalDist().inv_cdf(p)) for p in at]
     order = rng.host(0, "benchmark", 2).permutation(count)

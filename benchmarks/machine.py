@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and what that machine can do at most."""
+"""Describes the machine of a benchmark, and measures its ceilings."""
 
 import datetime
 import importlib.metadata
@@ -16,17 +16,17 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "google-tunix")
 
 
 def measure_ceilings(dtype: str, *, copy_bytes: int, matmul_size: int, repeats: int) -> Ceilings:
-    """The best of `repeats`."""
+    """Returns the rates of copies and matrix products, each by the fastest of `repeats`."""
     size = jnp.dtype(dtype).itemsize
     source = jnp.ones(copy_bytes // size, dtype)
     square = jax.random.normal(jax.random.key(0), (matmul_size, matmul_size), dtype)
-    copying, multiplying = jax.jit(lambda a: -a), jax.jit(jnp.matmul)  # a bare copy would be handed back unread
+    copying, multiplying = jax.jit(lambda a: -a), jax.jit(jnp.matmul)  # a bare copy would return its argument
     copy, matmul = _fastest(copying, source, repeats=repeats), _fastest(multiplying, square, square, repeats=repeats)
     return Ceilings(2 * source.size * size / copy, 2 * matmul_size**3 / matmul)
 
 
 def _fastest(program: Callable, *arguments: jax.Array, repeats: int) -> float:
-    """Seconds of the fastest of several calls, after one that compiles."""
+    """Returns the seconds of the fastest of several calls, after one that compiles."""
     times = []
     for _ in range(1 + repeats):
         begin = time.perf_counter()
@@ -36,7 +36,7 @@ def _fastest(program: Callable, *arguments: jax.Array, repeats: int) -> float:
 
 
 def describe() -> dict:
-    """Hardware, versions and date; `load` is the number of processes that wanted a core when it was asked."""
+    """Returns hardware, versions and date; `load` is the system's load average at the time."""
     device = jax.devices()[0]
     return {
         "platform": device.platform,
@@ -57,7 +57,7 @@ def _version(package: str) -> tuple[str, str] | None:
 
 
 def _processor() -> str:
-    """Name of the processor, or its architecture where the system does not tell."""
+    """Returns the name of the processor, or its architecture where the name is not known."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""How a case is measured: its arms take turns in one process, so that their ratio does not depend on the hour."""
+"""Measures a case: its arms take turns in one process, so that their ratio does not depend on the load of the moment."""
 
 import dataclasses
 import time
@@ -14,11 +14,11 @@ class Arm:
     """One way of doing a case's work.
 
     Attributes:
-      name: who does it.
-      run: does all of it, and returns the number of tokens when it is done.
-      programs: the compiled programs that it runs over and over; asked for after `run`, so that they are compiled.
-      phases: seconds of the last `run` by part, where they are known.
-      timeline: the last `run` laid out in time, where it is known (`Clock.timeline`).
+      name: name of the implementation or method.
+      run: does the work, and returns the number of tokens.
+      programs: returns its main compiled programs; called after `run`, when they are in the cache.
+      phases: returns the seconds of the last `run` by phase; {} if unknown.
+      timeline: returns the timeline of the last `run` (`Clock.timeline`); {} if unknown.
     """
 
     name: str
@@ -30,13 +30,13 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One task and the arms that do it.
+    """Work, and the arms that do it.
 
     Attributes:
-      suite, name: what it is called.
-      sizes: what was asked for, for the record.
-      work: what no implementation can do without, from the number of tokens sampled, scored or trained on.
-      arms: the first is what the others are compared with.
+      suite, name: names of the suite and of the case.
+      sizes: the sizes of the work, for the record.
+      work: number of tokens sampled, scored or trained on -> the work that no implementation can avoid.
+      arms: the arms; all others are compared with the first.
     """
 
     suite: str
@@ -47,16 +47,16 @@ class Case:
 
 
 def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
-    """One row an arm: every arm once to compile, then `repeats` rounds in which each has its turn.
+    """Returns one row per arm, from a first run that compiles and `repeats` rounds in which each arm runs once.
 
-    Columns: `seconds` is the fastest turn and `all_seconds` are all of them; `processor_seconds` is the least that the
-    process computed for in a turn, on all cores of the host together; `times_first` and `processor_times_first` are how
-    many times as much of either the arm takes as the first one; `floor_share` is the least possible time over `seconds`;
-    `compile_seconds` is the first call less a steady one; `phases` and `timeline` are those of the fastest turn; `peak_bytes`
-    and `peak_is` are those of `peak`.
+    Columns: `seconds` is the fastest turn and `all_seconds` are all of them; `processor_seconds` is the least
+    processor time of a turn, over all cores of the host; `times_first` and `processor_times_first` are the ratios of both to
+    the first arm's; `floor_share` is the least possible time over `seconds`;
+    `compile_seconds` is the time of the first run minus the fastest; `phases` and `timeline` are those of the fastest turn;
+    `peak_bytes` and `peak_is` come from `peak`.
 
     Raises:
-      RuntimeError: two runs did not give the same number of tokens, so they cannot be compared.
+      RuntimeError: the arms gave different numbers of tokens, so they cannot be compared.
     """
     wall, processor, inside = ({arm.name: [] for arm in case.arms} for _ in range(3))
     tokens, peaks = {}, {}
@@ -76,7 +76,7 @@ def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
         for arm in case.arms:
             turn(arm)
     if len(set(tokens.values())) > 1:
-        raise RuntimeError(f"{case.suite}, {case.name}: the arms did not give equally many tokens: {tokens}")
+        raise RuntimeError(f"{case.suite}, {case.name}: the arms gave different numbers of tokens: {tokens}")
     fastest = {name: min(times[1:]) for name, times in wall.items()}
     busy = {name: min(times[1:]) for name, times in processor.items()}
     first = case.arms[0].name
@@ -97,10 +97,10 @@ def measure(case: Case, ceilings: Ceilings, repeats: int) -> list[dict]:
 
 
 def peak(arm: Arm, before: int | None) -> dict:
-    """Peak memory of an arm that has just run for the first time.
+    """Returns the peak memory of an arm that has just run for the first time.
 
-    A device that keeps count has one high-water mark for the whole process: where the arm did not raise it, the arm took
-    at most that much. Elsewhere it is the largest of the arm's programs by its compiler: arguments, results, temporaries.
+    A device that counts memory has one high-water mark for the whole process: an arm that did not raise it took at most that
+    much. Elsewhere it is the largest of the arm's programs as compiled: arguments, results and temporaries.
     """
     after = _device_peak()
     if after is not None:

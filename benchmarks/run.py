@@ -1,9 +1,9 @@
-"""Speed and memory of sampling, scoring and learning, as shares of what the machine can do at most.
+"""Measures speed and memory of sampling, scoring and learning, and compares the speed with the least possible time.
 
     python -m benchmarks.run --suite=sampling,scoring,learning --model=qwen3-0.6b --out=bench.json
 
-Without arguments: a model of 20 M on a CPU in a few minutes, Qwen3-0.6B in bfloat16 on an accelerator. `docs/performance.md`
-says how to read the table.
+By default it runs a model of 20 M parameters on a CPU, in a few minutes, or Qwen3-0.6B in bfloat16 on an accelerator.
+`docs/performance.md` says how to read the table.
 """
 
 import json
@@ -17,7 +17,7 @@ from absl import app, flags
 from amrsd_jax.names import nearest
 from amrsd_jax.policy import PRESETS, Architecture, Policy
 from amrsd_jax.policy.architecture import change
-from amrsd_jax.report import timeline
+from amrsd_jax.report import charts, timeline
 from benchmarks import cases, tunix
 from benchmarks.floors import Ceilings
 from benchmarks.machine import describe, measure_ceilings
@@ -26,14 +26,14 @@ from benchmarks.step import training_steps
 
 MODELS = PRESETS | {"qwen3-20m": Architecture(16384, 384, 8, 6, 3, 64, 1152)}
 
-# suite: its cases, by the names of `SIZES`
+# suite -> its cases, which are names of SIZES
 SUITES = {
     "sampling": ("sampling", "long_tail"),
     "scoring": ("scoring", "scoring_tail"),
     "learning": ("learning", "learning_tail"),
     "step": (),
 }
-# flag: what it is, on a CPU, on an accelerator
+# flag -> its meaning, and its default on a CPU and on an accelerator
 SIZES = {
     "sampling": ("prompts x prompt tokens x new tokens", "16x256x512", "64x256x512"),
     "long_tail": ("prompts x slots x prompt tokens x longest response", "64x16x64x256", "256x64x256x512"),
@@ -47,17 +47,15 @@ SUITE = flags.DEFINE_list("suite", ["sampling", "scoring", "learning"], f"Some o
 MODEL = flags.DEFINE_string("model", None, f"One of {', '.join(MODELS)}.")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Compute dtype.")
 REMAT = flags.DEFINE_string("remat", None, "What the backward pass recomputes: none, dots, full.")
-PEER = flags.DEFINE_bool("peer", True, "Measure tunix beside, where it is installed.")
-RUN = flags.DEFINE_string("run", None, "Workdir of the run whose training step the suite `step` takes.")
+PEER = flags.DEFINE_bool("peer", True, "Also measure tunix, where it is installed.")
+RUN = flags.DEFINE_string("run", None, "Workdir of the run whose training steps the suite `step` repeats.")
 METHODS = flags.DEFINE_list(
-    "methods", ["grpo", "amrsd"], "Arms of the suite `step`; the first is what others are over."
+    "methods", ["grpo", "amrsd"], "Arms of the suite `step`; the others are compared with the first."
 )
-STEPS = flags.DEFINE_integer(
-    "steps", 4, "Training steps that an arm of the suite `step` takes in a turn.", lower_bound=1
-)
+STEPS = flags.DEFINE_integer("steps", 4, "Training steps in a turn of the suite `step`.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of every arm; the fastest counts.", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "JSON file to write.")
-TIMELINE = flags.DEFINE_string("timeline", None, "SVG file to write: the arms of the suite `step` laid out in time.")
+TIMELINE = flags.DEFINE_string("timeline", None, "SVG file to write: timelines of the arms of the suite `step`.")
 for _name, (_what, _cpu, _accelerator) in SIZES.items():
     flags.DEFINE_string(_name, None, f"{_what}; {_cpu} on a CPU, {_accelerator} elsewhere.")
 
@@ -75,23 +73,23 @@ def run(
     repeats: int = 5,
     **sizes: str | None,
 ) -> dict:
-    """Measures suites and prints a line for every arm as soon as its case is done.
+    """Measures suites, and prints a line for every arm as soon as its case is done.
 
     Args:
       suites: names of `SUITES`.
       model, dtype: None is the default of the platform.
       remat: None is that of configs.
-      peer: measure tunix beside, where it is installed.
+      peer: also measure tunix, where it is installed.
       workdir, methods, steps: of the suite `step`, see `step.training_steps`.
       repeats: turns of every arm.
       **sizes: by name of `SIZES`; None is the default of the platform.
 
     Returns:
-      what the JSON file holds: `machine` (`describe`), `ceilings` (bytes and FLOPs a second), `repeats`, `model`, `rows` (one
-      an arm, see `measure`), `skipped` (what was not measured: why).
+      the content of the JSON file: `machine` (`describe`), `ceilings` (bytes and FLOPs a second), `repeats`, `model`, `rows` (one
+      per arm, see `measure`), `skipped` (what was not measured -> why).
 
     Raises:
-      ValueError: unknown suite or model, a size that is not of the expected form, or no run for the suite `step`.
+      ValueError: unknown suite or model, a size that does not have the expected form, or no run for the suite `step`.
     """
     for suite in suites:
         if suite not in SUITES:
@@ -132,7 +130,7 @@ def _measure(found: dict, case: Case, ceilings: Ceilings) -> None:
 
 
 def _numbers(name: str, sizes: str) -> list[int]:
-    """16x128x256 as numbers."""
+    """Parses sizes such as 16x128x256."""
     parts = sizes.split("x")
     what, example, _ = SIZES[name]
     if len(parts) != len(example.split("x")) or not all(part.isdecimal() and int(part) for part in parts):
@@ -140,13 +138,13 @@ def _numbers(name: str, sizes: str) -> list[int]:
     return list(map(int, parts))
 
 
-def laid_out(found: dict) -> str:
-    """The fastest turn of every arm that is known phase by phase, under one another on one axis: an SVG."""
-    return timeline.together({row["arm"]: row["timeline"] for row in found["rows"] if row["timeline"]})
+def timelines(found: dict) -> str:
+    """Draws the timeline of the fastest turn of every arm that has one, on one axis, as SVG text."""
+    return charts.svg(timeline.together({row["arm"]: row["timeline"] for row in found["rows"] if row["timeline"]}))
 
 
 def heading(found: dict) -> str:
-    """What was measured where, and the head of the table."""
+    """Formats the machine and the model, and the head of the table."""
     machine, ceilings, model = found["machine"], found["ceilings"], found["model"]
     lines = [
         f"{machine['device']}: copy {ceilings['copy'] / 1e9:,.1f} GB/s, {model['dtype']} matmul "
@@ -161,7 +159,7 @@ def heading(found: dict) -> str:
 
 
 def line(row: dict) -> str:
-    """One arm as a row of the table."""
+    """Formats an arm as a row of the table."""
     at_most = "<= " if row["peak_is"] == "at most" else ""
     cells = [
         row["suite"], row["case"], row["arm"], f"{row['seconds']:.3f}", f"{row['tokens_per_second']:,.0f}",
@@ -192,7 +190,7 @@ def main(argv: list[str]) -> None:
     if OUT.value:
         Path(OUT.value).write_text(json.dumps({"command": " ".join(sys.argv), **found}, indent=1) + "\n")
     if TIMELINE.value:
-        Path(TIMELINE.value).write_text(laid_out(found))
+        Path(TIMELINE.value).write_text(timelines(found))
 
 
 if __name__ == "__main__":

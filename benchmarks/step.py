@@ -1,7 +1,7 @@
-"""Whole training steps by several methods on the same rollouts: what a method adds to GRPO, phase by phase.
+"""Makes the case of whole training steps by several methods on the same rollouts: what a method adds to GRPO, by phase.
 
 Parameters, prompts and noise are those of the steps that a run would take next, and the learning rate is 0, so every turn of
-every arm samples the same responses; which `measure` checks by their number of tokens.
+every arm samples the same responses, which `measure` checks by their number of tokens.
 """
 
 import copy
@@ -9,22 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from amrsd_jax.build import Run, build
 from amrsd_jax.compare.methods import configure
-from amrsd_jax.learning.step import init_state, make_train_step
+from amrsd_jax.experiment import Experiment, make_experiment
+from amrsd_jax.learning.state import init_state, policy_params
+from amrsd_jax.learning.step import make_train_step
 from amrsd_jax.policy import Params
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.scoring import teachers
-from amrsd_jax.start import Frozen, Progress, start_or_resume
+from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
 from amrsd_jax.train import training_step
+from amrsd_jax.validate import validate
 from benchmarks.floors import Work
 from benchmarks.measure import Arm, Case
 
 
 def training_steps(workdir: Path, methods: list[str], count: int) -> Case:
-    """A case of one arm a method, in the names of `amrsd_jax.compare`, each of which takes `count` steps in a turn.
+    """Returns a case with one arm per method, named as in `amrsd_jax.compare`; a turn takes `count` steps.
 
     Raises:
       FileNotFoundError: the folder holds no run.
@@ -32,20 +34,22 @@ def training_steps(workdir: Path, methods: list[str], count: int) -> Case:
     """
     config = read_config(workdir)
     config.optimizer.learning_rate = 0.0
-    run = build(config, workdir)
+    experiment = make_experiment(validate(config), workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
-    state, _, progress = start_or_resume(run, workdir, checkpoints, Clock())
+    state, _, progress = start_or_resume(experiment, workdir, checkpoints, Clock())
     checkpoints.close()
-    arms = tuple(_arm(name, configure(run, name), state.params, progress, count) for name in methods)
-    return Case(
-        "step", "training step", {"run": str(workdir), "steps": count}, lambda _: Work(np.zeros(1), np.zeros(1)), arms
+    params = policy_params(state)
+    arms = tuple(_arm(name, configure(experiment, name), params, progress, count) for name in methods)
+    sizes = {"run": str(workdir), "steps": count}
+    return Case("step", "training step", sizes, lambda _: Work(np.zeros(1), np.zeros(1)), arms)
+
+
+def _arm(name: str, exp: Experiment, params: Params, progress: Progress, count: int) -> Arm:
+    teacher = teachers.copy(params) if exp.teacher.stored else None
+    state = init_state(exp.policy, exp.optimizer, teachers.copy(params), exp.mesh, teacher=teacher)
+    update = make_train_step(
+        exp.policy, exp.optimizer, exp.schedule, exp.objective, exp.config.learning, exp.mesh, teacher=exp.teacher
     )
-
-
-def _arm(name: str, run: Run, params: Params, progress: Progress, count: int) -> Arm:
-    teacher = teachers.copy(params) if run.teacher.kept else None
-    state = init_state(run.policy, run.optimizer, teachers.copy(params), run.mesh, teacher=teacher)
-    update = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.mesh, teacher=run.teacher)
     clock = Clock()
 
     def turn() -> int:
@@ -53,8 +57,9 @@ def _arm(name: str, run: Run, params: Params, progress: Progress, count: int) ->
         clock.lap()
         tokens, now = 0, copy.deepcopy(progress)
         for _ in range(count):
-            state, made, _ = training_step(run, update, state, Frozen(None, None), now, clock)
-            tokens += int(made.rollouts.mask.sum())
+            state, record, _ = training_step(exp, update, state, FixedPolicies(None, None), now, clock)
+            tokens += int(record.rollouts.mask.sum())
         return tokens
 
-    return Arm(name, turn, phases=lambda: dict(clock.step), timeline=lambda: clock.timeline(run.config.rollout.slots))
+    slots = exp.config.rollout.slots
+    return Arm(name, turn, phases=lambda: dict(clock.step), timeline=lambda: clock.timeline(slots))

@@ -1,6 +1,6 @@
-"""tunix as an arm: its own sampler, scoring and update, with our weights in its Qwen3 model.
+"""Makes arms that run tunix: its sampler, scoring and update, with our weights in its Qwen3 model.
 
-An optional extra (`pip install -e '.[peer]'`); what follows is written for google-tunix 0.1.7.
+tunix is an optional extra (`pip install -e '.[peer]'`); this module is written for google-tunix 0.1.7.
 """
 
 import importlib.util
@@ -12,8 +12,7 @@ import optax
 from flax import nnx
 
 from amrsd_jax.policy import Architecture, Params
-from amrsd_jax.records import Batch
-from amrsd_jax.sampling import Request
+from amrsd_jax.records import Batch, Request
 from benchmarks.measure import Arm
 
 PAD = 0
@@ -21,7 +20,7 @@ END = 1
 
 
 def missing(c: Architecture) -> str | None:
-    """Why it cannot be measured with such a model; None if it can."""
+    """Returns why tunix cannot run such a model; None if it can."""
     if not c.qk_norm or c.qkv_bias or c.rope_scaling or c.rope_theta != 1e6:
         return "its Qwen3 has QK-norm, no biases and a rotary base of 1e6"
     if importlib.util.find_spec("tunix") is None:
@@ -30,7 +29,7 @@ def missing(c: Architecture) -> str | None:
 
 
 def sampling(c: Architecture, weights: Params, requests: list[Request], new: int) -> Arm:
-    """Its `Sampler` at temperature 1, log-probabilities returned, no early stop."""
+    """Samples with its `Sampler` at temperature 1, with log-probabilities and without an early stop."""
     from tunix.generate.sampler import CacheConfig, Sampler
 
     prompt = len(requests[0].prompt)
@@ -51,7 +50,7 @@ def sampling(c: Architecture, weights: Params, requests: list[Request], new: int
 def scoring(
     c: Architecture, weights: Params, prompt: np.ndarray, response: np.ndarray, together: int, tokens: int
 ) -> Arm:
-    """Its `compute_per_token_logps`; it gives no entropies. Rows are padded to the longest, and hold `tokens` tokens."""
+    """Scores with its `compute_per_token_logps`, without entropies. Rows, `tokens` tokens in total, are padded to the longest."""
     graph, state = split(c, weights)
 
     def run() -> int:
@@ -64,12 +63,12 @@ def scoring(
 def logprobs(
     graph: nnx.GraphDef, state: nnx.State, prompt: np.ndarray, response: np.ndarray, together: int
 ) -> np.ndarray:
-    """Log-probabilities of responses [N, T] to prompts [N, P] of one length, `together` rows at a time."""
+    """Returns log-probabilities of responses [N, T] to prompts [N, P] of one length, `together` rows at a time."""
     from tunix.rl.common import compute_per_token_logps
 
     starts = range(0, len(prompt), together)
-    pieces = (jax.device_put((prompt[i : i + together], response[i : i + together])) for i in starts)
-    scored = [compute_per_token_logps(graph, state, *rows, PAD, END) for rows in pieces]
+    rows = (jax.device_put((prompt[i : i + together], response[i : i + together])) for i in starts)
+    scored = [compute_per_token_logps(graph, state, *part, PAD, END) for part in rows]
     return np.concatenate(jax.device_get(scored))
 
 
@@ -78,28 +77,30 @@ def learning(
     params: Params,
     given: Batch,
     optimizer: optax.GradientTransformation,
-    pieces: int,
+    parts: int,
     clip: float,
     tokens: int,
 ) -> Arm:
-    """Its trainer's update by its GRPO loss without a KL term, in `pieces` accumulated. It gives entropies and the gradient's
-    norm too; rows are padded to the longest, and hold `tokens` tokens."""
-    model, step = updating(c, params, optimizer, pieces, clip)
+    """Updates with its trainer and GRPO loss without a KL term, accumulating `parts` micro-batches.
+
+    It also computes entropies and the gradient norm. Rows, `tokens` tokens in total, are padded to the longest.
+    """
+    model, step = updating(c, params, optimizer, parts, clip)
 
     def run() -> int:
-        for rows in np.split(np.arange(len(given.mask)), pieces):
+        for rows in np.split(np.arange(len(given.mask)), parts):
             step(given, rows)
         jax.block_until_ready(nnx.state(model))
         return tokens
 
-    run()  # its step is compiled again for the state that the first update returns; only that one is in the first turn
+    run()  # the step is compiled twice; the second time, for the state that the first update returns, counts in the first turn
     return Arm("tunix", run)
 
 
 def updating(
-    c: Architecture, params: Params, optimizer: optax.GradientTransformation, pieces: int, clip: float
+    c: Architecture, params: Params, optimizer: optax.GradientTransformation, parts: int, clip: float
 ) -> tuple[nnx.Module, Callable[[Batch, np.ndarray], None]]:
-    """Its model with our parameters in float32, and what learns from given rows of a batch; every `pieces` calls it moves."""
+    """Returns its model with our parameters in float32, and a function that accumulates rows and updates every `parts` calls."""
     from tunix.rl.algo_core import grpo_loss_fn
     from tunix.rl.common import TrainExample
     from tunix.rl.grpo.grpo_learner import GRPOConfig
@@ -108,7 +109,7 @@ def updating(
     algorithm = GRPOConfig(beta=0.0, epsilon=clip)
     algorithm.temperature = 1.0
     model = nnx.merge(*split(c, params, masters=True))
-    config = TrainingConfig(eval_every_n_steps=1, gradient_accumulation_steps=None if pieces == 1 else pieces)
+    config = TrainingConfig(eval_every_n_steps=1, gradient_accumulation_steps=None if parts == 1 else parts)
     trainer = PeftTrainer(model, optimizer, config)
     trainer.with_loss_fn(lambda model, rows: grpo_loss_fn(model, rows, algorithm, PAD, END), has_aux=True)
     trainer.with_gen_model_input_fn(lambda rows: {"rows": rows})
@@ -116,7 +117,7 @@ def updating(
 
     def learn(given: Batch, rows: np.ndarray) -> None:
         prompt, response, mask, advantage, old = jax.device_put(
-            [a[rows] for a in (given.prompt, given.response, given.mask, given.token_advantage, given.logp_old)]
+            [a[rows] for a in (given.prompt, given.response, given.mask, given.token_advantage, given.old_logprobs)]
         )
         step(TrainExample(
             prompt_ids=prompt, prompt_mask=prompt != PAD, completion_ids=response, completion_mask=mask,
@@ -127,22 +128,22 @@ def updating(
 
 
 def split(c: Architecture, weights: Params, *, masters: bool = False) -> tuple[nnx.GraphDef, nnx.State]:
-    """Its Qwen3 with our weights, in the compute dtype or as float32 masters: structure and state."""
+    """Returns the graph and state of its Qwen3 with our weights, in the compute dtype or as float32 master weights."""
     from tunix.models.qwen3.model import ModelConfig, Qwen3
 
-    held = "float32" if masters else c.dtype
+    dtype = "float32" if masters else c.dtype
     config = ModelConfig(
         num_layers=c.layers, vocab_size=c.vocab_size, embed_dim=c.width, hidden_dim=c.ffn, num_heads=c.heads,
         head_dim=c.head_dim, num_kv_heads=c.kv_heads, rope_theta=int(c.rope_theta), norm_eps=c.norm_eps,
-        use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=held,
+        use_tied_embedding=c.tied, dtype=c.dtype, param_dtype=dtype,
     )  # fmt: skip
     graph, state = nnx.split(nnx.eval_shape(lambda: Qwen3(config, rngs=nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(held), renamed(c, weights)))
+    nnx.replace_by_pure_dict(state, jax.tree.map(lambda a: a.astype(dtype), renamed(c, weights)))
     return graph, state
 
 
 def renamed(c: Architecture, weights: Params) -> dict:
-    """Our tree under its names."""
+    """Returns our parameters under its names."""
 
     def layer(w):
         def heads(name):
@@ -169,7 +170,7 @@ def renamed(c: Architecture, weights: Params) -> dict:
 
 
 class _Numbers:
-    """A tokenizer whose text is the ids themselves; 0 pads and ends nothing."""
+    """A tokenizer whose texts are the ids themselves."""
 
     def encode(self, text: str) -> list[int]:
         return [int(word) for word in text.split()]
@@ -178,7 +179,7 @@ class _Numbers:
         return " ".join(map(str, ids))
 
     def bos_id(self) -> int:
-        return 0  # none is put in front
+        return 0  # the sampler does not prepend it
 
     def eos_id(self) -> int:
         return END

@@ -1,10 +1,10 @@
-"""AMR-SD's ablations on the quickstart's task: each takes one part of the method away, or replaces it.
+"""AMR-SD's ablations on the quickstart's task: each removes or replaces one part of the method.
 
 Command:   python -m amrsd_jax.main --config=configs/ablation.py:shuffled --workdir=runs/ablation_shuffled
-Hardware:  two CPU cores, about four minutes each.
+Hardware:  two CPU cores, about five minutes each.
 
-The names are the keys of ABLATIONS. Where an answer or a solution stands in place of the reflection, the warm-up has shown
-such contexts too.
+The names are the keys of ABLATIONS. Where the teacher is shown an answer or a solution instead of a reflection, the warm-up
+includes such contexts too.
 """
 
 from amrsd_jax.names import nearest
@@ -12,7 +12,7 @@ from configs import quickstart
 from configs.baselines import READS_SOLUTIONS
 
 ABLATIONS = {
-    # the context: what stands in place of the model's own reflection
+    # the context, instead of the model's own reflection
     "answer": READS_SOLUTIONS | {"credit": {"context": "answer"}},
     "reference": READS_SOLUTIONS | {"credit": {"context": "reference_solution"}},
     "peer": READS_SOLUTIONS | {"credit": {"context": "peer_solution"}},

@@ -1,10 +1,10 @@
 """The methods that AMR-SD is compared with (`configs/methods.py`), on the quickstart's task.
 
 Command:   python -m amrsd_jax.main --config=configs/baselines.py:sdpo --workdir=runs/sdpo
-Hardware:  two CPU cores, about four minutes each.
+Hardware:  two CPU cores, about five minutes each.
 
-Learning rate, batch and task are the quickstart's, ours. Methods whose teacher is shown an answer or a solution start from a
-model that has learned to read these.
+Learning rate, batch and task are those of the quickstart (our choice). Methods whose teacher is shown an answer or a solution
+start from a model that has learned to read these.
 """
 
 from amrsd_jax.names import nearest

@@ -1,14 +1,14 @@
-"""What the experiments on public benchmarks share: a batch, its budget, the optimiser, and a method chosen by name.
+"""Makes what configs for public benchmarks share: batch, token budget, optimiser, and a method selected by name.
 
-Published (SDPO's code, its generalization runs): 32 prompts x 8 rollouts a step and one update, prompts of at most 2,048 and
+Published (SDPO's code, its generalization runs): 32 prompts x 8 rollouts per step and one update, prompts of at most 2,048 and
 responses of 8,192 tokens, thinking off, no KL, 10 updates of learning-rate warm-up, an evaluation every 5 steps with 16
-answers a question at temperature 0.6, top-p 0.95; a teacher's prompt of 10,240 tokens where it holds a solution. Learning
+answers per question at temperature 0.6, top-p 0.95; a teacher's prompt of 10,240 tokens where it holds a solution. Learning
 rates: 1e-6 is that of the SDPG, RLSD and RLCSD codes and in SDPO's grid for GRPO; SDPO's own is 1e-5, and 5e-6 OPSD's later
 script's.
 
-Ours: 100 steps, what AMR-SD learns with (no public source gives its learning rate), the other optimiser settings, at most
-128 tokens of reflection written without thinking, 12,288 tokens to ask for it, and how the work is cut: slots, micro-batches
-and a mesh of eight devices that split the parameters (`--config.mesh.fsdp`).
+Our choice: 100 steps, AMR-SD's learning rate (no public source gives it), the other optimiser settings, reflections of at most
+128 tokens without thinking, reflection prompts of at most 12,288 tokens, and the division of the work: slots, micro-batches and a
+mesh of eight devices that split the parameters (`--config.mesh.fsdp`).
 """
 
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ _LEARNING_RATES = {"sdpo": 1e-5, "opsd": 5e-6}
 
 
 def benchmark(method: str, *, solutions: bool) -> ConfigDict:
-    """The shared part of an experiment with a method of `configs/methods.py`.
+    """Returns the shared part of a config with a method of `configs/methods.py`.
 
     Args:
       solutions: whether the rows have worked solutions. Where they have none, a teacher that would be shown one is shown
-        the answer (ours).
+        the answer (our choice).
     """
     config = configuration.base()
     config.steps = 100
@@ -58,7 +58,7 @@ def benchmark(method: str, *, solutions: bool) -> ConfigDict:
 
 
 def choose(argument: str, sets: Iterable[str] = (), default: str = "") -> tuple[str, str]:
-    """Reads `chemistry,sdpo`, what follows the colon of a config's name: a data set and a method, in any order.
+    """Parses what follows the colon of a config's name, such as `chemistry,sdpo`: a data set and a method, in any order.
 
     Returns:
       data set, or `default` where none is named; method, "amrsd" where none is.
@@ -72,7 +72,7 @@ def choose(argument: str, sets: Iterable[str] = (), default: str = "") -> tuple[
             raise ValueError(f"{word!r}: {nearest(word, (*sets, *METHODS))}")
         kind = "data set" if word in sets else "method"
         if kind in chosen:
-            raise ValueError(f"{argument!r}: {chosen[kind]} and {word} are two; expected one {kind}")
+            raise ValueError(f"{argument!r}: {chosen[kind]} and {word} are both given; expected one {kind}")
         chosen[kind] = word
     if sets and not default and "data set" not in chosen:
         raise ValueError(f"{argument!r}: no data set; expected one of {', '.join(sets)}")

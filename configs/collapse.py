@@ -1,10 +1,10 @@
-"""AMR-SD on three-digit addition with a 0.08 M model that starts good: a run of a minute to watch training stay, or go wrong.
+"""AMR-SD on three-digit addition with a 0.08 M model that is accurate from the start: a short run to study collapses.
 
 Command:   python -m amrsd_jax.main --config=configs/collapse.py --workdir=runs/collapse
 Hardware:  two CPU cores.
 
-`--config.credit.rule=hybrid --config.credit.context=answer`, a teacher that is shown the answer, collapses; what the monitor
-does about it is `--config.monitor.reward.action=stop` (docs/monitor.md).
+With `--config.credit.rule=hybrid --config.credit.context=answer`, whose teacher is shown the answer, the run collapses;
+`--config.monitor.reward.action=stop` then stops it (docs/monitor.md).
 """
 
 from amrsd_jax import config as configuration

@@ -3,8 +3,8 @@
 Command:   python -m amrsd_jax.main --config=configs/long_tail.py --workdir=runs/long_tail
 Hardware:  two CPU cores.
 
-Reasoning models answer like this, and a step then waits for its longest row. `python -m benchmarks.run --suite=step
---run=runs/long_tail` says what a method adds to such a step (docs/performance.md).
+Responses of reasoning models have such lengths, and a step waits for its longest row. `python -m benchmarks.run --suite=step
+--run=runs/long_tail` measures what a method adds to such a step (docs/performance.md).
 """
 
 from amrsd_jax import config as configuration

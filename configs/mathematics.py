@@ -6,10 +6,10 @@ Command:   python -m amrsd_jax.main --config=configs/mathematics.py --workdir=ru
            ... --config.task.args.train=DATA/dsr_sub.jsonl      those rows, on this machine
            ... --config.chat_template.enable_thinking=False
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp).
-Memory:    52 GiB on each, with SDPO 56, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
+Memory:    52 GiB on each, with SDPO 56, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
 
-Thinking is on: AMR-SD is reported not to beat GRPO where Qwen3-8B does not think (second-hand). Which rows its authors trained
-on, for how long and with which learning rate no public source says: the choice is ours, as is what configs/benchmark.py lists.
+Thinking is on: AMR-SD is reported, as quoted by others, not to beat GRPO with Qwen3-8B without thinking. No public source says on
+which rows its authors trained, for how long and with which learning rate: these are our choice, see also configs/benchmark.py.
 AIME 2024 is evaluated every 5 steps; AIME 2025, AMC 2023, HMMT of February 2025, MATH-500, Minerva and OlympiadBench (TEST)
 before and after. Rows without an answer are skipped and listed. Column names are those of the sources' cards.
 """
@@ -26,7 +26,7 @@ def _github(repository: str, path: str) -> str:
     return f"https://raw.githubusercontent.com/{repository}/{_COMMITS[repository]}/{path}"
 
 
-TRAIN = {  # where rows come from, and the columns of question and answer there
+TRAIN = {  # URI of the rows, and their columns of question and answer
     "dapo_math": (
         "hub:open-r1/DAPO-Math-17k-Processed?name=en&split=train",
         "prompt",
@@ -43,7 +43,7 @@ TRAIN = {  # where rows come from, and the columns of question and answer there
         "answer",
     ),
 }
-TEST = {  # likewise
+TEST = {  # as TRAIN
     "aime24": ("hub:HuggingFaceH4/aime_2024?split=train", "problem", "answer"),
     "aime25": ("hub:math-ai/aime25?split=test", "problem", "answer"),
     "amc23": ("hub:math-ai/amc23?split=test", "question", "answer"),

@@ -1,7 +1,7 @@
-"""The methods by name, each as the fields in which it differs from GRPO whatever the task: `use(config, "sdpo")`.
+"""Names the methods, each with the fields in which it differs from GRPO on any task: `use(config, "sdpo")`.
 
-The values are the papers' or their code's, as the rules' docstrings say in detail. GSPO's narrow bounds are for its one
-ratio per sequence. Ours: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the
+Values are those of the papers or their code; the rules' docstrings have the details. GSPO's narrow bounds are for its one
+ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the
 response budget; Dr.GRPO's constant length is that budget.
 """
 
@@ -38,7 +38,7 @@ METHODS = {
 
 
 def use(config: ConfigDict, name: str) -> None:
-    """Puts a method's settings into a config whose task and budget are set; the rows of a step stay as many.
+    """Applies a method's settings to a config whose task and budget are set; the number of rows per step does not change.
 
     Raises:
       ValueError: unknown name, with the nearest known one.

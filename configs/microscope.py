@@ -1,9 +1,10 @@
-"""The quickstart with a model that has also learned to read answers and solutions and to repair an attempt: for looking at
-methods side by side, whatever their teacher is shown.
+"""The quickstart with a model that has also learned to read answers and solutions, and to repair an attempt.
+
+It is for comparing methods, whatever their teacher is shown.
 
 Command:   python -m amrsd_jax.main --config=configs/microscope.py --workdir=runs/microscope
            python -m amrsd_jax.compare --rollouts=runs/microscope --methods=all --out=runs/microscope/compare
-Hardware:  two CPU cores, about four minutes and one minute.
+Hardware:  two CPU cores, about five minutes and one minute.
 """
 
 from configs import quickstart

@@ -1,4 +1,4 @@
-"""The quickstart with GRPO in place of AMR-SD: the same task, model, rollouts and budget, every token credited alike.
+"""The quickstart with GRPO in place of AMR-SD: the same task, model and budget, with the same credit for every token.
 
 Command:   python -m amrsd_jax.main --config=configs/quickstart_grpo.py --workdir=runs/quickstart_grpo
 """

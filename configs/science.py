@@ -6,7 +6,7 @@ Command:   python -m amrsd_jax.main --config=configs/science.py:chemistry --work
            ... --config.task.args.folder=DATA/sciknoweval/chemistry   its train.json and test.json, on this machine
            ... --config.chat_template.enable_thinking=True
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
-Memory:    52 GiB on each, with SDPO 56, says `python -m amrsd_jax.plan --devices=8 --memory_gib=80` with the same flags.
+Memory:    52 GiB on each, with SDPO 56, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
 
 Rows, split and system message are those that SDPO published (its repository at the commit below, Apache-2.0; the questions
 are SciKnowEval's, MIT): 450, 1,890, 720 and 841 rows of train, 50, 210, 80 and 94 of test. What else is published and what is
@@ -15,12 +15,12 @@ ours: configs/benchmark.py. SDPO's own GRPO has `--config.loss.clip_high=0.28 --
 
 from configs.benchmark import benchmark, choose
 
-SCIENCES = {
+SCIENCES = {  # name: folder
     "biology": "biology",
     "chemistry": "chemistry",
     "physics": "physics",
     "materials": "material",
-}  # to a folder
+}
 PUBLISHED = "https://raw.githubusercontent.com/lasgroup/SDPO/0e6d5106abe69f578c63bf38a9394e22905c8773/datasets"
 SYSTEM = """
 Given a question and four options, please select the right answer. Respond in the following format:

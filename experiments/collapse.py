@@ -1,188 +1,135 @@
-"""Claim: the collapse monitor fires while there still is reward to lose; over the same horizon AMR-SD's run stays.
+"""Claim: the collapse monitor fires while there is still reward to lose; over the same horizon AMR-SD's run stays healthy.
 
 Command:  python -m experiments.collapse run --out=runs/collapse      (two CPU cores: about 30 minutes)
-          python -m experiments.collapse table                        (the table, from experiments/results/collapse.json)
-          python -m experiments.collapse figure                       (docs/collapse.svg, from the same file)
-Arms:     AMR-SD; the reward plus the gap of a teacher that is shown the answer (over-conditioned: it needs no working, and the
-          policy is pulled after it); the same with a correct peer's solution; the first with rollbacks; the self-distillation
-          methods SDPO and OPSD as published. Three seeds each; the arms of a seed start from the same warm-up. Arms whose
-          rows the results file has are not run again.
+          python -m experiments.collapse table | figure               (from experiments/results/collapse.json)
+Arms:     AMR-SD; the reward plus the gap of a teacher that is given the answer (over-conditioned: it needs no working, and
+          the policy is pulled after it); the same with a correct peer's solution; the first with rollbacks; the
+          self-distillation methods SDPO and OPSD as published. Three seeds each; the arms of a seed share a warm-up.
 """
 
-import argparse
-import datetime
-import itertools
-import json
-import os
-import platform
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from amrsd_jax.report import svg, theme
-from amrsd_jax.report.figure import STYLE
-from amrsd_jax.runtime.metrics import read_metrics
-from configs.methods import METHODS
+import altair as alt
 
-CONFIG = "configs/collapse.py"
-ANSWER = ("--config.credit.rule=hybrid", "--config.credit.context=answer")
+from amrsd_jax.files import read_json_lines
+from amrsd_jax.report import charts
+from configs.methods import METHODS
+from experiments.common import Row, Study, main, markdown, run_arms, where
+
+CONFIG = "--config=configs/collapse.py"
+ANSWER = (CONFIG, "--config.credit.rule=hybrid", "--config.credit.context=answer")
 
 
 def published(name: str) -> tuple[str, ...]:
-    """Flags for the rule and loss of a method; warm-up and lengths stay those of this experiment."""
+    """Returns the flags of a method's rule and loss; warm-up and lengths stay those of this experiment."""
     sections = {section: METHODS[name].get(section, {}) for section in ("credit", "loss")}
-    return tuple(
-        f"--config.{section}.{key}={value}" for section, fields in sections.items() for key, value in fields.items()
-    )
+    return tuple(f"--config.{section}.{key}={value}" for section, of in sections.items() for key, value in of.items())
 
 
-ARMS = {  # name: what it changes in the config
-    "AMR-SD": (),
+ARMS = {
+    "AMR-SD": (CONFIG,),
     "hybrid, answer": ANSWER,
-    "hybrid, peer": ("--config.credit.rule=hybrid", "--config.credit.context=peer_solution"),
+    "hybrid, peer": (CONFIG, "--config.credit.rule=hybrid", "--config.credit.context=peer_solution"),
     "hybrid, answer, rollback": (*ANSWER, "--config.monitor.reward.action=rollback"),
-    "SDPO": published("sdpo"),
-    "OPSD": published("opsd"),
+    "SDPO": (CONFIG, *published("sdpo")),
+    "OPSD": (CONFIG, *published("opsd")),
 }
 SEEDS = (0, 1, 2)
-RESULTS = Path(__file__).parent / "results" / "collapse.json"
-FIGURE = Path(__file__).parents[1] / "docs" / "collapse.svg"
-SERIES = {  # what is recorded of every step
-    "reward": "rollout/reward",
+SERIES = {  # recorded at every step
+    "reward": "reward/mean",
     "entropy": "policy/entropy",
-    "length": "rollout/length",
+    "length": "response_length/mean",
     "gap": "monitor/gap",
-    "fall": "monitor/reward",
 }
-GONE = 0.9  # the reward is gone when the smoothed one has lost so much of its best
+PANELS = {
+    "reward": "mean over rollouts",
+    "entropy": "nats per token",
+    "length": "response tokens",
+    "gap": "|teacher − student|, smoothed, relative to its start",
+}
+GONE = 0.9  # the reward is gone when its smoothed value has lost this share of its best
 
 
-def run(out: Path) -> None:
-    """Runs every arm and seed that the results file does not have, and adds its row."""
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    for arm, seed in itertools.product(ARMS, SEEDS):
-        if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
-            continue
-        workdir = out / f"{re.sub(r'[^a-z]+', '_', arm.lower())}_{seed}"
-        begun = next((path.parent for path in out.glob(f"*_{seed}/warmup")), None)
-        if begun and not workdir.exists():
-            for part in ("warmup", "tokenizer"):
-                shutil.copytree(begun / part, workdir / part)
-        flags = ["-m", "amrsd_jax.main", f"--config={CONFIG}", *ARMS[arm], f"--config.seed={seed}"]
-        subprocess.run([sys.executable, *flags, f"--workdir={workdir}"], check=True)
-        results = json.loads((workdir / "results.json").read_text())
-        rows.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "command": " ".join(["python", *flags, "--workdir=..."]),
-                "eval": {when: results["eval"][when] for when in ("initial", "best", "final")},
-                "steps": results["steps"],
-                "stopped": results["stopped"],
-                "rollbacks": results["rollbacks"],
-                **record(workdir),
-                "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
-                "date": datetime.date.today().isoformat(),
-            }
-        )
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+def run(out: Path, results: Path) -> None:
+    """Trains every arm and seed that the results lack."""
+    run_arms(out, results, ARMS, SEEDS, record)
 
 
-def record(workdir: Path) -> dict:
-    """Every step's numbers, the step at which each signal first fired, and the step at which the reward was gone."""
-    steps = [row for row in read_metrics(workdir / "metrics.jsonl") if row["kind"] == "train"]
+def record(workdir: Path, results: dict) -> Row:
+    """Returns the evaluations, every step's numbers, each signal's first step, and the step at which the reward was gone."""
+    steps = [row for row in read_json_lines(workdir / "metrics.jsonl") if row["kind"] == "train"]
     fired: dict[str, int] = {}
     for row in steps:
         for key in row:
             if key.startswith("monitor/") and key.endswith("_fired") and row[key]:
                 fired.setdefault(key.removeprefix("monitor/").removesuffix("_fired"), row["step"])
-    series = {name: [None if row[key] is None else round(row[key], 4) for row in steps] for name, key in SERIES.items()}
-    gone = next((row["step"] for row in steps if (row["monitor/reward"] or 0) >= GONE), None)
-    return {"series": series, "fired": fired, "gone": gone}
+    return {
+        "eval": {when: results["eval"][when] for when in ("initial", "best", "final")},
+        **{name: results[name] for name in ("steps", "stopped", "rollbacks")},
+        "series": {
+            name: [None if row[key] is None else round(row[key], 4) for row in steps] for name, key in SERIES.items()
+        },
+        "fired": fired,
+        "gone": next((row["step"] for row in steps if (row["monitor/reward"] or 0) >= GONE), None),
+    }
 
 
-def table() -> str:
-    """The Markdown table of the results file."""
-    rows = json.loads(RESULTS.read_text())
-    lines = [
-        "| arm | seed | sampled accuracy before | after | first signal | reward then | reward gone at step "
-        "| steps between | all that fired, with their first step |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+def first_signal(row: Row) -> tuple[str, int] | None:
+    """Returns the first signal of a run that fired, and its step; None if none did."""
+    return min(row["fired"].items(), key=lambda signal: signal[1], default=None)
+
+
+def table(rows: list[Row]) -> str:
+    """Formats one line per run."""
+    columns = [
+        "arm", "seed", "sampled accuracy before", "after", "first signal", "reward then", "reward gone at step",
+        "steps between", "all that fired, with their first step",
+    ]  # fmt: skip
+    lines, notes = [], []
     for row in rows:
-        first = min(row["fired"], key=row["fired"].get, default=None)
-        step, gone = row["fired"].get(first), row["gone"]
-        cells = [
-            row["arm"],
-            row["seed"],
-            f"{row['eval']['initial']['sampled']:.3f}",
-            f"**{row['eval']['final']['sampled']:.3f}**",
-            f"{first}, step {step}" if first else "none",
-            f"{row['series']['reward'][step - 1]:.2f}" if first else "–",
-            gone or "not",
-            gone - step if gone and first else "–",
-            ", ".join(f"{name} {at}" for name, at in sorted(row["fired"].items(), key=lambda item: item[1])) or "none",
-        ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    for row in rows:
+        name, step = first_signal(row) or ("none", None)
+        fired = ", ".join(f"{signal} {at}" for signal, at in sorted(row["fired"].items(), key=lambda item: item[1]))
+        lines.append([
+            row["arm"], row["seed"], f"{row['eval']['initial']['sampled']:.3f}",
+            f"**{row['eval']['final']['sampled']:.3f}**", f"{name}, step {step}" if step else "none",
+            f"{row['series']['reward'][step - 1]:.2f}" if step else "–", row["gone"] or "not",
+            row["gone"] - step if row["gone"] and step else "–", fired or "none",
+        ])  # fmt: skip
         if row["rollbacks"] or row["stopped"]:
             stopped = f", stopped at step {row['stopped']['step']}" if row["stopped"] else ""
             back = ", ".join(map(str, row["rollbacks"])) or "none"
-            lines.append(f"\n{row['arm']}, seed {row['seed']}: rollbacks after steps {back}{stopped}.")
-    one = rows[0]
-    lines.append(
-        f"\nGone: the five-step mean of the reward has lost {GONE:.0%} of its best. "
-        f"{one['eval']['final']['n']} held-out problems, {max(row['steps'] for row in rows)} steps; "
-        f"{one['hardware']}, {one['date']}."
+            notes.append(f"{row['arm']}, seed {row['seed']}: rollbacks after steps {back}{stopped}.")
+    notes.append(
+        f"Gone: the five-step mean of the reward has lost {GONE:.0%} of its best. {rows[0]['eval']['final']['n']} held-out "
+        f"problems, {max(row['steps'] for row in rows)} steps; {where(rows[0])}."
     )
-    return "\n".join(lines)
+    return "\n\n".join([markdown(columns, lines), *notes])
 
 
-def figure() -> str:
-    """Reward, entropy, length and gap of the first seed's runs to the end, each run's first signal marked, as SVG."""
-    rows = [row for row in json.loads(RESULTS.read_text()) if row["seed"] == SEEDS[0] and not row["stopped"]]
-    panels = (
-        ("reward", "reward, mean over rollouts", True),
-        ("entropy", "entropy, nats per token", False),
-        ("length", "response length, tokens", False),
-        ("gap", "gap |teacher − student|, smoothed, relative to its start", False),
-    )
-    width, height, parts = 520, 270, []
-    for i, (name, label, percent) in enumerate(panels):
-        curves = []
-        for k, row in enumerate(rows):
-            values, first = row["series"][name], min(row["fired"].values(), default=None)
-            colour = f"s{k + 1}"
-            curves.append(svg.Series(row["arm"], range(1, len(values) + 1), values, colour=colour))
-            if first and values[first - 1] is not None:
-                curves.append(
-                    svg.Series(
-                        f"signal, {row['arm']}", [first], values[first - 1 : first], colour=colour, mark="diamond"
-                    )
-                )
-        drawn = svg.chart(curves, title=name, y_label=label, percent=percent, size=(width - 20, height - 20))
-        drawn = re.sub(' data-hover="[^"]*"', "", drawn)  # no script in a picture
-        place = f'x="{10 + width * (i % 2)}" y="{10 + height * (i // 2)}" width="{width - 20}" height="{height - 20}"'
-        parts.append(drawn.replace("<svg ", f"<svg {place} ", 1))
-    size = f'viewBox="0 0 {2 * width} {2 * height}" width="{2 * width}" height="{2 * height}"'
-    style = theme.literal(theme.asset("chart.css") + STYLE)
-    label = "Reward, entropy, length and gap of a run that collapses and of AMR-SD, with the monitor's first signal"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}"><style>{style}</style>'
-        f'<rect class="ground" width="{2 * width}" height="{2 * height}" rx="6"/>{"".join(parts)}</svg>\n'
+def figure(rows: list[Row]) -> str:
+    """Draws reward, entropy, length and gap of the first seed's completed runs; diamonds mark each run's first signal."""
+    rows = [row for row in rows if row["seed"] == SEEDS[0] and not row["stopped"]]
+    panels = [_panel(rows, *panel) for panel in PANELS.items()]
+    return charts.svg(alt.vconcat(alt.hconcat(*panels[:2]), alt.hconcat(*panels[2:])))
+
+
+def _panel(rows: list[Row], name: str, y_title: str) -> alt.LayerChart:
+    curves = [charts.Series(row["arm"], range(1, len(row["series"][name]) + 1), row["series"][name]) for row in rows]
+    size = dict(width=430, height=190, static=True)
+    drawn = charts.lines(curves, title=name, y_title=y_title, percent=name == "reward", **size)
+    signals = [
+        {"x": step, "y": row["series"][name][step - 1]}
+        for row in rows
+        for _, step in filter(None, [first_signal(row)])
+        if row["series"][name][step - 1] is not None
+    ]
+    points = alt.Chart(alt.InlineData(values=signals)).encode(x="x:Q", y="y:Q")
+    return alt.layer(
+        drawn, points.mark_point(shape="diamond", filled=True, opacity=1, size=70, color=charts.colour("ink"))
     )
 
+
+STUDY = Study("collapse", run, table, page="docs/tables.md", figure=figure)
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table", "figure"))
-    parser.add_argument("--out", type=Path, default=Path("runs/collapse"))
-    arguments = parser.parse_args()
-    if arguments.action == "run":
-        run(arguments.out)
-    if arguments.action != "table":
-        FIGURE.write_text(figure(), encoding="utf-8")
-    print(table())
+    main(STUDY, __doc__)

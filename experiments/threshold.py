@@ -1,24 +1,19 @@
-"""Question: which threshold tau tells a dispute from noise? No paper gives one; ours is 0.2 nats.
+"""Question: which threshold tau separates disputes from noise? No paper states one; ours is 0.2 nats.
 
-Command:  python -m experiments.threshold run --out=runs/localisation    (the runs of experiments.credit_localisation; a minute)
-          python -m experiments.threshold table                          (from results/threshold.json)
+Command:  python -m experiments.threshold run --out=runs/localisation    (runs of experiments.credit_localisation; a minute)
+          python -m experiments.threshold table                          (from experiments/results/threshold.json)
 Measured: on failures whose first wrong token is known, with the model's own critiques, with another failure's and with perfect
-          ones: how many failures have a disputed token (gap below -tau) at all; in how many of those the first disputed token
-          is the true first wrong one; how many of the right tokens before it are disputed.
+          ones: how many failures have any disputed token (gap below -tau); in how many of those the first disputed token is
+          the first wrong one; how many of the correct tokens before it are disputed.
 """
 
-import argparse
-import datetime
-import json
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
-from amrsd_jax.records import Rollouts, Scores
-from experiments.credit_localisation import SEEDS, STEPS
+from amrsd_jax.records import LogProbs, Rollouts
+from experiments.common import Row, Study, add_rows, circumstances, main, markdown, where
+from experiments.credit_localisation import apply_to_dump, dumps
 
 TAUS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CRITIQUES = {
@@ -26,94 +21,63 @@ CRITIQUES = {
     "shuffled": "masked_blame@shuffled_reflection",
     "perfect": "masked_blame@oracle_reflection",
 }
-RESULTS = Path(__file__).parent / "results" / "threshold.json"
+SHARES = {  # column: part, whole
+    "failures disputed": ("disputed", "failures"),
+    "first dispute is the error": ("found", "disputed"),
+    "right tokens disputed": ("right_disputed", "right"),
+}
 
 
-def run(out: Path) -> None:
-    """Measures the dumps of the localisation runs, and writes the results file."""
-    from amrsd_jax.compare import apply_all, frozen
-
-    rows = []
-    for seed in SEEDS:
-        for step in STEPS:
-            ice = frozen.load(out / f"seed_{seed}", step=step + 1)
-            _, rollouts, applied = apply_all(ice, list(CRITIQUES.values()))
-            for critique, one in zip(CRITIQUES, applied, strict=True):
-                for tau in TAUS:
-                    counts = disputes(rollouts, one.scores, tau)
-                    rows.append(
-                        {"critiques": critique, "seed": seed, "step": step, "tau": tau} | counts | circumstances()
-                    )
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+def run(out: Path, results: Path) -> None:
+    """Measures the steps of the localisation runs that the results lack."""
+    for seed, step in dumps(results):
+        _, rollouts, applied = apply_to_dump(out, seed, step, list(CRITIQUES.values()))
+        command = f"python -m experiments.threshold run --out={out}"
+        for critique, one in zip(CRITIQUES, applied, strict=True):
+            key = {"critiques": critique, "seed": seed, "step": step, "command": command} | circumstances()
+            add_rows(results, *(key | {"tau": tau} | disputes(rollouts, one.logprobs, tau) for tau in TAUS))
 
 
-def disputes(rollouts: Rollouts, scores: Scores, tau: float) -> dict[str, int]:
-    """Counts over the failures that were scored and whose first wrong token is known.
+def disputes(rollouts: Rollouts, logprobs: LogProbs, tau: float) -> dict[str, int]:
+    """Counts disputes in the failures that were scored and whose first wrong token is known.
 
     Returns:
       failures; disputed: those with a token whose gap is below -tau; found: those whose first such token is the first wrong
       one; right: tokens before the first wrong one; right_disputed: those of them that are disputed.
     """
     counts = dict.fromkeys(("failures", "disputed", "found", "right", "right_disputed"), 0)
-    gap: Float[np.ndarray, "N T"] = scores.logp_teacher - scores.logp_student
-    for i in np.flatnonzero(scores.scored & (rollouts.first_error[:, 0] >= 0)):
+    for i in np.flatnonzero(logprobs.scored & (rollouts.first_error[:, 0] >= 0)):
         first = int(rollouts.first_error[i, 0])
-        marked = np.flatnonzero((gap[i] < -tau) & (rollouts.mask[i] > 0))
+        disputed = np.flatnonzero((logprobs.gap[i] < -tau) & (rollouts.mask[i] > 0))
         counts["failures"] += 1
-        counts["disputed"] += bool(len(marked))
-        counts["found"] += bool(len(marked)) and int(marked[0]) == first
+        counts["disputed"] += bool(len(disputed))
+        counts["found"] += bool(len(disputed)) and int(disputed[0]) == first
         counts["right"] += first
-        counts["right_disputed"] += int((marked < first).sum())
+        counts["right_disputed"] += int((disputed < first).sum())
     return counts
 
 
-def circumstances() -> dict[str, str]:
-    """Where and when."""
-    return {
-        "command": "python -m experiments.threshold run --out=runs/localisation",
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
-        "date": datetime.date.today().isoformat(),
-    }
+def table(rows: list[Row]) -> str:
+    """Formats one line per threshold, all seeds and steps together."""
 
+    def share(critique: str, tau: float, part: str, whole: str) -> str:
+        chosen = [row for row in rows if (row["critiques"], row["tau"]) == (critique, tau)]
+        parts, total = (sum(row[name] for row in chosen) for name in (part, whole))
+        return f"{parts / total:.1%} of {total}" if total else "–"
 
-def table() -> str:
-    """The Markdown table of the results file, seeds and steps together."""
-    rows = json.loads(RESULTS.read_text())
-    kinds = list(CRITIQUES)
-    heads = [f"{what}: {kind}" for what in ("first dispute is the error", "right tokens disputed") for kind in kinds]
-    lines = [f"| tau | {' | '.join(f'failures disputed: {kind}' for kind in kinds)} | {' | '.join(heads)} |"]
-    lines.append("|" + "---|" * (1 + 3 * len(kinds)))
-    for tau in TAUS:
-        sums = {
-            kind: {
-                name: sum(row[name] for row in rows if row["critiques"] == kind and row["tau"] == tau)
-                for name in ("failures", "disputed", "found", "right", "right_disputed")
-            }
-            for kind in kinds
-        }
-        shares = [
-            _share(sums[kind][part], sums[kind][whole])
-            for part, whole in (("disputed", "failures"), ("found", "disputed"), ("right_disputed", "right"))
-            for kind in kinds
-        ]
-        lines.append(f"| {tau:g} | {' | '.join(shares)} |")
-    one = rows[0]
-    lines.append(
-        f"\nSeeds {', '.join(map(str, SEEDS))}, after {', '.join(map(str, STEPS))} training steps together; "
-        f"{one['hardware']}, {one['date']}."
+    columns = [f"{name}: {critique}" for name in SHARES for critique in CRITIQUES]
+    lines = [
+        [f"{tau:g}", *(share(critique, tau, *names) for names in SHARES.values() for critique in CRITIQUES)]
+        for tau in TAUS
+    ]
+    seeds, steps = (sorted({row[name] for row in rows}) for name in ("seed", "step"))
+    return (
+        f"{markdown(['tau', *columns], lines)}\n\nSeeds {', '.join(map(str, seeds))}, after {', '.join(map(str, steps))} "
+        f"training steps together; {where(rows[0])}."
     )
-    return "\n".join(lines)
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%} of {whole}" if whole else "–"
-
+STUDY = Study("threshold", run, table, page="docs/tables.md")
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--out", type=Path, default=Path("runs/localisation"))
-    arguments = parser.parse_args()
-    if arguments.action == "run":
-        run(arguments.out)
-    print(table())
+    main(STUDY, __doc__)

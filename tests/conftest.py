@@ -57,12 +57,13 @@ def params(policy):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The workdir of an uninterrupted AMR-SD run of four steps; other runs start from its warm-up."""
+    """The workdir of an uninterrupted AMR-SD run of four steps, each of them saved; other runs start from its warm-up."""
     from amrsd_jax.train import train
+    from tests.runs import EVERY_STEP
     from tests.tiny import tiny_config
 
     workdir = tmp_path_factory.mktemp("finished")
-    train(tiny_config(), workdir)
+    train(tiny_config(**EVERY_STEP), workdir)
     return workdir
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks: floors against published arithmetic, forced lengths, the runner and what it writes; never a wall time."""
+"""The benchmarks: floors against published arithmetic, forced lengths, and the runner's rows; never a wall time."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
+from amrsd_jax.config import LearningConfig, LossConfig, OptimizerConfig
 from amrsd_jax.learning.mesh import make_mesh
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
-from amrsd_jax.learning.step import Objective, init_state, make_train_step
+from amrsd_jax.learning.state import init_state, policy_params
+from amrsd_jax.learning.step import Objective, make_train_step
 from amrsd_jax.policy import Policy, preset
-from amrsd_jax.report.axes import number
-from amrsd_jax.sampling import Layout, Request, Weights, complete
+from amrsd_jax.records import Request
+from amrsd_jax.sampling import SamplerConfig, SamplerParams, complete
 from benchmarks import cases, floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
 
@@ -56,9 +58,10 @@ def test_stop_odds_leave_half_the_rows_at_the_median():
 
 def test_lengths_without_spread_are_the_median(policy, params):
     forced = LogNormalLengths(policy.architecture, prompt=3, median=5, spread=1e-3, longest=12)
-    layout = Layout(2, 1, 3, 12, admit=1, segment=4, stop_tokens=(forced.stop,))
+    config = SamplerConfig(2, 1, 3, 12, admit=1, segment=4, stop_tokens=(forced.stop,))
     requests = [Request([7, 8, 9], row=row) for row in range(3)]
-    done = list(complete(forced, layout, Weights(params, forced.for_decoding(params)), requests, rng.key(0, "test")))
+    sampler_params = SamplerParams(params, forced.for_decoding(params))
+    done = list(complete(forced, config, sampler_params, requests, rng.key(0, "test")))
     assert [len(c.tokens) for c in done] == [5, 5, 5]
     assert all(c.finish_reason == "stop" and 0 not in c.tokens[:-1] for c in done)
 
@@ -87,7 +90,7 @@ def test_arms_take_turns():
 
 def test_arms_that_did_not_do_the_same_are_refused():
     arms = fake("a", []), fake("b", [], tokens=8)
-    with pytest.raises(RuntimeError, match=r"equally many tokens: \{'a': 7, 'b': 8\}"):
+    with pytest.raises(RuntimeError, match=r"different numbers of tokens: \{'a': 7, 'b': 8\}"):
         measure.measure(case(*arms), floors.Ceilings(1.0, 1.0), repeats=1)
 
 
@@ -101,44 +104,42 @@ def unchecked():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-def test_the_runner_measures_every_suite(capsys):
+def test_the_runner_measures_every_suite():
     sizes = dict(sampling="2x4x8", long_tail="6x2x4x16", scoring="4x8x2", learning="2x8")
     sizes |= dict(scoring_tail="4x4x16x2", learning_tail="4x4x16x2")
-    found = run.run(["sampling", "scoring", "learning"], model="tiny", repeats=1, peer=False, **sizes)
-    assert set(found) == {"machine", "ceilings", "repeats", "model", "rows", "skipped"}
-    assert {"platform", "device", "cores", "load", "versions", "date"} <= set(found["machine"])
-    assert found["machine"]["versions"]["jax"] == jax.__version__
-    arms = [(row["suite"], row["case"], row["arm"]) for row in found["rows"]]
+    result = run.run(["sampling", "scoring", "learning"], model="tiny", repeats=1, peer=False, **sizes)
+    assert set(result) == {"machine", "ceilings", "repeats", "model", "rows", "skipped"}
+    assert {"platform", "device", "cores", "load", "versions", "date"} <= set(result["machine"])
+    assert result["machine"]["versions"]["jax"] == jax.__version__
+    arms = [(row["suite"], row["case"], row["arm"]) for row in result["rows"]]
     assert arms == [
         ("sampling", "fixed length", "amrsd_jax"), ("sampling", "long tail", "continuous"),
         ("sampling", "long tail", "lockstep"), ("scoring", "forward", "amrsd_jax"), ("scoring", "long tail", "amrsd_jax"),
         ("scoring", "long tail", "padded"), ("learning", "update", "amrsd_jax"), ("learning", "long tail", "amrsd_jax"),
         ("learning", "long tail", "padded"),
     ]  # fmt: skip
-    tokens = [row["tokens"] for row in found["rows"]]
+    tokens = [row["tokens"] for row in result["rows"]]
     assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and (tokens[3], tokens[6]) == (32, 16)
-    parameters = 4 * found["model"]["parameters"]
-    assert found["rows"][-1]["peak_bytes"] > 3 * parameters  # master weights and two moments, and more
-    assert all(row["peak_bytes"] > parameters for row in found["rows"])
-    printed = capsys.readouterr().out
-    assert all(run.line(row) in printed for row in found["rows"])
+    parameters = 4 * result["model"]["parameters"]
+    assert result["rows"][-1]["peak_bytes"] > 3 * parameters  # master weights and two moments, and more
+    assert all(row["peak_bytes"] > parameters for row in result["rows"])
 
 
 @pytest.mark.slow
 def test_steps_are_taken_on_equal_rollouts(finished):
-    """As many tokens in both arms, or `measure` refuses; AMR-SD has phases that GRPO has not the work for."""
-    found = run.run(["step"], model="tiny", repeats=1, peer=False, workdir=finished)
-    grpo, amrsd = found["rows"]
+    """Both arms sample equally many tokens, or `measure` refuses; only AMR-SD reflects."""
+    result = run.run(["step"], model="tiny", repeats=1, peer=False, workdir=finished)
+    grpo, amrsd = result["rows"]
     assert (grpo["arm"], amrsd["arm"]) == ("grpo", "amrsd") and grpo["tokens"] == amrsd["tokens"] > 0
-    assert {"sample", "reflect", "score", "credit", "learn"} == set(grpo["phases"]) == set(amrsd["phases"])
+    assert {"sample", "reflect", "score", "credit", "update"} == set(grpo["phases"]) == set(amrsd["phases"])
     for row in (grpo, amrsd):
         laid_out = {name: 0.0 for name in row["phases"]}
         for name, begin, end in row["timeline"]["phases"]:
             laid_out[name] += end - begin
         assert laid_out == pytest.approx(row["phases"], abs=1e-3)  # of the same turn
     assert "reflections" not in grpo["timeline"]["busy"] and max(amrsd["timeline"]["busy"]["reflections"]) > 0
-    drawn = run.laid_out(found)
-    assert all(f"{row['arm']}: {number(row['timeline']['seconds'], digits=3)} s" in drawn for row in (grpo, amrsd))
+    drawn = run.timelines(result)
+    assert drawn.startswith("<svg") and ">grpo" in drawn and ">amrsd" in drawn
 
 
 @pytest.mark.parametrize(
@@ -176,21 +177,18 @@ def test_tunix_learns_what_we_learn():
 
     c = preset("tiny", vocab_size=48, width=32, layers=2, head_dim=8, ffn=48, rope_theta=1e6)
     policy, params, mesh = Policy(c), Policy(c).init(rng.key(0, "init")), make_mesh(1, 1, 1)
-    given = cases._given(c, 1, np.full(4, 8), 8)
-    schedule = make_schedule(learning_rate=1e-2, schedule="constant", warmup_updates=0, total_updates=1)
-    optimizer = make_optimizer(schedule, b1=0.9, b2=0.95, eps=1e-4, weight_decay=0.0, clip_norm=1.0)
-    objective = Objective(
-        ratio="token", clip_low=0.2, clip_high=0.2, reduction="sequence_mean", constant_length=None, kl=0.0, entropy=0.0,
-        importance_cap=None, temperature=1.0, chunk=64, micro_batches=2,
-    )  # fmt: skip
+    given = cases.random_batch(c, 1, np.full(4, 8), 8)
+    config = OptimizerConfig(learning_rate=1e-2, eps=1e-4)
+    schedule = make_schedule(config, total_updates=1)
+    optimizer = make_optimizer(config, schedule)
+    objective = Objective(LossConfig(), distill=None, temperature=1.0, chunk=64)
     model, learn = tunix.updating(c, params, optimizer, 2, 0.2)
     for rows in np.split(np.arange(4), 2):
         learn(given, rows)
     theirs = nnx.to_pure_dict(nnx.state(model))
-    state, _ = make_train_step(policy, optimizer, schedule, objective, mesh)(
-        init_state(policy, optimizer, params, mesh), given
-    )
-    ours, before = tunix.renamed(c, state.params), tunix.renamed(c, policy.init(rng.key(0, "init")))
+    step = make_train_step(policy, optimizer, schedule, objective, LearningConfig(micro_batches=2), mesh)
+    state, _ = step(init_state(policy, optimizer, params, mesh), given)
+    ours, before = tunix.renamed(c, policy_params(state)), tunix.renamed(c, policy.init(rng.key(0, "init")))
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (ours, before)), strict=True)]
     assert min(moved) > 1e-3
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), theirs, ours)

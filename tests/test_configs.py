@@ -1,39 +1,34 @@
-"""Every config of configs/ is valid, builds, runs a step, and says in its docstring how to run it."""
+"""Every config of configs/ is valid and can be planned, says how to run it, and two are run on real rows."""
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from amrsd_jax.build import build
-from amrsd_jax.checks import validate
-from amrsd_jax.config import resolve
-from amrsd_jax.runtime.metrics import read_metrics
-from amrsd_jax.train import train
+from amrsd_jax.experiment import make_architecture, make_experiment
+from amrsd_jax.plan import make_plan
+from amrsd_jax.tasks import registry
+from amrsd_jax.validate import validate
 from configs import ablation, baselines, mathematics, science, tables
 from configs.benchmark import choose
 from configs.methods import METHODS, use
+from tests import runs
 
-FILES = sorted(
-    path.stem
-    for path in (Path(__file__).parents[1] / "configs").glob("*.py")
-    if "def get_config" in path.read_text("utf-8")
-)
-NAMED = {
-    "ablation": ablation.ABLATIONS,
-    "baselines": baselines.BASELINES,
-    "mathematics": mathematics.TRAIN,
-    "science": science.SCIENCES,
-    "tables": tables.TABLES,
-}  # files of several configs
-CASES = [(name, ()) for name in FILES if name not in NAMED]
-CASES += [(name, (key,)) for name, keys in NAMED.items() for key in keys]
-# what the command line would say of rows on this machine, in ../shared/data
+ROOT = Path(__file__).parents[1]
+NAMED = {  # files of several configs
+    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "mathematics": mathematics.TRAIN,
+    "science": science.SCIENCES, "tables": tables.TABLES,
+}  # fmt: skip
+FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text("utf-8"))
+CASES = [(name, ()) for name in FILES if name not in NAMED] + [(name, (key,)) for name in NAMED for key in NAMED[name]]
 _GSM8K = dict(folder="math/gsm8k", train="train.jsonl", test="test.jsonl")
 _AIME = dict(folder="math", test="aime24/test.jsonl")
-ROWS = {
+ROWS = {  # rows of the configs, as a command line would name them on this machine
     ("gsm8k_tiny",): _GSM8K,
     ("gsm8k",): _GSM8K,
     ("mathematics", "dapo_math"): _AIME | dict(train="dsr_sub/train.jsonl"),  # which has the columns
@@ -44,104 +39,70 @@ ROWS = {
 }
 
 
-ONE_WILL_DO = {
-    "science": "chemistry",
-    "mathematics": "dapo_math",
-}  # for a step: the others are other rows in other files
-STEPPED = [(name, argument) for name, argument in CASES if argument in ((), (ONE_WILL_DO.get(name, *argument),))]
-
-
-def named(value):
-    return "-".join(value) if isinstance(value, tuple) else value
-
-
-cases = pytest.mark.parametrize("name, argument", CASES, ids=named)
-
-
-def load(name, argument, request):
-    """A config on one device, given what its command line has to name."""
+def get(name, *argument, tokenizer="somewhere"):
+    """A config as users get it, but for the tokenizer and the architecture, which would come from the web."""
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
-    if (name, *argument) in ROWS:
-        at_home(config, ROWS[name, *argument], request.getfixturevalue("shared_data"))
+    if config.model.startswith("Qwen/"):
+        config.model = config.model.removeprefix("Qwen/").lower()
+    if not registry.embedded(config.task.name):
+        config.tokenizer = str(tokenizer)
+    return config
+
+
+def local(name, *argument, data):
+    """The same, with the rows and the tokenizer of this machine, on one device."""
+    config, rows = get(name, *argument, tokenizer=data / "tokenizer/qwen3"), ROWS[name, *argument]
+    config.task.args.update(rows | dict(folder=str(data / rows["folder"])))
+    for benchmark, section in config.evaluation.benchmarks.items():
+        folder = {"hmmt25": "hmmt_feb_2025", "minerva": "minerva_math"}.get(benchmark, benchmark)
+        columns = {"question": "problem"} if benchmark in ("amc23", "minerva") else {}  # where the hub's differ
+        section.task.args.update(test=str(data / "math" / folder / "test.jsonl"), **columns)
     config.mesh.update(data=1, fsdp=1)
     return config
 
 
-def at_home(config, rows, data):
-    """Rows, tokenizer and architecture on this machine in place of those of the web."""
-    config.task.args.update(rows | dict(folder=str(data / rows["folder"])))
-    config.tokenizer = str(data / "tokenizer/qwen3")
-    for name, section in config.evaluation.benchmarks.items():
-        folder = {"hmmt25": "hmmt_feb_2025", "minerva": "minerva_math"}.get(name, name)
-        columns = {"question": "problem"} if name in ("amc23", "minerva") else {}  # where the hub's differ
-        section.task.args.update(test=str(data / "math" / folder / "test.jsonl"), **columns)
-    if config.model.startswith("Qwen/"):
-        config.model = config.model.removeprefix("Qwen/").lower()
-
-
-@cases
-def test_a_config_is_valid_and_builds(name, argument, request, tmp_path):
-    assert f"--config=configs/{name}.py" in importlib.import_module(f"configs.{name}").__doc__
-    config = load(name, argument, request)
-    validate(config)
-    run = build(resolve(config), tmp_path)
-    assert run.policy.architecture.vocab_size >= len(run.tokenizer)
+def test_every_config_is_valid_and_says_how_to_run_it():
+    for name, argument in CASES:
+        assert f"--config=configs/{name}.py" in importlib.import_module(f"configs.{name}").__doc__
+        validate(get(name, *argument))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, argument", STEPPED, ids=named)
-def test_a_config_runs_one_step_on_the_tiny_model(name, argument, request, tmp_path):
-    """The config's own method, task and lengths; the model, the number of rows and the warm-up made small."""
-    config = load(name, argument, request)
-    config.architecture.update(width=32, layers=1, heads=2, kv_heads=1, head_dim=16, ffn=64)
-    config.steps, config.warmup.documents = 1, min(config.warmup.documents, 60)
-    config.rollout.update(
-        prompts=8 // min(config.rollout.group, 4), group=min(config.rollout.group, 4), admit=4, slots=8
-    )
-    config.reflection.update(slots=8, admit=4)
-    if config.rollout.prompt_length > 1000:  # lengths of real models: decoding 8,192 tokens takes minutes
-        config.rollout.update(prompt_length=768, response_length=32)
-        config.reflection.update(prompt_length=1024, tokens=32, context_length=1024)
-    config.scoring.update(rows=8, chunk=512)
-    config.learning.update(minibatches=1, micro_batches=1)
-    config.evaluation.update(problems=4, samples=2, every=0)
-    for benchmark in config.evaluation.benchmarks.values():
-        benchmark.problems = 1
-    results = train(config, tmp_path / "run")
-    assert results["steps"] == 1
-    row = read_metrics(tmp_path / "run" / "metrics.jsonl")[1]
-    assert np.isfinite(row["loss/total"]) and not row["optimizer/skipped"]
+@pytest.mark.parametrize("case", {name: (name, *argument) for name, argument in CASES}.values(), ids="-".join)
+def test_a_config_can_be_planned(case, tmp_path):
+    """One of each file, on eight devices."""
+    assert make_plan(validate(get(*case)), tmp_path).peak > 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ROWS, ids="-".join)
+def test_a_config_reads_real_rows(case, shared_data, tmp_path):
+    experiment = make_experiment(validate(local(*case, data=shared_data)), tmp_path)  # allocates nothing
+    assert experiment.task.size("train") > 0
+    problem = experiment.task.problem("train", 0)
+    assert 0 < len(experiment.prompt_ids(problem)) <= experiment.config.rollout.prompt_length
+
+
 @pytest.mark.parametrize(
     "name, argument", [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", "")]
 )
-def test_a_benchmark_takes_every_method_by_one_word(name, argument, method, request):
-    config = importlib.import_module(f"configs.{name}").get_config(f"{argument},{method}")
-    at_home(config, dict(folder=""), Path("anywhere"))
-    validate(config)
-    resolved = resolve(config)
-    asked = METHODS[method]
-    assert resolved.credit.rule == asked["credit"]["rule"]
-    assert resolved.rollout.prompts * resolved.rollout.group == 256
-    assert (resolved.rollout.prompt_length, resolved.rollout.response_length) == (2048, 8192)
-    if name != "gsm8k":  # the only one whose rows have solutions
-        assert resolved.credit.context != "reference_solution"
+def test_a_benchmark_takes_every_method_by_one_word(name, argument):
+    for method, fields in METHODS.items():
+        config = validate(get(name, f"{argument},{method}"))
+        assert config.credit.rule == fields["credit"]["rule"] and config.rows == 256
+        assert (config.rollout.prompt_length, config.rollout.response_length) == (2048, 8192)
+        if name != "gsm8k":  # the only one whose rows have solutions
+            assert config.credit.context != "reference_solution"
 
 
-@pytest.mark.parametrize("model", ["Qwen3-1.7B", "Qwen3-4B", "Qwen2.5-7B"])
-def test_a_benchmark_takes_another_model_by_one_flag(model, shared_data, tmp_path):
-    config = science.get_config("chemistry")
-    config.model = f"Qwen/{model}"
-    at_home(config, ROWS["science", "chemistry"], shared_data)
-    config.mesh.update(data=1, fsdp=1)
-    validate(config)
-    run = build(resolve(config), tmp_path)  # nothing is allocated
-    assert run.policy.architecture.vocab_size >= 151_936
+@pytest.mark.parametrize("model", ["qwen3-1.7b", "qwen3-4b", "qwen2.5-7b"])
+def test_a_benchmark_takes_another_model_by_one_flag(model):
+    config = get("science", "chemistry")
+    config.model = model
+    assert make_architecture(validate(config), None).vocab_size >= 151_936
 
 
-def test_the_system_message_of_science_is_the_rows_own(shared_data):
+def test_the_system_message_of_science_is_that_of_its_rows(shared_data):
     for folder in science.SCIENCES.values():
         for line in (shared_data / "sciknoweval" / folder / "train.json").read_text("utf-8").splitlines():
             assert json.loads(line)["system"] == science.SYSTEM
@@ -162,18 +123,67 @@ def test_a_data_set_and_a_method_by_name():
     assert choose("", "ab", default="a") == ("a", "amrsd") and choose("grpo") == ("", "grpo")
     for argument, message in {
         "a,spdo": "'spdo': did you mean 'sdpo'",
-        "a,b": "'a,b': a and b are two; expected one data set",
-        "a,grpo,sdpo": "grpo and sdpo are two; expected one method",
+        "a,b": "'a,b': a and b are both given; expected one data set",
+        "a,grpo,sdpo": "grpo and sdpo are both given; expected one method",
         "sdpo": "'sdpo': no data set; expected one of a, b",
     }.items():
         with pytest.raises(ValueError, match=message):
             choose(argument, "ab")
+    for module, wrong, near in (
+        (ablation, "shufled", "shuffled"),
+        (baselines, "dapo2", "dapo"),
+        (tables, "hrd", "hard"),
+    ):
+        with pytest.raises(ValueError, match=f"did you mean '{near}'"):
+            module.get_config(wrong)
 
 
-def test_an_unknown_name_is_told_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'shuffled'"):
-        ablation.get_config("shufled")
-    with pytest.raises(ValueError, match="did you mean 'dapo'"):
-        baselines.get_config("dapo2")
-    with pytest.raises(ValueError, match="did you mean 'hard'"):
-        tables.get_config("hrd")
+# ---------------------------------------------------------------- two of them, on real rows
+
+
+def run(config, workdir, *fields):
+    """Trains by the command in a process of its own, on one device; returns its notes and its peak memory in KiB."""
+    command = [
+        sys.executable, "-c",
+        "import resource, sys\nfrom absl import app\nfrom amrsd_jax import main\n"
+        "try: app.run(main.main, flags_parser=main.parse)\n"
+        "finally: print('peak KiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
+        f"--config=configs/{config}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""}, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr, int(done.stdout.split("peak KiB")[1])
+
+
+@pytest.mark.slow
+def test_real_gsm8k_rows_through_a_real_tokenizer(shared_data, tmp_path):
+    """By config alone, with the full vocabulary of 151,936, in less than 4 GiB."""
+    folder, tokenizer = shared_data / "math" / "gsm8k", shared_data / "tokenizer" / "qwen3"
+    notes, peak = run("gsm8k_tiny.py", tmp_path, f"task.args.folder={folder}", f"tokenizer={tokenizer}")
+    assert peak < 4 * 2**20 and "data train: 7473 rows" in notes
+    trained = runs.metrics(tmp_path, "train")
+    assert len(trained) == 2
+    assert all(row["reflection/needed"] == 1.0 and np.isfinite(row["loss/total"]) for row in trained)
+    assert all(row["problem_id"].startswith("train-") for row in runs.rollouts(tmp_path, 1))
+    report = json.loads((tmp_path / "data.json").read_text())
+    assert report["splits"]["test"]["selftest"] == {"rows": 512, "faults": []}
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_step_on_real_chemistry_rows(shared_data, tmp_path):
+    """The chemistry experiment's config with 20 M random parameters and the full vocabulary, and a budget for a CPU."""
+    notes, peak = run(
+        "science.py:chemistry", tmp_path, "steps=1", f"task.args.folder={shared_data / 'sciknoweval' / 'chemistry'}",
+        "model=tiny", "architecture.vocab_size=151936", f"tokenizer={shared_data / 'tokenizer' / 'qwen3'}", "mesh.fsdp=1",
+        "rollout.prompts=2", "rollout.group=4", "rollout.slots=8", "rollout.admit=2", "rollout.prompt_length=768",
+        "rollout.response_length=32", "reflection.prompt_length=1024", "reflection.slots=8", "reflection.admit=4",
+        "reflection.tokens=16", "reflection.context_length=1024", "learning.micro_batches=2", "scoring.chunk=512",
+        "evaluation.problems=2", "evaluation.samples=1", "credit.exact_savings=False",  # or no row would need a teacher
+        "credit.context=self_reflection,answer",  # for what a random model writes has no tags
+    )  # fmt: skip
+    assert peak < 4 * 2**20 and "data train: 1890 rows" in notes
+    (row,) = runs.metrics(tmp_path, "train")
+    assert np.isfinite(row["loss/total"]) and row["reflection/needed"] == row["reflection/usable"] == 1.0
+    saved = runs.rollouts(tmp_path, 1)
+    assert len(saved) == 8 and any(any(line["gap"]) for line in saved)  # the teacher has read them

@@ -1,4 +1,4 @@
-"""More fake devices than cores: programs with collectives come to an end."""
+"""Programs with collectives finish on more fake devices than cores."""
 
 import os
 import subprocess

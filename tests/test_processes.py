@@ -1,4 +1,4 @@
-"""Two processes are one run: the same numbers, the same files, stopped by a signal to either of them."""
+"""Two processes make the same run as one: same numbers, same files, stopped by a signal to either."""
 
 import json
 import os
@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from amrsd_jax import processes
+from amrsd_jax.files import read_json_lines
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.runtime.metrics import read_metrics
 from amrsd_jax.train import train
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[1]
-TIMES = ("seconds/", "throughput/")
+TIMES = ("seconds/", "tokens/s")
 
 
 @pytest.mark.parametrize(
@@ -43,24 +43,23 @@ def test_only_several_processes_join(monkeypatch, environment, joins):
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda num_processes, process_id: called.append((num_processes, process_id))
     )
-    processes.join()
+    processes.initialize()
     assert called == ([] if joins is None else [joins])
 
 
-def test_rows_are_spread_and_come_back_in_their_order(monkeypatch):
-    """As process 1 of 3, which the others tell their shares of seven rows."""
+def test_rows_are_divided_and_come_back_in_their_order(monkeypatch):
+    """As process 1 of 3; the others' shares of seven rows are given."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    asked = []
+    computed = []
 
-    def gather(mine):
-        return [[0, 9, 36], mine, [4, 25]]
+    def square(a, b):
+        computed.append(a)
+        return a * b
 
-    monkeypatch.setattr(processes, "gather", gather)
-    assert processes.spread(lambda a, b: asked.append(a) or a * b, range(7), range(7), threads=1) == [
-        n * n for n in range(7)
-    ]
-    assert asked == [1, 4]
+    monkeypatch.setattr(processes, "allgather", lambda share: [[0, 9, 36], share, [4, 25]])
+    assert processes.map_rows(square, range(7), range(7), threads=1) == [n * n for n in range(7)]
+    assert computed == [1, 4]
 
 
 def test_every_process_must_take_part(monkeypatch):
@@ -90,9 +89,9 @@ FIELDS = dict(mesh__fsdp=2, steps=2, checkpoint__every=1, evaluation__every=0, e
 
 
 def start(workdir, config, *, stop):
-    """Two processes of one device each on this machine; process 1 is sent SIGTERM in step `stop` (0: never).
+    """Runs two processes of one device each; process 1 receives SIGTERM in step `stop` (0: never).
 
-    Returns what each of them wrote to stdout and stderr.
+    Returns stdout and stderr of each.
     """
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -108,17 +107,17 @@ def start(workdir, config, *, stop):
         arguments = [*command, str(stop if number == 1 else 0)]
         both.append(subprocess.Popen(arguments, env=mine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     try:
-        told = [process.communicate(timeout=600) for process in both]
+        output = [process.communicate(timeout=600) for process in both]
     finally:
         for process in both:
             process.kill()
-    assert [process.returncode for process in both] == [0, 0], told[0][1][-2000:] + told[1][1][-2000:]
-    return told
+    assert [process.returncode for process in both] == [0, 0], output[0][1][-2000:] + output[1][1][-2000:]
+    return output
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_run(finished, tmp_path):
-    """Equal to the bit: the mesh is the same, so the programs are, and a sum over two devices has but one order."""
+    """Equal to the bit: mesh and programs are the same, and a sum over two devices has only one order."""
     for name in ("one", "two"):
         for part in ("warmup", "tokenizer"):
             shutil.copytree(finished / part, tmp_path / name / part)
@@ -133,7 +132,7 @@ def test_two_processes_are_one_run(finished, tmp_path):
 
     tables = [pq.read_table(tmp_path / name / "rollouts" / "step_00001.parquet").to_pylist() for name in ("one", "two")]
     assert tables[0] == tables[1]
-    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    rows = [read_json_lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     assert [(row["kind"], row["step"]) for row in rows[1]] == [("eval", 0), ("train", 1), ("train", 2), ("eval", 2)]
     for a, b in zip(*rows, strict=True):
         assert {name: value for name, value in a.items() if not name.startswith(TIMES)} == {

@@ -1,10 +1,28 @@
-"""A run small enough to train in seconds: two-digit addition, a 50 k model, a short warm-up."""
+"""Small things to test with: a config that trains in seconds (two-digit addition, 50 k parameters), and rollouts made by hand."""
+
+import ml_collections
+import numpy as np
 
 from amrsd_jax import config as configuration
+from amrsd_jax.records import Problem, Rollouts, Verdict
+
+SUM = Problem("sum", "5+7", "12", reference="worked")
 
 
-def tiny_config(rule="amrsd", **fields):
-    """Fields with two underscores for the dot: `tiny_config(loss__kl=0.1)`."""
+def set_fields(config: ml_collections.ConfigDict, **fields) -> ml_collections.ConfigDict:
+    """Sets fields of a config, whatever their type; two underscores stand for the dot: `set_fields(config, loss__kl=0.1)`."""
+    with config.ignore_type(), config.unlocked():
+        for name, value in fields.items():
+            *path, last = name.split("__")
+            section = config
+            for key in path:
+                section = section[key]
+            section[last] = value
+    return config
+
+
+def tiny_config(rule="amrsd", **fields) -> ml_collections.ConfigDict:
+    """Returns the config of a run of seconds, with fields set as by `set_fields`."""
     config = configuration.base()
     config.steps = 4
     config.task.args.digits = 2
@@ -20,10 +38,23 @@ def tiny_config(rule="amrsd", **fields):
     config.checkpoint.every = 2
     config.report.rollouts_every = 2
     config.mesh.data = 1
-    for name, value in fields.items():
-        *path, last = name.split("__")
-        section = config
-        for key in path:
-            section = section[key]
-        section[last] = value
-    return config
+    return set_fields(config, **fields)
+
+
+def tiny_rollouts(correct, length=1, **fields) -> Rollouts:
+    """Returns responses of `length` tokens to one problem, correct or not as given, with fields replaced."""
+    rows = len(correct)
+    record = dict(
+        problems=(SUM,) * rows,
+        text=("",) * rows,
+        verdicts=tuple(Verdict(float(right), "message", None, True) for right in correct),
+        finish_reason=("stop",) * rows,
+        prompt=np.zeros((rows, 1), np.int32),
+        prompt_length=np.ones(rows, np.int32),
+        response=np.zeros((rows, length), np.int32),
+        mask=np.ones((rows, length), np.float32),
+        sampler_logprobs=np.zeros((rows, length), np.float32),
+        reward=np.array(correct, np.float32),
+        first_error=np.full((rows, 2), -1, np.int32),
+    )
+    return Rollouts(**record | fields)

@@ -1,7 +1,7 @@
-"""Compare: what different credit rules do to the very same tokens. No training; a run's dumped rollouts are enough.
+"""Compares the credit that different rules give to the same tokens, those of a run's saved rollouts. Nothing is trained.
 
-`compare` loads rollouts, builds every method's contexts, scores and credit, and measures them; `write` leaves
-`compare.json` and `compare.html` in a folder.
+`compare` loads rollouts, builds every method's contexts, scores and credit, and measures them; `write` writes
+`compare.json` and `compare.html`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from amrsd_jax.compare import frozen, measures, parameters, statistics
+from amrsd_jax.compare import load, measures, pairwise, parameters
 from amrsd_jax.compare.apply import Applied, apply, score_student
 from amrsd_jax.compare.gradient import policy_gradient
 from amrsd_jax.compare.methods import parse
@@ -26,12 +26,12 @@ __all__ = ["Comparison", "compare", "write"]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Methods side by side.
+    """The result of a comparison.
 
     Attributes:
-      rollouts: that all were applied to; logp is the policy's.
-      applied: one per method, in the order asked for.
-      values: what `compare.json` holds.
+      rollouts: those that all methods were applied to; sampler_logprobs are the loaded policy's.
+      applied: the methods applied to them, in the order of the names.
+      values: the content of `compare.json`.
     """
 
     rollouts: Rollouts
@@ -46,10 +46,10 @@ def compare(
     workdir: Path | str | None = None,
     step: int | None = None,
 ) -> Comparison:
-    """Applies methods to the frozen rollouts of a run.
+    """Applies methods to the saved rollouts of a run.
 
     Args:
-      source, workdir, step: which rollouts, see `frozen.load`.
+      source, workdir, step: which rollouts, see `load.load`.
       methods: names, see `methods.parse`: `all`, `amrsd,grpo`, `all,amrsd@shuffled_reflection`.
 
     Raises:
@@ -58,14 +58,14 @@ def compare(
     begin, names = time.perf_counter(), parse(methods)
     if not names:
         raise ValueError(f"methods = {methods!r}: expected at least one")
-    ice = frozen.load(source, workdir=workdir, step=step)
-    params, rollouts, applied = apply_all(ice, names)
-    answers = measures.answer_tokens(rollouts, ice.run.tokenizer)
+    loaded = load.load(source, workdir=workdir, step=step)
+    params, rollouts, applied = apply_all(loaded, names)
+    answers = measures.answer_tokens(rollouts, loaded.experiment.tokenizer)
     described = {one.name: measures.describe(one, rollouts, answers) for one in applied}
     values = {
-        "rollouts": about(ice, rollouts),
-        "parameters": {"checkpoint": params.checkpoint, "recorded_gap": recorded_gap(ice.rollouts, rollouts)},
-        "notes": notes(ice, params, applied),
+        "rollouts": about(loaded, rollouts),
+        "parameters": {"checkpoint": params.checkpoint, "recorded_gap": recorded_gap(loaded.rollouts, rollouts)},
+        "notes": notes(loaded, params, applied),
         "methods": described,
         "pairs": pairs(params, rollouts, applied),
         "seconds": round(time.perf_counter() - begin, 1),
@@ -73,12 +73,14 @@ def compare(
     return Comparison(rollouts, applied, values)
 
 
-def apply_all(ice: frozen.Frozen, names: Sequence[str]) -> tuple[parameters.Parameters, Rollouts, list[Applied]]:
-    """The parameters near frozen rollouts, the rollouts scored with them, and methods applied to these."""
-    use_compilation_cache(ice.workdir)
-    params = parameters.load(ice.run, ice.workdir, ice.step)
-    rollouts, entropy = score_student(ice, params)
-    return params, rollouts, apply(ice.run, ice.step, rollouts, entropy, params, names)
+def apply_all(
+    loaded: load.LoadedRollouts, names: Sequence[str]
+) -> tuple[parameters.Parameters, Rollouts, list[Applied]]:
+    """Returns the parameters nearest to loaded rollouts, the rollouts scored with them, and the applied methods."""
+    use_compilation_cache(loaded.workdir)
+    params = parameters.load(loaded.experiment, loaded.workdir, loaded.step)
+    rollouts, entropy = score_student(loaded, params)
+    return params, rollouts, apply(loaded.experiment, loaded.step, rollouts, entropy, params, names)
 
 
 def write(comparison: Comparison, out: Path | str) -> Path:
@@ -95,15 +97,15 @@ def write(comparison: Comparison, out: Path | str) -> Path:
 # ---------------------------------------------------------------- parts of compare.json
 
 
-def about(ice: frozen.Frozen, rollouts: Rollouts) -> dict[str, Any]:
-    """Which rollouts these are."""
+def about(loaded: load.LoadedRollouts, rollouts: Rollouts) -> dict[str, Any]:
+    """Returns the source and the size of the rollouts."""
     correct = sum(verdict.correct for verdict in rollouts.verdicts)
     return {
-        "run": ice.workdir.resolve().name,
-        "file": ice.file.name,
-        "task": ice.run.config.task.name,
-        "method": ice.run.config.credit.rule,
-        "step": ice.step,
+        "run": loaded.workdir.resolve().name,
+        "file": loaded.file.name,
+        "task": loaded.experiment.config.task.name,
+        "method": loaded.experiment.config.credit.rule,
+        "step": loaded.step,
         "rows": len(rollouts.text),
         "correct": correct,
         "failed": len(rollouts.text) - correct,
@@ -112,35 +114,36 @@ def about(ice: frozen.Frozen, rollouts: Rollouts) -> dict[str, Any]:
 
 
 def recorded_gap(recorded: Rollouts, rollouts: Rollouts) -> float:
-    """Mean |log p as recorded - log p as scored here|, nats a token: how near the parameters are to the run's own."""
-    return float((np.abs(recorded.logp - rollouts.logp) * rollouts.mask).sum() / rollouts.mask.sum())
+    """Returns the mean |recorded log p - log p scored here| in nats per token; 0 if the parameters are those that sampled."""
+    difference = np.abs(recorded.sampler_logprobs - rollouts.sampler_logprobs)
+    return float((difference * rollouts.mask).sum() / rollouts.mask.sum())
 
 
-def notes(ice: frozen.Frozen, params: parameters.Parameters, applied: list[Applied]) -> list[str]:
-    """What a reader must know before trusting the numbers."""
-    found = []
-    if params.checkpoint != ice.step:
-        found.append(
-            f"The rollouts were sampled after {ice.step} training steps; the nearest parameters before are those of step "
-            f"{params.checkpoint}. Scores and gradients are those parameters'."
+def notes(loaded: load.LoadedRollouts, params: parameters.Parameters, applied: list[Applied]) -> list[str]:
+    """Returns sentences that a reader must know before trusting the numbers."""
+    lines = []
+    if params.checkpoint != loaded.step:
+        lines.append(
+            f"The rollouts were sampled after {loaded.step} training steps; the nearest earlier parameters are those of step "
+            f"{params.checkpoint}. They give the scores and gradients."
         )
-    replaced = {one.run.config.teacher.kind for one in applied if "in place of" in one.teacher}
+    replaced = {one.experiment.config.teacher.kind for one in applied if "in place of" in one.teacher}
     if replaced:
         kinds = ", ".join(sorted(replaced))
-        found.append(
-            f"The run kept no teacher of kind {kinds}: methods that have one read the parameters of step 0 instead."
+        lines.append(
+            f"The run kept no teacher of kind {kinds}: methods with such a teacher use the parameters of step 0 instead."
         )
-    if ice.run.config.reward.permute:
-        found.append("The run permuted its rewards: verdicts are those it trained on.")
-    return found
+    if loaded.experiment.config.reward.permute:
+        lines.append("The run permuted its rewards: verdicts are the permuted ones.")
+    return lines
 
 
 def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Applied]) -> dict[str, Any]:
-    """Matrices over methods: of raw credit, of what each adds to its row's advantage, and of policy gradients.
+    """Returns matrices over methods: of credit, of what each adds to its row's advantage, and of policy gradients.
 
-    Correlations run over all tokens that count. Raw credit mostly ranks rows, as all methods agree on which succeeded;
-    `added` is the comparison of what methods do beyond GRPO. Signs are compared where both methods give credit; the
-    overlap says how often that is.
+    Correlations run over all response tokens. `credit` mostly ranks rows, because all methods agree on which succeeded; `added`
+    compares what methods do beyond GRPO. Signs are compared where both methods give credit; the overlap says how often
+    that is.
     """
     counted = rollouts.mask > 0
     credit = np.stack([one.credit.token_advantage[counted] for one in applied])
@@ -149,11 +152,11 @@ def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Appli
     return {
         "methods": [one.name for one in applied],
         "rank_correlation": {
-            "credit": statistics.rank_correlations(credit),
-            "added": statistics.rank_correlations(added),
+            "credit": pairwise.rank_correlations(credit),
+            "added": pairwise.rank_correlations(added),
         },
-        "sign_agreement": {"credit": statistics.sign_agreements(credit), "added": statistics.sign_agreements(added)},
-        "overlap": {"credit": statistics.overlaps(credit), "added": statistics.overlaps(added)},
-        "gradient_cosine": statistics.cosines(gradients),
+        "sign_agreement": {"credit": pairwise.sign_agreements(credit), "added": pairwise.sign_agreements(added)},
+        "overlap": {"credit": pairwise.overlaps(credit), "added": pairwise.overlaps(added)},
+        "gradient_cosine": pairwise.cosines(gradients),
         "gradient_norm": np.linalg.norm(gradients, axis=1).astype(float).tolist(),
     }

@@ -1,6 +1,6 @@
-"""`python -m amrsd_jax.compare --rollouts=RUN [--methods=all|a,b,c] [--step=S] --out=FOLDER` compares credit rules.
+"""Compares credit rules: `python -m amrsd_jax.compare --rollouts=RUN [--methods=all|a,b,c] [--step=S] --out=FOLDER`.
 
-RUN is the folder of a run, or one Parquet file of its rollouts; the folder gets compare.json and compare.html.
+RUN is the folder of a run, or one Parquet file of its rollouts. compare.json and compare.html are written to FOLDER.
 """
 
 import sys
@@ -11,11 +11,15 @@ ROLLOUTS = flags.DEFINE_string("rollouts", None, "Folder of a run, or one Parque
 METHODS = flags.DEFINE_string(
     "methods",
     "all",
-    "Rules with commas between them, each perhaps with another context: rule@context; all: every rule.",
+    "Comma-separated rules; rule@context selects another context, and all stands for every rule.",
 )
 OUT = flags.DEFINE_string("out", None, "Folder for compare.json and compare.html.", required=True)
-STEP = flags.DEFINE_integer("step", None, "Which dump of a run; by default one whose policy is still known.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run that wrote a file which does not lie in it any more.")
+STEP = flags.DEFINE_integer(
+    "step", None, "Step whose rollouts are read; default: the last one whose policy is known best."
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run that wrote the Parquet file, where the file was moved."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -23,13 +27,13 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library logs a lot
     try:
-        found = compare.compare(ROLLOUTS.value, METHODS.value, workdir=WORKDIR.value, step=STEP.value)
+        comparison = compare.compare(ROLLOUTS.value, METHODS.value, workdir=WORKDIR.value, step=STEP.value)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"compare error: {error}")
-    print(f"{len(found.applied)} methods in {found.values['seconds']} s")
-    print(compare.write(found, OUT.value))
+    print(f"{len(comparison.applied)} methods in {comparison.values['seconds']} s")
+    print(compare.write(comparison, OUT.value))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,41 @@
 "use strict";
-// Draws one rollout under every method; a token pointed at is marked in all. `dom.js` stands before it.
+// Draws one rollout under every method; a token that is pointed at is marked in all of them. Uses dom.js.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("controls"), facts = document.getElementById("facts"), panels = document.getElementById("panels");
 const FILLS = ["blame", "credit"];
+const words = (name) => name.replaceAll("_", " ");
 
 function drawPanel(row, method, panel, colour) {
+  const values = { ...panel, credit: panel.added.map((v) => (v == null ? null : row.advantage + v)) };
+  const numbers = (i) => `gap ${number(panel.gap?.[i])} \u00b7 credit ${number(values.credit[i])} \u00b7 added ${number(panel.added[i])}`;
   const box = element("div", "tokens"), wrong = element("span", "wrong"), output = element("output", "");
   wrong.title = "true first wrong step";
-  output.ariaLive = "off"; // one token would be read out for every method; its own numbers describe it
+  output.ariaLive = "off"; // a screen reader would read one token for every method; aria-description has its numbers
   row.tokens.forEach((text, i) => {
-    const token = tokenElement(text), value = panel[colour] == null ? null : panel[colour][i];
+    const token = tokenElement(text), value = values[colour]?.[i];
     if (value != null) tint(token, value / method.reach[colour], FILLS);
-    token.tabIndex = i ? -1 : 0; // one tab stop a method; arrow keys go on from there
+    token.tabIndex = i ? -1 : 0; // one tab stop per method; arrow keys move from there
     token.dataset.place = i;
-    token.setAttribute("aria-description", numbers(panel, i));
+    token.setAttribute("aria-description", numbers(i));
     const inside = i >= row.wrong[0] && i < row.wrong[1];
     if (inside && !wrong.parentNode) box.append(wrong);
     (inside ? wrong : box).append(token);
   });
-  const heading = element("h4", "", method.name + " ", element("small", "", method.about));
-  const state = panel.status === "not_needed" ? "no context needed" : panel.status.replaceAll("_", " ");
-  const context = panel.text ? element("p", "reflection", element("b", "", panel.kind.replaceAll("_", " ")), panel.text)
-    : element("p", "missing", panel.status === "not_needed" ? state : `no context: ${state}`);
+  const reach = brief(method.reach[colour]);
+  const scale = element("span", "scale", MINUS + reach, element("i"), "+" + reach);
+  scale.title = "values of the full colours";
+  const heading = element("h3", "", method.name, element("small", "", method.about), scale);
+  const state = panel.status === "not_needed" ? "no context needed" : `no context: ${words(panel.status)}`;
+  const context = panel.text ? element("p", "reflection", element("b", "", words(panel.kind)), panel.text)
+    : element("p", "missing", state);
   const node = element("section", "panel", heading, output, box, context);
   node.setAttribute("aria-label", method.name);
-  node.show = (i) => { output.textContent = i == null ? "" : numbers(panel, i); };
-  node.show(null);
+  node.show = (i) => { output.textContent = i == null ? "" : numbers(i); };
   return node;
 }
 
-const numbers = (panel, i) =>
-  `gap ${number(panel.gap && panel.gap[i])} \u00b7 credit ${number(panel.credit[i])} \u00b7 added ${number(panel.added[i])}`;
-
-// The token at a place, marked in every panel; null marks none.
+// Marks the token at a place in every panel; null removes the marks.
 function mark(place) {
   for (const token of panels.querySelectorAll(".same")) token.classList.remove("same");
   for (const panel of panels.children) {

@@ -1,38 +1,41 @@
-"""What is measured of one method on frozen rollouts: where its credit lies, how far its teacher is away, what that leaks."""
+"""Measures one method on loaded rollouts: where its credit lies, its teacher's gap, and what its contexts give away."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Num
+from scipy import stats
 
 from amrsd_jax.compare.apply import Applied
-from amrsd_jax.compare.statistics import auroc, mean_and_error, precision_at_1, top_share
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Credit, Rollouts
 from amrsd_jax.reflection.parse import states_answer
+from amrsd_jax.runtime.monitor import top_share
 from amrsd_jax.tasks.verify import token_span
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-POSITIONS = 10  # deciles of the response
-_ROUNDING = 1e-6  # of the advantage: less is no credit of a token's own
+POSITIONS = 10  # the response is divided into tenths
+TAU = 0.2  # nats, the default threshold of AMR-SD: smaller gaps are mostly noise
+_ROUNDING = 1e-6  # relative to the advantage: smaller differences are rounding errors
 
 
 def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N T"]) -> dict:
-    """All measures of one method, ready for JSON.
+    """Computes all measures of one method, ready for JSON.
 
     Args:
-      applied: the method on the rollouts.
+      applied: the method, applied to the rollouts.
       rollouts: N rows.
       answers: tokens that state the final answer, from `answer_tokens`.
     """
-    config = applied.run.config
+    config = applied.experiment.config
     return {
-        "rule": applied.run.rule.name,
+        "rule": applied.experiment.rule.name,
         "context": config.credit.context,
         "teacher": config.teacher.kind,
         "teacher_parameters": applied.teacher,
-        "args": config.credit.args.to_dict(),
+        "args": config.credit.args,
         "concentration": {
             "credit": concentration(applied.credit.token_advantage, rollouts, answers),
             "added": concentration(added(applied.credit, rollouts), rollouts, answers),
@@ -41,9 +44,7 @@ def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N 
         "leak": leak(applied, rollouts),
         "ledger": ledger(applied, rollouts),
         "first_error": first_error(applied.credit.token_advantage, rollouts),
-        "first_error_by_gap": first_error(
-            applied.scores.logp_teacher - applied.scores.logp_student, rollouts, applied.scores.scored
-        ),
+        "first_error_by_gap": first_error(applied.logprobs.gap, rollouts, applied.logprobs.scored),
     }
 
 
@@ -51,7 +52,7 @@ def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N 
 
 
 def added(credit: Credit, rollouts: Rollouts) -> Float[np.ndarray, "N T"]:
-    """What a method adds to GRPO: its token's advantage less its row's; differences of rounding are 0."""
+    """Returns each token's advantage minus its row's, which is what a method adds to GRPO; rounding errors are set to 0."""
     advantage = credit.advantage[:, None]
     difference = credit.token_advantage - advantage * rollouts.mask
     return np.where(np.abs(difference) <= _ROUNDING * np.maximum(1, np.abs(advantage)), 0, difference)
@@ -60,140 +61,182 @@ def added(credit: Credit, rollouts: Rollouts) -> Float[np.ndarray, "N T"]:
 def concentration(
     values: Float[np.ndarray, "N T"], rollouts: Rollouts, answers: Bool[np.ndarray, "N T"]
 ) -> dict[str, float | None]:
-    """Share of |values| in the largest 1 % and 10 % of all tokens, and on the final answer; None where all are 0."""
+    """Returns the shares of the sum of |values| that the largest 1 % and 10 % of tokens, and the final answer, hold.
+
+    All shares are None where every value is 0.
+    """
     size = np.abs(np.asarray(values, np.float64)) * rollouts.mask
-    flat, total = size[rollouts.mask > 0], size.sum()
+    total = size.sum()
     return {
-        "top_1_percent": top_share(flat, 0.01),
-        "top_10_percent": top_share(flat, 0.1),
+        "top_1_percent": top_share(size, rollouts.mask, 0.01),
+        "top_10_percent": top_share(size, rollouts.mask, 0.1),
         "answer": float(size[answers].sum() / total) if total else None,
     }
 
 
 def answer_tokens(rollouts: Rollouts, tokenizer: Tokenizer) -> Bool[np.ndarray, "N T"]:
-    """Tokens of the last line of every response that ended by itself: where verifiers look for the answer."""
-    found = np.zeros(rollouts.mask.shape, bool)
+    """Marks the tokens of the last line, where verifiers look for the answer, of each response that was not cut off."""
+    marked = np.zeros(rollouts.mask.shape, bool)
     for i, text in enumerate(rollouts.text):
         if rollouts.finish_reason[i] == "stop" and text.strip():
             end = len(text.rstrip())
             span = text.rfind("\n", 0, end) + 1, end
             tokens = rollouts.response[i, : int(rollouts.mask[i].sum())].tolist()
-            found[i, slice(*token_span(tokenizer, tokens, span))] = True
-    return found & (rollouts.mask > 0)
+            marked[i, slice(*token_span(tokenizer, tokens, span))] = True
+    return marked & (rollouts.mask > 0)
 
 
 def first_error(
     credit: Float[np.ndarray, "N T"], rollouts: Rollouts, rows: Bool[np.ndarray, " N"] | None = None
 ) -> dict[str, dict] | None:
-    """How well blame, -credit, finds the first wrong token (`token`) and its whole step (`step`); None if none is known.
+    """Measures how well blame, which is -credit, finds the first wrong token (`token`) and its whole step (`step`).
 
-    Means over failed rows whose first error is known, and `_told` over those of them in which credit tells tokens apart;
-    `error` is 1.96 standard errors. `random` is what a guess would get. The teacher's gap in place of credit says how well
-    the signal finds it, before the rule.
+    Values are means over the failed rows whose first error is known. `_non_uniform` restricts them to rows whose credit
+    differs between tokens. `_error` is 1.96 standard errors; `random` is the expectation of a random guess. With the
+    teacher's gap in place of credit, the result says how well the signal itself finds the error, before the rule.
 
     Args:
       credit: [N, T].
       rollouts: N rows.
-      rows: those that count; None counts all.
+      rows: the rows to include; None includes all.
+
+    Returns:
+      the measures of `token` and of `step`, or None if no first error is known.
     """
     known = np.flatnonzero((rollouts.first_error[:, 0] >= 0) & (True if rows is None else rows))
     if not len(known):
         return None
-    return {
-        name: _localisation(credit, rollouts.mask, known, np.stack([start, stop(start, end)], axis=1))
-        for start, end in [rollouts.first_error.T]
-        for name, stop in (("token", lambda start, end: start + 1), ("step", lambda start, end: end))
-    }
+    start, end = rollouts.first_error.T
+    spans = {"token": (start, start + 1), "step": (start, end)}
+    return {name: _localisation(credit, rollouts.mask, known, np.stack(span, axis=1)) for name, span in spans.items()}
 
 
 def _localisation(credit, mask, known, spans: Integer[np.ndarray, "N 2"]) -> dict:
-    areas, hits, chances, told = [], [], [], []
+    areas, precisions, chances, non_uniform = [], [], [], []
     for i in known:
         blame = -credit[i, : int(mask[i].sum())]
         wrong = np.zeros(len(blame), bool)
         wrong[slice(*spans[i])] = True
         if (area := auroc(blame, wrong)) is not None:
             areas.append(area)
-            hits.append(precision_at_1(blame, wrong))
+            precisions.append(precision_at_1(blame, wrong))
             chances.append(wrong.mean())
-            told.append(np.ptp(blame) > _ROUNDING)
-    areas, hits, told = np.array(areas, float), np.array(hits, float), np.array(told, bool)
-    result = {"rows": len(areas), "rows_told": int(told.sum())}
-    for name, values in (("auroc", areas), ("precision_at_1", hits)):
+            non_uniform.append(np.ptp(blame) > _ROUNDING)
+    selected = np.array(non_uniform, bool)
+    result = {"rows": len(areas), "rows_non_uniform": int(selected.sum())}
+    for name, values in (("auroc", areas), ("precision_at_1", precisions)):
         result[name], result[f"{name}_error"] = mean_and_error(values)
-        result[f"{name}_told"] = mean_and_error(values[told])[0]
-    return result | {"random": {"auroc": 0.5, "precision_at_1": mean_and_error(np.array(chances, float))[0]}}
+        result[f"{name}_non_uniform"] = mean_and_error(np.array(values)[selected])[0]
+    return result | {"random": {"auroc": 0.5, "precision_at_1": mean_and_error(chances)[0]}}
+
+
+def auroc(score: Num[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float | None:
+    """Returns the probability that a positive scores above a negative, ties counting half; None without both kinds.
+
+    This is the Mann-Whitney statistic from ranks: `scipy.stats.mannwhitneyu` also computes a p-value, which takes ten
+    times as long.
+    """
+    hits = int(positive.sum())
+    misses = len(positive) - hits
+    if not hits or not misses:
+        return None
+    return float((stats.rankdata(score)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def precision_at_1(score: Num[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """Returns the probability that the highest score is a positive's, ties being broken at random."""
+    return float(positive[score == score.max()].mean())
+
+
+def mean_and_error(values: Sequence[float] | Num[np.ndarray, " n"]) -> tuple[float | None, float | None]:
+    """Returns the mean and 1.96 standard errors; the mean of no values and the error of fewer than two are None."""
+    mean = float(np.mean(values)) if len(values) else None
+    return mean, float(1.96 * stats.sem(values)) if len(values) > 1 else None
 
 
 # ---------------------------------------------------------------- the teacher
 
 
 def gaps(applied: Applied, rollouts: Rollouts) -> dict[str, Any]:
-    """Quantiles of l_T - l_S in nats over tokens, for correct and failed rows with a context: in all, and by position.
+    """Summarises the gap in nats over the tokens of correct and of failed rows with a context.
 
-    A position is a tenth of the response; one without a token has no quantiles.
+    Returns:
+      `quantiles`, the levels; and for `correct` and `failed` the number of `tokens`, the summary of `all` of them and that
+      of each tenth of the response (`by_position`). A summary holds `mean_absolute`, the mean of |gap| over rows with its
+      `mean_absolute_error` (1.96 standard errors; the tokens of a row are not independent), `above_tau`, the share of
+      tokens with |gap| > TAU, and the gap's `quantiles`; it is None where there are no tokens.
     """
-    gap = applied.scores.logp_teacher - applied.scores.logp_student
+    values = applied.logprobs.gap
     length = np.maximum(rollouts.mask.sum(axis=1, keepdims=True), 1)
-    decile = np.minimum(np.arange(gap.shape[1]) * POSITIONS // length, POSITIONS - 1).astype(int)
-    correct = np.array([verdict.correct for verdict in rollouts.verdicts])
+    tenth = np.minimum(np.arange(values.shape[1]) * POSITIONS // length, POSITIONS - 1).astype(int)
     result = {"quantiles": list(QUANTILES)}
-    for name, rows in (("correct", correct), ("failed", ~correct)):
-        of = (rollouts.mask > 0) & (applied.scores.scored & rows)[:, None]
+    for name, rows in (("correct", rollouts.correct), ("failed", ~rollouts.correct)):
+        selected = (rollouts.mask > 0) & (applied.logprobs.scored & rows)[:, None]
         result[name] = {
-            "tokens": int(of.sum()),
-            "all": _quantiles(gap[of]),
-            "by_position": [_quantiles(gap[of & (decile == d)]) for d in range(POSITIONS)],
+            "tokens": int(selected.sum()),
+            "all": _summary(values, selected),
+            "by_position": [_summary(values, selected & (tenth == position)) for position in range(POSITIONS)],
         }
     return result
 
 
-def _quantiles(values) -> list[float] | None:
-    return np.quantile(values, QUANTILES).astype(float).tolist() if len(values) else None
+def _summary(values: Float[np.ndarray, "N T"], selected: Bool[np.ndarray, "N T"]) -> dict[str, Any] | None:
+    if not selected.any():
+        return None
+    sizes, counts = np.abs(values, dtype=np.float64), selected.sum(axis=1)
+    row_means = (sizes * selected).sum(axis=1)[counts > 0] / counts[counts > 0]
+    mean, error = mean_and_error(row_means)
+    return {
+        "mean_absolute": mean,
+        "mean_absolute_error": error,
+        "above_tau": float((sizes[selected] > TAU).mean()),
+        "quantiles": np.quantile(values[selected], QUANTILES).astype(float).tolist(),
+    }
 
 
 def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
-    """How much of the gold solution the teacher's contexts hold, as means over rows with a context.
+    """Measures how much of the reference solution the teacher's contexts contain, as means over rows with a context.
 
-    `states_answer`: they state the final answer. `reference_tokens`, `reference_trigrams`: share of the reference
-    solution's tokens, or runs of three, that occur in the context, each as often as it does there (ROUGE recall; which
-    lengths is our choice). None without a context or a reference.
+    `states_answer`: the share of contexts that state the final answer. `reference_tokens`, `reference_trigrams`: the share
+    of the reference solution's tokens, or runs of three tokens, that occur in the context, each counted as often as it
+    occurs there (ROUGE recall; the two lengths are our choice). None without a context or a reference.
     """
-    tokenizer, stated, overlap = applied.run.tokenizer, [], {1: [], 3: []}
+    tokenizer, states, recall = applied.experiment.tokenizer, [], {1: [], 3: []}
     for i in applied.contexts.rows.tolist():
         problem, text = rollouts.problems[i], applied.contexts.text[i]
-        stated.append(states_answer(text, problem.answer))
+        states.append(states_answer(text, problem.answer))
         if problem.reference:
             ids = [tokenizer.encode(part, add_special_tokens=False) for part in (text, problem.reference)]
-            for n, shares in overlap.items():
+            for n, shares in recall.items():
                 context, reference = (Counter(zip(*(part[k:] for k in range(n)), strict=False)) for part in ids)
                 if reference:
                     shares.append((context & reference).total() / reference.total())
     return {
-        "states_answer": mean_and_error(np.array(stated, float))[0],
-        "reference_tokens": mean_and_error(np.array(overlap[1], float))[0],
-        "reference_trigrams": mean_and_error(np.array(overlap[3], float))[0],
+        "states_answer": mean_and_error(states)[0],
+        "reference_tokens": mean_and_error(recall[1])[0],
+        "reference_trigrams": mean_and_error(recall[3])[0],
     }
 
 
-# ---------------------------------------------------------------- where the signal went
+# ---------------------------------------------------------------- rows and tokens that receive a signal
 
 
 def ledger(applied: Applied, rollouts: Rollouts) -> dict:
-    """Counts of rows and tokens. The entries of `status` add up to the rows, and say why a row has no context.
+    """Counts rows and tokens. The entries of `status` add up to the number of rows; most say why a row has no context.
 
-    `truncated`: responses cut by the length limit. `zero_advantage`: rows of groups with equal rewards. `changed`: rows,
-    and tokens, whose credit is not the row's advantage. `silent`: rows that teach nothing.
+    `truncated`: responses cut off at the length limit. `zero_advantage`: rows of groups whose rewards are all equal.
+    `changed`, `changed_tokens`: rows and tokens whose credit differs from the row's advantage. `silent`: rows whose credit
+    is 0 at every token.
     """
-    credit, own = applied.credit, added(applied.credit, rollouts) != 0
+    credit, changed = applied.credit, added(applied.credit, rollouts) != 0
     return {
         "rows": len(rollouts.text),
         "status": dict(Counter(applied.contexts.status).most_common()),
         "with_context": len(applied.contexts.rows),
         "truncated": rollouts.finish_reason.count("length"),
         "zero_advantage": int((credit.advantage == 0).sum()),
-        "changed": int(own.any(axis=1).sum()),
+        "changed": int(changed.any(axis=1).sum()),
         "silent": int((~(credit.token_advantage != 0).any(axis=1)).sum()),
         "tokens": int(rollouts.mask.sum()),
-        "changed_tokens": int(own.sum()),
+        "changed_tokens": int(changed.sum()),
     }

@@ -1,45 +1,47 @@
-"""Methods by name: `rule`, or `rule@context`. A method is the run's parts with that rule, its context and its teacher."""
+"""Configures methods by name, `rule` or `rule@context`: the run's experiment with that rule, its context and its teacher."""
 
 import dataclasses
 from collections.abc import Iterable
 
-from ml_collections import ConfigDict
-
 from amrsd_jax import credit
-from amrsd_jax.build import Run, distilled
-from amrsd_jax.checks import validate
-from amrsd_jax.config import base, resolve
+from amrsd_jax.config import Config, base
+from amrsd_jax.experiment import Experiment, rule_divergence
+from amrsd_jax.validate import validate
 
 
 def parse(names: str | Iterable[str]) -> list[str]:
-    """Names of methods, each once: a list or a text with commas, in which `all` stands for every registered rule."""
+    """Returns the names in a list or a comma-separated text, each once; `all` stands for every rule."""
     names = names.split(",") if isinstance(names, str) else names
-    spread = (method for name in names for method in (credit.RULES if name.strip() == "all" else [name.strip()]))
-    return list(dict.fromkeys(filter(None, spread)))
+    expanded = (method for name in names for method in (credit.RULES if name.strip() == "all" else [name.strip()]))
+    return list(dict.fromkeys(filter(None, expanded)))
 
 
-def configure(run: Run, name: str) -> Run:
-    """The run with a method in place of its own: the rule's default arguments, its context or the one named, its teacher.
+def configure(experiment: Experiment, name: str) -> Experiment:
+    """Returns the experiment with a method in place of its own.
+
+    The method has the rule's default arguments and teacher, and its default context or the one in the name.
 
     Raises:
       ConfigError: there is no such rule or context, or they do not go together.
     """
-    rule, _, context = name.partition("@")
-    config = run.config.copy_and_resolve_references()
-    with config.unlocked():
-        config.credit.update(rule=rule, context=context, exact_savings=True)
-        config.credit.args, config.teacher.kind, config.external.workdir = ConfigDict(), "", ""
-        config.distill = base().distill
-    validate(config)
-    config = resolve(config)
-    rule = credit.get(rule)
-    contexts = dict(source=config.credit.context, negatives=rule.negatives, count=config.credit.args.get("k", 0))
+    config = method_config(experiment.config, name)
     return dataclasses.replace(
-        run,
+        experiment,
         config=config,
-        rule=rule,
-        make_contexts=dataclasses.replace(run.make_contexts, **contexts),
-        teacher=dataclasses.replace(run.teacher, kind=config.teacher.kind),
-        objective=dataclasses.replace(run.objective, distil=distilled(config, rule)),
+        rule=credit.get(config.credit.rule),
+        teacher=dataclasses.replace(experiment.teacher, config=config.teacher),
+        objective=dataclasses.replace(experiment.objective, distill=rule_divergence(config)),
         external=None,
     )
+
+
+def method_config(config: Config, name: str) -> Config:
+    """Returns the config of a run with a method in place of its own."""
+    rule, _, context = name.partition("@")
+    values = config.model_dump()
+    values["credit"] |= dict(rule=rule, context=context, args={}, negatives=None, exact_savings=True)
+    values["teacher"]["kind"], values["external"]["workdir"], values["distill"] = "", "", {}
+    editable = base()
+    with editable.unlocked():
+        editable.update(values)
+    return validate(editable)

@@ -1,74 +1,60 @@
-"""The page: methods side by side on the same tokens, in the look of the report, one HTML text with everything inside.
+"""Makes the comparison page: methods side by side on the same tokens, as one HTML file in the style of the report."""
 
-As in the report, texts of a run are not trusted: Jinja escapes, tokens travel as JSON in which no tag can end, the script
-only sets text, and the page's policy lets no other script run and nothing be loaded.
-"""
-
-import base64
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from jaxtyping import Float
-from markupsafe import Markup
 
 from amrsd_jax.compare import measures
 from amrsd_jax.compare.apply import Applied
 from amrsd_jax.policy.tokenizer import token_texts
 from amrsd_jax.records import Rollouts
-from amrsd_jax.report import svg, theme
-from amrsd_jax.report.axes import number, share
-from amrsd_jax.report.page import duration, json_in_html
-from amrsd_jax.report.rollouts import TOKENS_SHOWN
+from amrsd_jax.report import charts, document
 
-FAILED, CORRECT = 16, 8  # rollouts shown: most of what methods disagree on is in failures
-FULL_COLOUR = 0.98  # share of the values that are not 0 which keep within the full colour
+FAILED, CORRECT = 16, 8  # rollouts on the page: methods differ most on failures
+TOKENS = 800  # most tokens of a response on the page, which bounds its size
+FULL_COLOUR = 0.98  # quantile of the non-zero values that gets the full colour
 
 
 def render(rollouts: Rollouts, applied: Sequence[Applied], values: dict[str, Any]) -> str:
-    """The whole page, as HTML.
+    """Returns the page as HTML.
 
     Args:
-      rollouts, applied: what was compared.
-      values: what `compare.json` holds.
+      rollouts, applied: the rollouts, and the methods applied to them.
+      values: the content of `compare.json`.
     """
-    script = theme.asset("dom.js") + theme.asset("compare.js", __package__)
-    style = theme.asset("chart.css") + theme.asset("page.css") + theme.asset("compare.css", __package__)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     methods = values["methods"]
-    return environment.from_string(theme.asset("compare.html.j2", __package__)).render(
-        policy_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup(theme.variables() + style),
-        script=Markup(script),
+    return document.render(
+        "compare",
+        __package__,
         about=values["rollouts"],
         notes=values["notes"],
         tiles=tiles(values),
-        tokens=Markup(json_in_html(token_data(rollouts, applied))),
+        tokens=token_data(rollouts, applied),
         methods=methods,
-        finds=[(name, m["first_error"]["token"]) for name, m in methods.items() if m["first_error"]],
+        about_methods={one.name: _about(one) for one in applied},
+        localised=any(m["first_error"] for m in methods.values()),
         matrices=matrices(values["pairs"]),
         gap_charts=gap_charts(applied, methods),
         statuses=sorted({status for m in methods.values() for status in m["ledger"]["status"]}),
-        number=lambda value, digits=3: number(value, digits=digits),
-        share=lambda value: "–" if value is None else share(value),
-        duration=duration,
+        tau=measures.TAU,
     )
 
 
 def tiles(values: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(label, value, detail) of the headline."""
+    """Returns the headline numbers as (label, value, detail)."""
     about, parameters = values["rollouts"], values["parameters"]
     behind = about["step"] - parameters["checkpoint"]
+    difference = f"{charts.number(parameters['recorded_gap'], digits=2)} nats per token"
     return [
-        ("Methods", f"{len(values['methods'])}", f"compared in {duration(values['seconds'])}"),
+        ("Methods", f"{len(values['methods'])}", f"compared in {charts.duration(values['seconds'])}"),
         ("Rollouts", f"{about['rows']:,}", f"{about['failed']:,} failed, {about['tokens']:,} tokens; {about['file']}"),
         (
             "Policy",
             f"step {parameters['checkpoint']}",
             f"{behind} steps before the rollouts; " * (behind > 0)
-            + f"{number(parameters['recorded_gap'], digits=2)} nats a token from the recorded log-probabilities",
+            + f"log-probabilities differ from the recorded ones by {difference} on average",
         ),
     ]
 
@@ -77,57 +63,53 @@ def tiles(values: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def representative(rollouts: Rollouts, applied: Sequence[Applied]) -> list[int]:
-    """Rows to look at: failures first, those with a known first error before others, then successes.
+    """Returns the rows to show: failures, then successes, each ordered by how strongly methods change their credit.
 
-    Of equals, rows that more methods gave credit of their own come first. Nothing else about a row decides.
+    The strength is the sum over methods of the largest share of the full colour that a token of the row gets. Of equal
+    rows, those with a known first error come first, then those of lower index.
     """
-    acted = sum((measures.added(one.credit, rollouts) != 0).any(axis=1).astype(int) for one in applied)
-    unknown = rollouts.first_error[:, 0] < 0
-    order = sorted(range(len(rollouts.text)), key=lambda i: (unknown[i], -acted[i], i))
-    correct = [verdict.correct for verdict in rollouts.verdicts]
-    failed, passed = ([i for i in order if correct[i] is wanted] for wanted in (False, True))
-    return failed[:FAILED] + sorted(passed, key=lambda i: (-acted[i], i))[:CORRECT]
+    strength = np.zeros(len(rollouts.text))
+    for one in applied:
+        added = measures.added(one.credit, rollouts)
+        strength += np.minimum(1, np.abs(added).max(axis=1) / _reach(added))
+    order = np.lexsort((rollouts.first_error[:, 0] < 0, -strength)).tolist()
+    failed, correct = ([i for i in order if rollouts.correct[i] == wanted] for wanted in (False, True))
+    return failed[:FAILED] + correct[:CORRECT]
 
 
 def token_data(rollouts: Rollouts, applied: Sequence[Applied]) -> dict[str, Any]:
-    """What the page's script draws. Rows longer than TOKENS_SHOWN tokens are cut there.
+    """Returns what the page's script draws: `methods`, each with the values that get the full colours, and `rows`.
 
-    `reach` is, per method, the value that has the full colour: credit in each method's own, gaps in common.
+    For credit each method has a value of its own; for gaps all methods share one, so that they can be compared.
     """
-    parts = [(one, measures.added(one.credit, rollouts), one.scores.logp_teacher - one.scores.logp_student)
-             for one in applied]  # fmt: skip
+    parts = [(one, measures.added(one.credit, rollouts), one.logprobs.gap) for one in applied]
     gap_reach = _reach(np.concatenate([gap.ravel() for _, _, gap in parts]))
     rows = []
     for i in representative(rollouts, applied):
         length = int(rollouts.mask[i].sum())
-        shown, problem = min(length, TOKENS_SHOWN), rollouts.problems[i]
+        problem, verdict, count = rollouts.problems[i], rollouts.verdicts[i], min(length, TOKENS)
         panels = [
             {
                 "kind": one.contexts.kind[i],
                 "status": one.contexts.status[i],
                 "text": one.contexts.text[i],
-                "credit": _brief(one.credit.token_advantage[i, :shown]),
-                "added": _brief(added[i, :shown]),
-                "gap": _brief(gap[i, :shown]) if one.scores.scored[i] else None,
+                "added": _brief(added[i, :count]),
+                "gap": _brief(gap[i, :count]) if one.logprobs.scored[i] else None,
             }
             for one, added, gap in parts
         ]
         rows.append(
             {
-                "row": i, "problem": problem.id, "question": problem.question, "answer": problem.answer,
-                "correct": rollouts.verdicts[i].correct, "verdict": rollouts.verdicts[i].message,
-                "finished": rollouts.finish_reason[i], "advantage": _brief(applied[0].credit.advantage[i : i + 1])[0],
-                "length": length, "wrong": rollouts.first_error[i].tolist(),
-                "tokens": token_texts(applied[0].run.tokenizer, rollouts.response[i, :shown].tolist()),
-                "panels": panels,
+                "row": i, "question": problem.question, "answer": problem.answer, "correct": verdict.correct,
+                "verdict": verdict.message, "finished": rollouts.finish_reason[i], "length": length,
+                "advantage": _brief(applied[0].credit.advantage[i : i + 1])[0], "wrong": rollouts.first_error[i].tolist(),
+                "tokens": token_texts(applied[0].experiment.tokenizer, rollouts.response[i, :count].tolist()), "panels": panels,
             }
         )  # fmt: skip
     methods = [
         {
             "name": one.name,
-            "about": f"{one.run.config.credit.context}, {one.run.config.teacher.kind} teacher"
-            if one.run.config.credit.context != "none"
-            else "reads no teacher",
+            "about": _about(one),
             "reach": {"credit": _reach(one.credit.token_advantage), "added": _reach(added), "gap": gap_reach},
         }
         for one, added, _ in parts
@@ -135,70 +117,78 @@ def token_data(rollouts: Rollouts, applied: Sequence[Applied]) -> dict[str, Any]
     return {"methods": methods, "rows": rows}
 
 
+def _about(one: Applied) -> str:
+    context, teacher = one.experiment.config.credit.context, one.experiment.config.teacher.kind
+    if context == "none":
+        return "no teacher"
+    return f"{context.replace('_', ' ').replace(',', ' or ').replace('+', ' + ')}, {teacher} teacher"
+
+
 def _reach(values: np.ndarray) -> float:
+    """Returns the value that gets the full colour; never less than TAU, so that noise stays pale."""
     sizes = np.abs(values[values != 0])
-    return float(f"{np.quantile(sizes, FULL_COLOUR):.4g}") if len(sizes) else 1.0
+    return max(measures.TAU, float(f"{np.quantile(sizes, FULL_COLOUR):.2g}")) if len(sizes) else measures.TAU
 
 
 def _brief(values: Float[np.ndarray, " n"]) -> list[float | None]:
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values.tolist()]
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]
 
 
-# ---------------------------------------------------------------- pictures and tables
+# ---------------------------------------------------------------- charts
 
 
 def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict[str, Any]]:
-    """Along the response: median gap and the band of the middle 90 %, once per source of contexts and kind of teacher.
+    """Returns charts of the mean |gap| along the response, one per source of contexts and kind of teacher.
 
-    Methods of the same source and teacher differ only in which rows they need; the one with the most rows is drawn.
+    Methods with the same source and teacher differ only in which rows need a context; the one with most rows is drawn.
     """
-    ranked = sorted(applied, key=lambda one: -len(one.contexts.rows))
-    widest = {(one.run.config.credit.context, one.run.config.teacher.kind): one for one in reversed(ranked)}
-    charts = []
-    for (source, kind), one in widest.items():
-        if not len(one.contexts.rows):
-            continue
-        gap, series = methods[one.name]["gap"], []
-        centres = ((np.arange(measures.POSITIONS) + 0.5) / measures.POSITIONS).tolist()
-        for name, colour in (("correct", "credit"), ("failed", "blame")):
-            low, _, middle, _, high = zip(*(q or [None] * 5 for q in gap[name]["by_position"]), strict=True)
-            if any(value is not None for value in middle):
-                series.append(svg.Series(name, centres, middle, low, high, colour))
-        drawn = svg.chart(
-            series, title=f"Gap of {source}, {kind}", x_label="share of the response passed",
-            y_label="gap, nats", x_percent=True,
-        )  # fmt: skip
-        title = f"{source.replace('_', ' ')}, {kind} teacher"
-        charts.append({"title": title, "rows": len(one.contexts.rows), "svg": Markup(drawn)})
-    return charts
+    widest: dict[str, Applied] = {}
+    for one in sorted(applied, key=lambda one: -len(one.contexts.rows)):
+        if len(one.contexts.rows):
+            widest.setdefault(_about(one), one)
+    centres = ((np.arange(measures.POSITIONS) + 0.5) / measures.POSITIONS).tolist()
+    result = []
+    for title, one in sorted(widest.items()):
+        series = []
+        for name, colour in (("correct", charts.CREDIT), ("failed", charts.BLAME)):
+            summaries = methods[one.name]["gap"][name]["by_position"]
+            mean = [s and s["mean_absolute"] for s in summaries]
+            error = [s and s["mean_absolute_error"] for s in summaries]
+            low, high = (
+                [None if e is None else max(0.0, m + sign * e) for m, e in zip(mean, error, strict=True)]
+                for sign in (-1, 1)
+            )
+            if any(value is not None for value in mean):
+                series.append(charts.Series(name, centres, mean, low, high, colour))
+        count = f"{len(one.contexts.rows):,} rollouts" + (f", all {series[0].name}" if len(series) == 1 else "")
+        drawn = charts.lines(series, y_title="mean |gap|, nats", x_title="share of the response", x_percent=True)
+        result.append({"title": title, "count": count, "drawn": drawn})
+    return result
 
 
 def matrices(pairs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pairwise tables, each cell with its colour: full at 1, none at `zero`."""
+    """Returns the heat maps over pairs of methods, each with a title and a sentence about its values."""
+    names = pairs["methods"]
+    cell = max(30, min(60, 920 // len(names)))  # a page of 1,280 pixels has room for about thirty methods
+    same_sign = "share of equal signs among the tokens that both change; 0.5 is chance"
     tables = [
-        ("Policy gradients: cosine", pairs["gradient_cosine"], 0.0, 3),
-        ("Added to the row's advantage: rank correlation", pairs["rank_correlation"]["added"], 0.0, 2),
-        ("Added to the row's advantage: same sign, where both add", pairs["sign_agreement"]["added"], 0.5, 2),
-        ("Added to the row's advantage: both add, where one does", pairs["overlap"]["added"], 0.0, 2),
-        ("Raw credit: rank correlation", pairs["rank_correlation"]["credit"], 0.0, 2),
-        ("Raw credit: same sign, where both give any", pairs["sign_agreement"]["credit"], 0.5, 2),
+        ("Policy gradients: cosine", "of the gradients over all parameters", pairs["gradient_cosine"], 0.0),
+        ("Added credit: rank correlation", "Spearman, over tokens", pairs["rank_correlation"]["added"], 0.0),
+        ("Added credit: sign agreement", same_sign, pairs["sign_agreement"]["added"], 0.5),
+        (
+            "Added credit: overlap (Jaccard)",
+            "tokens changed by both, of those by either",
+            pairs["overlap"]["added"],
+            0.0,
+        ),
+        ("Whole credit: rank correlation", "Spearman, over tokens", pairs["rank_correlation"]["credit"], 0.0),
+        ("Whole credit: sign agreement", same_sign, pairs["sign_agreement"]["credit"], 0.5),
     ]
     return [
         {
             "title": title,
-            "rows": [(name, [_cell(value, zero, digits) for value in row])
-                     for name, row in zip(pairs["methods"], rows, strict=True)],
+            "about": about,
+            "drawn": charts.matrix(names, names, values, centre=centre, reach=1 - centre, cell=cell),
         }
-        for title, rows, zero, digits in tables
-    ]  # fmt: skip
-
-
-def _cell(value: float | None, zero: float, digits: int) -> tuple[str, str]:
-    """(text, style) of a value: blue above zero, orange below."""
-    if value is None:
-        return "–", ""
-    strength = (value - zero) / (1 - zero)
-    fill = "credit" if strength >= 0 else "blame"
-    part = round(90 * min(1, abs(strength)))
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text, f"background:color-mix(in srgb,var(--{fill}-fill) {part}%,transparent)"
+        for title, about, values, centre in tables
+    ]

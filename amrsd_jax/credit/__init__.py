@@ -1,10 +1,12 @@
-"""Credit assignment: one file per method. A file of this folder that holds a RULE (or several, RULES) is a method."""
+"""Credit assignment, one file per method. Every file of this folder that defines RULE, or several as RULES, is registered."""
 
 import importlib
 import pkgutil
 
-from amrsd_jax.credit.base import Rule, group_advantage, overlong_penalty
+from amrsd_jax.credit.assign import assign
+from amrsd_jax.credit.base import Hyper, Rule, group_advantage, overlong_penalty
 from amrsd_jax.names import nearest
+from amrsd_jax.records import Signals, TokenCredit
 
 RULES: dict[str, Rule] = {}
 for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -14,14 +16,16 @@ for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 
 def get(name: str) -> Rule:
-    """The rule of that name: `rule(advantage, logp_student, logp_teacher, mask, *, step, **inputs, **hyper)`.
+    """Returns the rule of that name.
 
     Raises:
-      ValueError: unknown name, with the nearest valid one.
+      ValueError: the name is unknown; the message has the nearest valid one.
     """
     if name not in RULES:
         raise ValueError(f"credit.rule = {name!r}: {nearest(name, RULES)}")
     return RULES[name]
 
 
-__all__ = ["RULES", "Rule", "get", "group_advantage", "overlong_penalty"]
+__all__ = [
+    "RULES", "Hyper", "Rule", "Signals", "TokenCredit", "assign", "get", "group_advantage", "overlong_penalty",
+]  # fmt: skip

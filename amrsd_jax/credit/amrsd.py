@@ -3,68 +3,58 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Rule, anneal, annealed_out, mean
+from amrsd_jax.credit.base import Hyper, Rule, anneal, annealed_out, mean
+from amrsd_jax.records import Signals, TokenCredit
 
 
 def amrsd(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
+    s: Signals,
     *,
-    step: ScalarLike,
     lam: float = 0.2,
     gamma: float = 0.1,
     tau: float = 0.2,
     kappa: float = 5.0,
     decay_steps: int = 50,
-):
+) -> TokenCredit:
     """A_t = A (1 + Delta_t), with Delta_t >= 0 from the causal information gain I_t = l_T - l_S (arXiv 2605.18529).
 
         I^_t    = clip(I_t, -kappa, kappa)
         Delta_t = lam_eff relu(I^_t - tau) where A >= 0,  gamma_eff relu(-I^_t - tau) where A < 0
         lam_eff = lam max(0, 1 - step / decay_steps), gamma_eff likewise
 
-    The form and lam, gamma, kappa, decay_steps are the paper's as two public surveys report it; tau is our choice.
+    The form and lam, gamma, kappa, decay_steps are the paper's as two public surveys report it; tau is our choice. A row
+    without a usable reflection has no gain, so Delta = 0.
 
     Args:
-      advantage: [N].
-      logp_student, logp_teacher: l_S, l_T [N, T] in nats; no gradient flows into either. Equal values (a row without a
-        usable reflection) give Delta = 0.
-      mask: 1 on tokens that count [N, T].
-      step: training step, from 0.
+      s: step, advantage [N], mask, student_logprobs and teacher_logprobs [N, T] are read.
       lam, gamma: strength on successes and on failures at step 0.
-      tau: nats of gain below which a token is left alone.
+      tau: nats of gain up to which a token is left alone.
       kappa: nats at which the gain is clipped.
       decay_steps: step from which the rule is GRPO; 0 never decays.
-
-    Returns:
-      token_advantage [N, T], 0 outside the mask; metrics.
     """
-    gain = jnp.clip(jax.lax.stop_gradient(logp_teacher - logp_student), -kappa, kappa)
-    remaining = anneal(step, decay_steps)
-    success = (advantage >= 0)[:, None]
+    gain = jnp.clip(s.gap, -kappa, kappa)
+    remaining = anneal(s.step, decay_steps)
     delta = jnp.where(
-        success,
+        s.sequence_advantage >= 0,
         lam * remaining * jax.nn.relu(gain - tau),
         gamma * remaining * jax.nn.relu(-gain - tau),
     )
     metrics = {
-        "delta": mean(delta, mask),
-        "amplified": mean((delta > 0).astype(delta.dtype), mask),
+        "delta": mean(delta, s.mask),
+        "amplified": mean((delta > 0).astype(delta.dtype), s.mask),
         "lam": lam * remaining,
         "gamma": gamma * remaining,
     }
-    return advantage[:, None] * (1 + delta) * mask, metrics
+    return TokenCredit(s.sequence_advantage * (1 + delta) * s.mask, metrics)
 
 
-def needs(advantage, reward, step, *, lam=0.2, gamma=0.1, tau=0.2, kappa=5.0, decay_steps=50) -> Bool[np.ndarray, " N"]:
-    """Rows whose Delta can differ from 0 and matter: A != 0, a strength that is not 0, before the annealing has ended."""
-    if annealed_out(step, decay_steps) or tau >= kappa:
-        return np.zeros(len(advantage), bool)
-    return np.where(np.asarray(advantage) > 0, lam != 0, gamma != 0) & (np.asarray(advantage) != 0)
+def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
+    """Returns the rows with A != 0 whose Delta can differ from 0: their strength is not 0 and the annealing has not ended."""
+    if annealed_out(s.step, hyper.decay_steps) or hyper.tau >= hyper.kappa:
+        return np.zeros(len(s.advantage), bool)
+    return np.where(s.advantage > 0, hyper.lam != 0, hyper.gamma != 0) & (s.advantage != 0)
 
 
-RULE = Rule("amrsd", amrsd, needs, context="self_reflection", teacher="policy")
+RULE = Rule("amrsd", amrsd, needs_teacher, context="self_reflection", neutral=True, keeps_sign=True)

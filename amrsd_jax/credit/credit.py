@@ -1,59 +1,49 @@
-"""CREDIT: a token is rewarded for what it says about this input, not for what it would say about any."""
+"""CREDIT: a token is rewarded for being likelier under its own prompt than under other prompts, given the same feedback."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.records import Signals, TokenCredit
 
 
-def credit(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
-    *,
-    step: ScalarLike,
-    logp_negative: Float[Array, "K N T"],
-    has_negative: Bool[Array, "K N"],
-    lam: float = 1.0,
-    coef: float = 1.0,
-    reward_weight: float = 0.0,
-    k: int = 1,
-):
-    """s_t = l_T(y_t | x, c) - lam mean_k l_T(y_t | x_k, c): response and context stay, x_k are other prompts of the batch.
+def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: float = 0.0) -> TokenCredit:
+    """A_t = reward_weight A + coef s_t, s_t = l_T(y_t | x, c) - lam mean_k l_T(y_t | x_k, c) (arXiv 2605.11613).
 
-    A_t = reward_weight A + coef s_t. The sum over tokens of l_T - l_S is the pointwise mutual information of response and
-    feedback; the baseline takes away what the response would earn under any prompt (arXiv 2605.11613; the sampled-token form
-    of the baseline, lam = 1 and one other prompt are second-hand). That the reward itself does not enter, as in SDPO, and
-    both weights are our choice. A row without a context has s = 0; one without another prompt has s = l_T - l_S.
+    The x_k are other prompts of the batch, with the same response and context. The sum over tokens of l_T - l_S is the
+    pointwise mutual information of response and feedback; the baseline removes what the response would earn under any prompt.
+    The sampled-token form of the baseline, lam = 1 and one other prompt are quoted from other papers. That the reward itself
+    does not enter, as in SDPO, and both weights are our choice. A row without a context has s = 0; one without another prompt
+    has s = l_T - l_S.
 
     Args:
-      advantage: [N].
-      logp_student, logp_teacher: l_S, l_T [N, T] in nats; no gradient flows into either.
-      mask: 1 on tokens that count [N, T].
-      step: ignored.
-      logp_negative, has_negative: l_T under each of K other prompts, and where there is one [K, N, T], [K, N].
+      s: advantage [N], mask, student_logprobs, teacher_logprobs [N, T], and l_T under each of K other prompts
+        (negative_logprobs [K, N, T], has_negative [K, N]) are read.
       lam: share of the baseline.
       coef: weight of the token reward, per nat.
       reward_weight: weight of A.
-      k: other prompts.
     """
-    del step, k
-    there = has_negative[:, :, None]
-    baseline = jnp.sum(jnp.where(there, logp_negative, 0.0), axis=0) / jnp.maximum(there.sum(axis=0), 1)
-    contrasted = has_negative.any(axis=0)[:, None]
-    score = logp_teacher - jnp.where(contrasted, lam * baseline, logp_student)
-    score = jax.lax.stop_gradient(score) * mask
-    return reward_weight * advantage[:, None] * mask + coef * score, {"score": mean(score, mask)}
+    present = s.has_negative[:, :, None]
+    baseline = jnp.sum(jnp.where(present, s.negative_logprobs, 0.0), axis=0) / jnp.maximum(present.sum(axis=0), 1)
+    contrasted = s.has_negative.any(axis=0)[:, None]
+    score = s.teacher_logprobs - jnp.where(contrasted, lam * baseline, s.student_logprobs)
+    score = jax.lax.stop_gradient(score) * s.mask
+    return TokenCredit(reward_weight * s.sequence_advantage * s.mask + coef * score, {"score": mean(score, s.mask)})
 
 
-def needs(advantage, reward, step, *, lam=1.0, coef=1.0, reward_weight=0.0, k=1) -> Bool[np.ndarray, " N"]:
-    """Every row: the token reward acts where A = 0 too."""
-    return np.full(len(advantage), coef != 0)
+def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
+    """Returns every row: the token reward acts where A = 0 too."""
+    return np.full(len(s.advantage), hyper.coef != 0)
 
 
 RULE = Rule(
-    "credit", credit, needs, context="peer_solution,feedback", teacher="ema", negatives="other_prompts"
-)  # fmt: skip
+    "credit",
+    credit,
+    needs_teacher,
+    context="peer_solution,feedback",
+    teacher="ema",
+    negatives="other_prompts",
+    negative_count=1,
+)

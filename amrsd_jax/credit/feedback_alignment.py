@@ -1,42 +1,30 @@
-"""Feedback alignment: every token is credited with what a frozen teacher, shown better steps, thinks of it."""
+"""Feedback alignment: a token's credit is its gain in log-probability under a frozen teacher that sees a corrected solution."""
 
-import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.records import Signals, TokenCredit
 
 
-def feedback_alignment(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
-    *,
-    step: ScalarLike,
-    coef: float = 1.0,
-):
-    """A_t = coef (l_T - l_S): the sampled-token form of KL(S || T), without the reward (arXiv 2606.11173, second-hand).
+def feedback_alignment(s: Signals, *, coef: float = 1.0) -> TokenCredit:
+    """A_t = coef (l_T - l_S): the sampled-token form of KL(S || T), without the reward (arXiv 2606.11173, as quoted by others).
 
-    The context tells the method's arms apart: `critic_feedback`, a frozen critic's step-by-step repair of the attempt
-    (StepAlignFB), or `reference_solution` (RefSol). Its third arm is GRPO. The distilled arms sample one rollout a prompt.
-    The coefficient is our choice.
+    The paper's variants differ in their context: `critic_feedback`, a frozen critic's step-by-step repair of the attempt
+    (StepAlignFB), or `reference_solution` (RefSol). Both sample one rollout per prompt. Its third variant is GRPO. The
+    coefficient is our choice.
 
     Args:
-      advantage: ignored [N].
-      logp_student, logp_teacher: l_S, l_T [N, T] in nats; no gradient flows into either.
-      mask: 1 on tokens that count [N, T].
-      step: ignored.
+      s: mask, student_logprobs and teacher_logprobs [N, T] are read.
       coef: credit per nat.
     """
-    del advantage, step
-    gap = jax.lax.stop_gradient(logp_teacher - logp_student)
-    return coef * gap * mask, {"added": mean(coef * gap, mask)}
+    added = coef * s.gap
+    return TokenCredit(added * s.mask, {"added": mean(added, s.mask)})
 
 
-def needs(advantage, reward, step, *, coef=1.0) -> Bool[np.ndarray, " N"]:
-    """Every row, whatever its reward."""
-    return np.full(len(advantage), coef != 0)
+def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
+    """Returns every row, whatever its reward."""
+    return np.full(len(s.advantage), hyper.coef != 0)
 
 
-RULE = Rule("feedback_alignment", feedback_alignment, needs, context="critic_feedback", teacher="initial")
+RULE = Rule("feedback_alignment", feedback_alignment, needs_teacher, context="critic_feedback", teacher="initial")

@@ -1,51 +1,38 @@
-"""Masked blame, a rule of our own: a failure is blamed only where the critique-conditioned teacher disputes a token."""
+"""Masked blame, a rule of our own: a failure is blamed only at the tokens that the critique-conditioned teacher disputes."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Array, Bool
 
-from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.records import Signals, TokenCredit
 
 
-def masked_blame(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
-    *,
-    step: ScalarLike,
-    tau: float = 0.2,
-    floor: float = 0.0,
-):
+def masked_blame(s: Signals, *, tau: float = 0.2, floor: float = 0.0) -> TokenCredit:
     """A < 0: A_t = A on disputed tokens (l_T - l_S < -tau), floor A on the others; A >= 0: A_t = A (our choice throughout).
 
-    A failure in which nothing is disputed keeps its advantage: without a usable critique there is nothing to go by. A rule
-    that can take weight away, where A (1 + Delta) can only add some.
+    A failure without a disputed token keeps its advantage, since it may have no usable critique. The rule can only remove
+    weight, where A (1 + Delta) can only add it.
 
     Args:
-      advantage: [N].
-      logp_student, logp_teacher: l_S, l_T [N, T] in nats; no gradient flows into either.
-      mask: 1 on tokens that count [N, T].
-      step: ignored.
-      tau: nats below which a token is disputed.
+      s: advantage [N], mask, student_logprobs and teacher_logprobs [N, T] are read.
+      tau: nats that a disputed token is less likely under the teacher.
       floor: share of the blame that undisputed tokens of a disputed row keep.
     """
-    del step
-    disputed = dispute(logp_student, logp_teacher, mask, tau)
-    masked = (advantage < 0) & disputed.any(axis=1)
+    disputed = dispute(s, tau)
+    masked = (s.advantage < 0) & disputed.any(axis=1)
     weight = jnp.where(masked[:, None] & ~disputed, floor, 1.0)
-    return advantage[:, None] * weight * mask, {"weight": mean(weight, mask)}
+    return TokenCredit(s.sequence_advantage * weight * s.mask, {"weight": mean(weight, s.mask)})
 
 
-def dispute(logp_student, logp_teacher, mask, tau: float) -> Bool[Array, "N T"]:
-    """Tokens that the teacher finds less likely by more than tau nats."""
-    return (jax.lax.stop_gradient(logp_teacher - logp_student) < -tau) & (mask > 0)
+def dispute(s: Signals, tau: float) -> Bool[Array, "N T"]:
+    """Returns the tokens that are less likely under the teacher by more than tau nats."""
+    return (s.gap < -tau) & (s.mask > 0)
 
 
-def needs(advantage, reward, step, *, tau=0.2, floor=0.0) -> Bool[np.ndarray, " N"]:
-    """Failures with A < 0."""
-    return (np.asarray(advantage) < 0) & (floor != 1)
+def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
+    """Returns the rows with A < 0, unless undisputed tokens keep the whole blame."""
+    return (s.advantage < 0) & (hyper.floor != 1)
 
 
-RULE = Rule("masked_blame", masked_blame, needs, context="self_reflection", teacher="policy")
+RULE = Rule("masked_blame", masked_blame, needs_teacher, context="self_reflection", neutral=True, keeps_sign=True)

@@ -1,70 +1,42 @@
-"""Oracles, upper bounds of our own: credit from the true first wrong step, which embedded tasks know."""
+"""Oracle rules of our own, as upper bounds: they read the true first wrong step, which embedded tasks know."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer, ScalarLike
+from jaxtyping import Array, Bool
 
-from amrsd_jax.credit.base import Rule, mean, no_rows
-from amrsd_jax.credit.prefix_credit import pay_prefix
+from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.prefix_credit import reward_prefix
+from amrsd_jax.records import Signals, TokenCredit
 
 
-def oracle_first_error(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
-    *,
-    step: ScalarLike,
-    first_error: Integer[Array, "N 2"],
-):
+def oracle_first_error(s: Signals) -> TokenCredit:
     """A < 0: A_t = A on the first wrong step, 0 elsewhere; A >= 0, or no known error: A_t = A (our choice).
 
     Args:
-      advantage: [N].
-      logp_student, logp_teacher: [N, T], ignored.
-      mask: 1 on tokens that count [N, T].
-      step: ignored.
-      first_error: token indices [start, end) of the first wrong step, -1 where it is not known [N, 2].
+      s: advantage [N], mask [N, T] and first_error [N, 2] are read.
     """
-    del logp_student, logp_teacher, step
-    wrong = _inside(first_error, mask)
-    weight = jnp.where(((advantage < 0) & wrong.any(axis=1))[:, None] & ~wrong, 0.0, 1.0)
-    return advantage[:, None] * weight * mask, {"weight": mean(weight, mask)}
+    wrong = _inside(s)
+    weight = jnp.where(((s.advantage < 0) & wrong.any(axis=1))[:, None] & ~wrong, 0.0, 1.0)
+    return TokenCredit(s.sequence_advantage * weight * s.mask, {"weight": mean(weight, s.mask)})
 
 
-def oracle_prefix(
-    advantage: Float[Array, " N"],
-    logp_student: Float[Array, "N T"],
-    logp_teacher: Float[Array, "N T"],
-    mask: Float[Array, "N T"],
-    *,
-    step: ScalarLike,
-    reward: Float[Array, " N"],
-    first_error: Integer[Array, "N 2"],
-    prefix: float = 1.0,
-    rest: float = 0.0,
-):
-    """`prefix_credit` with the true first wrong step in place of the first dispute (our choice).
+def oracle_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> TokenCredit:
+    """A_t is that of `prefix_credit`, with the true first wrong step in place of the first disputed token (our choice).
 
     Args:
-      advantage: [N].
-      logp_student, logp_teacher: [N, T], ignored.
-      mask: 1 on tokens that count [N, T].
-      step: ignored.
-      reward: verifier's score [N]; below 1 is a failure.
-      first_error: token indices [start, end) of the first wrong step, -1 where it is not known [N, 2].
+      s: advantage, reward [N], mask [N, T] and first_error [N, 2] are read.
       prefix: advantage of the tokens before the error.
       rest: share of A that the tokens from the error on keep.
     """
-    del logp_student, logp_teacher, step
-    return pay_prefix(advantage, reward, _inside(first_error, mask), mask, prefix=prefix, rest=rest)
+    return reward_prefix(s, _inside(s), prefix=prefix, rest=rest)
 
 
-def _inside(first_error, mask) -> Bool[Array, "N T"]:
-    place = jnp.arange(mask.shape[1])
-    return (place >= first_error[:, :1]) & (place < first_error[:, 1:]) & (mask > 0)
+def _inside(s: Signals) -> Bool[Array, "N T"]:
+    """Returns the tokens of the first wrong step."""
+    position = jnp.arange(s.mask.shape[1])
+    return (position >= s.first_error[:, :1]) & (position < s.first_error[:, 1:]) & (s.mask > 0)
 
 
 RULES = (
-    Rule("oracle_first_error", oracle_first_error, no_rows, context="none", teacher="policy"),
-    Rule("oracle_prefix", oracle_prefix, no_rows, context="none", teacher="policy"),
+    Rule("oracle_first_error", oracle_first_error, keeps_sign=True),
+    Rule("oracle_prefix", oracle_prefix),
 )

@@ -1,6 +1,6 @@
-"""Evaluate: a policy on benchmarks, in training and as `python -m amrsd_jax.evaluate`.
+"""Evaluates policies on benchmarks, during training and by `python -m amrsd_jax.evaluate`.
 
-config ──benchmarks──> questions ──answers──> answers ──measure, statistics──> metrics ──files──> Parquet, JSON, Markdown
+config ──benchmarks──> questions ──answers──> answers ──measure, estimators──> metrics ──files──> Parquet, JSON, Markdown
 """
 
 from amrsd_jax.evaluate.benchmarks import Benchmark, benchmarks

@@ -1,8 +1,8 @@
-"""`python -m amrsd_jax.evaluate --config=FILE [--checkpoint=PLACE] [--out=FOLDER]` evaluates a policy on every benchmark.
+"""Evaluates a policy on every benchmark of a config: `python -m amrsd_jax.evaluate --config=FILE [--checkpoint=PLACE]`.
 
-PLACE is the workdir of a run (its newest checkpoint), one of its folders checkpoints/<step>, or a Hugging Face folder or hub
-id; without one it is the config's own model. The folder gets a Parquet file of answers for each benchmark, evaluation.json
-and evaluation.md; the same command continues where it was stopped.
+PLACE is the workdir of a run (for its newest checkpoint), one of its folders checkpoints/<step>, or a Hugging Face folder or
+hub id; without it, the config's own model is evaluated. The folder --out receives a Parquet file of answers per benchmark,
+evaluation.json and evaluation.md. The same command continues an interrupted evaluation.
 """
 
 import sys
@@ -13,8 +13,10 @@ from absl import app, flags, logging
 from amrsd_jax.flags import define_config, parser
 
 CONFIG = define_config()
-CHECKPOINT = flags.DEFINE_string("checkpoint", "", "A run, one of its checkpoints/<step>, or a Hugging Face model.")
-OUT = flags.DEFINE_string("out", "evaluation", "Folder to write; what it holds of the same policy is not asked again.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "", "A run, one of its checkpoints/<step>, or a Hugging Face folder or hub id."
+)
+OUT = flags.DEFINE_string("out", "evaluation", "Folder to write; benchmarks that it holds are not repeated.")
 flags.mark_flag_as_required("config")
 
 
@@ -25,7 +27,7 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library logs much at INFO
     out = Path(OUT.value)
     use_compilation_cache(out)
     try:

@@ -1,14 +1,13 @@
-"""Asking a benchmark: every question's samples and one greedy answer through one stream, judged while others are sampled."""
+"""Answers the questions of a benchmark: k samples and one greedy answer each, verified while sampling goes on."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
-from amrsd_jax.records import Prompts
-from amrsd_jax.sampling import Completion, Request
-from amrsd_jax.tasks.base import Problem, Verdict
+from amrsd_jax.records import Problem, Prompts, Request, Verdict
+from amrsd_jax.sampling import Sampler
 from amrsd_jax.tasks.verify import THREADS
 
 
@@ -17,9 +16,12 @@ class Answer:
     """One answer to one question.
 
     Attributes:
-      question: its number in the benchmark; `problem` is the question itself.
-      mode: "sampled" or "greedy"; `sample` counts from 0 within each.
-      tokens: their number, the stop token included.
+      question: number of the question in the benchmark.
+      problem: the question.
+      mode: "sampled" or "greedy".
+      sample: number of the answer among those of its question and mode, from 0.
+      text, verdict: the answer, and the verifier's judgement.
+      tokens: number of tokens, the stop token included.
       finish_reason: "stop" or "length".
     """
 
@@ -37,31 +39,36 @@ def ask(
     benchmark: Benchmark,
     prompts: Prompts,
     tokenizer: Tokenizer,
-    sample: Callable[[Iterable[Request]], Iterator[Completion]],
+    sample: Sampler,
     group: int,
 ) -> list[Answer]:
-    """All answers: the sampled ones question by question, then the greedy ones.
+    """Returns all answers to a benchmark: the sampled ones, question by question, then the greedy ones.
 
     Args:
+      benchmark: its task verifies the answers.
       prompts: of the benchmark's questions.
-      sample: requests in, completions out in any order.
-      group: most samples that one request may ask for.
+      tokenizer: decodes completions.
+      sample: the sampler; completions may come in any order.
+      group: largest number of samples per request.
     """
-    judge = benchmark.task.verify
+    verify = benchmark.task.verify
     with ThreadPoolExecutor(THREADS) as threads:
-        judged = []
+        pending = []
         for completion in sample(requests(benchmark, prompts, group)):
             mode, question, first = completion.request.tag
             problem = prompts.problems[question]
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
-            where = (question, problem, mode, first + completion.index, text)
-            judged.append((where, threads.submit(judge, problem, text), completion))
-        answers = [Answer(*where, v.result(), len(c.tokens), c.finish_reason) for where, v, c in judged]
+            fields = (question, problem, mode, first + completion.index, text)
+            pending.append((fields, threads.submit(verify, problem, text), completion))
+        answers = [Answer(*fields, v.result(), len(c.tokens), c.finish_reason) for fields, v, c in pending]
     return sorted(answers, key=lambda answer: (answer.mode == "greedy", answer.question, answer.sample))
 
 
 def requests(benchmark: Benchmark, prompts: Prompts, group: int) -> Iterator[Request]:
-    """The stream. Sample j of question i is row i k + j, whichever request it is part of; tags are (mode, i, first j)."""
+    """Yields the requests of a benchmark, with tags (mode, i, j of the first sample).
+
+    Rows determine the sampling noise: sample j of question i is row i k + j, whatever the group, and greedy answers follow.
+    """
     k, questions = benchmark.samples, len(prompts.tokens)
     for i, tokens in enumerate(prompts.tokens):
         for first in range(0, k, group):

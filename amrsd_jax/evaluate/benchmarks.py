@@ -1,32 +1,33 @@
-"""What is evaluated: the task of the config, its validation split if it has one, and the further benchmarks it names."""
+"""Makes the benchmarks of a config: the test split of its task, the validation split if there is one, and those it names."""
 
 import dataclasses
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from amrsd_jax import tasks
-from amrsd_jax.config import ASKED
+from amrsd_jax.config import Config, Questions, TaskConfig
 from amrsd_jax.reflection.prompts import Templates, templates
+from amrsd_jax.tasks import registry
+from amrsd_jax.tasks.base import Task
 
-OWN = ("test", "validation")  # names of the benchmarks that are splits of the config's own task
+OWN_SPLITS = ("test", "validation")  # names of the benchmarks that are splits of the config's own task
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Questions, and how they are asked.
+    """Questions, and the settings with which they are answered.
 
     Attributes:
-      name: one of `OWN`, or as the config has it.
-      task, split: where the questions are; `source` is the task's name and arguments.
-      texts: the prompts of the task's family.
-      problems: how many, from the first; 0 for all.
-      samples: k, answers drawn for each at temperature, top_k, top_p. Beside them one greedy answer.
-      every: steps of training between two evaluations; 0 only before and after.
+      name: one of `OWN_SPLITS`, or the benchmark's name in the config.
+      task, split: source of the questions.
+      source: name and arguments of the task.
+      texts: prompt templates of the task's family.
+      problems: number of questions, from the first; 0 takes all.
+      samples: k, answers sampled per question, besides one greedy answer.
+      temperature, top_k, top_p: of the samples.
+      every: training steps between evaluations; 0 evaluates only before and after training.
     """
 
     name: str
-    task: tasks.Task
+    task: Task
     split: str
     source: dict[str, Any]
     texts: Templates
@@ -39,34 +40,38 @@ class Benchmark:
 
     @property
     def prefix(self) -> str:
-        """What stands before its metrics' names in a run's `eval/`: nothing for the run's own test split."""
+        """Prefix of its metrics in a run's `eval/`: empty for the run's own test split, else the name and a slash."""
         return "" if self.name == "test" else f"{self.name}/"
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what is asked and how."""
-        chosen = ("split", "problems", "samples", "temperature", "top_k", "top_p")
+        """Returns everything that determines the questions and how they are answered."""
+        fields = ("split", "problems", "samples", "temperature", "top_k", "top_p")
         texts = {"system": self.texts.system, "solve": self.texts.solve}
-        return {"task": self.source} | texts | {name: getattr(self, name) for name in chosen}
+        return {"task": self.source} | texts | {name: getattr(self, name) for name in fields}
 
 
-def benchmarks(config: ConfigDict, task: tasks.Task) -> tuple[Benchmark, ...]:
-    """The benchmarks of a resolved config; `task` is its own. The prompts it replaces are those of its task's family.
+def benchmarks(config: Config, task: Task) -> tuple[Benchmark, ...]:
+    """Makes the benchmarks of a validated config.
+
+    Args:
+      config: `config.reflection.templates` replaces prompts of benchmarks whose tasks have the same family as `task`.
+      task: the config's own task.
 
     Raises:
-      ValueError, OSError: naming the benchmark, for what is wrong with its rows.
+      ValueError, OSError: a benchmark's rows are wrong or missing; names the benchmark.
     """
-    changes = dict(config.reflection.templates)
 
-    def benchmark(name: str, of: tasks.Task, split: str, source: ConfigDict, asked: ConfigDict) -> Benchmark:
-        texts = templates(of.family, **(changes if of.family == task.family else {}))
-        return Benchmark(name, of, split, source.to_dict(), texts, **{field: asked[field] for field in ASKED})
+    def benchmark(name: str, source: TaskConfig, other: Task, split: str, section: Questions) -> Benchmark:
+        texts = templates(other.family, **(config.reflection.templates if other.family == task.family else {}))
+        questions = {field: getattr(section, field) for field in Questions.model_fields}
+        return Benchmark(name, other, split, source.model_dump(), texts, **questions)
 
-    splits = OWN if task.size("validation") else OWN[:1]
-    found = [benchmark(split, task, split, config.task, config.evaluation) for split in splits]
+    splits = OWN_SPLITS if task.size("validation") else OWN_SPLITS[:1]
+    members = [benchmark(split, config.task, task, split, config.evaluation) for split in splits]
     for name, section in config.evaluation.benchmarks.items():
         try:
-            other = tasks.make(section.task.name, dict(section.task.args), config.seed, splits=("test",))
+            other = registry.make(section.task.name, section.task.args, config.seed, splits=("test",))
         except (OSError, ValueError) as error:
             raise ValueError(f"evaluation.benchmarks.{name}: {error}") from error
-        found.append(benchmark(name, other, "test", section.task, section))
-    return tuple(found)
+        members.append(benchmark(name, section.task, other, "test", section))
+    return tuple(members)

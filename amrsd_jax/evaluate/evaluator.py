@@ -1,4 +1,4 @@
-"""Evaluator: a benchmark and a policy's weights in, answers and metrics out; the same in training and in the command."""
+"""Evaluates a policy on a benchmark, in training and in the command alike: samples answers and measures them."""
 
 import dataclasses
 from typing import Any
@@ -9,18 +9,18 @@ from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.measure import measure
 from amrsd_jax.policy import Policy
 from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
-from amrsd_jax.sampling import Layout, Weights, complete
-from amrsd_jax.tasks.base import Problem
-from amrsd_jax.tasks.stream import take
+from amrsd_jax.records import Problem
+from amrsd_jax.sampling import SamplerConfig, SamplerParams, complete
+from amrsd_jax.tasks.stream import next_prompts
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One benchmark, answered.
+    """The result of one benchmark.
 
     Attributes:
       answers: see `answers.ask`.
-      metrics: see `measure.measure`; and too_long, the questions left out because their prompt is.
+      metrics: see `measure.measure`; also too_long, the number of questions left out because their prompts are too long.
     """
 
     answers: list[Answer]
@@ -29,42 +29,45 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Asks a policy the questions of benchmarks.
+    """Evaluates a policy on benchmarks.
 
     Attributes:
-      benchmarks: what there is to ask.
-      seed: of sampling and bootstrap, which have streams of their own for every benchmark.
-      policy, layout: what samples, in which shape.
-      chat_template: arguments of the tokenizer's chat template.
+      benchmarks: the benchmarks that can be evaluated.
+      seed: seed of sampling and bootstrap, each of which has a random stream per benchmark.
+      policy, sampler: the model, and the shape of the sampler.
+      tokenizer, chat_template: the tokenizer, and arguments of its chat template.
     """
 
     benchmarks: tuple[Benchmark, ...]
     seed: int
     policy: Policy
-    layout: Layout
+    sampler: SamplerConfig
     tokenizer: Tokenizer
     chat_template: dict[str, Any]
 
-    def __call__(self, benchmark: Benchmark, weights: Weights) -> Evaluation:
-        """Answers and metrics of one benchmark; the same questions and the same noise at every call.
+    def __call__(self, benchmark: Benchmark, params: SamplerParams) -> Evaluation:
+        """Evaluates one benchmark, with the same questions and the same sampling noise at every call.
 
         Args:
-          weights: what the sampler reads.
+          benchmark: one of `benchmarks`.
+          params: the sampler's parameters.
 
         Raises:
-          ValueError: no prompt fits.
+          ValueError: all prompts are too long.
         """
 
         def encode(problem: Problem) -> list[int]:
-            return chat_ids(self.tokenizer, benchmark.texts.ask(problem.question), **self.chat_template)
+            return chat_ids(self.tokenizer, benchmark.texts.question_prompt(problem.question), **self.chat_template)
 
-        task, name, layout = benchmark.task, benchmark.name, self.layout
+        task, name, sampler = benchmark.task, benchmark.name, self.sampler
         count = benchmark.problems or task.size(benchmark.split)
-        prompts, _, too_long = take(task, benchmark.split, 0, count, encode=encode, longest=layout.prompt_length)
+        prompts, _, too_long = next_prompts(
+            task, benchmark.split, 0, count, encode=encode, longest=sampler.prompt_length
+        )
         key = rng.key(self.seed, "evaluation" if name == "test" else f"evaluation/{name}", 0)
         answers = ask(
             benchmark, prompts, self.tokenizer,
-            lambda requests: complete(self.policy, layout, weights, requests, key), layout.group,
+            lambda requests: complete(self.policy, sampler, params, requests, key), sampler.group,
         )  # fmt: skip
         metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))
         return Evaluation(answers, metrics | {"too_long": too_long})

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: every answer as Parquet, the metrics as JSON, a table for a person."""
+"""Writes the files of an evaluation: answers as Parquet, metrics as JSON, and a Markdown table."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,19 @@ import pyarrow.parquet as pq
 
 from amrsd_jax.evaluate.answers import Answer
 from amrsd_jax.evaluate.benchmarks import Benchmark
-from amrsd_jax.evaluate.statistics import ks
+from amrsd_jax.evaluate.estimators import ks
+from amrsd_jax.files import atomic_write
 from amrsd_jax.processes import only_first
 
-Record = dict[str, dict[str, Any]]  # benchmark to {"settings": ..., "metrics": ...}
+Record = dict[str, dict[str, Any]]  # benchmark -> {"settings": ..., "metrics": ...}
 
 
 @only_first
 def write_answers(path: Path, benchmark: Benchmark, answers: list[Answer]) -> None:
-    """Writes a row for every answer, on process 0.
+    """Writes one row per answer, on process 0.
 
-    A question's id is unique in its benchmark and for rows of a data set ends with the number of the row in `source`.
-    `parsed` is null where nothing could be read; `scores` holds the verdict's further scores by name.
+    A question's id is unique in its benchmark; for rows of a data set it ends with the number of the row in `source`.
+    `parsed` is null where no answer was found; `scores` maps names to the verdict's further scores.
     """
     source = benchmark.source["args"].get("train" if benchmark.split == "validation" else "test")
     rows = [
@@ -34,10 +35,7 @@ def write_answers(path: Path, benchmark: Benchmark, answers: list[Answer]) -> No
         }
         for answer in answers
     ]  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
-    draft.replace(path)
+    atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft))
 
 
 _SCHEMA = pa.schema(
@@ -49,10 +47,10 @@ _SCHEMA = pa.schema(
 
 
 def read_record(folder: Path) -> Record:
-    """The benchmarks that a folder holds, {} for a new one.
+    """Reads the record of a folder; {} if there is none.
 
     Raises:
-      ValueError: its evaluation.json cannot be read.
+      ValueError: evaluation.json is not JSON.
     """
     path = folder / "evaluation.json"
     if not path.exists():
@@ -64,41 +62,42 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Writes evaluation.json, and evaluation.md beside it."""
-    for name, text in (("evaluation.json", json.dumps(record, indent=2) + "\n"), ("evaluation.md", markdown(record))):
-        draft = folder / f"{name}.tmp"
-        draft.write_text(text)
-        draft.replace(folder / name)
+    """Writes evaluation.json and evaluation.md."""
+    atomic_write(folder / "evaluation.json", json.dumps(record, indent=2) + "\n")
+    atomic_write(folder / "evaluation.md", markdown(record))
 
 
 def markdown(record: Record) -> str:
-    """The record as a table, a row a benchmark, with 95 % intervals; and below it what was asked of whom."""
-    rows = [_cells(name, done["metrics"]) for name, done in record.items()]
+    """Formats the record as a table of one row per benchmark, with 95 % intervals, and lists the settings below it."""
+    rows = [_cells(name, result["metrics"]) for name, result in record.items()]
     columns = sorted({column for row in rows for column in row})
     lines = [[heading for *_, heading in columns], ["---"] * len(columns)]
     lines += [[row.get(column, "") for column in columns] for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n" + "\n".join(_told(name, done) for name, done in record.items()) + "\n"
+    return f"{table}\n\n" + "\n".join(_settings(name, result) for name, result in record.items()) + "\n"
 
 
 def _cells(name: str, metrics: dict[str, float]) -> dict[tuple[int, int, str], str]:
-    """One row by column: its place, the K of pass@K, its heading."""
+    """Returns one row of the table; keys are (place of the column, K of pass@K, heading)."""
     k = metrics["samples"]
     cells = {(0, 0, "benchmark"): name, (1, 0, "questions"): f"{metrics['n']}", (2, 0, "k"): f"{k}"}
-    shown = {(3, 0, "avg@k"): "sampled", (5, 0, "maj@k"): f"maj_at_{k}", (6, 0, "greedy"): "greedy"}
-    shown |= {(4, several, f"pass@{several}"): f"pass_at_{several}" for several in ks(k)}
-    shown |= {(9, 0, metric.removeprefix("score_")): metric for metric in metrics if metric.startswith("score_")}
-    for column, metric in shown.items():
+    estimates = {(3, 0, "avg@k"): "sampled", (5, 0, "maj@k"): f"maj_at_{k}", (6, 0, "greedy"): "greedy"}
+    estimates |= {(4, several, f"pass@{several}"): f"pass_at_{several}" for several in ks(k)}
+    estimates |= {(9, 0, metric.removeprefix("score_")): metric for metric in metrics if metric.startswith("score_")}
+    for column, metric in estimates.items():
         if f"{metric}_low" in metrics:
             cells[column] = f"{metrics[metric]:.3f} ({metrics[f'{metric}_low']:.3f} to {metrics[f'{metric}_high']:.3f})"
     cells[7, 0, "tokens"] = f"{metrics['length']:.0f}"
     return cells | {(8, 0, share): f"{metrics[share]:.1%}" for share in ("truncated", "format", "timeouts")}
 
 
-def _told(name: str, done: dict[str, Any]) -> str:
-    asked, metrics = done["settings"], done["metrics"]
-    left_out = f"; {metrics['too_long']} questions left out, their prompts are too long" if metrics["too_long"] else ""
+def _settings(name: str, result: dict[str, Any]) -> str:
+    settings, metrics = result["settings"], result["metrics"]
+    left_out = (
+        f"; {metrics['too_long']} questions left out because their prompts are too long" if metrics["too_long"] else ""
+    )
     return (
-        f"- {name}: {asked['checkpoint']}, {metrics['samples']} samples at temperature {asked['temperature']}, top-p "
-        f"{asked['top_p']}, top-k {asked['top_k']}, at most {asked['response_length']} tokens, seed {asked['seed']}{left_out}"
+        f"- {name}: {settings['checkpoint']}, {metrics['samples']} samples at temperature {settings['temperature']}, "
+        f"top-p {settings['top_p']}, top-k {settings['top_k']}, at most {settings['response_length']} tokens, "
+        f"seed {settings['seed']}{left_out}"
     )

@@ -1,45 +1,46 @@
-"""A run's policy as a folder that `transformers` loads; `python -m amrsd_jax.export` is the command.
+"""Exports a run's policy as a folder that `transformers` loads; `python -m amrsd_jax.export` is the command.
 
-Adapters are merged into the model, or written alone as PEFT loads them.
+Adapters are merged into the model, or exported alone in PEFT's format.
 """
 
 from pathlib import Path
 
 import jax
 
-from amrsd_jax.build import make_architecture
+from amrsd_jax.experiment import make_architecture
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora, peft
 from amrsd_jax.policy.tokenizer import load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.workdir import read_config
-from amrsd_jax.start import learned_params, saved_params
+from amrsd_jax.start import saved_params, trained_params
+from amrsd_jax.validate import validate
 
 
 def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "float32", adapters: bool = False) -> int:
-    """Writes the policy of a run's checkpoint with its tokenizer; returns the checkpoint's step.
+    """Writes the policy and tokenizer of a run's checkpoint, and returns the checkpoint's step.
 
     Args:
-      workdir: of the run.
+      workdir: workdir of the run.
       out: a new or empty folder.
-      step: of the checkpoint; None is the newest.
-      dtype: of the weights.
-      adapters: write those alone, in PEFT's format and float32.
+      step: step of the checkpoint; None is the newest.
+      dtype: data type of the weights.
+      adapters: write only the adapters, in PEFT's format and float32.
 
     Raises:
-      FileNotFoundError: no run, or no such checkpoint; the message lists those there are.
-      FileExistsError: `out` holds something.
-      ValueError: no family of `transformers` has this architecture, or there are no adapters.
+      FileNotFoundError: there is no run, or no such checkpoint; the message lists the existing checkpoints.
+      FileExistsError: `out` is not empty.
+      ValueError: no model of `transformers` has this architecture, or the run has no adapters.
     """
-    config = read_config(workdir)
+    config = validate(read_config(workdir))
     step = find_step(workdir, step)
     tokenizer = load_tokenizer(workdir / "tokenizer")
     architecture = make_architecture(config, tokenizer)
     if adapters and not architecture.lora:
-        raise ValueError(f"{workdir}: lora.rank = 0: the run has no adapters to write alone")
+        raise ValueError(f"{workdir}: lora.rank = 0: the run has no adapters; expected a run with lora.rank above 0")
     policy, mesh = Policy(architecture), meshes.make_mesh(1, len(jax.devices()), 1)
     if adapters:
-        peft.save_adapters(out, architecture, learned_params(workdir, step, policy, mesh), base_model=config.model)
+        peft.save_adapters(out, architecture, trained_params(workdir, step, policy, mesh), base_model=config.model)
         return step
     params = saved_params(workdir, step, policy, mesh)
     if architecture.lora:

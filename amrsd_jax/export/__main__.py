@@ -1,4 +1,4 @@
-"""`python -m amrsd_jax.export --workdir=RUN --out=FOLDER [--step=S]` writes a run's policy as `transformers` loads it."""
+"""Exports a run's policy for `transformers`: `python -m amrsd_jax.export --workdir=RUN --out=FOLDER [--step=S]`."""
 
 import sys
 from pathlib import Path
@@ -7,17 +7,17 @@ from absl import app, flags, logging
 
 from amrsd_jax.export import export
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; it is only read.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; not modified.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder to write, new or empty.", required=True)
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
-ADAPTERS = flags.DEFINE_bool("adapters", False, "Write a run's adapters alone, as PEFT loads them.")
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the weights; float32 loses nothing.")
+STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; default: the newest.")
+ADAPTERS = flags.DEFINE_bool("adapters", False, "Write only the run's adapters, in PEFT's format.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Data type of the weights; float32 is exact.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library tells much
+    logging.set_verbosity(logging.WARNING)  # the checkpoint library logs much at INFO
     try:
         step = export(Path(WORKDIR.value), Path(OUT.value), step=STEP.value, dtype=DTYPE.value, adapters=ADAPTERS.value)
     except (OSError, ValueError) as error:

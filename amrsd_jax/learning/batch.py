@@ -1,4 +1,4 @@
-"""From rollouts and credit to the batches of one training step."""
+"""Makes the batches of one training step from rollouts and credit."""
 
 from collections.abc import Iterator
 
@@ -13,21 +13,21 @@ from amrsd_jax.records import Batch, Contexts, Credit, Rollouts
 def make_batches(
     rollouts: Rollouts,
     credit: Credit,
-    logp_old: Float[np.ndarray, "N T"] | None,
-    logp_reference: Float[np.ndarray, "N T"] | None,
+    old_logprobs: Float[np.ndarray, "N T"] | None = None,
+    reference_logprobs: Float[np.ndarray, "N T"] | None = None,
     contexts: Contexts | None = None,
     *,
     minibatches: int,
     mask_truncated: bool,
 ) -> Iterator[Batch]:
-    """Splits the rows, prompt by prompt in their order, into one batch per optimiser update.
+    """Yields one batch per optimiser update; the rows are split in their order.
 
     Args:
-      logp_old: the trainer's own log-probabilities of the responses, or None to take the sampler's.
-      logp_reference: those of the reference policy, or None without a KL penalty.
-      contexts: what the teacher sees, if the rule distils; rows without one get a context of one padding token.
+      old_logprobs: the trainer's log-probabilities of the responses; None takes the sampler's.
+      reference_logprobs: those of the reference policy; None without a KL penalty.
+      contexts: the teacher's prompts, if the rule distils; a row without one gets a prompt of one padding token.
       minibatches: number of updates.
-      mask_truncated: leave out responses that hit the length limit.
+      mask_truncated: leave out responses that reached the length limit.
     """
     mask = rollouts.mask
     if mask_truncated:
@@ -37,55 +37,55 @@ def make_batches(
         prompt_length=rollouts.prompt_length,
         response=rollouts.response,
         mask=mask,
-        logp_sampler=rollouts.logp,
-        logp_old=rollouts.logp if logp_old is None else logp_old,
-        logp_reference=np.zeros_like(mask) if logp_reference is None else logp_reference,
+        sampler_logprobs=rollouts.sampler_logprobs,
+        old_logprobs=rollouts.sampler_logprobs if old_logprobs is None else old_logprobs,
+        reference_logprobs=np.zeros_like(mask) if reference_logprobs is None else reference_logprobs,
         token_advantage=credit.token_advantage,
-        **(_shown(contexts, len(mask)) if contexts is not None else {}),
+        **(_teacher_prompts(contexts, len(mask)) if contexts is not None else {}),
     )
     size = len(mask) // minibatches
     for start in range(0, len(mask), size):
         yield jax.tree.map(lambda a, start=start: a[start : start + size], whole)
 
 
-def micro_batches(batch: Batch, weights: PyTree, pieces: int, *, skip: bool = False) -> Iterator[tuple[Batch, PyTree]]:
-    """Cuts the rows of an update into pieces of equally many rows: the widest first, each as narrow as its widest row.
+def micro_batches(batch: Batch, weights: PyTree, parts: int, *, skip: bool = False) -> Iterator[tuple[Batch, PyTree]]:
+    """Yields the rows of an update in parts with equally many rows, the widest rows first.
 
-    A row is as wide as the bucket of its length; rows of one width stay in their order.
+    A part is as wide as its widest row, and a row as wide as the bucket of its length. Rows of one width stay in their order.
 
     Args:
       batch, weights: host values of all rows.
-      pieces: how many; they divide the rows.
-      skip: leave out pieces of rows that nothing is learned from, whose gradient is 0: rows without such come last, the
-        narrowest of them first. One piece is always there.
+      parts: number of parts, a divisor of the number of rows.
+      skip: leave out parts whose gradient is 0, because no row has credit or is distilled. Such rows come last, the narrowest
+        of them first. One part is always yielded.
     """
-    tokens, room = lengths.reach(batch.mask), batch.response.shape[1]
+    tokens, room = lengths.mask_lengths(batch.mask), batch.response.shape[1]
     widths = lengths.buckets(batch.prompt_length + tokens, batch.prompt.shape[1] + room)
-    shown = None
+    context_widths = None
     if batch.context is not None:
-        shown = lengths.buckets(batch.context_length + tokens, batch.context.shape[1] + room)
-    idle = skip & ~_teaches(batch)
+        context_widths = lengths.buckets(batch.context_length + tokens, batch.context.shape[1] + room)
+    idle = skip & ~_has_gradient(batch)
     order = np.lexsort((np.where(idle, widths, -widths), idle))
-    for i, rows in enumerate(np.split(order, pieces)):
+    for i, rows in enumerate(np.split(order, parts)):
         if i and idle[rows].all():
             return
-        width, context_width = (None if w is None else int(w[rows].max()) for w in (widths, shown))
-        piece, share = jax.tree.map(lambda a: a[rows, :width] if a.ndim > 1 else a[rows], (batch, weights))  # noqa: B023
-        if shown is not None:
-            piece = piece.replace(context=batch.context[rows, :context_width])
-        yield piece.replace(width=width, context_width=context_width), share
+        width, context_width = (None if w is None else int(w[rows].max()) for w in (widths, context_widths))
+        part, share = jax.tree.map(lambda a: a[rows, :width] if a.ndim > 1 else a[rows], (batch, weights))  # noqa: B023
+        if context_widths is not None:
+            part = part.replace(context=batch.context[rows, :context_width])
+        yield part.replace(width=width, context_width=context_width), share
 
 
-def _teaches(batch: Batch) -> Bool[np.ndarray, " N"]:
-    """Whether a row has a token with credit, or one at which a teacher is distilled from."""
+def _has_gradient(batch: Batch) -> Bool[np.ndarray, " N"]:
+    """Returns which rows have a token with credit, or one at which the teacher is distilled."""
     credited = np.any((batch.mask > 0) & (batch.token_advantage != 0), axis=1)
     return credited if batch.distilled is None else credited | ((batch.distilled > 0) & np.any(batch.mask > 0, axis=1))
 
 
-def _shown(contexts: Contexts, count: int) -> dict[str, np.ndarray]:
-    """Teacher prompts of all rows."""
-    context = np.zeros((count, contexts.context.shape[1]), np.int32)
+def _teacher_prompts(contexts: Contexts, count: int) -> dict[str, np.ndarray]:
+    """Returns the batch's fields for the teacher's prompts of all rows."""
+    context = np.zeros((count, contexts.prompt.shape[1]), np.int32)
     length, distilled = np.ones(count, np.int32), np.zeros(count, np.float32)
-    context[contexts.rows], length[contexts.rows] = contexts.context, contexts.context_length
+    context[contexts.rows], length[contexts.rows] = contexts.prompt, contexts.prompt_length
     distilled[contexts.rows] = 1
     return {"context": context, "context_length": length, "distilled": distilled}

@@ -1,6 +1,7 @@
-"""Where arrays live: one explicit mesh with axes data, fsdp and tensor, and sharding rules by parameter path."""
+"""Makes the mesh, with axes data, fsdp and tensor, and the sharding of parameters by their path."""
 
 import re
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -8,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 AXES = ("data", "fsdp", "tensor")
-ROWS = P(("data", "fsdp"))  # a batch is split over both
+ROWS = P(("data", "fsdp"))  # rows are split over both
 
 # (pattern of the path, spec); first match wins; layers have a leading axis that is never split.
 RULES = (
@@ -25,11 +26,14 @@ RULES = (
 )
 
 
-def make_mesh(data: int, fsdp: int, tensor: int, devices=None) -> Mesh:
-    """A mesh of that shape over the first devices, neighbours in the machine's network; data = -1 takes all that remain.
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of that shape over the first devices; data = -1 takes all that remain.
+
+    Args:
+      devices: None for all visible devices.
 
     Raises:
-      ValueError: there are not enough devices, they do not divide, or a process would have idle ones.
+      ValueError: there are not enough devices, fsdp x tensor does not divide them, or a process would have idle ones.
     """
     devices = jax.devices() if devices is None else devices
     if data == -1:
@@ -42,18 +46,19 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices=None) -> Mesh:
     if needed < len(devices) and jax.process_count() > 1:
         raise ValueError(
             f"mesh ({data}, {fsdp}, {tensor}) has {needed} devices; {jax.process_count()} processes have {len(devices)}, "
-            "and each must take part with all of its own"
+            "and a mesh over several processes must use all of them"
         )
     kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
     return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=kinds, devices=devices[:needed])
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """Sharding of arrays whose first axis is rows."""
+    """Returns the sharding of arrays whose first axis is rows."""
     return NamedSharding(mesh, ROWS)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, P())
 
 
@@ -65,14 +70,14 @@ def check_divides(name: str, value: int, mesh: Mesh) -> None:
 
 
 def shardings(tree: PyTree, mesh: Mesh, *, over: tuple[str, ...] = AXES) -> PyTree:
-    """Sharding of every leaf of a parameter tree, or of any state whose paths end like those of parameters.
+    """Returns the sharding of every leaf of a parameter tree, or of a state whose paths end like those of parameters.
+
+    A dimension that its axis does not divide is not split; `replicated_by_size` lists these.
 
     Args:
       tree: arrays or their shapes.
       mesh: as from `make_mesh`.
-      over: axes to split over; the others replicate. Sampling keeps only "tensor", so that decoding gathers no weight.
-
-    An axis that does not divide its dimension is left out there; `replicated_by_size` lists where.
+      over: axes to split over; the others replicate. Decoding splits over "tensor" alone, so that it gathers no weight.
     """
 
     def leaf(path, a):
@@ -85,19 +90,21 @@ def shardings(tree: PyTree, mesh: Mesh, *, over: tuple[str, ...] = AXES) -> PyTr
 
 
 def replicated_by_size(tree: PyTree, mesh: Mesh) -> list[str]:
-    """What `shardings` could not split: one line per parameter and axis, with both numbers."""
-    found = []
+    """Returns a line, with both numbers, for each parameter dimension that its axis does not divide."""
+    lines = []
     for path, a in jax.tree_util.tree_leaves_with_path(tree):
         for axis, size in zip(_spec(path, a), a.shape, strict=False):
             if axis is not None and size % mesh.shape[axis]:
-                found.append(f"{_name(path)}: {size} is not split over {axis} = {mesh.shape[axis]}")
-    return found
+                lines.append(f"{_name(path)}: {size} is not split over {axis} = {mesh.shape[axis]}")
+    return lines
 
 
 def _spec(path, a) -> P:
+    """Returns the spec of a leaf by the first of RULES that matches; a leaf with too few axes is not split."""
     spec = next(spec for pattern, spec in RULES if re.search(pattern, _name(path)))
     return spec if len(spec) <= a.ndim else P()
 
 
 def _name(path) -> str:
+    """Returns a path as text, e.g. layers/query/kernel."""
     return jax.tree_util.keystr(path, simple=True, separator="/")

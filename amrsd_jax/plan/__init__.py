@@ -1,23 +1,22 @@
-"""The memory a run will hold on each device, from shapes alone; `python -m amrsd_jax.plan` prints it.
+"""Plans the memory of a run on each device, from shapes alone; `python -m amrsd_jax.plan` prints the plan.
 
-Nothing is allocated and no weights, tokenizer or rows are fetched, so a run that does not fit is refused before any of
-that. Parameters, optimiser, copies and cache are exact; what XLA adds in temporaries is estimated, and in float32 a total is
-good to a factor of 1.5 either way (a test compares it with the compiler's own account). A CPU computes bfloat16 in float32 and
-needs up to twice of what is said here.
+Nothing is allocated, and no weights, tokenizer or rows are fetched, so a run that does not fit is refused at once.
+Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: in float32 the peak is right within a
+factor of 1.5 (a test compares it with the compiler's memory analysis). A CPU computes bfloat16 in float32, and needs up to
+twice the planned memory.
 """
 
 import dataclasses
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
-from amrsd_jax.checks import ConfigError
+from amrsd_jax.config import Config, ConfigError
 from amrsd_jax.plan import sizes
 
 GIB = 1 << 30
 
-_SMALLER = {  # what makes an item of the table smaller
+ADVICE = {  # item of the table -> settings that make it smaller
     "parameters": "a smaller model, or more of mesh.fsdp and mesh.tensor",
     "optimiser": "lora.rank, or more of mesh.fsdp",
     "teacher": "another teacher.kind, or lora.rank",
@@ -35,14 +34,14 @@ _SMALLER = {  # what makes an item of the table smaller
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Bytes on one device.
+    """Memory of a run, in bytes on one device.
 
     Attributes:
-      model: in words, with its mesh.
-      always: what is there during the whole run, by name.
-      phases: what each phase adds for its time, by phase and name.
-      available: of a device; on a CPU a device's share of the machine's free memory. None if nobody knows.
-      device: what a device is called.
+      model: description of the model and the mesh.
+      always: memory held during the whole run, by item.
+      phases: memory that each phase adds while it runs, by phase and item.
+      available: bytes of the device's memory; on a CPU its share of the machine's free memory. None if unknown.
+      device: name of the device.
     """
 
     model: str
@@ -53,46 +52,48 @@ class Plan:
 
     @property
     def largest(self) -> dict[str, int]:
-        """What is held in the phase that holds most, by name."""
+        """Bytes during the phase that needs most, by item."""
         return self.always | max(self.phases.values(), key=lambda parts: sum(parts.values()))
 
     @property
     def peak(self) -> int:
+        """Bytes during the phase that needs most."""
         return sum(self.largest.values())
 
     @property
     def fits(self) -> bool:
+        """Whether the peak fits into the device, or its memory is unknown."""
         return self.available is None or self.peak <= self.available
 
     def summary(self) -> str:
-        """One line: the peak against the device's memory."""
+        """Returns one line that compares the peak with the device's memory."""
         need = f"{self.model}: {self.peak / GIB:.2f} GiB on each device"
         if self.available is None:
-            return f"{need}; the memory of {self.device} is not known"
+            return f"{need}; the memory of {self.device} is unknown"
         return f"{need} {'fit' if self.fits else 'do not fit'} into {self.available / GIB:.2f} GiB of {self.device}"
 
     def advice(self) -> str:
-        """What makes the three largest items smaller."""
+        """Returns lines that say how to make the three largest items smaller."""
         largest = sorted(self.largest, key=self.largest.get, reverse=True)[:3]
-        return "\n".join(f"  for less {name}: {_SMALLER[name]}" for name in largest)
+        return "\n".join(f"  for less {name}: {ADVICE[name]}" for name in largest)
 
     def table(self) -> str:
-        """Lines of name and GiB, without what is 0."""
+        """Returns the table of items and GiB, without items of 0."""
         lines = []
         for title, parts in {"always": self.always, **{f"while it {k}s": v for k, v in self.phases.items()}}.items():
             lines += [title, *(f"  {name:<30}{size / GIB:10.3f} GiB" for name, size in parts.items() if size)]
         return "\n".join([*lines, f"{'peak':<32}{self.peak / GIB:10.3f} GiB"])
 
 
-def make_plan(config: ConfigDict, workdir: Path) -> Plan:
-    """The memory of a resolved config's run on one device, against what the devices of its mesh say they have.
+def make_plan(config: Config, workdir: Path) -> Plan:
+    """Plans the memory of a run, and looks up the memory of the devices of its mesh.
 
     Args:
-      config: as `config.resolve` returns it.
-      workdir: of the run; need not exist.
+      config: the validated config.
+      workdir: workdir of the run; need not exist.
 
     Raises:
-      ValueError: the mesh does not fit the machine, or the parts each other.
+      ValueError: the mesh does not fit the machine, or the parts of the run do not fit together.
     """
     run = sizes.planned(config, workdir)
     device = run.mesh.local_devices[0]
@@ -102,21 +103,19 @@ def make_plan(config: ConfigDict, workdir: Path) -> Plan:
     return Plan(model, sizes.always(run), sizes.phases(run), available, device.device_kind)
 
 
-def require(config: ConfigDict, workdir: Path) -> None:
-    """Refuses a run that does not fit its devices, unless `plan.refuse` is off or their memory is not known.
+def require(config: Config, workdir: Path) -> None:
+    """Refuses a run that does not fit its devices, unless `plan.refuse` is off or their memory is unknown.
 
     Raises:
-      ConfigError: with the numbers, and what to change.
+      ConfigError: the run does not fit; the message shows the plan and says what to change.
     """
     plan = make_plan(config, workdir)
     if config.plan.refuse and not plan.fits:
-        raise ConfigError(
-            f"{plan.summary()}\n{plan.advice()}\n  to run it all the same: plan.refuse = False\n{plan.table()}"
-        )
+        raise ConfigError(f"{plan.summary()}\n{plan.advice()}\n  to run it anyway: plan.refuse = False\n{plan.table()}")
 
 
 def available_memory(device: jax.Device, devices: int) -> int | None:
-    """Bytes that a device has for us, None if nobody knows; a CPU's devices share what the machine has free."""
+    """Returns the bytes that a device provides, None if unknown. CPU devices share the free memory of the machine."""
     if device.platform == "cpu":
         free = _host_memory()
         return None if free is None else free // devices
@@ -124,7 +123,7 @@ def available_memory(device: jax.Device, devices: int) -> int | None:
 
 
 def _host_memory() -> int | None:
-    """Free bytes of the machine, or of the container's share of it if that is less; known on Linux."""
+    """Returns the free bytes of the machine, or of its container if that has less; None outside of Linux."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -134,6 +133,6 @@ def _host_memory() -> int | None:
         group = Path("/sys/fs/cgroup")
         limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
         free.append(int(limit) - int(used))
-    except (OSError, ValueError):  # no container, or "max"
+    except (OSError, ValueError):  # no container, or its limit is "max"
         pass
     return min(free, default=None)

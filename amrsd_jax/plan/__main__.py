@@ -1,4 +1,7 @@
-"""`python -m amrsd_jax.plan --config=CONFIG [--config.FIELD=...] [--devices=8 --memory_gib=80]` prints what a run will hold."""
+"""Prints the memory plan of a run: `python -m amrsd_jax.plan --config=CONFIG [--config.FIELD=...] [--devices=8 --memory_gib=80]`.
+
+Exits with status 1 if the run does not fit.
+"""
 
 import dataclasses
 import os
@@ -8,42 +11,43 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=False)
-_DEVICES = flags.DEFINE_integer("devices", None, "Devices to imagine; by default those of this machine.")
-_MEMORY = flags.DEFINE_float("memory_gib", None, "Memory of a device; by default what the devices of this machine say.")
+from amrsd_jax.flags import define_config, parser
+
+_CONFIG = define_config()
+_DEVICES = flags.DEFINE_integer("devices", None, "Number of devices to assume; default: those of this machine.")
+_MEMORY = flags.DEFINE_float(
+    "memory_gib", None, "Memory per device to assume; default: that of this machine's devices."
+)
 flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
-    from amrsd_jax.checks import validate
-    from amrsd_jax.config import resolve
     from amrsd_jax.plan import GIB, make_plan
+    from amrsd_jax.validate import validate
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        validate(_CONFIG.value)
-        with tempfile.TemporaryDirectory() as nowhere:
-            plan = make_plan(resolve(_CONFIG.value), Path(nowhere))
+        config = validate(_CONFIG.value)
+        with tempfile.TemporaryDirectory() as workdir:
+            plan = make_plan(config, Path(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
-    if _DEVICES.value or _MEMORY.value:  # of what is imagined this machine knows nothing
+    if _DEVICES.value or _MEMORY.value:  # this machine's memory says nothing about assumed devices
         memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
-        plan = dataclasses.replace(plan, available=memory, device="imagined devices")
+        plan = dataclasses.replace(plan, available=memory, device="assumed devices")
     print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")
     sys.exit(0 if plan.fits else 1)
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Flags to arguments; imagined devices must be there before JAX looks."""
-    arguments = flags.FLAGS(argv)
+def assume_devices(_: ConfigDict) -> None:
+    """Sets up the devices to assume, before JAX initializes its backend."""
     if _DEVICES.value:
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={_DEVICES.value}"
         jax.config.update("jax_platforms", "cpu")
-    return arguments
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=parser(_CONFIG, assume_devices))

@@ -1,4 +1,4 @@
-"""What a run holds, part by part, in bytes on one device: sums over shards of abstract arrays, and estimates of temporaries."""
+"""Computes the bytes of a run's parts on one device: sums over shards of abstract arrays, and estimates of temporaries."""
 
 import dataclasses
 import functools
@@ -10,133 +10,142 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
-from amrsd_jax import build, credit, tasks
+from amrsd_jax import credit, experiment
+from amrsd_jax.config import Config
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.learning.step import abstract_state, state_shardings
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.policy import Architecture, Policy, lora
 from amrsd_jax.policy.attention import BLOCK
-from amrsd_jax.policy.cache import rounded
+from amrsd_jax.policy.cache import round_up
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
-from amrsd_jax.sampling import Layout
+from amrsd_jax.sampling import SamplerConfig
 from amrsd_jax.scoring.teachers import Teacher
+from amrsd_jax.tasks import registry
+from amrsd_jax.validate import validate
 
 _LOGITS = 3  # float32 arrays [tokens, V] alive at once in a chunk's backward pass: logits, softmax, a gradient
 
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """The parts of a run that decide what it holds.
+    """The parts of a run that determine its memory.
 
     Attributes:
-      config: resolved.
-      policy, external: what learns; the other run's model, if there is one.
-      mesh: over which all is split.
-      optimizer: of the policy.
-      layouts: of the sampler.
+      config: the validated config.
+      policy: the model that is trained.
+      external: the model of `config.external`, None without one.
+      mesh: mesh over which arrays are split.
+      optimizer: the policy's optimizer.
+      samplers: shapes of the samplers.
     """
 
-    config: ConfigDict
+    config: Config
     policy: Policy
     external: Policy | None
     mesh: Mesh
     optimizer: optax.GradientTransformation
-    layouts: dict[str, Layout]
+    samplers: dict[str, SamplerConfig]
 
     @property
-    def kept(self) -> Policy | None:
-        """The model whose parameters are kept for the teacher, if any."""
-        return Teacher(self.config.teacher.kind, self.policy, self.external).kept
+    def stored(self) -> Policy | None:
+        """The model of the parameters that are stored for the teacher, None if none are stored."""
+        return Teacher(self.config.teacher, self.policy, self.external).stored
 
     @property
     def distils(self) -> bool:
-        return bool(credit.get(self.config.credit.rule).distil)
+        """Whether the loss has a distillation term, which needs the teacher's forward pass in the update."""
+        return bool(credit.get(self.config.credit.rule).distill)
 
     @property
-    def answer(self) -> int:
-        """Longest response."""
+    def response_length(self) -> int:
+        """T, the longest response."""
         return self.config.rollout.response_length
 
     @property
     def micro_batch(self) -> int:
-        """Rows of a micro-batch, on all devices."""
+        """Rows of a micro-batch over all devices."""
         config = self.config
-        rows = config.rollout.prompts * config.rollout.group
-        return rows // (config.learning.minibatches * config.learning.micro_batches)
+        return config.rows // (config.learning.minibatches * config.learning.micro_batches)
 
 
-def planned(config: ConfigDict, workdir: Path) -> Planned:
-    """The parts of a resolved config. Neither weights nor rows are read, nor a tokenizer that the config names.
+def planned(config: Config, workdir: Path) -> Planned:
+    """Makes the parts of a validated config, without reading weights, rows or a tokenizer that the config names.
 
     Raises:
       ValueError: the parts do not fit together.
     """
-    mesh = meshes.make_mesh(**config.mesh)
-    external, theirs = None, config.external.workdir
-    if theirs:
-        external = _policy(read_config(Path(theirs)), Path(theirs), mesh)
-    layouts = build.make_layouts(config, mesh, stop_tokens=())
-    return Planned(config, _policy(config, workdir, mesh), external, mesh, build.make_update(config)[1], layouts)
+    mesh = meshes.make_mesh(**config.mesh.model_dump())
+    external = None
+    if config.external.workdir:
+        other = Path(config.external.workdir)
+        external = _policy(validate(read_config(other)), other, mesh)
+    samplers = experiment.make_samplers(config, mesh, stop_tokens=())
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.steps))
+    return Planned(config, _policy(config, workdir, mesh), external, mesh, optimizer, samplers)
 
 
-def _policy(config: ConfigDict, workdir: Path, mesh: Mesh) -> Policy:
-    """The policy of a config; an embedded tokenizer, which decides its vocabulary, is made for it."""
+def _policy(config: Config, workdir: Path, mesh: Mesh) -> Policy:
+    """Makes a config's policy. An embedded tokenizer is made as well, since it determines the vocabulary."""
     if config.tokenizer:
-        return build.make_policy(config, None, mesh)
-    task = tasks.make(config.task.name, dict(config.task.args), config.seed)
+        return experiment.make_policy(config, None, mesh)
+    task = registry.make(config.task.name, dict(config.task.args), config.seed)
     texts = templates(task.family, **config.reflection.templates)
-    return build.make_policy(config, build.make_tokenizer(config, texts, task, workdir), mesh)
+    return experiment.make_policy(config, experiment.make_tokenizer(config, texts, task, workdir), mesh)
 
 
 # ---------------------------------------------------------------- the table
 
 
 def always(run: Planned) -> dict[str, int]:
-    """Bytes of what is there during the whole run, by name."""
-    state = abstract_state(run.policy, run.optimizer, teacher=run.kept)
-    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.kept)
+    """Returns the bytes that are held during the whole run, by item."""
+    state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
+    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
     whole = run.policy.abstract_params()
     critic = "critic_feedback" in sources_in(run.config.credit.context)
     return {
-        "parameters": _held(whole, meshes.shardings(whole, run.mesh)),
-        "optimiser": _held(state.opt_state, where.opt_state),
-        "teacher": _held(state.teacher, where.teacher),
-        "reference policy": _held(state.params, where.params) if run.config.loss.kl else 0,  # a frozen base is shared
+        "parameters": _bytes(whole, meshes.shardings(whole, run.mesh)),
+        "optimiser": _bytes(state.opt_state, where.opt_state),
+        "teacher": _bytes(state.teacher, where.teacher),
+        # With adapters only these are copied; the frozen base model is shared.
+        "reference policy": _bytes(state.params, where.params) if run.config.loss.kl else 0,
         "critic": _critic(run) if critic else 0,
     }
 
 
 def phases(run: Planned) -> dict[str, dict[str, int]]:
-    """Bytes that each phase adds for its time, by phase and name. Logits and what a layer holds inside are not there
-    together: the former count for what they take beyond the latter."""
+    """Returns the bytes that each phase adds while it runs, by phase and item.
+
+    Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
+    """
     c, config, mesh = run.policy.architecture, run.config, run.mesh
-    layouts = run.layouts.values()
+    samplers = run.samplers.values()
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
-    learned = lora.learns(run.policy.abstract_params())
-    scored = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.answer)
-    (kept, inner), taught = _activations(run), 2 if run.distils else 1
+    trained = lora.trainable(run.policy.abstract_params())
+    forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
+    (kept, inner), models = _activations(run), 2 if run.distils else 1
+    copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
     return {
         "sample": {
-            "keys and values": max(_cache(c, layout) for layout in layouts),
+            "keys and values": max(_cache(c, sampler) for sampler in samplers),
             "decoding weights": _decoding(run.policy, run.mesh),
             "gathered weights": _gathered(run),
-            "prefill": max(_forward(run.policy, layout.admit, layout.prompt_length) for layout in layouts),
-            "logits": max(_rows(layout.slots, mesh) for layout in layouts) * 3 * 4 * c.vocab_size,
+            "prefill": max(_forward(run.policy, sampler.admit, sampler.prompt_length) for sampler in samplers),
+            "logits": max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size,
         },
         "score": {
             "gathered weights": _gathered(run),
-            "activations": scored,
-            "logits": max(0, _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size - scored),
+            "activations": forward,
+            "logits": max(0, _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size - forward),
         },
-        "learn": {
+        "update": {
             "gathered weights": _gathered(run),
-            "gradients": _held(learned, meshes.shardings(learned, mesh))
-            * (2 if config.learning.micro_batches > 1 else 1),
+            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies,
             "activations": kept + inner,
-            "logits": max(0, _chunk(run, run.micro_batch) * taught * _LOGITS * 4 * c.vocab_size - inner),
+            "logits": max(0, _chunk(run, run.micro_batch) * models * _LOGITS * 4 * c.vocab_size - inner),
         },
     }
 
@@ -144,81 +153,82 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
 # ---------------------------------------------------------------- parts
 
 
-def _held(tree: PyTree, shardings: PyTree) -> int:
-    """Bytes of a device's shards of a tree."""
-    return sum(jax.tree.leaves(jax.tree.map(_shard, tree, shardings)))
+def _bytes(tree: PyTree, shardings: PyTree) -> int:
+    """Returns the bytes of one device's shards of a tree."""
+    return sum(jax.tree.leaves(jax.tree.map(_shard_bytes, tree, shardings)))
 
 
-def _shard(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
+def _shard_bytes(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
     return math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize
 
 
 def _critic(run: Planned) -> int:
+    """Returns the bytes of the critic's parameters and of its copy for decoding."""
     policy = run.external or run.policy
     whole = policy.abstract_params()
-    return _held(whole, meshes.shardings(whole, run.mesh)) + _decoding(policy, run.mesh)
+    return _bytes(whole, meshes.shardings(whole, run.mesh)) + _decoding(policy, run.mesh)
 
 
 def _decoding(policy: Policy, mesh: Mesh) -> int:
-    """The weights that decoding reads."""
-    return _held(jax.eval_shape(policy.for_decoding, policy.abstract_params()), build.decoding_shardings(policy, mesh))
+    """Returns the bytes of the copy of the weights that decoding reads."""
+    weights = jax.eval_shape(policy.for_decoding, policy.abstract_params())
+    return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
 def _gathered(run: Planned) -> int:
-    """Weights that fsdp splits and a pass over them gathers: two layers at a time, and the ends."""
+    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
     params = run.policy.abstract_params()
     where = meshes.shardings(params, run.mesh, over=("tensor",))
-    layers = _held(params["layers"], where["layers"])
-    return 2 * layers // run.policy.architecture.layers + _held(params, where) - layers
+    layers = _bytes(params["layers"], where["layers"])
+    return 2 * layers // run.policy.architecture.layers + _bytes(params, where) - layers
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
-    """Rows on one device."""
+    """Returns the number of rows on one device."""
     return -(-rows // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
 
-def _cache(c: Architecture, layout: Layout) -> int:
-    """Keys and values of the slots of one device."""
+def _cache(c: Architecture, sampler: SamplerConfig) -> int:
+    """Returns the bytes of the keys and values of one device's slots."""
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(layout.slots, layout.sharding.mesh) * rounded(layout.length) * size
+    return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
 
 
 def _chunk(run: Planned, rows: int) -> int:
-    """Tokens of a device whose logits exist at one time; as `scoring.logprobs.over_chunks` cuts them."""
-    return _rows(rows, run.mesh) * max(1, min(run.answer, run.config.scoring.chunk // rows))
+    """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `scoring.logprobs.over_chunks`."""
+    return _rows(rows, run.mesh) * max(1, min(run.response_length, run.config.scoring.chunk // rows))
 
 
 def _activations(run: Planned) -> tuple[int, int]:
-    """What the backward pass keeps of a micro-batch, and what one layer needs besides while it is recomputed."""
+    """Returns the bytes kept for the backward pass of a micro-batch, and the bytes that one layer adds while it is recomputed."""
     rows, c = _rows(run.micro_batch, run.mesh), run.policy.architecture
-    length = run.config.rollout.prompt_length + run.answer
-    kept, ends = _kept(run.policy, length)
-    again = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
-    taught = _forward(run.policy, rows, run.config.reflection.context_length + run.answer) if run.distils else 0
-    return rows * (c.layers * kept + ends) + taught, rows * (again + _scores(run.policy, length))
+    length = run.config.rollout.prompt_length + run.response_length
+    per_layer, outside = _kept(run.policy, length)
+    recomputed = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
+    context = run.config.reflection.context_length + run.response_length
+    teacher = _forward(run.policy, rows, context) if run.distils else 0
+    return rows * (c.layers * per_layer + outside) + teacher, rows * (recomputed + _scores(run.policy, length))
 
 
 def _forward(policy: Policy, rows: int, length: int) -> int:
-    """What a forward pass holds at one time: a layer's scores or its inner SwiGLU."""
+    """Returns the peak bytes of a forward pass: residuals, and a layer's attention scores or SwiGLU activations."""
     c = policy.architecture
-    size = jnp.dtype(c.dtype).itemsize
-    return rows * (
-        max(_scores(policy, length), length * (2 * c.ffn + 2 * c.width) * size) + 2 * length * c.width * size
-    )
+    token = jnp.dtype(c.dtype).itemsize * length  # bytes of one value at every position
+    return rows * (max(_scores(policy, length), token * (2 * c.ffn + 2 * c.width)) + 2 * token * c.width)
 
 
 def _scores(policy: Policy, length: int) -> int:
-    """Attention scores of a row that exist at one time: three float32 arrays, as compiled."""
+    """Returns the bytes of a row's attention scores that exist at a time: three float32 arrays in the compiled program."""
     return 0 if policy.attention != "xla" else 3 * 4 * policy.architecture.heads * min(length, BLOCK) * length
 
 
 @functools.lru_cache
 def _kept(policy: Policy, length: int) -> tuple[int, int]:
-    """Bytes kept for the backward pass of one row: of each layer, and outside of the layers.
+    """Returns the bytes kept for the backward pass of one row: per layer, and outside of the layers.
 
-    Traced, not guessed: the residuals of `forward` at one and two rows and layers; their differences leave weights out.
+    They are differences between the residuals of `forward` with one and two rows and layers, so they contain no weights.
     """
 
     def residuals(rows: int, layers: int) -> int:
@@ -227,8 +237,8 @@ def _kept(policy: Policy, length: int) -> tuple[int, int]:
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
 
         def backward(params, tokens):
-            base, learned = lora.split(params)
-            return jax.tree.leaves(jax.vjp(lambda p: small.forward(lora.join(base, p), tokens), learned)[1])
+            frozen, trained = lora.split(params)
+            return jax.tree.leaves(jax.vjp(lambda p: small.forward(lora.combine(frozen, p), tokens), trained)[1])
 
         kept = jax.eval_shape(backward, small.abstract_params(), tokens)
         return sum(math.prod(a.shape) * a.dtype.itemsize for a in kept)

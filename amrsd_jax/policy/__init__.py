@@ -1,4 +1,4 @@
-"""The language model: architecture, transformer, tokenizer and chat template."""
+"""The language model: architecture, transformer, adapters, checkpoints and tokenizer."""
 
 from amrsd_jax.policy.architecture import PRESETS, Architecture, preset
 from amrsd_jax.policy.cache import Cache

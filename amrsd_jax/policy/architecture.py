@@ -1,14 +1,14 @@
-"""What a policy is made of: sizes and switches of a decoder-only transformer, its presets, and its own arithmetic."""
+"""Describes decoder-only transformers: sizes and options, presets, and counts of parameters and FLOPs."""
 
 import dataclasses
 
+from amrsd_jax.config import LoraConfig
 from amrsd_jax.names import nearest
-from amrsd_jax.policy.lora import Lora
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Llama 3's stretching of low rotary frequencies (released configuration, `rope_type: llama3`)."""
+    """Parameters of the scaling of low rotary frequencies in Llama 3 (`rope_type: llama3` of the released configurations)."""
 
     factor: float
     low_freq_factor: float
@@ -18,19 +18,24 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A decoder of the Qwen3 family. `qk_norm` off and `qkv_bias` on is Qwen2.5; both off is Llama 3.
+    """A decoder of the Qwen3 family; `qk_norm=False` with `qkv_bias=True` is Qwen2.5, both False is Llama 3.
 
     Attributes:
-      vocab_size: V, rows of the embedding (at least the tokenizer's length).
+      vocab_size: V, rows of the embedding, at least the tokenizer's length.
       width: D, size of the residual stream.
-      layers: L.
-      heads, kv_heads, head_dim: query heads, key/value heads (divides heads), size of one head.
+      layers: L, number of layers.
+      heads, kv_heads, head_dim: number of query heads, number of key/value heads (divides the former), size of a head.
       ffn: inner size of the SwiGLU block.
-      tied: whether the output projection is the embedding.
-      rope_theta, rope_scaling: rotary base, and Llama 3's frequency stretching or None.
-      max_positions: longest row that it was trained for; written down for others, nothing here reads it.
-      dtype: compute dtype, "float32" or "bfloat16"; parameters are always float32 masters.
-      lora: adapters, or None; with them the rest is frozen, and its layers are in the compute dtype.
+      qk_norm, qkv_bias: whether queries and keys are normalised; whether their projections and that of values have a bias.
+      tied: whether the output projection is the transposed embedding.
+      rope_theta, rope_scaling: rotary base; Llama 3's frequency scaling or None.
+      norm_eps: epsilon of the RMS norms.
+      max_positions: longest row of the original training; only written to config.json on export.
+      dtype: compute dtype, "float32" or "bfloat16"; trainable parameters are always float32.
+      lora: adapters or None. With adapters the other parameters are frozen and kept in the compute dtype.
+
+    Raises:
+      ValueError: naming the field, its value and what was expected.
     """
 
     vocab_size: int
@@ -48,7 +53,7 @@ class Architecture:
     norm_eps: float = 1e-6
     max_positions: int = 32768
     dtype: str = "float32"
-    lora: Lora | None = None
+    lora: LoraConfig | None = None
 
     def __post_init__(self):
         for field in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "ffn", "max_positions"):
@@ -65,7 +70,7 @@ class Architecture:
             raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
 
     def parameters(self) -> int:
-        """Number of parameters without adapters; a tied head is counted once."""
+        """Returns the number of parameters without adapters; a tied head is counted once."""
         query, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = self.width * (2 * query + 2 * kv)
         attention += (query + 2 * kv) * self.qkv_bias + 2 * self.head_dim * self.qk_norm
@@ -73,13 +78,13 @@ class Architecture:
         return self.layers * block + self.width + self.vocab_size * self.width * (1 if self.tied else 2)
 
     def forward_flops(self, tokens: int, context: float) -> float:
-        """FLOPs of a forward pass with logits at every token (multiply and add are two).
+        """Returns the FLOPs of a forward pass with logits at every token; a multiplication and an addition count as two.
+
+        A training step costs three times as many.
 
         Args:
-          tokens: tokens passed through the network.
-          context: mean number of positions a token attends to (half the length, for a full causal row).
-
-        Training costs three times this.
+          tokens: number of tokens.
+          context: mean number of positions that a token attends to; half the length for a full causal row.
         """
         query, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         block = self.width * (2 * query + 2 * kv) + 3 * self.width * self.ffn
@@ -90,11 +95,11 @@ class Architecture:
 _LLAMA3_ROPE = RopeScaling(32.0, 1.0, 4.0, 8192)
 
 PRESETS = {
-    # The embedded tasks' model: learns its warm-up in about two minutes on two CPU cores.
+    # For the embedded tasks: its warm-up takes about two minutes on two CPU cores.
     "tiny": Architecture(128, 128, 3, 4, 2, 32, 384, rope_theta=1e4),
     # A random model with the vocabulary of Qwen3, for trying a config on real rows.
     "qwen3-5m": Architecture(151936, 32, 2, 2, 1, 16, 96),
-    # Public values of the released configurations.
+    # The released configurations.
     "qwen3-0.6b": Architecture(151936, 1024, 28, 16, 8, 128, 3072, max_positions=40960),
     "qwen3-1.7b": Architecture(151936, 2048, 28, 16, 8, 128, 6144, max_positions=40960),
     "qwen3-4b": Architecture(151936, 2560, 36, 32, 8, 128, 9728, max_positions=40960),
@@ -109,8 +114,8 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-# Hub ids whose config.json says just what the preset does (a test compares them), so that nobody need ask the hub.
-HUB = {
+# Hub ids whose config.json equals a preset (a test compares them), so that they need no network.
+HUB_PRESETS = {
     "Qwen/Qwen3-0.6B": "qwen3-0.6b",
     "Qwen/Qwen3-1.7B": "qwen3-1.7b",
     "Qwen/Qwen3-4B": "qwen3-4b",
@@ -121,7 +126,7 @@ HUB = {
 
 
 def preset(name: str, **changes) -> Architecture:
-    """Architecture by name, with fields replaced.
+    """Returns the preset of that name with fields replaced.
 
     Raises:
       ValueError: unknown name or field, with the nearest valid one.
@@ -132,10 +137,10 @@ def preset(name: str, **changes) -> Architecture:
 
 
 def change(architecture: Architecture, **changes) -> Architecture:
-    """The architecture with fields replaced.
+    """Returns the architecture with fields replaced.
 
     Raises:
-      ValueError: unknown field, with the nearest valid one; or the sizes do not fit together.
+      ValueError: unknown field, with the nearest valid one, or sizes that contradict each other.
     """
     known = {field.name for field in dataclasses.fields(Architecture)}
     for field in changes:

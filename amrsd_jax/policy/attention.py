@@ -1,8 +1,8 @@
-"""Causal attention over whole rows, forward and backward, and the choice of who computes it.
+"""Computes causal attention over whole rows, with a choice of kernel.
 
-`xla` runs everywhere. It takes the queries of a row block by block: scores are [BLOCK, T] and not [T, T]. The row is cut into
-PARTS, whose queries see the keys up to their part's end, so most of what a causal row never uses is not computed.
-`cudnn` is NVIDIA's fused kernel, `splash` JAX's own for TPUs.
+`xla` runs on every platform. It processes the queries of a row in blocks, so scores are [BLOCK, T] and never [T, T]. A row is
+cut into PARTS; the queries of a part are multiplied only with the keys up to its end, which skips most of what the causal mask
+discards. `cudnn` is NVIDIA's fused kernel, `splash` JAX's kernel for TPUs.
 """
 
 import functools
@@ -17,25 +17,29 @@ from jaxtyping import Array, Float, Integer
 from amrsd_jax.policy.architecture import Architecture
 
 BACKENDS = ("auto", "xla", "cudnn", "splash")
-BLOCK = 128  # queries whose scores exist at one time: on a CPU they stay in its cache
-PARTS = 4  # of a row of several blocks, each a loop of its own
-LANES = 128  # of a TPU's vector unit: splash takes rows and heads in multiples
-TILE = 512  # queries or keys that splash takes at a time, at most
-MIXED = "attention"  # by this name remat keeps what `xla` gives; a kernel would have to run again all the same
+BLOCK = 128  # queries per block: their scores fit into a CPU's cache
+PARTS = 4  # most parts per row; each part is a loop over blocks
+LANES = 128  # width of a TPU's vector unit; splash needs multiples of it as row length and head size
+TILE = 512  # most queries or keys per splash block
+# Checkpoint name of the output of `xla`, which remat saves; the fused kernels are recomputed anyway.
+OUTPUT = "attention"
 
 
-def choose(backend: str, architecture: Architecture, platform: str) -> str:
-    """The backend that `auto` stands for, or the given one. `splash` is taken only by name: it has not been measured yet.
+def choose_backend(backend: str, architecture: Architecture, platform: str) -> str:
+    """Returns the backend to use: the given one, or for "auto" `cudnn` where it can run and else `xla`.
+
+    "auto" never selects `splash`, which has not been measured yet.
 
     Args:
-      backend: of `BACKENDS`.
-      platform: of the devices: "cpu", "gpu", "tpu".
+      backend: a name of `BACKENDS`.
+      architecture: the policy's architecture.
+      platform: "cpu", "gpu" or "tpu".
 
     Raises:
-      ValueError: the given one cannot serve, and why.
+      ValueError: the given backend cannot run; says what it needs.
     """
     size = architecture.head_dim
-    lacks = {
+    unmet = {
         "xla": {},
         "cudnn": {
             "a GPU": platform != "gpu",
@@ -44,7 +48,7 @@ def choose(backend: str, architecture: Architecture, platform: str) -> str:
         },
         "splash": {"a TPU": platform != "tpu", f"architecture.head_dim, a multiple of {LANES}": size % LANES},
     }
-    missing = {name: [what for what, lack in needs.items() if lack] for name, needs in lacks.items()}
+    missing = {name: [need for need, lacking in needs.items() if lacking] for name, needs in unmet.items()}
     if backend == "auto":
         return "xla" if missing["cudnn"] else "cudnn"
     if missing[backend]:
@@ -61,13 +65,13 @@ def attention(
     backend: str = "xla",
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T N H"]:
-    """softmax(q k / sqrt(H)) v, every token over itself and those before it; softmax in float32.
+    """Returns softmax(q k / sqrt(H)) v with a causal mask; the softmax is in float32.
 
     Args:
-      q, k, v: N query heads in groups of N / K that share a key and a value head.
-      segments: a number per token; tokens attend within their own segment. `cudnn` leaves such rows to `xla`.
-      backend: a result of `choose`.
-      mesh: over which rows and heads are split; for `splash`, which the compiler cannot split.
+      q, k, v: queries, keys and values; each group of N / K query heads shares a key head and a value head.
+      segments: document number of each token; tokens attend only within their document. `cudnn` leaves such rows to `xla`.
+      backend: a result of `choose_backend`.
+      mesh: mesh that rows and heads are split over; `splash` needs it because the compiler cannot partition that kernel.
     """
     if backend == "splash":
         return _splash(q, k, v, segments, mesh)
@@ -78,41 +82,41 @@ def attention(
         _part(q[:, start : start + step], k[:, : start + step], v[:, : start + step], segments)
         for start in range(0, q.shape[1], step)
     ]
-    return checkpoint_name(jnp.concatenate(parts, axis=1), MIXED)
+    return checkpoint_name(jnp.concatenate(parts, axis=1), OUTPUT)
 
 
 def _part(q, k, v, segments):
-    """The last queries of a row [B, t, N, H] over its keys and values so far [B, s, K, H], block by block."""
+    """Computes the attention of the last t queries of a row [B, t, N, H] over its first s keys and values [B, s, K, H]."""
     rows, length, heads, size = q.shape
     block, groups = min(BLOCK, length), k.shape[2]
     count, first = -(-length // block), k.shape[1] - length
     q = jnp.pad(q, ((0, 0), (0, count * block - length), (0, 0), (0, 0)))
-    q = q.reshape(rows, count, block, groups, -1, size).transpose(1, 0, 3, 4, 2, 5)  # heads of a group side by side
+    q = q.reshape(rows, count, block, groups, -1, size).transpose(1, 0, 3, 4, 2, 5)
     keys = jnp.arange(k.shape[1])
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)  # or the backward pass would keep all scores
-    def mix(inputs):
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # otherwise all scores are kept for the backward pass
+    def attend_block(inputs):
         q, start = inputs  # [B, K, N / K, block, H]
         index = start + jnp.arange(block)
         mask = keys <= index[:, None]
         if segments is not None:
-            own = jnp.take(segments, index, axis=1, mode="clip")
-            mask &= (own[:, :, None] == segments[:, None, : keys.size])[:, None, None]
-        folded = q.reshape(rows, groups, -1, size)  # one product a group
+            segment = jnp.take(segments, index, axis=1, mode="clip")
+            mask &= (segment[:, :, None] == segments[:, None, : keys.size])[:, None, None]
+        folded = q.reshape(rows, groups, -1, size)  # one matrix product per group of heads
         scores = jnp.einsum("BKQH,BSKH->BKQS", folded, k, preferred_element_type=jnp.float32) * size**-0.5
         scores = jnp.where(mask, scores.reshape(*q.shape[:4], -1), jnp.finfo(jnp.float32).min)
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
         weights = weights.reshape(*folded.shape[:3], -1).astype(v.dtype)
         mixed = jnp.einsum("BKQS,BSKH->BKQH", weights, v, preferred_element_type=jnp.float32)
-        return (mixed.reshape(q.shape) / total).astype(v.dtype)  # fewer than the weights to divide
+        return (mixed.reshape(q.shape) / total).astype(v.dtype)  # smaller than the weights, which need not be divided
 
-    mixed = jax.lax.map(mix, (q, first + block * jnp.arange(count)))
+    mixed = jax.lax.map(attend_block, (q, first + block * jnp.arange(count)))
     return mixed.transpose(1, 0, 4, 2, 3, 5).reshape(rows, count * block, heads, size)[:, :length]
 
 
 def _splash(q, k, v, segments, mesh: Mesh | None):
-    """Each device takes its rows and heads to the kernel; rows are padded behind, where a causal row does not look."""
+    """Runs the splash kernel on each device's rows and heads; rows are padded at the end, which a causal mask hides."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     length = q.shape[1]
@@ -137,6 +141,6 @@ def _splash(q, k, v, segments, mesh: Mesh | None):
         return local(q, k, v, segments)
     rows = ("data", "fsdp") if len(q) % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
     split = "tensor" if k.shape[2] % mesh.shape["tensor"] == 0 else None
-    whole, ids = PartitionSpec(rows, None, split, None), PartitionSpec(rows, None)
-    where = dict(in_specs=(whole, whole, whole, ids), out_specs=whole, check_vma=False)
-    return jax.shard_map(local, mesh=mesh, **where)(q, k, v, segments)
+    qkv, ids = PartitionSpec(rows, None, split, None), PartitionSpec(rows, None)
+    specs = dict(in_specs=(qkv, qkv, qkv, ids), out_specs=qkv, check_vma=False)
+    return jax.shard_map(local, mesh=mesh, **specs)(q, k, v, segments)

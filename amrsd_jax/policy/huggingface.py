@@ -1,12 +1,13 @@
-"""Hugging Face checkpoints: read into the policy's tree and sharding tensor by tensor, and written back.
+"""Reads and writes Hugging Face checkpoints of Qwen2.5, Qwen3 (dense) and Llama 3.
 
-Families: Qwen2.5, Qwen3 (dense), Llama 3. Weights are safetensors, never pickles; no code of a checkpoint is run.
+Weights are read tensor by tensor into the policy's tree and sharding. They are safetensors, never pickles, and no code of a
+checkpoint is run.
 """
 
-import contextlib
+import functools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from amrsd_jax.files import atomic_write
 from amrsd_jax.policy import lora, tensors
-from amrsd_jax.policy.architecture import HUB, PRESETS, Architecture, RopeScaling, change, preset
-from amrsd_jax.policy.tensors import Pending, Stored
+from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, RopeScaling, change, preset
+from amrsd_jax.policy.tensors import LazyTensor, StoredTensor
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.policy.transformer import Params, Policy
 
-# model_type: the class in `transformers`, and the switches that make it.
+# model_type: the class in `transformers`, and the fields of `Architecture` that select it.
 FAMILIES = {
     "qwen2": ("Qwen2ForCausalLM", dict(qk_norm=False, qkv_bias=True)),
     "qwen3": ("Qwen3ForCausalLM", dict(qk_norm=True, qkv_bias=False)),
     "llama": ("LlamaForCausalLM", dict(qk_norm=False, qkv_bias=False)),
 }
-# What these families may say of themselves and the transformer does not have: the only value of each that is read.
+# Settings of these families that the transformer does not implement, each with the only value that is accepted.
 _FIXED = dict(hidden_act="silu", attention_bias=False, mlp_bias=False, use_sliding_window=False,
               quantization_config=None, partial_rotary_factor=1.0)  # fmt: skip
 
-# Our path of a parameter, and its name in their files; kernels are transposed there.
-LAYER = {
+# Path of a parameter in the policy's tree: its name in a checkpoint, where kernels are transposed.
+LAYER_TENSORS = {
     "attention_norm/scale": "input_layernorm.weight",
     "query/kernel": "self_attn.q_proj.weight",
     "query/bias": "self_attn.q_proj.bias",
@@ -48,7 +50,7 @@ LAYER = {
     "up/kernel": "mlp.up_proj.weight",
     "down/kernel": "mlp.down_proj.weight",
 }
-ENDS = {
+EMBED_AND_HEAD_TENSORS = {
     "embed/embedding": "model.embed_tokens.weight",
     "final_norm/scale": "model.norm.weight",
     "head/kernel": "lm_head.weight",
@@ -58,43 +60,47 @@ ENDS = {
 # ---------------------------------------------------------------- which model
 
 
-def is_place(model: str) -> bool:
+def is_checkpoint(model: str) -> bool:
     """Whether a model's name is a folder or could be a hub id, rather than a preset."""
     return model not in PRESETS and ("/" in model or Path(model).is_dir())
 
 
-def locate(model: str, *, weights: bool = False) -> Path:
-    """The folder of a model: itself, or the hub's copy on this machine, fetched if need be (without weights by default).
+def checkpoint_folder(model: str, *, weights: bool = False) -> Path:
+    """Returns the folder of a model: the folder of that name, or that of a hub id, downloaded if it is not cached.
+
+    Args:
+      model: folder or hub id.
+      weights: whether to download the weights too, and not only config.json.
 
     Raises:
-      ValueError: it is neither a folder nor a hub id that can be reached.
+      ValueError: the model is neither a folder nor a hub id that can be reached.
     """
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download
 
-    wanted = ["config.json", *(["*.safetensors", tensors.INDEX] if weights else [])]
+    patterns = ["config.json", *(["*.safetensors", tensors.INDEX] if weights else [])]
     try:
-        return Path(snapshot_download(model, allow_patterns=wanted))
+        return Path(snapshot_download(model, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"model = {model!r}: not a folder, and the hub gave no such model: {reason}") from error
 
 
 def architecture_of(model: str, **changes) -> Architecture:
-    """Architecture of a preset, a folder or a hub id, with fields replaced.
+    """Returns the architecture of a preset, a folder or a hub id, with fields replaced.
 
-    A hub id's config.json is read from the hub's cache; if it is not there and the id is a known one, its preset is taken,
-    in bfloat16 as it is published; else it is fetched.
+    For a hub id, config.json is read from the hub's cache. If it is not cached, a known id gives its preset in bfloat16, as
+    published, and any other id is downloaded.
 
     Raises:
-      ValueError: unknown name or field, or a model that the transformer does not have.
+      ValueError: unknown name or field, or a model that the transformer does not implement.
     """
-    if not is_place(model):
+    if not is_checkpoint(model):
         return preset(model, **changes)
-    if model in HUB and not Path(model).is_dir() and not _cached(model):
-        return preset(HUB[model], **dict(dtype="bfloat16") | changes)
-    return change(read_architecture(locate(model)), **changes)
+    if model in HUB_PRESETS and not Path(model).is_dir() and not _cached(model):
+        return preset(HUB_PRESETS[model], **dict(dtype="bfloat16") | changes)
+    return change(read_architecture(checkpoint_folder(model)), **changes)
 
 
 def _cached(model: str) -> bool:
@@ -104,10 +110,10 @@ def _cached(model: str) -> bool:
 
 
 def read_architecture(folder: Path) -> Architecture:
-    """Architecture from a folder's config.json; it computes in bfloat16 unless its weights are float32.
+    """Returns the architecture that a folder's config.json describes; the compute dtype is bfloat16 unless it is float32.
 
     Raises:
-      ValueError: the file is absent or incomplete, or asks for what the transformer does not have.
+      ValueError: the file is absent or incomplete, or describes a model that the transformer does not implement.
     """
     file = folder / "config.json"
     try:
@@ -123,7 +129,6 @@ def read_architecture(folder: Path) -> Architecture:
             raise ValueError(f"{file}: no {name}")
         return c[name]
 
-    rope = _rope(file, c)
     return Architecture(
         vocab_size=get("vocab_size"),
         width=get("hidden_size"),
@@ -136,7 +141,7 @@ def read_architecture(folder: Path) -> Architecture:
         norm_eps=get("rms_norm_eps"),
         max_positions=get("max_position_embeddings"),
         dtype="float32" if (c.get("dtype") or c.get("torch_dtype")) == "float32" else "bfloat16",
-        **rope,
+        **_rope(file, c),
         **FAMILIES[c["model_type"]][1],
     )
 
@@ -145,18 +150,18 @@ def _check_supported(file: Path, c: dict[str, Any]) -> None:
     family = c.get("model_type")
     if family not in FAMILIES:
         raise ValueError(f"{file}: model_type = {family!r}: not supported; expected one of {', '.join(FAMILIES)}")
-    named = c.get("architectures") or [FAMILIES[family][0]]
-    if named != [FAMILIES[family][0]]:
-        raise ValueError(f"{file}: architectures = {named}: not supported; expected ['{FAMILIES[family][0]}']")
-    for field, only in _FIXED.items():
-        if c.get(field, only) not in (only, None):
-            raise ValueError(f"{file}: {field} = {c[field]!r}: not supported; expected {only!r}")
+    expected = [FAMILIES[family][0]]
+    if (c.get("architectures") or expected) != expected:
+        raise ValueError(f"{file}: architectures = {c['architectures']}: not supported; expected {expected}")
+    for field, supported in _FIXED.items():
+        if c.get(field, supported) not in (supported, None):
+            raise ValueError(f"{file}: {field} = {c[field]!r}: not supported; expected {supported!r}")
     if set(c.get("layer_types") or ()) - {"full_attention"}:
         raise ValueError(f"{file}: layer_types = {c['layer_types']}: not supported; expected full_attention alone")
 
 
 def _rope(file: Path, c: dict[str, Any]) -> dict[str, Any]:
-    """Rotary base and scaling, from `rope_parameters` (transformers 5) or from `rope_theta` and `rope_scaling`."""
+    """Reads rotary base and scaling from `rope_parameters` (transformers 5), or from `rope_theta` and `rope_scaling`."""
     settings = c.get("rope_parameters") or c.get("rope_scaling") or {}
     theta = settings.get("rope_theta", c.get("rope_theta"))
     if theta is None:
@@ -178,89 +183,84 @@ def _rope(file: Path, c: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
-    """Parameters of a model folder in the policy's tree, dtypes and shardings; of a policy with adapters those of its base.
+    """Reads a model folder into the policy's tree, dtypes and shardings; for a policy with adapters, into that of its base.
 
-    A layer's tensor goes from the mapped file to its place on the devices in the file's own dtype, and only the slices
-    that this host's devices hold; there it is cast, transposed and written into its stack, which is donated. The host
-    holds one tensor at a time, the devices their parameters and one tensor.
+    The host reads only the slices of a tensor that its devices hold, from the mapped file and in the file's dtype. The devices
+    cast and transpose the tensor and write it into its stack of layers, which is donated. So the host holds one tensor at a
+    time, and the devices hold their parameters and one tensor.
 
     Args:
-      folder: with model.safetensors, or several files and their index.
-      policy: of the folder's architecture.
-      shardings: of every leaf of the tree.
+      folder: model folder with model.safetensors, or several files and their index.
+      policy: a policy of the folder's architecture.
+      shardings: sharding of every leaf.
 
     Raises:
-      ValueError: naming file, tensor, expected and found.
+      ValueError: a tensor is absent, has the wrong shape or belongs to no leaf; names file and tensor.
     """
     abstract = lora.without(policy.abstract_params())
-    found = tensors.find(folder)
-    _check_tensors(folder, found, policy.architecture)
+    stored = tensors.open_folder(folder)
+    _check_tensors(folder, stored, policy.architecture)
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
-    filled = (
-        _fill(leaf, sharding, [found[name] for name in their_names(_path(path), policy.architecture)])
-        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(shardings), strict=True)
-    )
-    return jax.tree.unflatten(structure, filled)
+    params = []
+    for (path, leaf), sharding in zip(leaves, jax.tree.leaves(shardings), strict=True):
+        names = _tensor_names(_path(path), policy.architecture)
+        params.append(_read_leaf(leaf, sharding, [stored[name] for name in names], _is_transposed(names[0])))
+    return jax.tree.unflatten(structure, params)
 
 
-def their_names(path: str, architecture: Architecture) -> list[str]:
-    """Names in a checkpoint's files of what is one leaf here: one for every layer of a stack."""
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of all tensors of a checkpoint by name: embedding and head first, then layer by layer."""
+    exported = export_tensors(Policy(architecture).abstract_params(), architecture)
+    return {name: tensor.shape for name, tensor in exported.items()}
+
+
+def _tensor_names(path: str, architecture: Architecture) -> list[str]:
+    """Returns the names of the tensors that one leaf is made of: one, or one per layer."""
     if not path.startswith("layers/"):
-        return [ENDS[path]]
-    name = LAYER[path.removeprefix("layers/")]
+        return [EMBED_AND_HEAD_TENSORS[path]]
+    name = LAYER_TENSORS[path.removeprefix("layers/")]
     return [f"model.layers.{i}.{name}" for i in range(architecture.layers)]
 
 
-def their_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a checkpoint of the architecture has, in the order of its layers."""
-    return {tensor.name: tensor.shape for tensor in _pending(Policy(architecture).abstract_params(), architecture)}
-
-
-def _check_tensors(folder: Path, found: dict[str, Stored], architecture: Architecture) -> None:
-    expected = their_shapes(architecture)
+def _check_tensors(folder: Path, stored: dict[str, StoredTensor], architecture: Architecture) -> None:
+    expected = tensor_shapes(architecture)
     for name, shape in expected.items():
-        if name not in found:
-            raise ValueError(f"{folder}: no tensor {name} {list(shape)} among the {len(found)} that are there")
-        if found[name].shape != shape:
+        if name not in stored:
+            raise ValueError(f"{folder}: no tensor {name} {list(shape)} among its {len(stored)} tensors")
+        if stored[name].shape != shape:
             raise ValueError(
-                f"{found[name].file}: tensor {name}: expected {list(shape)}, found {list(found[name].shape)}"
+                f"{stored[name].file}: tensor {name}: expected {list(shape)}, found {list(stored[name].shape)}"
             )
-    ignored = {"lm_head.weight"} if architecture.tied else set()  # some write a tied head twice
-    extra = [name for name in found if name not in expected | dict.fromkeys(ignored) and "rotary_emb" not in name]
+    ignored = {"lm_head.weight"} if architecture.tied else set()  # some checkpoints store a tied head twice
+    extra = [name for name in stored if name not in expected.keys() | ignored and "rotary_emb" not in name]
     if extra:
-        first = found[extra[0]]
+        first = stored[extra[0]]
         raise ValueError(
             f"{first.file}: {len(extra)} tensors that {architecture.layers} layers of this architecture do not have, "
-            f"such as {first.name} {list(first.shape)}"
+            f"such as {extra[0]} {list(first.shape)}"
         )
 
 
-def _fill(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding, sources: list[Stored]) -> jax.Array:
-    """One leaf: a stack of as many tensors as it has layers, or a single one."""
-    turned = _turned(sources[0].name)
-    array, insert = _inserter(leaf.shape, leaf.dtype, sharding, turned)
-    spec = (*sharding.spec, *(None,) * (len(leaf.shape) - len(sharding.spec)))[-len(sources[0].shape) :]
-    where = NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if turned else spec)))
-    for i, source in enumerate(sources):
-        values = source.map()
-        tensor = jax.make_array_from_callback(values.shape, where, lambda index, v=values: np.asarray(v[index]))
-        array = insert(array, tensor, np.int32(i))
-        array.block_until_ready()  # so that no second tensor is on its way
+def _read_leaf(
+    leaf: jax.ShapeDtypeStruct, sharding: NamedSharding, sources: list[StoredTensor], transposed: bool
+) -> jax.Array:
+    """Reads a leaf from its tensors, given in the order of the layers."""
+    shape, dtype, dims = leaf.shape, leaf.dtype, len(sources[0].shape)
+    spec = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))[-dims:]
+    placed = NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if transposed else spec)))
+
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=sharding)
+    def insert(array, tensor, layer):
+        tensor = (tensor.T if transposed else tensor).astype(dtype)
+        start = (layer, *(0,) * dims) if len(shape) > dims else (0,) * dims
+        return jax.lax.dynamic_update_slice(array, tensor.reshape((1,) * (len(shape) - dims) + tensor.shape), start)
+
+    array = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
+    for layer, source in enumerate(sources):
+        tensor = jax.make_array_from_callback(source.shape, placed, source.values.__getitem__)
+        array = insert(array, tensor, np.int32(layer))
+        array.block_until_ready()  # so that the next tensor is not read before this one is freed
     return array
-
-
-def _inserter(shape, dtype, sharding, turned):
-    """Zeros of a leaf's shape, and the donated update that writes one tensor into it."""
-
-    def insert(array, tensor, i):
-        tensor = (tensor.T if turned else tensor).astype(dtype)
-        start = (i, *(0,) * (len(shape) - 1)) if len(shape) > tensor.ndim else (0,) * len(shape)
-        return jax.lax.dynamic_update_slice(
-            array, jnp.reshape(tensor, (1,) * (len(shape) - tensor.ndim) + tensor.shape), start
-        )
-
-    zeros = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
-    return zeros, jax.jit(insert, donate_argnums=0, out_shardings=sharding)
 
 
 # ---------------------------------------------------------------- export
@@ -275,53 +275,59 @@ def save_params(
     dtype: str = "float32",
     file_bytes: int = 4 << 30,
 ) -> None:
-    """Writes a folder that `transformers` loads; it appears when it is complete. One tensor at a time is on the host.
+    """Writes a folder that `transformers` loads; it exists under its name only when it is complete.
 
     Args:
-      folder: must not exist, or be empty.
-      tokenizer: written beside the weights; its special tokens are named in config.json.
-      dtype: of the weights: "float32", which loses nothing, or "bfloat16".
-      file_bytes: largest file (a larger tensor has one of its own).
+      folder: a path that does not exist, or an empty folder.
+      architecture: the policy's architecture, without adapters.
+      params: parameters of that policy.
+      tokenizer: saved beside the weights; config.json names its special tokens.
+      dtype: dtype of the weights, "float32", which is exact, or "bfloat16".
+      file_bytes: most bytes of a file; a larger tensor has a file of its own. One file's values are in host memory at a time.
 
     Raises:
-      FileExistsError: the folder holds something.
-      ValueError: no family has these switches.
+      FileExistsError: the folder is not empty.
+      ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
     """
     config = config_json(architecture, tokenizer, dtype)
-    with appears(folder) as draft:
-        tensors.write(draft, _pending(params, architecture), np.dtype(dtype), file_bytes)
+
+    def write(draft: Path) -> None:
+        tensors.write_folder(draft, export_tensors(params, architecture), np.dtype(dtype), file_bytes)
         (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
 
+    write_new_folder(folder, write)
 
-@contextlib.contextmanager
-def appears(folder: Path) -> Iterator[Path]:
-    """A draft that becomes the folder when its writer is done.
+
+def write_new_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a new folder beside `folder`, which takes its place when the call returns.
 
     Raises:
-      FileExistsError: the folder holds something.
+      FileExistsError: the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: not empty; expected a new folder")
-    draft = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    yield draft
-    draft.replace(folder)
+
+    def write_draft(draft: Path) -> None:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        write(draft)
+
+    atomic_write(folder, write_draft)
 
 
 def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str = "float32") -> dict[str, Any]:
-    """The architecture in the words of `transformers`, in the form that its versions 4 and 5 read.
+    """Returns the config.json of an architecture, in the form that versions 4 and 5 of `transformers` read.
 
     Raises:
-      ValueError: no family has these switches.
+      ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
     """
-    switches = dict(qk_norm=c.qk_norm, qkv_bias=c.qkv_bias)
-    family = next((name for name, (_, theirs) in FAMILIES.items() if theirs == switches), None)
+    fields = dict(qk_norm=c.qk_norm, qkv_bias=c.qkv_bias)
+    family = next((name for name, (_, expected) in FAMILIES.items() if expected == fields), None)
     if family is None:
         raise ValueError(
-            f"architecture.qk_norm = {c.qk_norm} with qkv_bias = {c.qkv_bias}: no family to export as has both"
+            f"architecture.qk_norm = {c.qk_norm} with qkv_bias = {c.qkv_bias}: no family of transformers has this combination"
         )
     scaling = c.rope_scaling and {
         "rope_type": "llama3",
@@ -353,31 +359,29 @@ def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str 
     }
 
 
-def _pending(params: Params, architecture: Architecture) -> Iterator[Pending]:
-    """The tensors of a checkpoint: ends first, then layer by layer."""
+def export_tensors(params: Params, architecture: Architecture) -> dict[str, LazyTensor]:
+    """Returns the tensors of a checkpoint by name: embedding and head first, then layer by layer."""
     leaves = {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    for path, name in ENDS.items():
-        if path in leaves:
-            yield _one(name, leaves[path], None)
-    for i in range(architecture.layers):
-        for path, name in LAYER.items():
-            if f"layers/{path}" in leaves:
-                yield _one(f"model.layers.{i}.{name}", leaves[f"layers/{path}"], i)
+    exported = {name: _lazy(name, leaves[path]) for path, name in EMBED_AND_HEAD_TENSORS.items() if path in leaves}
+    stacks = {name: leaves[f"layers/{path}"] for path, name in LAYER_TENSORS.items() if f"layers/{path}" in leaves}
+    for layer in range(architecture.layers):
+        exported |= {f"model.layers.{layer}.{name}": _lazy(name, stack, layer) for name, stack in stacks.items()}
+    return exported
 
 
-def _one(name: str, leaf, layer: int | None) -> Pending:
-    """One tensor of a leaf, turned as theirs is."""
-    shape = leaf.shape if layer is None else leaf.shape[1:]
+def _lazy(name: str, leaf, layer: int | None = None) -> LazyTensor:
+    """Returns a leaf, or one layer of a stack, as the tensor of that name."""
+    transposed, shape = _is_transposed(name), leaf.shape if layer is None else leaf.shape[1:]
 
-    def make() -> np.ndarray:
+    def fetch() -> np.ndarray:
         values = np.asarray(jax.device_get(leaf if layer is None else leaf[layer]))
-        return values.T if _turned(name) else values
+        return values.T if transposed else values
 
-    return Pending(name, shape[::-1] if _turned(name) else shape, make)
+    return LazyTensor(shape[::-1] if transposed else shape, fetch)
 
 
-def _turned(name: str) -> bool:
-    """Whether a tensor of theirs is the transpose of ours: weights of projections, not of norms or the embedding."""
+def _is_transposed(name: str) -> bool:
+    """Whether a checkpoint's tensor is the transpose of the leaf: kernels are, norms and the embedding are not."""
     return "_proj.weight" in name or name == "lm_head.weight"
 
 

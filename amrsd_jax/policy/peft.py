@@ -1,4 +1,4 @@
-"""Adapters as a folder that PEFT loads beside the model they were trained on: `PeftModel.from_pretrained(model, folder)`."""
+"""Writes adapters as a folder that PEFT loads onto their base model: `PeftModel.from_pretrained(model, folder)`."""
 
 import json
 from pathlib import Path
@@ -8,27 +8,27 @@ import numpy as np
 
 from amrsd_jax.policy import tensors
 from amrsd_jax.policy.architecture import Architecture
-from amrsd_jax.policy.huggingface import LAYER, appears
-from amrsd_jax.policy.tensors import Pending
+from amrsd_jax.policy.huggingface import LAYER_TENSORS, write_new_folder
+from amrsd_jax.policy.tensors import LazyTensor
 from amrsd_jax.policy.transformer import Params
 
-_LEAVES = {"lora_a": "lora_A", "lora_b": "lora_B"}  # [in, r] and [r, out] here, transposed there
+_LEAVES = {"lora_a": "lora_A", "lora_b": "lora_B"}  # [in, r] and [r, out] here, transposed in PEFT
 
 
 def save_adapters(folder: Path, architecture: Architecture, params: Params, *, base_model: str) -> None:
     """Writes adapter_config.json and adapter_model.safetensors, in float32.
 
     Args:
-      folder: must not exist, or be empty.
-      architecture: with adapters.
-      params: of that policy; only the adapters are read.
-      base_model: folder or hub id of the model they belong to.
+      folder: a path that does not exist, or an empty folder.
+      architecture: an architecture with adapters.
+      params: parameters of that policy, of which only the adapters are read.
+      base_model: folder or hub id of the model that the adapters belong to.
 
     Raises:
-      FileExistsError: the folder holds something.
+      FileExistsError: the folder is not empty.
     """
     lora = architecture.lora
-    names = {target: LAYER[f"{target}/kernel"].removesuffix(".weight") for target in lora.targets}
+    names = {target: LAYER_TENSORS[f"{target}/kernel"].removesuffix(".weight") for target in lora.projections}
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -44,13 +44,19 @@ def save_adapters(folder: Path, architecture: Architecture, params: Params, *, b
         "inference_mode": True,
     }
 
-    def pending(layer: int, target: str, leaf: str) -> Pending:
+    def lazy(layer: int, target: str, leaf: str) -> LazyTensor:
         stack = params["layers"][target][leaf]
-        name = f"base_model.model.model.layers.{layer}.{names[target]}.{_LEAVES[leaf]}.weight"
-        return Pending(name, stack.shape[:0:-1], lambda: np.asarray(jax.device_get(stack[layer])).T)
+        return LazyTensor(stack.shape[:0:-1], lambda: np.asarray(jax.device_get(stack[layer])).T)
 
-    layers = range(architecture.layers)
-    written = [pending(layer, target, leaf) for layer in layers for target in lora.targets for leaf in _LEAVES]
-    with appears(folder) as draft:
-        tensors.write_file(draft / "adapter_model.safetensors", written, np.dtype(np.float32))
+    adapters = {
+        f"base_model.model.model.layers.{layer}.{name}.{_LEAVES[leaf]}.weight": lazy(layer, target, leaf)
+        for layer in range(architecture.layers)
+        for target, name in names.items()
+        for leaf in _LEAVES
+    }
+
+    def write(draft: Path) -> None:
+        tensors.write_file(draft / "adapter_model.safetensors", adapters, np.dtype(np.float32))
         (draft / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    write_new_folder(folder, write)

@@ -1,4 +1,4 @@
-"""Tokenizers: the embedded tasks' own, or any Hugging Face folder; chat messages to token ids."""
+"""Makes tokenizers (a small one for the embedded tasks, or any of Hugging Face) and encodes chat messages."""
 
 import string
 from collections.abc import Iterable, Sequence
@@ -12,44 +12,44 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-# A tag, a run of letters with the space before it, a run of #, or one character: digits are always alone.
+# A tag, a run of letters with a leading space, a run of #, or one character, so that every digit is a token.
 _PIECES = r"</?[a-z]+>| ?[A-Za-z]+|#+|[\s\S]"
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer: these methods, and `eos_token_id`.
+    """The part of a Hugging Face tokenizer that is used: these methods, and `eos_token_id`.
 
-    `transformers` itself is imported where a tokenizer is made: it takes seconds, and brings PyTorch where that is installed.
+    `transformers` is imported only where a tokenizer is made, because that takes seconds and loads PyTorch if it is installed.
     """
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Returns the size of the vocabulary."""
 
-    def encode(self, text: str, **how: Any) -> list[int]:
-        """Ids of a text."""
+    def encode(self, text: str, **kwargs: Any) -> list[int]:
+        """Returns the token ids of a text."""
 
-    def decode(self, token_ids: Any, **how: Any) -> str:
-        """Text of ids."""
+    def decode(self, token_ids: Any, **kwargs: Any) -> str:
+        """Returns the text of token ids."""
 
-    def apply_chat_template(self, conversation: Any, **how: Any) -> Any:
-        """Messages as one text."""
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Renders messages as one text."""
 
     def get_vocab(self) -> dict[str, int]:
-        """Entries and their ids."""
+        """Returns the id of every entry of the vocabulary."""
 
     def save_pretrained(self, save_directory: Any) -> Any:
         """Writes a folder that `load_tokenizer` reads."""
 
 
 def embedded_tokenizer(words: Iterable[str]) -> Tokenizer:
-    """A small byte-pair tokenizer made by construction, not by training: the same ids in every process.
+    """Builds a small tokenizer from a list of words, without training, so that ids are the same in every process.
 
-    Its vocabulary is the printable ASCII characters, a newline, and the given words (those of letters also with a space
-    before them); a word that is listed is one token, anything else falls apart into characters.
+    The vocabulary holds the printable ASCII characters, a newline, and the words (alphabetic ones also with a leading space).
+    A listed word is one token; any other text is split into characters.
 
     Args:
-      words: what deserves a token of its own, e.g. in a task's prompts: letters, a tag, or a run of #.
+      words: alphabetic words, tags, or runs of #, such as those of a task's prompts.
     """
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Core
@@ -76,7 +76,7 @@ def embedded_tokenizer(words: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
-    """Tokenizer of a local folder or hub id. No remote code is run.
+    """Loads the tokenizer of a local folder or hub id, without running code from it.
 
     Raises:
       ValueError: it has no chat template or no end-of-sequence token.
@@ -94,17 +94,17 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 
 
 def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], **template: object) -> list[int]:
-    """Ids of a conversation followed by the assistant's header, ready to be answered.
+    """Returns the token ids of a conversation followed by the header of the assistant's reply.
 
     Args:
-      tokenizer: with a chat template.
+      tokenizer: a tokenizer with a chat template.
       messages: the conversation.
-      **template: passed to the chat template, e.g. `enable_thinking=False` for Qwen3.
+      **template: arguments of the chat template, such as `enable_thinking=False` for Qwen3.
     """
     text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False, **template)
     return tokenizer.encode(text, add_special_tokens=False)
 
 
 def token_texts(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[str]:
-    """The text of each token alone, as a person should see it."""
+    """Returns the text of each token decoded by itself, special tokens included."""
     return [tokenizer.decode([token], skip_special_tokens=False) for token in tokens]

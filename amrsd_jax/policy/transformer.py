@@ -1,8 +1,8 @@
-"""The language model: Flax modules for one layer, and three pure ways through the stack of them.
+"""Implements the language model: a Flax module for one layer, and pure functions that run the stack of layers.
 
-One parameter tree, layers stacked on a leading axis: `forward` (training, scoring) and `prefill` scan over it,
-`decode` runs it unrolled with one cache array per layer, because a stacked cache would be copied by the scan.
-Outside this folder a policy is `(params, tokens, ...) -> arrays`.
+There is one parameter tree, with layers stacked on a leading axis. `forward` (training, scoring) and `prefill` scan over it;
+`decode` is unrolled with one cache array per layer, because a scan would copy a stacked cache. Outside this folder a policy is
+used as `(params, tokens, ...) -> arrays`.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture, RopeScaling
-from amrsd_jax.policy.attention import MIXED, attention
+from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.lora import LoraLinear, attach
 
 Params = PyTree
 
-REMAT_POLICIES = {
+REMAT_POLICIES = {  # which values are saved for the backward pass; None saves all
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(MIXED),
+        jax.checkpoint_policies.save_only_these_names(OUTPUT),
     ),
 }
 
@@ -37,10 +37,10 @@ REMAT_POLICIES = {
 
 
 def _linear(name: str, inputs: int, outputs: int, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
-    how = dict(use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
-    if c.lora and name in c.lora.targets:
-        return LoraLinear(inputs, outputs, c.lora, **how)
-    return nnx.Linear(inputs, outputs, **how)
+    kwargs = dict(use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+    if c.lora and name in c.lora.projections:
+        return LoraLinear(inputs, outputs, c.lora, **kwargs)
+    return nnx.Linear(inputs, outputs, **kwargs)
 
 
 def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> nnx.RMSNorm:
@@ -48,7 +48,7 @@ def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> nnx.RMSNorm:
 
 
 class Layer(nnx.Module):
-    """Pre-norm attention and SwiGLU. It does not know about caches: `attend` does what the caller needs."""
+    """A layer with pre-norm attention and SwiGLU; the caller passes the attention function, with or without a cache."""
 
     def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
         self.c = c
@@ -66,22 +66,32 @@ class Layer(nnx.Module):
         self.down = _linear("down", c.ffn, c.width, c, rngs)
 
     def __call__(self, x: Float[Array, "B T D"], rotation: tuple[Array, Array], attend: Callable):
-        """Returns ([B, T, D], whatever `attend` remembers); attend: q [B,T,N,H], k, v [B,T,K,H] -> ([B,T,N,H], memory)."""
+        """Runs the layer.
+
+        Args:
+          x: residual stream.
+          rotation: cosines and sines, see `rotation`.
+          attend: maps q [B, T, N, H] and k, v [B, T, K, H] to the attention's output [B, T, N, H] and a value to return,
+            such as an updated cache.
+
+        Returns:
+          The new residual stream [B, T, D], and the second result of `attend`.
+        """
         c = self.c
-        # Tokens of all rows on one axis: over two, XLA makes a turned copy of a factor of every weight's gradient.
+        # The tokens of all rows are on one axis: with two, XLA copies and transposes a factor of every weight's gradient.
         h = self.attention_norm(x).reshape(-1, c.width)
         q, k, v = (f(h).reshape(*x.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = rotate(q, rotation), rotate(k, rotation)
-        mixed, memory = attend(q, k, v)
-        x = x + self.output(mixed.reshape(len(h), -1)).reshape(x.shape)
+        attended, extra = attend(q, k, v)
+        x = x + self.output(attended.reshape(len(h), -1)).reshape(x.shape)
         h = self.ffn_norm(x).reshape(-1, c.width)
-        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)).reshape(x.shape), memory
+        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)).reshape(x.shape), extra
 
 
-class Ends(nnx.Module):
-    """What surrounds the layers: embedding, final norm, and a head when it is not tied."""
+class EmbedAndHead(nnx.Module):
+    """The modules around the layers: embedding, final norm, and the output projection unless it is tied."""
 
     def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
         init = nnx.initializers.normal(0.02)
@@ -96,11 +106,11 @@ class Ends(nnx.Module):
 def rotation(
     positions: Integer[Array, "*b T"], size: int, theta: float, scaling: RopeScaling | None = None
 ) -> tuple[Float[Array, "*b T 1 h"], Float[Array, "*b T 1 h"]]:
-    """Cosines and sines by which `rotate` turns heads of so many entries at their positions."""
+    """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions."""
     half = size // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is not None:
-        # Long wavelengths are stretched by `factor`, short ones kept, the ones between blended linearly in 1/wavelength.
+        # Long wavelengths are multiplied by `factor`, short ones kept, and those between interpolated in 1/wavelength.
         turns = scaling.original_max_positions * frequency / (2 * jnp.pi)
         keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
         keep = jnp.clip(keep, 0.0, 1.0)
@@ -112,7 +122,7 @@ def rotation(
 def rotate(
     x: Float[Array, "B T N H"], rotation: tuple[Float[Array, "#B #T 1 h"], Float[Array, "#B #T 1 h"]]
 ) -> Float[Array, "B T N H"]:
-    """Rotary position embedding, halves convention (as in the released Qwen and Llama checkpoints)."""
+    """Applies the rotary position embedding; entry i is paired with i + H/2, as in the released Qwen and Llama models."""
     cos, sin = rotation
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
@@ -128,21 +138,20 @@ def _split(module: nnx.Module):
 
 @functools.lru_cache
 def _graphs(c: Architecture):
-    """Static structure of a layer and of the ends, made without allocating anything."""
-    layer = nnx.eval_shape(lambda: Layer(c, rngs=nnx.Rngs(0)))
-    ends = nnx.eval_shape(lambda: Ends(c, rngs=nnx.Rngs(0)))
-    return _split(layer)[0], _split(ends)[0]
+    """Returns the static structures of `Layer` and `EmbedAndHead`, without allocating parameters."""
+    modules = (nnx.eval_shape(lambda m=m: m(c, rngs=nnx.Rngs(0))) for m in (Layer, EmbedAndHead))
+    return tuple(_split(module)[0] for module in modules)
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """A language model as pure functions of its parameters. Hashable, so it can be a static argument of jit.
+    """A language model as pure functions of its parameters; hashable, so it can be a static argument of jit.
 
     Attributes:
-      architecture: what it is made of.
-      remat: what the backward pass recomputes, a name of `REMAT_POLICIES`.
-      rows: where rows live that `forward` is given; None on one device.
-      attention: who computes that of whole rows, see `attention.choose`.
+      architecture: sizes and options.
+      remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
+      rows: sharding of the rows that `forward` is given; None on one device.
+      attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
     """
 
     architecture: Architecture
@@ -152,42 +161,42 @@ class Policy:
 
     @property
     def mesh(self) -> Mesh | None:
-        """Of the devices; None for one."""
+        """The mesh of the devices; None on one device."""
         return self.rows and self.rows.mesh
 
     # -- parameters
 
     def init(self, key: Key[Array, ""]) -> Params:
-        """Random float32 parameters: {"layers": stacked [L, ...], "embed", "final_norm", ("head")}.
+        """Returns random float32 parameters: {"layers": stacked [L, ...], "embed", "final_norm"}, and "head" unless tied.
 
-        With adapters: `base`'s, and adapters that change nothing yet.
+        With adapters, the result is `adapt` of the parameters of `base`.
         """
         c = self.architecture
         if c.lora:
             return self.adapt(self.base.init(key), jax.random.fold_in(key, 1))
-        layer_key, ends_key = jax.random.split(key)
+        layer_key, other_key = jax.random.split(key)
 
         def layer(k):
             return _split(Layer(c, rngs=nnx.Rngs(params=k)))[1]
 
         layers = jax.vmap(layer)(jax.random.split(layer_key, c.layers))
-        return {"layers": layers, **_split(Ends(c, rngs=nnx.Rngs(params=ends_key)))[1]}
+        return {"layers": layers, **_split(EmbedAndHead(c, rngs=nnx.Rngs(params=other_key)))[1]}
 
     @property
     def base(self) -> "Policy":
-        """The policy without adapters; itself if it has none."""
+        """The policy without adapters."""
         return dataclasses.replace(self, architecture=dataclasses.replace(self.architecture, lora=None))
 
     def adapt(self, base: Params, key: Key[Array, ""]) -> Params:
-        """Parameters from those of `base`, which are frozen `rounded`, and fresh adapters."""
-        return attach(self.rounded(base), self.architecture.lora, key)
+        """Returns the parameters of `base`, cast to the compute dtype because they are frozen, with new adapters."""
+        return attach(self.cast_params(base), self.architecture.lora, key)
 
     def abstract_params(self) -> Params:
-        """Shapes and dtypes of `init`'s result, nothing allocated."""
+        """Returns the shapes and dtypes of the result of `init`, without allocating anything."""
         return jax.eval_shape(lambda: self.init(jax.random.key(0, impl="threefry2x32")))
 
-    def rounded(self, params: Params) -> Params:
-        """All weights that `logits` and the layers would round at every use, in the compute dtype; not the final norm."""
+    def cast_params(self, params: Params) -> Params:
+        """Casts all weights but the final norm to the compute dtype, which layers and `logits` would do at every use."""
 
         def cast(tree):
             return jax.tree.map(lambda a: a.astype(self.architecture.dtype), tree)
@@ -195,12 +204,12 @@ class Policy:
         return {name: tree if name == "final_norm" else cast(tree) for name, tree in params.items()}
 
     def for_decoding(self, params: Params) -> Params:
-        """What `decode` reads: weights rounded, and one tree per layer, so that no step rounds or slices any."""
-        weights = self.rounded(params)
-        layers = [jax.tree.map(lambda a: a[i], weights["layers"]) for i in range(self.architecture.layers)]  # noqa: B023
-        return {**weights, "layers": layers}
+        """Returns the parameters for `decode`: cast and with one tree per layer, so that no step casts or slices any."""
+        params = self.cast_params(params)
+        layers = [jax.tree.map(lambda a: a[i], params["layers"]) for i in range(self.architecture.layers)]  # noqa: B023
+        return {**params, "layers": layers}
 
-    # -- three ways through the layers
+    # -- the layers
 
     def forward(
         self,
@@ -208,13 +217,13 @@ class Policy:
         tokens: Integer[Array, "B S"],
         segments: Integer[Array, "B S"] | None = None,
     ) -> Float[Array, "B S D"]:
-        """Final hidden states of whole rows, causal.
+        """Returns the final hidden states of whole rows.
 
         Args:
-          params: parameter tree.
-          tokens: right-padded rows (a causal row never sees its padding).
-          segments: for packed rows, a number per token that increases from document to document; tokens attend
-            within their own document and positions restart with it.
+          params: parameters as from `init`.
+          tokens: right-padded rows; the causal mask hides the padding.
+          segments: for rows that pack several documents, a number per token that increases from one document to the next.
+            Tokens attend within their document, and positions start again at each.
         """
         index = jnp.arange(tokens.shape[1])[None]
         positions = index
@@ -232,67 +241,70 @@ class Policy:
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         x = self._embed(params, tokens)
-        if self.rows is not None:  # or XLA splits the width, as the embedding is, and every device has all rows
+        if self.rows is not None:  # otherwise XLA may split D, like the embedding, and keep all rows on each device
             x = jax.lax.with_sharding_constraint(x, self.rows)
         x, _ = jax.lax.scan(step, x, params["layers"])
-        return self._ends(params).final_norm(x)
+        return self._embed_and_head(params).final_norm(x)
 
     def prefill(
         self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]
     ) -> tuple[Float[Array, "B D"], Cache]:
-        """Runs right-padded prompts; returns the last token's hidden state, and keys and values as in `Cache`."""
+        """Runs right-padded prompts of the given lengths; returns the last tokens' hidden states and the cache."""
         rotation = self._rotation(jnp.arange(tokens.shape[1])[None])
 
         def attend(q, k, v):
-            mixed = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return mixed, caches.lay_out(k, v)
+            attended = attention(q, k, v, backend=self.attention, mesh=self.mesh)
+            return attended, caches.lay_out(k, v)
 
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)
 
         x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
-        hidden = self._ends(params).final_norm(last)[:, 0]
+        hidden = self._embed_and_head(params).final_norm(last)[:, 0]
         return hidden, [(keys[i], values[i]) for i in range(self.architecture.layers)]
 
     def decode(
         self,
-        weights: Params,
+        params: Params,
         token: Integer[Array, " B"],
         position: Integer[Array, " B"],
         cache: Cache,
     ) -> tuple[Float[Array, "B D"], Cache]:
-        """One token per row: writes its keys and values at `position` and attends to everything up to it.
+        """Runs one token per row; returns its final hidden state and the cache with its keys and values.
 
         Args:
-          weights: result of `for_decoding`.
-          token, position: the token to read and where it stands in its row, [B].
-          cache: with room for S positions; S or more is not written.
+          params: result of `for_decoding`.
+          token, position: the token and its position in the row. It attends to all positions up to its own.
+          cache: cache of S positions; tokens at S or beyond are not written.
         """
-        x = self._embed(weights, token[:, None])
-        reach = jnp.arange(cache[0][1].shape[2])
-        live = reach <= position[:, None]
-        # From a table, which the sampler's loop does not make again at every step.
-        rotation = tuple(table.at[position].get(mode="clip")[:, None] for table in self._rotation(reach))
-        grown = []
-        for layer_weights, (keys, values) in zip(weights["layers"], cache, strict=True):
+        x = self._embed(params, token[:, None])
+        positions = jnp.arange(cache[0][1].shape[2])
+        live = positions <= position[:, None]
+        # A table, because XLA computes it once before the sampler's loop, and not at every step.
+        rotation = tuple(table.at[position].get(mode="clip")[:, None] for table in self._rotation(positions))
+        new_cache = []
+        for layer_params, (keys, values) in zip(params["layers"], cache, strict=True):
 
             def attend(q, k, v, keys=keys, values=values):
                 keys, values = caches.append(keys, values, k[:, 0], v[:, 0], position)
                 return caches.attend(q[:, 0], keys, values, live)[:, None], (keys, values)
 
-            x, memory = self._layer(layer_weights, x, rotation, attend)
-            grown.append(memory)
-        return self._ends(weights).final_norm(x)[:, 0], grown
+            x, extended = self._layer(layer_params, x, rotation, attend)
+            new_cache.append(extended)
+        return self._embed_and_head(params).final_norm(x)[:, 0], new_cache
 
-    # -- ends
+    # -- embedding and head
 
     def head(self, params: Params) -> Float[Array, "D V"]:
-        """The output projection."""
+        """Returns the output projection."""
         return params["embed"]["embedding"].T if self.architecture.tied else params["head"]["kernel"]
 
     def logits(self, params: Params, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Float32 logits: products in the compute dtype, sums in float32 (a bfloat16 logit can move a ratio by a fifth)."""
+        """Returns float32 logits, with products in the compute dtype and sums in float32.
+
+        A logit rounded to bfloat16 could change a probability ratio by a fifth.
+        """
         dtype = self.architecture.dtype
         return jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
 
@@ -306,6 +318,5 @@ class Policy:
     def _layer(self, layer_params, x, rotation, attend):
         return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, rotation, attend)
 
-    def _ends(self, params: Params) -> Ends:
-        ends = {name: value for name, value in params.items() if name != "layers"}
-        return nnx.merge(_graphs(self.architecture)[1], ends)
+    def _embed_and_head(self, params: Params) -> EmbedAndHead:
+        return nnx.merge(_graphs(self.architecture)[1], {k: v for k, v in params.items() if k != "layers"})

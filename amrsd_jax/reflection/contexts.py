@@ -1,112 +1,75 @@
-"""The teacher's context: a text for every row that needs one, from the source that the method names, made into a prompt."""
+"""Makes teacher contexts: prompts with privileged texts, for the rows whose credit a teacher can change."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
-from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
-from amrsd_jax.reflection.prompts import Templates
-from amrsd_jax.reflection.sources import NEGATIVES, Views, view
-from amrsd_jax.reflection.thinking import opens_thinking
-from amrsd_jax.sampling import Completion, Request
-from amrsd_jax.tasks.base import Task
+from amrsd_jax.reflection.settings import ContextSettings
+from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, privileged_texts
 from amrsd_jax.tasks.verify import pad
 
-Sampler = Callable[[Iterable[Request]], Iterator[Completion]]
 
+def make_contexts(
+    source: str,
+    negatives: str,
+    negative_count: int,
+    settings: ContextSettings,
+    rollouts: Rollouts,
+    needs_teacher: Bool[np.ndarray, " N"],
+    generators: Generators,
+) -> Contexts:
+    """Returns contexts for the rows that need a teacher.
 
-@dataclasses.dataclass(frozen=True)
-class Writers:
-    """Who can be asked to write a context: the policy itself, and a frozen critic."""
-
-    policy: Sampler
-    critic: Sampler | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ContextMaker:
-    """How teacher contexts are made: from which source, with which texts, in how many tokens.
-
-    Attributes:
-      source: names of `sources.SOURCES`, see there.
-      negatives, count: name of `sources.NEGATIVES` ("" for rules without a contrast), and how many a row (K).
-      task: for the sources that ask it.
-      tokenizer, texts: how prompts are made.
-      template, asking: arguments of the chat template, for the teacher and for those who are asked to write.
-      group: G.
-      prompt_length, context_length: longest prompt that asks for a reflection, longest teacher prompt (R).
-      temperature: at which reflections are sampled.
-      peers, reference: whether a correct sibling, or the reference solution, may be shown to the reflecting policy.
+    Args:
+      source: names of `sources.SOURCES`, joined as described there.
+      negatives, negative_count: name of `sources.NEGATIVES` ("" for rules without a contrast), and number per row (K).
+      settings: how prompts are made.
+      rollouts: N verified rows.
+      needs_teacher: rows that need a teacher, as the credit rule declares.
+      generators: the models that write texts.
     """
-
-    source: str
-    negatives: str
-    count: int
-    task: Task
-    tokenizer: Tokenizer
-    texts: Templates
-    template: dict
-    asking: dict
-    group: int
-    prompt_length: int
-    context_length: int
-    temperature: float
-    peers: bool
-    reference: bool
-
-    @functools.cached_property
-    def opened(self) -> bool:
-        """Whether responses begin inside a thought."""
-        return opens_thinking(self.tokenizer, **self.template)
-
-    def __call__(self, rollouts: Rollouts, needed: Bool[np.ndarray, " N"], writers: Writers) -> Contexts:
-        """Contexts for the rows that need one.
-
-        Args:
-          rollouts: N verified rows.
-          needed: which of them, as the credit rule declares.
-          writers: who is asked; sources that have their texts already ask nobody.
-        """
-        views = view(self.source, self, rollouts, needed, writers)
-        contexts = self._contexts(rollouts, views, range(len(views.status)))
-        if self.negatives:
-            negatives = NEGATIVES[self.negatives](self, rollouts, views, self.count)
-            negatives = tuple(self._contexts(rollouts, *negative) for negative in negatives)
-            contexts = dataclasses.replace(contexts, negatives=negatives)
+    texts = privileged_texts(source, settings, rollouts, needs_teacher, generators)
+    contexts = teacher_prompts(settings, rollouts, texts, range(len(texts.status)))
+    if not negatives:
         return contexts
+    negative_contexts = NEGATIVES[negatives](settings, rollouts, texts, negative_count)
+    prompts = tuple(teacher_prompts(settings, rollouts, one.texts, one.question_rows) for one in negative_contexts)
+    return dataclasses.replace(contexts, negatives=prompts)
 
-    def _contexts(self, rollouts: Rollouts, views: Views, asked: Sequence[int]) -> Contexts:
-        """Views as prompts; row r is asked the question of row asked[r]."""
-        prompts: dict[int, list[int]] = {}
-        for row, status in enumerate(views.status):
-            if status == "ok":
-                prompt = self._prompt(rollouts.problems[asked[row]].question, views.text[row])
-                if prompt is None:
-                    views.status[row] = "no_room"
-                else:
-                    prompts[row] = prompt
-        rows = np.array(sorted(prompts), np.int64)
-        return Contexts(
-            kind=tuple(views.kind),
-            status=tuple(views.status),
-            text=tuple(views.text),
-            rows=rows,
-            context=pad([prompts[row] for row in rows], self.context_length, np.int32),
-            context_length=np.array([len(prompts[row]) for row in rows], np.int32),
-        )
 
-    def _prompt(self, question: str, text: str) -> list[int] | None:
-        """The teacher's prompt: the question with the text in it, its closing instruction checked to be there."""
+def teacher_prompts(
+    settings: ContextSettings, rollouts: Rollouts, texts: PrivilegedTexts, question_rows: Sequence[int]
+) -> Contexts:
+    """Returns texts as prompts with the question of row question_rows[r] for row r; one that does not fit becomes "no_room"."""
+    prompts: dict[int, list[int]] = {}
+    for row in texts.usable():
+        prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]].question, texts.text[row])
+        if prompt is None:
+            texts.status[row] = "no_room"
+        else:
+            prompts[row] = prompt
+    rows = np.array(sorted(prompts), np.int64)
+    return Contexts(
+        kind=tuple(texts.kind),
+        status=tuple(texts.status),
+        text=tuple(texts.text),
+        rows=rows,
+        prompt=pad([prompts[row] for row in rows], settings.config.context_length, np.int32),
+        prompt_length=np.array([len(prompts[row]) for row in rows], np.int32),
+    )
 
-        def build(shown):
-            return self.texts.reread(question, shown)
 
-        ids = fit(self.tokenizer, build, text, self.context_length, **self.template)
-        if ids is not None:
-            check_tail(self.tokenizer, build, ids, **self.template)
-        return ids
+def _teacher_prompt(settings: ContextSettings, question: str, text: str) -> list[int] | None:
+    """Returns the prompt ids of a question and a text, or None if too long; checks that the closing instruction is whole."""
+
+    def messages(text):
+        return settings.templates.teacher_prompt(question, text)
+
+    ids = fit(settings.tokenizer, messages, text, settings.config.context_length, **settings.chat_template)
+    if ids is not None:
+        check_tail(settings.tokenizer, messages, ids, **settings.chat_template)
+    return ids

@@ -1,9 +1,10 @@
-"""Diagnose: what the policy is shown when it reflects on one of its attempts."""
+"""Collects the signal that the policy sees when it reflects on one of its attempts (the paper's phase "Diagnose")."""
 
 import dataclasses
 from collections.abc import Iterator
 
 from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.thinking import without_thinking
 
 
@@ -12,42 +13,39 @@ class Diagnosis:
     """The signal about one attempt.
 
     Attributes:
-      correct, verdict: the verifier's judgement and its message.
-      peer: a verified-correct response of the same group without its thoughts, never the attempt's own; None if there is none.
+      verdict: the verifier's message.
+      peer: a verified-correct response of another rollout of the group, without its thoughts; None if there is none.
       reference: the task's worked solution, where the config allows it and there is no peer (peers first: our choice).
     """
 
-    correct: bool
     verdict: str
     peer: str | None
     reference: str | None
 
 
-def diagnose(
-    rollouts: Rollouts, row: int, group: int, *, peers: bool, reference: bool, opened: bool = False
-) -> Diagnosis:
-    """Collects the signal about a row; rows of a group are neighbours, `group` of them.
+def diagnose(rollouts: Rollouts, row: int, settings: ContextSettings) -> Diagnosis:
+    """Returns the signal about a row.
 
-    Of several correct siblings the next one after the row is taken, around the group, so that a group's rows do not all
-    see the same peer; one whose text is the attempt's own, or nothing but thoughts, tells nothing and is passed over.
-    `opened` is `thinking.opens_thinking` of the responses.
+    Of several correct siblings the next one after the row is taken, cyclically, so that the rows of a group do not all see the
+    same peer. A sibling with the same text as the attempt, or with thoughts only, is skipped.
     """
-    peer = next(solutions(rollouts, row, group, correct=True, opened=opened), None) if peers else None
-    verdict = rollouts.verdicts[row]
-    shown = rollouts.problems[row].reference if reference and peer is None else None
-    return Diagnosis(verdict.correct, verdict.message, peer, shown)
+    config = settings.config
+    peer = next(sibling_solutions(rollouts, row, settings, correct=True), None) if config.peers else None
+    reference = rollouts.problems[row].reference if config.reference and peer is None else None
+    return Diagnosis(rollouts.verdicts[row].message, peer, reference)
 
 
-def solutions(rollouts: Rollouts, row: int, group: int, *, correct: bool, opened: bool) -> Iterator[str]:
-    """What the row's siblings of that verdict say after their thoughts, where it is something else than what the row says."""
-    own = without_thinking(rollouts.text[row], opened)
-    for i in siblings(row, group):
-        said = without_thinking(rollouts.text[i], opened)
-        if rollouts.verdicts[i].correct == correct and said not in ("", own):
-            yield said
+def sibling_solutions(rollouts: Rollouts, row: int, settings: ContextSettings, *, correct: bool) -> Iterator[str]:
+    """Yields the siblings' correct or wrong responses, without thoughts, that are not empty and differ from the row's."""
+    opened = settings.responses_open_thinking
+    attempt = without_thinking(rollouts.text[row], opened)
+    for i in siblings(row, settings.group):
+        solution = without_thinking(rollouts.text[i], opened)
+        if rollouts.verdicts[i].correct == correct and solution not in ("", attempt):
+            yield solution
 
 
 def siblings(row: int, group: int) -> list[int]:
-    """The other rows of the group, from the next one on and around."""
+    """Returns the other rows of the group, cyclically from the next one."""
     first = row - row % group
     return [first + (row - first + ahead) % group for ahead in range(1, group)]

@@ -1,10 +1,10 @@
-"""Prompts that must fit a fixed length: the replaceable text is shortened, the closing instruction never."""
+"""Fits a prompt into a fixed length by shortening a text within it, never the instruction at its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amrsd_jax.policy.tokenizer import Message, Tokenizer, chat_ids
 
-_MARK = "@@"  # stands for the replaceable text when only what follows it is wanted
+_MARK = "@@"  # stands for the text, to find what follows it
 
 
 def fit(
@@ -14,16 +14,16 @@ def fit(
     limit: int,
     **template: object,
 ) -> list[int] | None:
-    """Ids of the conversation `build(text)` in at most `limit` tokens, with the end of `text` cut off as far as needed.
+    """Returns the token ids of the conversation `build(text)` in at most `limit` tokens.
 
-    What `build` puts around the text, the closing instruction and the assistant's header among it, is always whole.
-    None if it does not fit even with the text empty.
+    The end of `text` is cut off as far as needed; everything that `build` and the chat template put around it stays whole.
+    The result is None if the conversation does not fit even with an empty text.
     """
-    pieces = tokenizer.encode(text, add_special_tokens=False)
-    keep = len(pieces)
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    keep = len(tokens)
     while True:
-        shown = text if keep == len(pieces) else tokenizer.decode(pieces[:keep])
-        ids = chat_ids(tokenizer, build(shown), **template)
+        shortened = text if keep == len(tokens) else tokenizer.decode(tokens[:keep])
+        ids = chat_ids(tokenizer, build(shortened), **template)
         excess = len(ids) - limit
         if excess <= 0:
             return ids
@@ -32,10 +32,15 @@ def fit(
         keep = max(0, keep - excess)
 
 
-def check_tail(tokenizer: Tokenizer, build: Callable[[str], list[Message]], ids, **template: object) -> None:
-    """Raises ValueError unless a prompt ends with all that `build` and the chat template put after the text.
+def check_tail(
+    tokenizer: Tokenizer, build: Callable[[str], list[Message]], ids: Sequence[int], **template: object
+) -> None:
+    """Checks that a prompt ends with everything that `build` and the chat template put after the text.
 
-    Compared as text: a token may span the end of the replaceable text and the beginning of the tail.
+    Strings are compared, not ids, since one token can span the end of the text and the start of what follows.
+
+    Raises:
+      ValueError: the prompt has another end.
     """
     marked = tokenizer.decode(chat_ids(tokenizer, build(_MARK), **template))
     tail = marked.rpartition(_MARK)[2]

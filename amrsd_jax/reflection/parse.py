@@ -1,4 +1,4 @@
-"""From what the policy wrote to a reflection that may be used, or the reason why it may not."""
+"""Parses generated text into a usable reflection, or the reason why it is unusable."""
 
 import re
 
@@ -11,22 +11,22 @@ STATUSES = (
 
 
 def parse(text: str, kind: str, answer: str, *, finished: bool) -> tuple[str, str]:
-    """Reads the last `<kind>...</kind>`: a policy that thinks aloud may name the tags before it uses them.
+    """Returns the content of the last `<kind>...</kind>` of a text, since a policy may mention the tags before it uses them.
 
     Args:
-      text: what was generated.
+      text: the generated text.
       kind: "hint" or "critique".
       answer: the gold answer, which a usable reflection does not state.
-      finished: whether generation ended by itself, not by length.
+      finished: whether generation ended with a stop token, not at the length limit.
 
     Returns:
-      (reflection, status): the text inside the tags, "" unless status is "ok"; otherwise status says why it is unusable.
-      An unusable reflection gives its row no extra credit (our choice).
+      (reflection, status): the text inside the tags and "ok", or "" and the reason, one of `STATUSES`. An unusable reflection
+      leaves the row's credit unchanged (our choice).
     """
-    found = re.match(rf".*<{kind}>(.*?)</{kind}>", text, flags=re.DOTALL)
-    if found is None:
+    match = re.match(rf".*<{kind}>(.*?)</{kind}>", text, flags=re.DOTALL)
+    if match is None:
         return "", "no_tag" if finished else "truncated"
-    body = found[1].strip()
+    body = match[1].strip()
     if not body:
         return "", "empty"
     if states_answer(body, answer):
@@ -35,11 +35,11 @@ def parse(text: str, kind: str, answer: str, *, finished: bool) -> tuple[str, st
 
 
 def states_answer(text: str, answer: str) -> bool:
-    """Whether a text states the answer, standing alone.
+    """Returns whether a text states the answer as a word or number of its own.
 
-    A number matches in every spelling of its value (1,234 and 1234, 5 and 5.0, 1/2 and 0.5), anything else whatever its
-    case and spacing. A single letter, the answer to a multiple-choice question, counts only where it is named as a
-    choice: `(B)`, `answer B`, `option B is`.
+    A number matches every spelling of its value (1,234 and 1234, 5 and 5.0, 1/2 and 0.5). A single letter, the answer to a
+    multiple-choice question, matches only where it is named as a choice: `(B)`, `answer B`, `option B is`. Anything else
+    matches regardless of case and spacing.
     """
     answer = "".join(answer.split())
     if not answer:

@@ -1,6 +1,6 @@
-"""Every text the policy is prompted with, one set of templates per family of tasks; replaceable from the config.
+"""The templates of all prompts, one set per family of tasks; a config can replace each of them.
 
-Fields in braces are filled in one pass, so that braces in a response are never expanded. A template is one user message.
+A template is one user message. Its fields in braces are filled in one pass, so braces in a response are never expanded.
 """
 
 import dataclasses
@@ -15,21 +15,21 @@ _FIELD = re.compile(r"\{(" + "|".join(_FIELDS) + r")\}")
 
 @dataclasses.dataclass(frozen=True)
 class Templates:
-    """Texts of one family.
+    """The templates of one family, with their fields.
 
     Attributes:
-      system: system message where the question is to be answered, "" for none.
+      system: system message of prompts that ask for an answer; "" for none.
       solve: asks the question. Fields: question.
-      hint: asks for a hint after a success. Fields: question, attempt, verdict, peer, reference.
-      critique: asks for a critique after a failure. Same fields.
-      peer: how a correct sibling rollout is shown in {peer}; empty when there is none. Fields: peer.
-      reference: how a reference solution is shown in {reference}. Fields: reference.
-      teacher: the question with the reflection, or another text, in view; its end is the closing instruction. Fields:
-        question, reflection.
-      trace: asks a critic that knows the answer for the attempt, repaired from its first wrong step on. Fields: question,
+      hint: asks for a hint about a correct attempt. Fields: question, attempt, verdict, peer, reference.
+      critique: asks for a critique of a wrong attempt. The same fields.
+      peer: text of the field {peer} where a correct sibling rollout is shown. Fields: peer.
+      reference: text of the field {reference} where a reference solution is shown. Fields: reference.
+      teacher: the teacher's prompt: the question and a reflection or another privileged text, closed by the instruction to
+        answer. Fields: question, reflection.
+      trace: gives a critic the answer and asks it to repair an attempt from its first wrong step on. Fields: question,
         attempt, answer.
-      given_answer, given_solution, given_feedback: those other texts, for methods whose teacher sees the gold answer, a
-        worked solution or the verifier's message. Fields: answer; solution; verdict.
+      given_answer, given_solution, given_feedback: the privileged text of methods whose teacher sees the gold answer, a worked
+        solution or the verifier's message. Fields: answer; solution; verdict.
     """
 
     system: str
@@ -44,14 +44,20 @@ class Templates:
     given_solution: str
     given_feedback: str
 
-    def ask(self, question: str) -> list[Message]:
-        """Messages that ask for an answer."""
+    def question_prompt(self, question: str) -> list[Message]:
+        """Returns the messages that ask the policy to answer a question."""
         return self._answering(self.solve, question=question)
 
-    def reflect(
+    def reflection_prompt(
         self, kind: str, question: str, attempt: str, verdict: str, peer: str | None, reference: str | None
     ) -> list[Message]:
-        """Messages that ask for a reflection; kind is "hint" or "critique"."""
+        """Returns the messages that ask for a reflection on an attempt.
+
+        Args:
+          kind: "hint" or "critique".
+          question, attempt, verdict: the question, the response, and the verifier's message about it.
+          peer, reference: a correct response of a sibling, and a reference solution; None to leave them out.
+        """
         return _user(
             getattr(self, kind),
             question=question,
@@ -61,12 +67,12 @@ class Templates:
             reference=fill(self.reference, reference=reference) if reference is not None else "",
         )
 
-    def reread(self, question: str, reflection: str) -> list[Message]:
-        """Messages of the teacher: the question again, with the reflection in view."""
+    def teacher_prompt(self, question: str, reflection: str) -> list[Message]:
+        """Returns the teacher's messages: the question together with a reflection or another privileged text."""
         return self._answering(self.teacher, question=question, reflection=reflection)
 
-    def retrace(self, question: str, attempt: str, answer: str) -> list[Message]:
-        """Messages that ask a critic to repair an attempt."""
+    def repair_prompt(self, question: str, attempt: str, answer: str) -> list[Message]:
+        """Returns the messages that ask a critic to repair an attempt."""
         return _user(self.trace, question=question, attempt=attempt, answer=answer)
 
     def _answering(self, template: str, **fields: str) -> list[Message]:
@@ -79,12 +85,12 @@ def _user(template: str, **fields: str) -> list[Message]:
 
 
 def fill(template: str, **fields: str) -> str:
-    """Replaces {name} by fields[name] for the known names, once, leaving every other brace as it is."""
+    """Returns the template with {name} replaced by fields[name], in one pass and for known names only."""
     return _FIELD.sub(lambda match: fields.get(match[1], match[0]), template)
 
 
 FAMILIES = {
-    # The embedded tasks: the warm-up teaches these, so every word is a token of a tiny vocabulary and none is wasted.
+    # The embedded tasks. The warm-up teaches these prompts; they are short because each word needs a token of its own.
     "chain": Templates(
         system="",
         solve="{question}",
@@ -131,7 +137,7 @@ FAMILIES = {
         given_solution="A correct solution, for comparison:\n{solution}",
         given_feedback="The verifier said of an earlier attempt: {verdict}.",
     ),
-    # The question lists its options, one a line. Some data sets publish a system message of their own: replace `system`.
+    # The question lists its options, one per line. For a data set with a system message of its own, replace `system`.
     "choice": Templates(
         system=(
             "You will be given a question and its options. Think it through between <reasoning> and </reasoning>, then give "
@@ -168,7 +174,7 @@ FAMILIES = {
         given_solution="A correct answer, for comparison:\n{solution}",
         given_feedback="The verifier said of an earlier attempt: {verdict}.",
     ),
-    # The question is the whole prompt of a row: the tools, the form of a reply, and what the user wants.
+    # The question is the whole prompt of a row: the tools, the format of a reply, and the user's request.
     "tools": Templates(
         system="",
         solve="{question}",
@@ -207,10 +213,10 @@ FAMILIES = {
 
 
 def templates(family: str, **changes: str) -> Templates:
-    """Templates of a family, with some replaced.
+    """Returns the templates of a family, with some replaced.
 
     Raises:
-      ValueError: unknown family or template name, with the nearest valid one.
+      ValueError: the family or template is unknown; the message has the nearest valid one.
     """
     if family not in FAMILIES:
         raise ValueError(f"prompt family {family!r}: {nearest(family, FAMILIES)}")
@@ -221,8 +227,8 @@ def templates(family: str, **changes: str) -> Templates:
     return dataclasses.replace(FAMILIES[family], **changes)
 
 
-def words(texts: Templates) -> list[str]:
-    """The words of a family's templates and the reflection tags, for a tokenizer made for that family."""
+def vocabulary_words(texts: Templates) -> list[str]:
+    """Returns the words of a family's templates and the reflection tags, for the vocabulary of an embedded tokenizer."""
     prose = " ".join(_FIELD.sub(" ", text) for text in dataclasses.astuple(texts))
-    tags = [f"<{end}{kind}>" for kind in ("hint", "critique") for end in ("", "/")]
+    tags = [f"<{slash}{kind}>" for kind in ("hint", "critique") for slash in ("", "/")]
     return [*tags, *sorted(set(re.findall(r"[A-Za-z]+", prose)))]

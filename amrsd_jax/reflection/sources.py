@@ -1,33 +1,35 @@
-"""Sources of privileged context: one function each, giving every needed row a text, or the reason why it has none.
+"""Sources of privileged context: one function each, which returns for every chosen row a text or the reason why it has none.
 
 A context is named by its sources in order of preference: `peer_solution,feedback` shows a peer's solution, and the
-verifier's message where there is none; `feedback+peer_solution` shows both or nothing.
+verifier's message where there is none; `feedback+peer_solution` shows both or neither.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from amrsd_jax import rng
-from amrsd_jax.policy.tokenizer import chat_ids
-from amrsd_jax.records import Rollouts
-from amrsd_jax.reflection.diagnose import diagnose, solutions
+from amrsd_jax.records import Request, Rollouts
+from amrsd_jax.reflection.diagnose import sibling_solutions
 from amrsd_jax.reflection.fit import fit
 from amrsd_jax.reflection.parse import TAGS, parse, states_answer
 from amrsd_jax.reflection.prompts import fill
-from amrsd_jax.reflection.thinking import opens_thinking, without_thinking
-from amrsd_jax.sampling import Request
+from amrsd_jax.reflection.reflections import Reflections
+from amrsd_jax.reflection.settings import ContextSettings
+from amrsd_jax.reflection.thinking import without_thinking
+from amrsd_jax.sampling import Sampler
 
 
 @dataclasses.dataclass
-class Views:
-    """What the teacher of each row is to see. Lists of N, filled row by row.
+class PrivilegedTexts:
+    """The privileged text of each row, as lists of N.
 
     Attributes:
-      kind: "hint", "critique", or the name of a source that gives what it has; "" where nothing was needed.
+      kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the view itself, "" unless status is "ok".
+      text: the text, usable where status is "ok"; "" where there is none.
     """
 
     kind: list[str]
@@ -35,183 +37,186 @@ class Views:
     text: list[str]
 
     @classmethod
-    def none(cls, count: int) -> "Views":
+    def none(cls, count: int) -> "PrivilegedTexts":
+        """Returns the record of rows that need no text."""
         return cls([""] * count, ["not_needed"] * count, [""] * count)
 
     def get(self, row: int) -> tuple[str, str, str]:
+        """Returns kind, status and text of a row."""
         return self.kind[row], self.status[row], self.text[row]
 
     def put(self, row: int, kind: str, status: str, text: str) -> None:
+        """Sets kind, status and text of a row."""
         self.kind[row], self.status[row], self.text[row] = kind, status, text
 
     def usable(self) -> list[int]:
-        """Rows that have one."""
+        """Returns the rows that have a text."""
         return [row for row, status in enumerate(self.status) if status == "ok"]
 
 
-def view(name: str, maker, rollouts: Rollouts, needed, writers) -> Views:
-    """Views of the needed rows by the first of the named sources that has one; else why the last has none."""
-    views, missing = Views.none(len(rollouts.text)), np.array(needed)
+@dataclasses.dataclass(frozen=True)
+class Generators:
+    """The models that write contexts: the policy with its reflections, and a frozen critic if a source needs one."""
+
+    reflections: Reflections
+    critic: Sampler | None = None
+
+
+Source = Callable[[ContextSettings, Rollouts, Sequence[int], Generators], PrivilegedTexts]
+
+
+def privileged_texts(
+    name: str,
+    settings: ContextSettings,
+    rollouts: Rollouts,
+    needs_teacher: Bool[np.ndarray, " N"],
+    generators: Generators,
+) -> PrivilegedTexts:
+    """Returns texts for the rows that need a teacher, each from the first of the named sources that has one.
+
+    A row that none has a text for gets the reason of the last source.
+    """
+    texts, missing = PrivilegedTexts.none(len(rollouts.text)), np.flatnonzero(needs_teacher).tolist()
     for alternative in name.split(","):
-        together = [SOURCES[source](maker, rollouts, missing, writers) for source in alternative.split("+")]
-        for row in np.flatnonzero(missing).tolist():
-            views.put(row, *_joined([part.get(row) for part in together]))
-            missing[row] = views.status[row] != "ok"
-    return views
+        parts = [SOURCES[source](settings, rollouts, missing, generators) for source in alternative.split("+")]
+        for row in missing:
+            texts.put(row, *_combine([part.get(row) for part in parts]))
+        missing = [row for row in missing if texts.status[row] != "ok"]
+    return texts
 
 
-def _joined(together: list[tuple[str, str, str]]) -> tuple[str, str, str]:
-    """Several sources' views of a row as one, or the first that is lacking."""
-    lacking = [part for part in together if part[1] != "ok"]
-    kinds, _, texts = zip(*together, strict=True)
+def _combine(parts: list[tuple[str, str, str]]) -> tuple[str, str, str]:
+    """Returns (kind, status, text) of a row from several sources as one, or the first of them without a text."""
+    lacking = [part for part in parts if part[1] != "ok"]
+    kinds, _, texts = zip(*parts, strict=True)
     return lacking[0] if lacking else ("+".join(kinds), "ok", "\n".join(texts))
 
 
 def sources_in(name: str) -> list[str]:
-    """Names of the sources that a context is made of."""
+    """Returns the names of the sources that a context is made of."""
     return name.replace("+", ",").split(",")
 
 
-def written_first(name: str) -> bool:
-    """Whether the policy is asked to write before any other source."""
+def begins_with_reflection(name: str) -> bool:
+    """Returns whether the policy's reflections are the first choice, so that they can be sampled alongside the rollouts."""
     return not {"self_reflection", "shuffled_reflection"}.isdisjoint(name.split(",")[0].split("+"))
 
 
-# ---------------------------------------------------------------- written by the policy
+# ---------------------------------------------------------------- written by the policy or a critic
 
 
-def self_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
-    """AMR-SD: the policy writes a hint on a success, a critique of a failure."""
-    views = Views.none(len(rollouts.text))
-    opened = opens_thinking(maker.tokenizer, **maker.asking)
-    for row in np.flatnonzero(needed).tolist():
-        views.put(row, TAGS[rollouts.verdicts[row].correct], "no_room", "")
-    for completion in writers.policy(asks(maker, rollouts, needed)):
-        row = completion.request.tag
-        written = without_thinking(maker.tokenizer.decode(completion.tokens, skip_special_tokens=True), opened)
-        views.text[row], views.status[row] = parse(
-            written, views.kind[row], rollouts.problems[row].answer, finished=completion.finish_reason == "stop"
-        )
-    return views
+def self_reflection(
+    settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int], generators: Generators
+) -> PrivilegedTexts:
+    """Returns the policy's own reflections (AMR-SD): a hint on a success, a critique of a failure."""
+    texts = PrivilegedTexts.none(len(rollouts.text))
+    completions = generators.reflections.get(rollouts, rows)
+    for row in rows:
+        kind = TAGS[rollouts.verdicts[row].correct]
+        texts.put(row, kind, "no_room", "")
+        if row in completions:
+            written = settings.tokenizer.decode(completions[row].tokens, skip_special_tokens=True)
+            written = without_thinking(written, settings.reflections_open_thinking)
+            finished = completions[row].finish_reason == "stop"
+            texts.text[row], texts.status[row] = parse(written, kind, rollouts.problems[row].answer, finished=finished)
+    return texts
 
 
-def shuffled_reflection(maker, rollouts: Rollouts, needed, writers) -> Views:
-    """The control that shows whether a reflection's text matters: every row gets another row's, of the same kind.
+def shuffled_reflection(
+    settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int], generators: Generators
+) -> PrivilegedTexts:
+    """Returns for every row another row's reflection of the same kind: a control that shows whether the text matters.
 
     Usable reflections of a kind are rotated by half their number, so most come from another question.
     """
-    views = self_reflection(maker, rollouts, needed, writers)
-    written = list(views.text)
+    texts = self_reflection(settings, rollouts, rows, generators)
+    written = list(texts.text)
     for kind in TAGS.values():
-        rows = [row for row in views.usable() if views.kind[row] == kind]
-        for i, row in enumerate(rows):
-            other = rows[(i + max(1, len(rows) // 2)) % len(rows)]
-            views.text[row] = written[other]
+        usable = [row for row in texts.usable() if texts.kind[row] == kind]
+        for i, row in enumerate(usable):
+            other = usable[(i + max(1, len(usable) // 2)) % len(usable)]
+            texts.text[row] = written[other]
             if other == row:
-                views.text[row], views.status[row] = "", "no_partner"
-            elif states_answer(views.text[row], rollouts.problems[row].answer):
-                views.text[row], views.status[row] = "", "leak"
-    return views
+                texts.text[row], texts.status[row] = "", "no_partner"
+            elif states_answer(texts.text[row], rollouts.problems[row].answer):
+                texts.text[row], texts.status[row] = "", "leak"
+    return texts
 
 
-def critic_feedback(maker, rollouts: Rollouts, needed, writers) -> Views:
-    """A frozen critic that sees attempt and answer writes a trace that keeps the right steps and repairs the wrong one.
+def critic_feedback(
+    settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int], generators: Generators
+) -> PrivilegedTexts:
+    """Returns repaired attempts, written by a frozen critic that sees attempt and answer: right steps stay as they are.
 
-    Written greedily. It leads to the answer by intention, so stating it is no leak.
+    They are decoded greedily. They are meant to lead to the answer, so stating it is no leak.
     """
-    views = Views.none(len(rollouts.text))
-    opened = opens_thinking(maker.tokenizer, **maker.asking)
+    texts = PrivilegedTexts.none(len(rollouts.text))
 
-    def requests():
-        for row in np.flatnonzero(needed).tolist():
-            views.kind[row] = "critic_feedback"
+    def requests() -> Iterator[Request]:
+        for row in rows:
             problem = rollouts.problems[row]
 
-            def build(attempt, problem=problem):
-                return maker.texts.retrace(problem.question, attempt, problem.answer)
+            def messages(attempt, problem=problem):
+                return settings.templates.repair_prompt(problem.question, attempt, problem.answer)
 
-            prompt = fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.asking)
-            if prompt is None:
-                views.status[row] = "no_room"
-            else:
-                yield Request(prompt, row=row, temperature=0.0, tag=row)
+            limit, template = settings.config.prompt_length, settings.reflection_chat_template
+            prompt = fit(settings.tokenizer, messages, rollouts.text[row], limit, **template)
+            texts.put(row, "critic_feedback", "no_room", "")
+            if prompt is not None:
+                yield Request(prompt, row=row, temperature=0.0)
 
-    for completion in writers.critic(requests()):
-        row = completion.request.tag
-        trace = maker.tokenizer.decode(completion.tokens, skip_special_tokens=True)
-        trace = without_thinking(trace, opened).strip()
+    for completion in generators.critic(requests()):
+        row = completion.request.row
+        trace = settings.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+        trace = without_thinking(trace, settings.reflections_open_thinking).strip()
         finished = completion.finish_reason == "stop"
-        views.status[row] = "truncated" if not finished else "ok" if trace else "empty"
-        views.text[row] = fill(maker.texts.given_solution, solution=trace) if views.status[row] == "ok" else ""
-    return views
+        texts.status[row] = "truncated" if not finished else "ok" if trace else "empty"
+        texts.text[row] = fill(settings.templates.given_solution, solution=trace) if texts.status[row] == "ok" else ""
+    return texts
 
 
-def asks(maker, rollouts: Rollouts, needed) -> Iterator[Request]:
-    """Requests for the reflections on the needed rows that have room for their prompt; `tag` is the row."""
-    for row in np.flatnonzero(needed).tolist():
-        prompt = _ask(maker, rollouts, row, TAGS[rollouts.verdicts[row].correct])
-        if prompt is not None:
-            yield Request(prompt, row=row, temperature=maker.temperature, tag=row)
+# ---------------------------------------------------------------- texts that exist already
 
 
-def _ask(maker, rollouts: Rollouts, row: int, kind: str) -> list[int] | None:
-    """The prompt that asks for a reflection. If it is too long, the peer or reference is left out, then the attempt cut."""
-    shown = dict(peers=maker.peers, reference=maker.reference, opened=maker.opened)
-    seen = diagnose(rollouts, row, maker.group, **shown)
+def _given(name: str, missing: str, find: Callable[[ContextSettings, Rollouts, int], str | None]) -> Source:
+    """Returns a source of existing texts; a row for which `find` returns none gets the status `missing`."""
 
-    def build(attempt, peer=None, reference=None):
-        question = rollouts.problems[row].question
-        return maker.texts.reflect(kind, question, attempt, seen.verdict, peer, reference)
-
-    whole = build(rollouts.text[row], seen.peer, seen.reference)
-    ids = chat_ids(maker.tokenizer, whole, **maker.asking)
-    if len(ids) <= maker.prompt_length:
-        return ids
-    return fit(maker.tokenizer, build, rollouts.text[row], maker.prompt_length, **maker.asking)
-
-
-# ---------------------------------------------------------------- given
-
-
-def _given(name: str, missing: str, find: Callable) -> Callable[..., Views]:
-    """A source that has its texts already: `find(maker, rollouts, row) -> text or None`, None being status `missing`."""
-
-    def source(maker, rollouts: Rollouts, needed, writers) -> Views:
-        views = Views.none(len(rollouts.text))
-        for row in np.flatnonzero(needed).tolist():
-            text = find(maker, rollouts, row)
-            views.put(row, name, "ok" if text else missing, text or "")
-        return views
+    def source(settings, rollouts, rows, generators):
+        texts = PrivilegedTexts.none(len(rollouts.text))
+        for row in rows:
+            text = find(settings, rollouts, row)
+            texts.put(row, name, "ok" if text else missing, text or "")
+        return texts
 
     return source
 
 
-def _answer(maker, rollouts, row):
-    return fill(maker.texts.given_answer, answer=rollouts.problems[row].answer)
+def _answer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
+    return fill(settings.templates.given_answer, answer=rollouts.problems[row].answer)
 
 
-def _reference(maker, rollouts, row):
+def _reference(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
     reference = rollouts.problems[row].reference
-    return reference and fill(maker.texts.given_solution, solution=reference)
+    return reference and fill(settings.templates.given_solution, solution=reference)
 
 
-def _peer(maker, rollouts, row):
-    peer = diagnose(rollouts, row, maker.group, peers=True, reference=False, opened=maker.opened).peer
-    return peer and fill(maker.texts.given_solution, solution=peer)
+def _peer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    peer = next(sibling_solutions(rollouts, row, settings, correct=True), None)
+    return peer and fill(settings.templates.given_solution, solution=peer)
 
 
-def _feedback(maker, rollouts, row):
-    return fill(maker.texts.given_feedback, verdict=rollouts.verdicts[row].message)
+def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
+    return fill(settings.templates.given_feedback, verdict=rollouts.verdicts[row].message)
 
 
-def _oracle(maker, rollouts, row):
-    """What a perfect reader of the attempt would write; embedded tasks know it."""
-    generator = rng.host(0, "oracle", row)  # which pivotal line of a success is named
-    return maker.task.reflect(rollouts.problems[row], rollouts.text[row], generator)[1]
+def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
+    """Returns the reflection with the true first wrong step, which embedded tasks know."""
+    generator = rng.host(0, "oracle", row)  # selects the pivotal line that a hint names
+    return settings.task.reflect(rollouts.problems[row], rollouts.text[row], generator)[1]
 
 
-SOURCES: dict[str, Callable[..., Views]] = {
-    "none": lambda maker, rollouts, needed, writers: Views.none(len(rollouts.text)),
+SOURCES: dict[str, Source] = {
+    "none": lambda settings, rollouts, rows, generators: PrivilegedTexts.none(len(rollouts.text)),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
     "oracle_reflection": _given("oracle_reflection", "empty", _oracle),
@@ -221,34 +226,49 @@ SOURCES: dict[str, Callable[..., Views]] = {
     "feedback": _given("feedback", "empty", _feedback),
     "critic_feedback": critic_feedback,
 }
-# ---------------------------------------------------------------- negative: views that should not help
 
 
-def wrong_peers(maker, rollouts: Rollouts, views: Views, count: int) -> list[tuple[Views, list[int]]]:
-    """Up to `count` failed siblings' solutions, never the attempt itself, the next ones after the row first."""
-    found = [(Views.none(len(rollouts.text)), list(range(len(rollouts.text)))) for _ in range(count)]
-    for row in views.usable():
-        wrong = solutions(rollouts, row, maker.group, correct=False, opened=maker.opened)
-        for said, (negative, _) in zip(wrong, found, strict=False):
-            negative.put(row, "wrong_peers", "ok", fill(maker.texts.given_solution, solution=said))
-    return found
+# ---------------------------------------------------------------- negative contexts, which should not help
 
 
-def other_prompts(maker, rollouts: Rollouts, views: Views, count: int) -> list[tuple[Views, list[int]]]:
-    """The row's own view under the questions of the next `count` groups."""
+@dataclasses.dataclass(frozen=True)
+class NegativeContext:
+    """A text for each row, and the row of the question that it is shown with."""
+
+    texts: PrivilegedTexts
+    question_rows: list[int]
+
+
+def wrong_peers(
+    settings: ContextSettings, rollouts: Rollouts, positive: PrivilegedTexts, count: int
+) -> list[NegativeContext]:
+    """Returns up to `count` failed siblings' solutions per row that has a text, the next ones after the row first."""
     rows = len(rollouts.text)
-    groups = rows // maker.group
-    found = []
+    negatives = [NegativeContext(PrivilegedTexts.none(rows), list(range(rows))) for _ in range(count)]
+    for row in positive.usable():
+        solutions = sibling_solutions(rollouts, row, settings, correct=False)
+        for solution, negative in zip(solutions, negatives, strict=False):
+            text = fill(settings.templates.given_solution, solution=solution)
+            negative.texts.put(row, "wrong_peers", "ok", text)
+    return negatives
+
+
+def other_prompts(
+    settings: ContextSettings, rollouts: Rollouts, positive: PrivilegedTexts, count: int
+) -> list[NegativeContext]:
+    """Returns each row's text with the questions of the next `count` groups."""
+    rows, group = len(rollouts.text), settings.group
+    negatives = []
     for ahead in range(1, count + 1):
-        negative = Views.none(rows)
-        if ahead < groups:
-            for row in views.usable():
-                negative.put(row, "other_prompts", "ok", views.text[row])
-        found.append((negative, [(row + ahead * maker.group) % rows for row in range(rows)]))
-    return found
+        texts = PrivilegedTexts.none(rows)
+        if ahead < rows // group:
+            for row in positive.usable():
+                texts.put(row, "other_prompts", "ok", positive.text[row])
+        negatives.append(NegativeContext(texts, [(row + ahead * group) % rows for row in range(rows)]))
+    return negatives
 
 
-NEGATIVES: dict[str, Callable[..., list[tuple[Views, list[int]]]]] = {
+NEGATIVES: dict[str, Callable[..., list[NegativeContext]]] = {
     "wrong_peers": wrong_peers,
     "other_prompts": other_prompts,
 }

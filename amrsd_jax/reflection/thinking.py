@@ -1,8 +1,8 @@
-"""Thinking aloud: what a response says after its `<think>...</think>`, which is all that another reader is shown.
+"""Removes thoughts, `<think>...</think>`, from responses that become part of a prompt.
 
-Solutions of siblings, right or wrong, and everything the policy or a critic writes for a teacher are shown without it: a
-thought may hold the answer, is many times longer than the solution, and is no solution (the published SDPO code can cut it
-too). The attempt that a reflection is about keeps its thoughts, for they are what went right or wrong.
+Siblings' responses, and texts that the policy or a critic writes for the teacher, are shown without thoughts: a thought can
+state the answer, is many times longer than the solution, and is not a solution (the published SDPO code has an option for
+this). An attempt that is reflected on keeps its thoughts, because the mistake may be in them.
 """
 
 from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
@@ -11,17 +11,17 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 
 def without_thinking(text: str, opened: bool = False) -> str:
-    """What follows the last thought, as the verifiers read a response; "" if that thought never ends.
+    """Returns the text after the last complete thought and before a thought that is cut off, as verifiers read it.
 
     Args:
       text: a response.
-      opened: whether its prompt had already opened a thought, as some chat templates do.
+      opened: whether its prompt opened a thought, as some chat templates do.
     """
-    said = (_OPEN * opened + text).rpartition(_CLOSE)[2].partition(_OPEN)[0]
-    return said if said == text else said.strip()
+    visible = (_OPEN * opened + text).rpartition(_CLOSE)[2].partition(_OPEN)[0]
+    return visible if visible == text else visible.strip()
 
 
 def opens_thinking(tokenizer: Tokenizer, **template: object) -> bool:
-    """Whether the chat template opens a thought before the response begins."""
+    """Returns whether the chat template opens a thought before the response begins."""
     header = tokenizer.decode(chat_ids(tokenizer, [{"role": "user", "content": ""}], **template))
     return _OPEN in header.rpartition(_CLOSE)[2]

@@ -1,11 +1,11 @@
-"""What a person looks at after a run: one page with curves, the teacher's gap and a heat map of token credit.
+"""Writes the report of a run: a page with curves, the teacher's gap and a heat map of token credit; and a figure for a README.
 
-`write` makes the page, `write_figure` the small picture for a README; both only read the workdir's files and
-need no accelerator.
+Both are made from the files of a workdir, without an accelerator.
 """
 
 from pathlib import Path
 
+from amrsd_jax.files import atomic_write
 from amrsd_jax.report.figure import write_figure
 from amrsd_jax.report.page import render
 from amrsd_jax.report.read import read
@@ -18,8 +18,8 @@ def write(workdir: Path | str) -> Path:
 
     Raises:
       FileNotFoundError: there is no such workdir.
-      ValueError: a line of the metrics or a JSON file is broken; the message names file and line.
+      ValueError: one of its files is broken; the message names the file.
     """
     path = Path(workdir) / "report.html"
-    path.write_text(render(read(workdir)), encoding="utf-8")
+    atomic_write(path, render(read(workdir)))
     return path

@@ -1,170 +1,145 @@
-"""Which curves the page shows: a table from metric keys to charts, and the little that turns it into SVG."""
+"""Defines the curves of the page: a table from metrics to charts."""
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
-from amrsd_jax.report.read import Record, Run
-from amrsd_jax.report.svg import Series, chart
+import altair as alt
 
-POINTS = 400  # a longer curve is shown as the means of so many stretches of steps
+from amrsd_jax.report.charts import BLAME, CREDIT, Series, lines
+from amrsd_jax.report.read import Record, RunFiles
+
+POINTS = 400  # a longer curve is drawn as the means of this many stretches of steps
+REASONS = 5  # of unusable reflections that get a curve each
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """One curve: its name in the legend and its metric key; a key ending in * is every key that begins so.
-
-    `interval` names the keys of its lower and upper end; `error` names a standard error, drawn as 1.96 of it
-    either side. Keys under eval/ are drawn as points, others as lines.
-    """
+class Curve:
+    """One curve: its name in the legend, its metric, the metrics of its interval's ends, and colour and mark of `Series`."""
 
     name: str
-    key: str
+    metric: str
     interval: tuple[str, str] | None = None
-    error: str | None = None
+    colour: str = ""
     mark: str = "line"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """One chart of the page: title, what the y axis counts, and the curves on it."""
+    """One chart of the page: title, what the y axis counts, and its curves."""
 
     title: str
-    y_label: str
-    lines: tuple[Line, ...]
+    y_title: str
+    curves: tuple[Curve, ...]
     percent: bool = False
-
-
-def evaluation(name: str, key: str, mark: str) -> Line:
-    return Line(name, key, (f"{key}_low", f"{key}_high"), mark=mark)
 
 
 ACCURACY = Plot(
     "Accuracy",
     "share of answers that are correct",
     (
-        Line("rollouts", "rollout/accuracy", ("rollout/accuracy_low", "rollout/accuracy_high")),
-        evaluation("held-out, sampled", "eval/sampled", "circle"),
-        evaluation("held-out, greedy", "eval/greedy", "diamond"),
+        Curve("rollouts", "reward/accuracy", ("reward/accuracy_low", "reward/accuracy_high")),
+        Curve("held-out, sampled", "eval/sampled", ("eval/sampled_low", "eval/sampled_high"), mark="circle"),
+        Curve("held-out, greedy", "eval/greedy", ("eval/greedy_low", "eval/greedy_high"), mark="diamond"),
     ),
     percent=True,
 )
-REWARD = Plot("Reward", "mean over rollouts", (Line("rollouts", "rollout/reward", error="rollout/reward_sem"),))
-
+LENGTHS = (
+    Curve("rollouts, mean; band: shortest to longest", "response_length/mean", ("response_length/min", "response_length/max")),
+    Curve("held-out, mean", "eval/length", mark="circle"),
+)  # fmt: skip
+GAPS = (
+    Curve("correct rollouts", "credit/gap_correct", colour=CREDIT),
+    Curve("failed rollouts", "credit/gap_failed", colour=BLAME),
+)
+NO_SIGNAL = (
+    Curve("truncated rollouts", "response_length/clip_ratio"),
+    Curve("groups without an advantage", "groups/zero_advantage"),
+)
+CLIPPED = (Curve("below", "policy/clip_frac_low"), Curve("above", "policy/clip_frac_high"))
 GROUPS = {
     "Outcome": (
         ACCURACY,
-        REWARD,
-        Plot(
-            "Response length",
-            "tokens",
-            (Line("rollouts", "rollout/length"), Line("held-out", "eval/length", mark="circle")),
-        ),
+        Plot("Reward", "over rollouts", (Curve("mean", "reward/mean"), Curve("standard deviation", "reward/std"))),
+        Plot("Response length", "tokens", LENGTHS),
     ),
     "Policy": (
-        Plot("Entropy", "nats per token", (Line("entropy", "policy/entropy"),)),
-        Plot("KL of old to new policy", "nats per token", (Line("KL", "policy/kl"),)),
-        Plot(
-            "Sampler against trainer",
-            "mean |difference of log-probability|, nats",
-            (Line("gap", "policy/sampler_gap"),),
-        ),
+        Plot("Entropy", "nats per token", (Curve("entropy", "policy/entropy"),)),
+        Plot("KL of old to new policy", "nats per token", (Curve("KL", "policy/kl_old_new"),)),
+        Plot("KL to the reference policy", "nats per token", (Curve("KL", "policy/kl_to_reference"),)),
+        Plot("Sampler against trainer", "mean |difference|, nats per token", (Curve("difference", "policy/sampler_mismatch"),)),
     ),
     "Reflection": (
-        Plot(
-            "Reflections",
-            "share of rollouts",
-            (Line("needed", "reflection/needed"), Line("usable", "reflection/usable")),
-            percent=True,
-        ),
-        Plot("Fallbacks by reason", "share of rollouts", (Line("", "reflection/fallback_*"),), percent=True),
-        Plot(
-            "Rollouts that teach little",
-            "share of rollouts, of groups",
-            (
-                Line("truncated", "rollout/truncated"),
-                Line("groups of equal reward", "rollout/flat_groups"),
-                Line("advantage 0", "rollout/flat_rows"),
-            ),
-            percent=True,
-        ),
+        Plot("Rollouts that need a reflection", "share of rollouts", (Curve("needed", "reflection/needed"),), percent=True),
+        Plot("Usable reflections", "share of the needed ones", (Curve("usable", "reflection/usable"),), percent=True),
+        Plot("Unusable reflections by reason", "share of rollouts", (Curve("", "reflection/unusable_*"),), percent=True),
+        Plot("Rollouts with little signal", "share of rollouts or groups", NO_SIGNAL, percent=True),
     ),
     "Credit": (
-        Plot(
-            "Teacher gap",
-            "mean log-ratio teacher : student, nats",
-            (Line("correct", "credit/gap_correct"), Line("failed", "credit/gap_failed")),
-        ),
-        Plot(
-            "Amplification",
-            "added weight",
-            (Line("Δ, mean", "credit/delta"), Line("λ", "credit/lam"), Line("γ", "credit/gamma")),
-        ),
-        Plot("Amplified tokens", "share of tokens", (Line("amplified", "credit/amplified"),), percent=True),
+        Plot("Teacher gap", "mean log-ratio teacher : student, nats", GAPS),
+        Plot("Mean added weight Δ", "", (Curve("Δ", "credit/delta"),)),
+        Plot("Rates λ and γ", "", (Curve("λ", "credit/lam"), Curve("γ", "credit/gamma"))),
+        Plot("Amplified tokens", "share of tokens", (Curve("amplified", "credit/amplified"),), percent=True),
     ),
     "Optimisation": (
-        Plot("Loss", "objective, to be lowered", (Line("total", "loss/total"),)),
-        Plot("Gradient norm", "before clipping", (Line("norm", "optimizer/grad_norm"),)),
-        Plot(
-            "Clipped tokens",
-            "share of tokens",
-            (Line("below", "policy/clip_low"), Line("above", "policy/clip_high")),
-            percent=True,
-        ),
+        Plot("Loss", "total", (Curve("total", "loss/total"),)),
+        Plot("Divergence from the teacher", "nats per token", (Curve("divergence", "loss/divergence"),)),
+        Plot("Gradient norm", "before clipping", (Curve("norm", "grad_norm"),)),
+        Plot("Clipped tokens", "share of tokens", CLIPPED, percent=True),
+        Plot("Learning rate", "", (Curve("rate", "learning_rate"),)),
     ),
     "Speed": (
-        Plot("Time per step", "seconds", (Line("step", "seconds/step"),)),
-        Plot("Sampling", "tokens per second", (Line("tokens", "throughput/sampled_tokens_per_second"),)),
-        Plot("Learning rate", "", (Line("rate", "optimizer/learning_rate"),)),
+        Plot("Time per step", "seconds", (Curve("step", "seconds/step"),)),
+        Plot("Throughput", "tokens per second", (Curve("sampler", "tokens/sampled_per_s"), Curve("whole step", "tokens/s"))),
+        Plot("Peak memory", "GiB of a device", (Curve("peak", "memory/peak_gib"),)),
+        Plot("Model FLOP utilisation", "share of the device's peak", (Curve("MFU", "mfu"),), percent=True),
     ),
-}
+}  # fmt: skip
 
 
-def draw(plot: Plot, run: Run, **options) -> str | None:
-    """The chart of `plot` as SVG, or None if the run recorded none of its keys."""
-    lines = series(plot, run)
-    if not any(y is not None for s in lines for y in s.y):
-        return None
-    return chart(lines, title=plot.title, y_label=plot.y_label, percent=plot.percent, **options)
+def draw(plot: Plot, run: RunFiles, **options) -> alt.LayerChart | None:
+    """Returns the chart of `plot`, or None if the run recorded no value of it; `options` go to `lines`."""
+    drawn = [s for s in series(plot, run) if any(y is not None for y in s.y)]
+    named = len(drawn) > 1 or not plot.curves[0].name
+    return lines(drawn, y_title=plot.y_title, percent=plot.percent, legend=named, **options) if drawn else None
 
 
-def series(plot: Plot, run: Run) -> list[Series]:
-    """The curves of `plot` with the run's values; colours follow the order of the lines."""
-    found = []
-    for line in plot.lines:
-        records = run.evals if line.key.startswith("eval/") else run.train
-        keys = [line.key]
-        if line.key.endswith("*"):
-            prefix = line.key[:-1]
-            keys = sorted({key for record in records for key in record if key.startswith(prefix)})
-        for key in keys:
-            name = line.name or key.removeprefix(line.key[:-1]).replace("_", " ")
-            found.append(_curve(dataclasses.replace(line, name=name, key=key), records, len(found)))
-    return found
+def series(plot: Plot, run: RunFiles) -> list[Series]:
+    """Returns the curves of `plot` with the run's values."""
+    result = []
+    for curve in plot.curves:
+        records = run.evals if curve.metric.startswith("eval/") else run.train
+        if curve.metric.endswith("*"):
+            result += _by_suffix(curve.metric[:-1], records)
+        else:
+            columns = [_column(records, metric) for metric in ("step", curve.metric, *(curve.interval or ()))]
+            result.append(Series(curve.name, *map(_thin, columns), colour=curve.colour, mark=curve.mark))
+    return result
 
 
-def _curve(line: Line, records: Sequence[Record], index: int) -> Series:
-    def column(key: str) -> list[float | None]:
-        return [record.get(key) for record in records]
+def _by_suffix(prefix: str, records: Sequence[Record]) -> list[Series]:
+    """Returns curves of the metrics that begin with `prefix` and are ever above 0: the REASONS largest, and a sum of the rest."""
+    totals = Counter()
+    for record in records:
+        totals.update({metric: value for metric, value in record.items() if metric.startswith(prefix) and value})
+    ranked = [metric for metric, _ in totals.most_common()]
+    groups = {metric.removeprefix(prefix).replace("_", " "): [metric] for metric in ranked[:REASONS]}
+    if len(ranked) > REASONS:
+        groups["other reasons"] = ranked[REASONS:]
+    step = _thin(_column(records, "step"))
+    return [
+        Series(name, step, _thin([sum(record.get(metric) or 0 for metric in metrics) for record in records]))
+        for name, metrics in groups.items()
+    ]
 
-    step, y = column("step"), column(line.key)
-    low, high = (column(key) for key in line.interval) if line.interval else (None, None)
-    if line.error:
-        errors = column(line.error)
-        low, high = (
-            [None if v is None or e is None else v + sign * e for v, e in zip(y, errors, strict=True)]
-            for sign in (-1.96, 1.96)
-        )
-    low, high = low or [None] * len(y), high or [None] * len(y)
-    # An interval is drawn only where both ends and the value are known.
-    known = [None not in triple for triple in zip(y, low, high, strict=True)]
-    low, high = ([v if k else None for v, k in zip(end, known, strict=True)] for end in (low, high))
-    columns = [_thin(column) for column in (step, y, low, high)]
-    return Series(line.name, *columns, colour=f"s{index % 6 + 1}", mark=line.mark)
+
+def _column(records: Sequence[Record], metric: str) -> list[float | None]:
+    return [record.get(metric) for record in records]
 
 
 def _thin(values: Sequence[float | None]) -> list[float | None]:
-    """Means of at most POINTS equal stretches, so that a long run stays a small page."""
+    """Returns the means of at most POINTS equal stretches, so that a long run stays a small page."""
     if len(values) <= POINTS:
         return list(values)
     edges = [round(i * len(values) / POINTS) for i in range(POINTS + 1)]

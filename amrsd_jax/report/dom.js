@@ -1,10 +1,16 @@
 "use strict";
-// What the pages share: making elements, numbers as people write them, tokens, the numbers under the pointer of a chart.
+// Shared by the pages: charts, elements, numbers, tokens, and the tooltip of a token.
 // Texts come from a model: they are only ever set as text, never as markup.
+
+for (const box of document.querySelectorAll(".chart")) {
+  const specification = JSON.parse(box.querySelector("script").textContent);
+  // `ast` makes Vega interpret expressions: compiling them would need 'unsafe-eval' in the page's policy.
+  vegaEmbed(box, specification, { ast: true, actions: false, logLevel: 1, renderer: "svg", tooltip: { theme: "custom" } });
+}
 
 const MINUS = "\u2212", NONE = "\u2013";
 const tip = document.getElementById("tip");
-const number = (v) => (v == null ? NONE : v.toFixed(3).replace("-", MINUS));
+const number = (v) => (v == null ? NONE : (Math.abs(v) < 5e-4 ? 0 : v).toFixed(3).replace("-", MINUS));
 const brief = (v) => (v == null ? NONE : String(+v.toFixed(3)).replace("-", MINUS));
 
 function element(name, className, ...children) {
@@ -20,7 +26,7 @@ function pairs(list) {
   return dl;
 }
 
-// A token's text. A line break is seen as a sign and also breaks the line.
+// Returns a token's element. A line break is shown as a sign and also breaks the line.
 function tokenElement(text) {
   const token = element("span", "token");
   text.split("\n").forEach((part, k) => {
@@ -36,34 +42,14 @@ function tint(token, share, [below, above]) {
   token.style.background = `color-mix(in srgb, var(--${share < 0 ? below : above}-fill) ${part}%, transparent)`;
 }
 
-function showTip(owner, heading, list, x, y) {
-  tip.owner = owner;
+function showTip(owner, heading, list) {
+  const { left, bottom, top } = owner.getBoundingClientRect();
   tip.replaceChildren(element("b", "", heading), pairs(list));
   tip.hidden = false;
   const { width, height } = tip.getBoundingClientRect();
-  tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - width - 4)) + "px";
-  tip.style.top = (y + 18 + height > innerHeight ? Math.max(4, y - height - 10) : y + 18) + "px";
+  tip.style.left = Math.max(4, Math.min(left, innerWidth - width - 20)) + "px";
+  tip.style.top = scrollY + (bottom + 6 + height > innerHeight ? top - height - 6 : bottom + 6) + "px";
 }
 
 const hideTip = () => { tip.hidden = true; };
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
-document.addEventListener("scroll", () => {
-  // Focus may have scrolled its token into view: the numbers move along.
-  if (!tip.hidden && tip.owner === document.activeElement) tip.owner.showNumbers();
-  else hideTip();
-}, { passive: true });
-
-// Charts: the values at the x nearest to the pointer.
-for (const svg of document.querySelectorAll(".chart")) {
-  const stops = JSON.parse(svg.dataset.hover), cross = svg.querySelector(".cross");
-  svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect();
-    const x = (event.clientX - box.left) * svg.viewBox.baseVal.width / box.width;
-    const stop = stops.reduce((best, s) => (Math.abs(s[0] - x) < Math.abs(best[0] - x) ? s : best));
-    cross.setAttribute("x1", stop[0]);
-    cross.setAttribute("x2", stop[0]);
-    cross.style.visibility = "visible";
-    showTip(svg, stop[1], stop[2], event.clientX, event.clientY);
-  });
-  svg.addEventListener("pointerleave", () => { cross.style.visibility = ""; hideTip(); });
-}

@@ -1,39 +1,39 @@
-"""Read what a run left in its workdir: config, results, metrics and timelines.
+"""Reads the files that a run left in its workdir.
 
-A section that is absent (an unfinished run) is empty here and explained by the page; a section that is
-*wrong* is an error that names the file and the line.
+An absent file, as in an unfinished run, is read as an empty one; a broken file is an error.
 """
 
 import dataclasses
 import json
 import math
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from amrsd_jax.report import axes
+from amrsd_jax.files import read_json_lines
+from amrsd_jax.report.charts import number
+from amrsd_jax.runtime.rollouts import rollout_files
+from amrsd_jax.runtime.workdir import FORMAT
 
 Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run's workdir, parsed.
+class RunFiles:
+    """The parsed files of a run.
 
     Attributes:
-      workdir: where it was read from.
-      config: nested dict of the frozen config; empty if there is no config.json.
-      results: dict of results.json; empty while the run is unfinished.
-      train, evals: the metrics lines of either kind, one per step, in step order.
-      timelines: steps laid out in time (see `runtime/clock.py`), by step, in step order.
-      rollouts: the parquet files by step, in step order.
-      notes: sentences about what a reader of the page must know before trusting it.
+      workdir: the folder that holds them.
+      config, results, environment: config.json, results.json and environment.json; empty where there is no such file.
+      train, evals: lines of metrics.jsonl of kind "train" and "eval", in step order; values that are not finite are None.
+      timelines: lines of timeline.jsonl (see `runtime/clock.py`) by step, in step order.
+      rollouts: Parquet files by step, in step order.
+      notes: sentences that the page shows at its head.
     """
 
     workdir: Path
     config: Record
     results: Record
+    environment: Record
     train: list[Record]
     evals: list[Record]
     timelines: dict[int, Record]
@@ -41,32 +41,47 @@ class Run:
     notes: list[str]
 
 
-def read(workdir: Path | str) -> Run:
-    """The run in `workdir`; FileNotFoundError if there is no such folder, ValueError for a bad file."""
+def read(workdir: Path | str) -> RunFiles:
+    """Reads the files of a run.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: a file is broken, or the run was made by a version with another format; the message names the file.
+    """
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise FileNotFoundError(f"{workdir}: no such workdir")
-    config, results = _json(workdir / "config.json"), _json(workdir / "results.json")
-    metrics, notes = read_metrics(workdir / "metrics.jsonl")
-    timelines, cut = read_lines(workdir / "timeline.jsonl", _timeline)
-    notes += cut
-    if not results:
-        notes.insert(0, "There is no results.json: the run is unfinished or was stopped.")
-    if skipped := sum(line.get("optimizer/skipped") or 0 for line in metrics["train"]):
-        notes.append(f"The optimizer skipped {skipped:g} of {len(metrics['train'])} steps.")
-    notes += monitored(metrics["train"], results)
-    rollouts = {}
-    for path in (workdir / "rollouts").glob("step_*.parquet"):
-        if match := re.fullmatch(r"step_(\d+)", path.stem):
-            rollouts[int(match[1])] = path
-    steps = {line["step"]: line for line in sorted(timelines, key=lambda line: line["step"])}
-    return Run(
-        workdir, config, results, metrics["train"], metrics["eval"], steps, dict(sorted(rollouts.items())), notes
+    config, results, environment = (_json(workdir / f"{name}.json") for name in ("config", "results", "environment"))
+    if config and config.get("format") != FORMAT:
+        raise ValueError(
+            f"{workdir}/config.json has format {config.get('format', 1)}; this version reads format {FORMAT}"
+        )
+    notes = [] if results else ["There is no results.json: the run is unfinished or was stopped."]
+    records = sorted(read_json_lines(workdir / "metrics.jsonl"), key=lambda record: record["step"])
+    infinite = [(key, record["step"]) for record in records for key, value in record.items() if not _finite(value)]
+    records = [{key: value if _finite(value) else None for key, value in record.items()} for record in records]
+    if infinite:
+        key, step = infinite[0]
+        notes.append(f"Metrics hold {len(infinite)} values that are not finite, first {key} at step {step}.")
+    train, evals = ([record for record in records if record["kind"] == kind] for kind in ("train", "eval"))
+    if skipped := sum(record.get("updates/skipped") or 0 for record in train):
+        notes.append(f"The optimizer skipped {skipped:g} updates in {len(train)} steps.")
+    lines = sorted(read_json_lines(workdir / "timeline.jsonl"), key=lambda line: line["step"])
+    return RunFiles(
+        workdir=workdir,
+        config=config,
+        results=results,
+        environment=environment,
+        train=train,
+        evals=evals,
+        timelines={line["step"]: line for line in lines},
+        rollouts=rollout_files(workdir),
+        notes=notes + monitor_notes(train, results),
     )
 
 
-def monitored(train: list[Record], results: Record) -> list[str]:
-    """What the collapse monitor did: a sentence for its signals with the steps of each, one for rollbacks, one for a stop."""
+def monitor_notes(train: list[Record], results: Record) -> list[str]:
+    """Returns sentences about the collapse monitor: signals that fired with their steps, rollbacks, and a stop."""
     notes, fired = [], {}
     for line in train:
         for key, value in line.items():
@@ -76,105 +91,20 @@ def monitored(train: list[Record], results: Record) -> list[str]:
         listed = ", ".join(f"{name} from step {steps[0]} on ({len(steps)} steps)" for name, steps in fired.items())
         notes.append(f"The collapse monitor fired: {listed}.")
     if steps := results.get("rollbacks"):
-        notes.append(f"It went back after step {', '.join(map(str, steps))} to the parameters of an earlier one.")
+        notes.append(f"It went back after step {', '.join(map(str, steps))} to the parameters of an earlier step.")
     if stopped := results.get("stopped"):
-        value, threshold = (axes.number(stopped[key]) for key in ("value", "threshold"))
-        what = f"{stopped['signal']} was {value}, threshold {threshold}"
-        notes.append(f"The collapse monitor stopped the run at step {stopped['step']}: {what}.")
+        value, threshold = (number(stopped[key]) for key in ("value", "threshold"))
+        reason = f"{stopped['signal']} was {value}, threshold {threshold}"
+        notes.append(f"The collapse monitor stopped the run at step {stopped['step']}: {reason}.")
     return notes
 
 
-def read_metrics(path: Path) -> tuple[dict[str, list[Record]], list[str]]:
-    """Returns ({"train": lines, "eval": lines}, notes) of a metrics.jsonl.
-
-    Lines are read as `read_lines` does. A resumed run may write a step twice: the later line counts. A value that is
-    not finite becomes None and is noted.
-    """
-    if not path.exists():
-        return {"train": [], "eval": []}, ["There is no metrics.jsonl: no curve can be drawn."]
-    records, notes = read_lines(path, _metrics_record)
-    by_step: dict[tuple[str, int], Record] = {}
-    infinite = []
-    for record in records:
-        for key, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                infinite.append((key, record["step"]))
-                record[key] = None
-        by_step[record["kind"], record["step"]] = record
-    if infinite:
-        key, step = infinite[0]
-        notes.append(f"Metrics hold {len(infinite)} values that are not finite, first {key} at step {step}.")
-    records = [by_step[key] for key in sorted(by_step, key=lambda key: key[1])]
-    return {kind: [r for r in records if r["kind"] == kind] for kind in ("train", "eval")}, notes
-
-
-def read_lines(path: Path, parse: Callable[[str], Record]) -> tuple[list[Record], list[str]]:
-    """Returns (records, notes) of a file of JSON lines, none if there is no file.
-
-    A run that was killed while writing leaves half a last line, without a newline: it is left out and noted.
-    Any other line that `parse` refuses raises ValueError with the file and the line number.
-    """
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
-    records, notes = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(parse(line))
-        except ValueError as error:
-            # split leaves "" last unless the newline is missing; no half of an object is JSON
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
-                notes.append(f"Line {number} of {path.name}, the last, is half-written and was left out.")
-                continue
-            raise ValueError(f"{path}:{number}: {error}") from None
-    return records, notes
-
-
-def dig(tree: Any, *paths: str, default: Any = None) -> Any:
-    """Returns the first value found in nested dicts at one of the dotted `paths`, else `default`."""
-    for path in paths:
-        node = tree
-        for name in path.split("."):
-            node = node.get(name) if isinstance(node, dict) else None
-        if node is not None:
-            return node
-    return default
-
-
-def _metrics_record(line: str) -> Record:
-    record = _record(line)
-    if record.get("kind") not in ("train", "eval"):
-        raise ValueError(f"expected kind 'train' or 'eval', found {record.get('kind')!r}")
-    for key, value in record.items():
-        if "/" in key and value is not None and not isinstance(value, int | float):
-            raise ValueError(f"expected a number or null for {key}, found {value!r}")
-    return record
-
-
-def _timeline(line: str) -> Record:
-    record = _record(line)
-    wanted = {"seconds", "phases", "beside", "slots", "busy"}
-    if missing := wanted - record.keys():
-        raise ValueError(f"expected a step laid out in time, which lacks {', '.join(sorted(missing))}")
-    return record
-
-
-def _record(line: str) -> Record:
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError(f"expected an object, found {line[:40]!r}")
-    if type(record.get("step")) is not int:
-        raise ValueError(f"expected an integer step, found {record.get('step')!r}")
-    return record
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _json(path: Path) -> Record:
-    if not path.exists():
-        return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected an object, found {type(value).__name__}")
-    return value

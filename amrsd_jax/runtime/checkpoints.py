@@ -1,4 +1,4 @@
-"""Checkpoints of a run: asynchronous, atomic, the latest few and the best, restored straight into their shardings."""
+"""Writes checkpoints asynchronously and atomically, and restores them directly into their shardings."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,6 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from amrsd_jax.policy import lora
 from amrsd_jax.records import TrainState
 
 
@@ -17,8 +16,8 @@ class Checkpoints:
 
     Args:
       folder: created if absent; remains of a killed write are removed.
-      keep: latest checkpoints kept; the one with the best `score` and the last good one are kept besides. None only reads, so
-        that the folder of a run that is still going is left alone.
+      keep: number of latest checkpoints that are kept, besides the one with the best `score` and the last good one. None opens
+        the folder for reading only, so that a run in progress is not disturbed.
     """
 
     def __init__(self, folder: Path, keep: int | None):
@@ -43,52 +42,54 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, run: dict[str, Any], score: float | None, good: int | None = None
     ) -> None:
-        """Starts writing; returns once the arrays are copied, so they may be donated. A frozen base is not written.
+        """Starts writing, and returns once the arrays are copied, so they may be donated. Frozen parameters are not written.
 
         Args:
-          run: what the host must remember.
+          run: the host's progress, representable in JSON.
           score: accuracy at this step, if it was measured.
-          good: step of the checkpoint to go back to, this one or an earlier one; it is kept until there is another.
+          good: step of the checkpoint to roll back to, this one or an earlier one; it is kept until `good` changes.
         """
         self._good.step = good
-        state = state.replace(params=lora.learns(state.params))
+        state = state.replace(frozen=None)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
         metrics = None if score is None else {"score": score}
         self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint."""
+        """Returns the step of the newest complete checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def restore(self, step: int, abstract: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """State in the given shardings, and what the host remembered."""
-        wanted = jax.tree.map(
-            lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings
-        )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), run=ocp.args.JsonRestore())
+        """Returns the state in the given shardings, and the host's progress."""
+        target = _with_shardings(abstract, shardings)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target), run=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         return restored.state, restored.run
 
     def replace(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """`restore` in place of a state, which is freed first, but for a frozen base: there is never memory for two."""
+        """Restores in place of a state, whose trained arrays are freed first, since there may not be memory for both."""
         self._manager.wait_until_finished()
-        base, learned = lora.split(state.params)
-        state = state.replace(params=learned)
+        frozen, state = state.frozen, state.replace(frozen=None)
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), state)
         shardings = jax.tree.map(lambda a: a.sharding, state)
         jax.tree.map(lambda a: a.delete(), state)
         restored, run = self.restore(step, abstract, shardings)
-        return restored.replace(params=lora.join(base, restored.params)), run
+        return restored.replace(frozen=frozen), run
 
     def close(self) -> None:
-        """Waits for the last write."""
+        """Waits for the last write, and closes the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
 
 
+def _with_shardings(abstract: Any, shardings: Any) -> Any:
+    """Returns the shapes of a tree with the given shardings."""
+    return jax.tree.map(lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings)
+
+
 @dataclasses.dataclass
 class _Good(policies.PreservationPolicy):
-    """Keeps one named step."""
+    """Preserves one named step."""
 
     step: int | None = None
 
@@ -97,36 +98,34 @@ class _Good(policies.PreservationPolicy):
 
 
 def find_step(workdir: Path, step: int | None = None) -> int:
-    """The step of a run's newest complete checkpoint, or the given one.
+    """Returns the step of a run's newest complete checkpoint, or the given one if it exists.
 
     Raises:
-      FileNotFoundError: there is none; the message lists those there are.
+      FileNotFoundError: there is no such checkpoint; the message lists the steps that exist.
     """
     steps = sorted(int(path.parent.name) for path in (workdir / "checkpoints").glob("[0-9]*/state"))
     if not steps or step not in (None, *steps):
-        raise FileNotFoundError(
-            f"{workdir / 'checkpoints'}: no checkpoint {'' if step is None else step}; there are those of steps {steps}"
-        )
+        missing = "no checkpoint" if step is None else f"no checkpoint {step}; expected one of steps {steps}"
+        raise FileNotFoundError(f"{workdir / 'checkpoints'}: {missing}")
     return steps[-1] if step is None else step
 
 
 def save_params(folder: Path, params: Any) -> None:
-    """Writes one parameter tree; the folder appears when it is complete."""
+    """Writes a parameter tree; the folder appears when it is complete."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), params, force=True)
 
 
 def load_params(folder: Path, abstract: Any, shardings: Any) -> Any:
-    """Reads one parameter tree into the given shardings."""
-    wanted = jax.tree.map(lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings)
+    """Returns a saved parameter tree in the given shardings."""
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.absolute(), wanted)
+        return checkpointer.restore(folder.absolute(), _with_shardings(abstract, shardings))
 
 
 def load_policy(folder: Path, abstract: Any, shardings: Any) -> Any:
-    """Reads the policy's parameters alone out of a checkpoint's `state` folder: neither moments nor teacher."""
-    wanted = jax.tree.map(lambda a, where: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), abstract, shardings)
-    how = ocp.checkpoint_utils.construct_restore_args(wanted)
-    args = ocp.args.PyTreeRestore(item={"params": wanted}, restore_args={"params": how}, partial_restore=True)
+    """Returns the policy's parameters from a checkpoint's `state` folder, without reading moments or teacher."""
+    target = _with_shardings(abstract, shardings)
+    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    args = ocp.args.PyTreeRestore(item={"params": target}, restore_args={"params": restore_args}, partial_restore=True)
     with ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), args=args)["params"]

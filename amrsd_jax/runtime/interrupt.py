@@ -1,20 +1,22 @@
-"""Ctrl-C and SIGTERM ask a run to save and stop; asking twice stops it at once."""
+"""Makes Ctrl-C and SIGTERM save a checkpoint and stop the run after the current step; a second signal stops it at once."""
 
 import signal
 import threading
 
-from amrsd_jax.processes import gather
+from amrsd_jax.processes import allgather
 
 
 class Interrupt:
-    """Within its body, `requested` is the name of the signal that had asked this or any other process to stop when all of
-    them last called `poll`, or None: they stop after the same step.
+    """Records signals to stop, as a context manager, on all processes, so that all stop after the same step.
 
-    Only the main thread can be asked: Python lets no other one handle signals.
+    Outside the main thread no signal is handled, because Python does not allow it.
+
+    Attributes:
+      requested: name of a signal that any process had received when all of them last called `poll`; None if there was none.
     """
 
     requested: str | None = None
-    _heard: str | None = None
+    _received: str | None = None
 
     def __enter__(self):
         signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
@@ -26,10 +28,10 @@ class Interrupt:
             signal.signal(number, handler)
 
     def poll(self) -> None:
-        """Brings `requested` up to date."""
-        self.requested = next(filter(None, gather(self._heard)), None)
+        """Updates `requested`; all processes must call this together."""
+        self.requested = next(filter(None, allgather(self._received)), None)
 
     def _note(self, number, _):
-        if self._heard:
+        if self._received:
             raise KeyboardInterrupt
-        self._heard = signal.Signals(number).name
+        self._received = signal.Signals(number).name

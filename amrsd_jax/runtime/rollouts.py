@@ -1,32 +1,35 @@
-"""Rollouts of a step as a Parquet file: text, verdict, reflection, and what every token was credited with."""
+"""Writes and reads the rollouts of a step as a Parquet file: text, verdict, reflection, and the credit of every token."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amrsd_jax.files import atomic_write
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.processes import only_first
-from amrsd_jax.records import Made
+from amrsd_jax.records import StepRecord
 
 
 @only_first
-def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, made: Made) -> None:
-    """Writes a row per rollout, on process 0; per-token columns are lists of the response's length.
+def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, record: StepRecord) -> None:
+    """Writes a row per rollout; per-token columns are lists of the response's length.
 
-    logp_student is the sampler's where no teacher pass was made; logp_teacher, gap and entropy are null there.
-    first_error_start and _end are token indices of the first wrong step, -1 where there is none or it is not known.
+    student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs, gap and student_entropy are null there.
+    first_error_start and first_error_end are token indices, -1 where there is no wrong step or it is not known.
     """
-    rollouts, contexts, scores, credit = made.rollouts, made.contexts, made.scores, made.credit
+    rollouts, contexts, logprobs, credit = record.rollouts, record.contexts, record.logprobs, record.credit
     rows = []
     for i, problem in enumerate(rollouts.problems):
         n = int(rollouts.mask[i].sum())
-        tokens = rollouts.response[i, :n].tolist()
-        pieces = token_texts(tokenizer, tokens)
-        scored = bool(scores.scored[i])
-        student = scores.logp_student[i, :n] if scored else rollouts.logp[i, :n]
-        teacher = scores.logp_teacher[i, :n]
+        tokens, scored = rollouts.response[i, :n].tolist(), bool(logprobs.scored[i])
+        student = logprobs.student_logprobs if scored else rollouts.sampler_logprobs
+
+        def if_scored(values, i=i, n=n, scored=scored):
+            return values[i, :n].tolist() if scored else None
+
         rows.append(
             {
                 "step": step, "row": i, "group": i // group,
@@ -37,27 +40,25 @@ def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, made
                 "advantage": float(credit.advantage[i]),
                 "reflection_kind": contexts.kind[i], "reflection_status": contexts.status[i],
                 "reflection": contexts.text[i],
-                "tokens": tokens, "token_text": pieces,
-                "logp_student": student.tolist(),
-                "logp_teacher": teacher.tolist() if scored else None,
-                "gap": (teacher - student).tolist() if scored else None,
+                "tokens": tokens, "token_text": token_texts(tokenizer, tokens),
+                "student_logprobs": student[i, :n].tolist(),
+                "teacher_logprobs": if_scored(logprobs.teacher_logprobs),
+                "gap": if_scored(logprobs.gap),
                 "token_advantage": np.asarray(credit.token_advantage)[i, :n].tolist(),
-                "entropy": scores.entropy[i, :n].tolist() if scored else None,
+                "student_entropy": if_scored(logprobs.student_entropy),
                 "first_error_start": int(rollouts.first_error[i, 0]), "first_error_end": int(rollouts.first_error[i, 1]),
             }
         )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
-    draft.replace(path)
+    atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft))
 
 
 _TEXT = (
     "problem_id", "question", "answer", "response", "verdict", "finish_reason",
     "reflection_kind", "reflection_status", "reflection",
 )  # fmt: skip
-_FLOATS = ("logp_student", "logp_teacher", "gap", "token_advantage", "entropy")
-_SCHEMA = pa.schema(
+_FLOATS = ("student_logprobs", "teacher_logprobs", "gap", "token_advantage", "student_entropy")
+_NULL_WHERE_NOT_SCORED = ("teacher_logprobs", "gap", "student_entropy")
+SCHEMA = pa.schema(
     [(name, pa.int32()) for name in ("step", "row", "group", "first_error_start", "first_error_end")]
     + [(name, pa.string()) for name in _TEXT]
     + [("scores", pa.map_(pa.string(), pa.float32()))]  # the verifier's further scores, by name
@@ -65,3 +66,32 @@ _SCHEMA = pa.schema(
     + [("tokens", pa.list_(pa.int32())), ("token_text", pa.list_(pa.string()))]
     + [(name, pa.list_(pa.float32())) for name in _FLOATS]
 )
+
+
+def rollout_files(workdir: Path) -> dict[int, Path]:
+    """Returns the files of a workdir's rollouts by their step, ascending."""
+    files = {}
+    for path in (workdir / "rollouts").glob("step_*.parquet"):
+        if match := re.fullmatch(r"step_(\d+)", path.stem):
+            files[int(match[1])] = path
+    return dict(sorted(files.items()))
+
+
+def read_rollouts(path: Path) -> pa.Table:
+    """Returns the rows of a file of rollouts.
+
+    Raises:
+      ValueError: it is not a Parquet file, has no rows, or lacks a column or a value; the message names the file.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+    if missing := [name for name in SCHEMA.names if name not in table.column_names]:
+        raise ValueError(f"{path}: no column {', '.join(missing)}")
+    if not table.num_rows:
+        raise ValueError(f"{path}: no rows")
+    required = (name for name in SCHEMA.names if name not in _NULL_WHERE_NOT_SCORED)
+    if null := [name for name in required if table[name].null_count]:
+        raise ValueError(f"{path}: null in column {', '.join(null)}")
+    return table

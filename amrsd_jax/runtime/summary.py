@@ -1,139 +1,206 @@
-"""A step and a run in numbers: the metrics row, the line a person reads, and `results.json`."""
+"""Summarises a step and a run: the row of metrics, the console line, and `results.json`."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
-from tqdm import tqdm
+from jaxtyping import ScalarLike
 
-from amrsd_jax.evaluate.statistics import wilson
-from amrsd_jax.processes import first, only_first
-from amrsd_jax.records import Made
+from amrsd_jax.evaluate.estimators import wilson
+from amrsd_jax.files import atomic_write, read_json_lines
+from amrsd_jax.policy import Architecture
+from amrsd_jax.processes import only_first
+from amrsd_jax.records import StepRecord
 from amrsd_jax.reflection.parse import STATUSES
-from amrsd_jax.runtime.metrics import read_metrics
+from amrsd_jax.runtime.hardware import model_flops_utilisation, peak_memory_gib
+from amrsd_jax.runtime.monitor import zero_advantage
 
-_POLICY = ("entropy", "kl", "clip_low", "clip_high")
-_OPTIMIZER = ("grad_norm", "skipped", "learning_rate")
+# Names of the update's metrics in the run's metrics; others are terms of the loss.
+_UPDATE_METRICS = {
+    "entropy": "policy/entropy",
+    "kl_old_new": "policy/kl_old_new",
+    "kl_to_reference": "policy/kl_to_reference",
+    "clip_frac_low": "policy/clip_frac_low",
+    "clip_frac_high": "policy/clip_frac_high",
+    "covered": "distill/covered",
+    "overlap": "distill/overlap",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "skipped": "updates/skipped",
+}
 
 
-def summary(made: Made, learned: Sequence[dict], seconds: dict[str, float]) -> dict[str, float | None]:
-    """Metrics of one training step. Shares are of rows, `loss/` and `policy/` are means over the step's updates.
+def summary(
+    record: StepRecord,
+    update_metrics: Sequence[dict[str, ScalarLike]],
+    seconds: dict[str, float],
+    *,
+    group: int,
+    architecture: Architecture,
+) -> dict[str, float | None]:
+    """Returns the metrics of one training step. Metrics of updates are means over the step's updates.
 
     Args:
-      made: what the step made.
-      learned: what each optimiser update reported.
-      seconds: by phase.
+      record: the step's results before its updates.
+      update_metrics: metrics of each optimiser update.
+      seconds: seconds by phase.
+      group: G.
+      architecture: architecture of the policy, for its FLOPs.
     """
-    rollouts, contexts, scores, credit = made.rollouts, made.contexts, made.scores, made.credit
-    n = len(rollouts.text)
-    correct = sum(verdict.correct for verdict in rollouts.verdicts)
-    low, high = wilson(correct, n)
-    status = Counter(contexts.status)
-    needed = n - status["not_needed"]
-    scored = rollouts.mask * scores.scored[:, None]
-    row = {
-        "rollout/reward": float(rollouts.reward.mean()),
-        "rollout/reward_sem": float(rollouts.reward.std() / np.sqrt(n)),
-        "rollout/accuracy": correct / n,
-        "rollout/accuracy_low": low,
-        "rollout/accuracy_high": high,
-        "rollout/format": sum(verdict.format_ok for verdict in rollouts.verdicts) / n,
-        "rollout/length": float(rollouts.mask.sum(axis=1).mean()),
-        "rollout/truncated": rollouts.finish_reason.count("length") / n,
-        "rollout/flat_rows": float((credit.advantage == 0).mean()),
-        "policy/sampler_gap": float((abs(scores.logp_student - rollouts.logp) * scored).sum() / scored.sum())
-        if scored.sum()
-        else None,
-        "reflection/needed": needed / n,
-        "reflection/saved": 1 - needed / n,
-        "reflection/usable": status["ok"] / n,
-    }
-    row |= {
-        f"reflection/fallback_{reason}": status[reason] / n for reason in STATUSES if reason not in ("ok", "not_needed")
-    }
-    for name in sorted({name for verdict in rollouts.verdicts for name in verdict.scores}):
-        given = [verdict.scores[name] for verdict in rollouts.verdicts if name in verdict.scores]
-        row[f"rollout/score_{name}"] = sum(given) / len(given)
-    row |= {f"credit/{name}": value for name, value in credit.metrics.items()}
-    for name in learned[0]:
-        section = "policy" if name in _POLICY else "optimizer" if name in _OPTIMIZER else "loss"
-        row[f"{section}/{name}"] = float(np.mean([update[name] for update in learned]))
-    row |= made.drawn | {f"seconds/{name}": value for name, value in seconds.items()}
+    row = _reward_metrics(record) | _length_metrics(record) | _reflection_metrics(record)
+    row["groups/zero_advantage"] = zero_advantage(record, update_metrics, group)
+    row |= {f"credit/{name}": value for name, value in record.credit.metrics.items()}
+    for name in update_metrics[0]:
+        mean = float(np.mean([metrics[name] for metrics in update_metrics]))
+        row[_UPDATE_METRICS.get(name, f"loss/{name}")] = mean
+    row |= record.data_metrics | {f"seconds/{name}": value for name, value in seconds.items()}
     row["seconds/step"] = sum(seconds.values())
-    row["throughput/sampled_tokens_per_second"] = float(rollouts.mask.sum()) / seconds["sample"]
+    return row | _rates(record, seconds, architecture)
+
+
+def _reward_metrics(record: StepRecord) -> dict[str, float]:
+    rollouts = record.rollouts
+    verdicts, n = rollouts.verdicts, len(rollouts.verdicts)
+    correct = int(rollouts.correct.sum())
+    low, high = wilson(correct, n)
+    row = {
+        "reward/mean": float(rollouts.reward.mean()),
+        "reward/std": float(rollouts.reward.std()),
+        "reward/accuracy": correct / n,
+        "reward/accuracy_low": low,
+        "reward/accuracy_high": high,
+        "reward/format": sum(verdict.format_ok for verdict in verdicts) / n,
+    }
+    for name in sorted({name for verdict in verdicts for name in verdict.scores}):
+        scores = [verdict.scores[name] for verdict in verdicts if name in verdict.scores]
+        row[f"reward/score_{name}"] = sum(scores) / len(scores)
     return row
 
 
+def _length_metrics(record: StepRecord) -> dict[str, float]:
+    lengths = record.rollouts.mask.sum(axis=1)
+    return {
+        "response_length/mean": float(lengths.mean()),
+        "response_length/min": float(lengths.min()),
+        "response_length/max": float(lengths.max()),
+        "response_length/clip_ratio": record.rollouts.finish_reason.count("length") / len(lengths),
+    }
+
+
+def _reflection_metrics(record: StepRecord) -> dict[str, float | None]:
+    status, logprobs = Counter(record.contexts.status), record.logprobs
+    n = len(record.contexts.status)
+    needed = n - status["not_needed"]
+    mask = record.rollouts.mask * logprobs.scored[:, None]
+    mismatch = (abs(logprobs.student_logprobs - record.rollouts.sampler_logprobs) * mask).sum()
+    row = {
+        "policy/sampler_mismatch": float(mismatch / mask.sum()) if mask.sum() else None,
+        "reflection/needed": needed / n,
+        "reflection/skipped": 1 - needed / n,
+        "reflection/usable": status["ok"] / needed if needed else None,
+    }
+    reasons = (reason for reason in STATUSES if reason not in ("ok", "not_needed"))
+    return row | {f"reflection/unusable_{reason}": status[reason] / n for reason in reasons}
+
+
+def _rates(record: StepRecord, seconds: dict[str, float], architecture: Architecture) -> dict[str, float]:
+    """Returns tokens per second, the utilisation of the devices during the update (mfu), and their peak memory."""
+    tokens = float(record.rollouts.mask.sum())
+    rows = record.rollouts.mask.sum(axis=1) + record.rollouts.prompt_length
+    flops = 3 * architecture.forward_flops(int(rows.sum()), float(rows.mean()) / 2)
+    device = jax.devices()[0]
+    optional = {
+        "mfu": model_flops_utilisation(flops, seconds["update"], jax.device_count(), device.device_kind),
+        "memory/peak_gib": peak_memory_gib(),
+    }
+    rates = {
+        "tokens/sampled": tokens,
+        "tokens/sampled_per_s": tokens / seconds["sample"],
+        "tokens/s": tokens / sum(seconds.values()),
+    }
+    return rates | {name: value for name, value in optional.items() if value is not None}
+
+
 def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
-    """A step for the eye."""
+    """Returns the console line of a step."""
+    needed, usable = row["reflection/needed"], row["reflection/usable"]
     parts = [
         f"step {step}/{steps}",
-        f"accuracy {row['rollout/accuracy']:.3f}",
-        f"length {row['rollout/length']:.0f}",
+        f"reward {row['reward/mean']:.3f}",
+        f"length {row['response_length/mean']:.0f}",
         f"entropy {row['policy/entropy']:.3f}",
-        f"reflections {row['reflection/usable']:.0%} usable of {row['reflection/needed']:.0%} needed",
+        f"grad norm {row['grad_norm']:.2g}",
+        f"reflected on {needed:.0%} of rows, {usable:.0%} usable" if needed else "no reflections",
+        f"{row['tokens/s']:.0f} tokens/s",
         f"{row['seconds/step']:.2f} s",
     ]
-    if row["optimizer/skipped"]:
+    if row["groups/zero_advantage"] == 1 and row["grad_norm"] == 0:
+        parts.append("no learning signal: every group's rewards are equal")
+    if row["updates/skipped"]:
         parts.append("UPDATE SKIPPED: gradient not finite")
     return "  ".join(parts)
+
+
+# ---------------------------------------------------------------- a run
 
 
 @only_first
 def write_results(
     workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, *, last: int, **more
 ) -> dict:
-    """Writes `results.json` from the run's metrics: what its evaluations came to, time, what was saved, and `more`."""
-    rows = read_metrics(workdir / "metrics.jsonl")
-    trained = [row for row in rows if row["kind"] == "train"]
+    """Writes `results.json` and returns its content: evaluations, steps, seconds, share of reflections skipped, and `more`."""
+    rows = read_json_lines(workdir / "metrics.jsonl")
+    skipped = [row["reflection/skipped"] for row in rows if row["kind"] == "train"]
     results = {
         "eval": evaluated([row for row in rows if row["kind"] == "eval"], last),
         "steps": step,
         "wall_seconds": wall_seconds,
         "seconds_by_phase": seconds,
-        "savings": {"reflections": float(np.mean([row["reflection/saved"] for row in trained])) if trained else None},
+        "reflections_skipped": float(np.mean(skipped)) if skipped else None,
     } | more
-    draft = workdir / "results.tmp"
-    draft.write_text(json.dumps(results, indent=2) + "\n")
-    draft.replace(workdir / "results.json")
+    atomic_write(workdir / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
 def evaluated(rows: Sequence[dict], last: int) -> dict:
-    """What the evaluations of a run came to, each with its step.
+    """Returns selected evaluations of a run, each with its step.
+
+    Args:
+      rows: the run's metrics of kind "eval".
+      last: number of evaluations that mean_of_last averages, the one before training left out.
 
     Returns:
-      initial, final, best (by sampled accuracy; on a test split that choice makes it an optimistic number) and mean_of_last,
-      of the `last` evaluations after training began, of the run's own test split. best_by_validation, where the task has a
-      validation split: the test split's evaluation at the step that was best on validation. benchmarks: by name, those four
-      of every other benchmark.
+      initial, final, best (by sampled accuracy; chosen on the test split itself, so an optimistic number) and mean_of_last, of
+      the run's own test split. best_by_validation, where the task has a validation split: the test split's evaluation at the
+      step that was best on validation. benchmarks: by name, those four of every other benchmark.
     """
     by_name: dict[str, list[dict]] = {}
     for row in rows:
-        found: dict[str, dict] = {}
+        of_step: dict[str, dict] = {}
         for key, value in row.items():
             if key.startswith("eval/"):
                 *benchmark, metric = key.removeprefix("eval/").split("/")
-                found.setdefault("".join(benchmark), {"step": row["step"]})[metric] = value
-        for name, values in found.items():
+                of_step.setdefault("".join(benchmark), {"step": row["step"]})[metric] = value
+        for name, values in of_step.items():
             by_name.setdefault(name, []).append(values)
-    own = by_name.pop("")
-    results = _four(own, last)
+    test = by_name.pop("")
+    results = _select(test, last)
     if "validation" in by_name:
         chosen = _best(by_name["validation"])["step"]
-        results["best_by_validation"] = next(values for values in own if values["step"] == chosen)
-    return results | {"benchmarks": {name: _four(values, last) for name, values in by_name.items()}}
+        results["best_by_validation"] = next(values for values in test if values["step"] == chosen)
+    return results | {"benchmarks": {name: _select(values, last) for name, values in by_name.items()}}
 
 
-def _four(evaluations: Sequence[dict], last: int) -> dict:
+def _select(evaluations: Sequence[dict], last: int) -> dict:
+    """Returns the initial, final and best evaluation of a benchmark, and the mean of the last ones."""
     counted = [values for values in evaluations if values["step"]][-last:]
     mean = {
         name: float(np.mean([values[name] for values in counted]))
         for name in (counted[0] if counted else ())
-        if name != "step" and not name.endswith(("_low", "_high"))  # the mean of intervals is none
+        if name != "step" and not name.endswith(("_low", "_high"))  # a mean of intervals is not an interval
     }
     steps = {"steps": [values["step"] for values in counted]}
     return {
@@ -148,34 +215,17 @@ def _best(evaluations: Sequence[dict]) -> dict:
     return max(evaluations, key=lambda values: values["sampled"])
 
 
-def outcome(found: dict) -> list[str]:
-    """What a run came to, for the eye: a line for its own test split, and one for each other benchmark."""
+def outcome(evaluations: dict) -> list[str]:
+    """Returns the console lines about a finished run: one for its own test split, and one for each other benchmark."""
     lines = []
-    for name, four in {"": found, **found["benchmarks"]}.items():
-        before, after, best, mean = (four[key] for key in ("initial", "final", "best", "mean_of_last"))
+    for name, selected in {"": evaluations, **evaluations["benchmarks"]}.items():
+        before, after, best, mean = (selected[key] for key in ("initial", "final", "best", "mean_of_last"))
         line = f"{before['sampled']:.3f} -> {after['sampled']:.3f} on {after['n']} "
         line += f"{name or 'held-out'} problems; best {best['sampled']:.3f} at step {best['step']}"
         if mean:
             line += f", mean of the last {len(mean['steps'])} evaluations {mean['sampled']:.3f}"
-        if "best_by_validation" in four:
-            chosen = four["best_by_validation"]
+        if "best_by_validation" in selected:
+            chosen = selected["best_by_validation"]
             line += f", best by validation {chosen['sampled']:.3f} at step {chosen['step']}"
         lines.append(f"sampled accuracy {line}")
     return lines
-
-
-@only_first
-def note(text: str) -> None:
-    """A chapter line on stderr: it tells what a run is doing, and where one hangs."""
-    print(f"\033[33m{text}\033[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
-
-
-def bar(steps=None, *args, **more) -> tqdm:
-    """A progress bar on stderr, of process 0 and where it is a terminal."""
-    return tqdm(steps, *args, disable=None if first() else True, **more)
-
-
-@only_first
-def say(text: str) -> None:
-    """A line on stderr, above the progress bar."""
-    tqdm.write(text, file=sys.stderr)

@@ -1,7 +1,12 @@
-"""Sampling: a stream of requests in, completions out."""
+"""Sampling: turns a stream of requests into completions, with continuous batching over a fixed number of slots."""
 
-from amrsd_jax.sampling.engine import Weights, complete, harvests
-from amrsd_jax.sampling.requests import Completion, Queue, Request
-from amrsd_jax.sampling.transitions import Layout
+from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Completion", "Layout", "Queue", "Request", "Weights", "complete", "harvests"]
+from amrsd_jax.records import Completion, Request
+from amrsd_jax.sampling.engine import SamplerParams, complete, completed_batches
+from amrsd_jax.sampling.requests import RequestQueue
+from amrsd_jax.sampling.transitions import SamplerConfig
+
+Sampler = Callable[[Iterable[Request]], Iterator[Completion]]  # `complete` with everything but the requests given
+
+__all__ = ["RequestQueue", "Sampler", "SamplerConfig", "SamplerParams", "complete", "completed_batches"]

@@ -1,7 +1,7 @@
-"""The host's side of the sampler: a stream of requests in, completions out as they finish.
+"""Runs the host side of the sampler: a loop that admits requests to free slots and collects finished rows.
 
-It fills free slots from the queue, lets the device decode, and takes off what is done, until nothing waits and no slot is
-busy. See `transitions.py` for what runs on the device.
+Each iteration fills free slots from the queue, dispatches one segment of decoding and reads the finished rows back, until no
+request waits and no slot is busy. `transitions.py` has the programs that run on the device.
 """
 
 import dataclasses
@@ -15,109 +15,123 @@ from jaxtyping import Array, Key
 
 from amrsd_jax import processes
 from amrsd_jax.policy import Params, Policy
-from amrsd_jax.sampling.requests import Completion, Queue, Request
-from amrsd_jax.sampling.transitions import Layout, Slots, admit, decode, empty, widen
+from amrsd_jax.records import Completion, Request
+from amrsd_jax.sampling.requests import RequestQueue
+from amrsd_jax.sampling.transitions import SamplerConfig, Slots, admit, decode, empty_slots, resize_cache
 
 
-class Weights(NamedTuple):
-    """What the sampler reads: parameters for `Policy.prefill`, as the learner has them, and the result of `for_decoding`."""
+class SamplerParams(NamedTuple):
+    """The sampler's parameters: the policy's for `Policy.prefill`, and the result of `Policy.for_decoding`."""
 
     params: Params
     decoding: Params
 
 
-def complete(
-    policy: Policy,
-    layout: Layout,
-    weights: Weights,
-    requests: Iterable[Request] | Queue,
-    key: Key[Array, ""] | Key[Array, " C"],
-) -> Iterator[Completion]:
-    """Answers a stream of requests; completions come in the order in which they finish. See `harvests`."""
-    for finished in harvests(policy, layout, weights, requests, key):
-        yield from finished
-
-
-def harvests(
-    policy: Policy,
-    layout: Layout,
-    weights: Weights,
-    requests: Iterable[Request] | Queue,
-    key: Key[Array, ""] | Key[Array, " C"],
-) -> Iterator[list[Completion]]:
-    """Answers a stream of requests; hands out what has finished whenever the host looks.
-
-    The device is given its next work before that: what a caller does with completions costs no time until it takes longer
-    than a segment.
-
-    Args:
-      policy, layout: what runs, in which shape.
-      weights: of the policy; its parameters must not be donated before the last completion is there.
-      requests: read lazily, as slots become free. To a `Queue`, requests may be added while completions are taken.
-      key: of this call; two calls with one key repeat each other. Several where requests name their stream.
-
-    Raises:
-      ValueError: a prompt is empty or does not fit with its response into the layout, or a count is larger than its group.
-    """
-    queue = requests if isinstance(requests, Queue) else Queue(requests)
-    owner: list[_Owner | None] = [None] * layout.slots
-    slots, keys = empty(policy, layout), layout.put(key.reshape(-1))
-    finished: list[Completion] = []
-    while True:
-        free = [slot for slot, owned in enumerate(owner) if owned is None]
-        while batch := queue.take(len(free), layout):
-            packed = _pack(batch, layout, free, owner)
-            widen(layout, slots, _reach(owner, layout))
-            slots = admit(policy, layout, weights.params, slots, keys, **packed)
-        busy, begin = layout.slots - len(free), time.perf_counter()
-        if busy:
-            widen(layout, slots, _reach(owner, layout))
-            slots = decode(policy, layout, weights.decoding, slots, layout.put(np.int32(_until(busy, queue, layout))))
-        if finished:
-            yield finished
-        if not busy and not queue.waiting():
-            return
-        finished = _harvest(slots, owner, layout, begin)
-
-
 @dataclasses.dataclass
-class _Owner:
-    """Whose a slot is since when: rollout `index` of a request, with `made` tokens when it was last looked at."""
+class _Occupant:
+    """The rollout that occupies a slot.
+
+    Attributes:
+      request, index: its request, and its number among the request's rollouts.
+      admitted: when it was admitted, in seconds of `time.perf_counter`.
+      generated: tokens sampled when the host last read the slots.
+    """
 
     request: Request
     index: int
-    began: float
-    made: int = 1
+    admitted: float
+    generated: int = 1
 
-    def reach(self, layout: Layout) -> int:
-        """Most tokens that the row can have after the next segment."""
-        return len(self.request.prompt) + min(self.made + layout.segment, self.request.limit(layout))
-
-
-def _reach(owner: list[_Owner | None], layout: Layout) -> int:
-    return max(owned.reach(layout) for owned in owner if owned)
+    def longest(self, config: SamplerConfig) -> int:
+        """Returns the most tokens, prompt included, that the row can have after the next segment."""
+        limit = self.request.limit(config.new_tokens)
+        return len(self.request.prompt) + min(self.generated + config.segment, limit)
 
 
-def _until(busy: int, queue: Queue, layout: Layout) -> int:
-    """Slots that may still be active when the host looks again: with work waiting, it looks as soon as there is room for it,
-    but not before a quarter of the slots or an admission's worth is free, as admissions cost the same for fewer rows."""
-    if not queue.waiting():
+def complete(
+    policy: Policy,
+    config: SamplerConfig,
+    params: SamplerParams,
+    requests: Iterable[Request] | RequestQueue,
+    key: Key[Array, ""] | Key[Array, " C"],
+) -> Iterator[Completion]:
+    """Yields the completions of a stream of requests in the order in which they finish. See `completed_batches`."""
+    for finished in completed_batches(policy, config, params, requests, key):
+        yield from finished
+
+
+def completed_batches(
+    policy: Policy,
+    config: SamplerConfig,
+    params: SamplerParams,
+    requests: Iterable[Request] | RequestQueue,
+    key: Key[Array, ""] | Key[Array, " C"],
+) -> Iterator[list[Completion]]:
+    """Yields the completions of a stream of requests, in one list per segment that finished any.
+
+    The next segment is dispatched before a list is yielded, so the caller's work on it overlaps with decoding.
+
+    Args:
+      policy, config: the model and the sampler's static shape.
+      params: parameters of the policy; they must not be donated before the last completion is yielded.
+      requests: read lazily, as slots become free. A `RequestQueue` accepts more while completions are consumed.
+      key: random key of this call, or C keys that requests name by `Request.stream`. Two calls with equal keys and rows
+        sample the same tokens.
+
+    Raises:
+      ValueError: a prompt is empty, or a request does not fit into the sampler's shape.
+    """
+    queue = requests if isinstance(requests, RequestQueue) else RequestQueue(requests)
+    occupants: list[_Occupant | None] = [None] * config.slots
+    slots, keys = empty_slots(policy, config), config.put(key.reshape(-1))
+    finished: list[Completion] = []
+    while True:
+        free = [slot for slot, occupant in enumerate(occupants) if occupant is None]
+        while batch := queue.take(len(free), config):
+            arrays = _assign_slots(batch, config, free, occupants)
+            resize_cache(config, slots, _longest_row(occupants, config))
+            slots = admit(policy, config, params.params, slots, keys, **arrays)
+        busy, began = config.slots - len(free), time.perf_counter()
+        if busy:
+            resize_cache(config, slots, _longest_row(occupants, config))
+            max_active = config.put(np.int32(_max_active(busy, queue, config)))
+            slots = decode(policy, config, params.decoding, slots, max_active)
+        if finished:
+            yield finished
+        if not busy and queue.next is None:
+            return
+        finished = _collect_finished(slots, occupants, config, began)
+
+
+def _longest_row(occupants: list[_Occupant | None], config: SamplerConfig) -> int:
+    return max(occupant.longest(config) for occupant in occupants if occupant)
+
+
+def _max_active(busy: int, queue: RequestQueue, config: SamplerConfig) -> int:
+    """Returns how many slots may still be active when decoding stops before its segment ends.
+
+    While requests wait, decoding stops once the next one fits and either a full admission or a quarter of the slots is
+    free: an admission costs the same for fewer rows. Otherwise it goes on until every row is finished.
+    """
+    if queue.next is None:
         return 0
-    wanted = max(queue.ahead.count, min(layout.admit * layout.group, layout.slots // 4))
+    wanted = max(queue.next.count, min(config.admit * config.group, config.slots // 4))
     return max(0, busy - wanted)
 
 
-def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Owner | None]) -> dict[str, jax.Array]:
-    """Arrays of one admission; takes slots from `free` and books them in `owner`."""
+def _assign_slots(
+    batch: list[Request], config: SamplerConfig, free: list[int], occupants: list[_Occupant | None]
+) -> dict[str, jax.Array]:
+    """Moves slots from `free` to `occupants` for one admission, and returns the array arguments of `admit`."""
     now, longest = time.perf_counter(), max(len(request.prompt) for request in batch)
-    a, width = layout.together(longest), layout.prompt_width(longest)
-    group = 1 if batch[0].single else layout.group
+    a, width = config.prompts_per_admission(longest), config.prompt_width(longest)
+    group = 1 if batch[0].count == 1 else config.group
     arrays = {
         "prompts": np.zeros((a, width), np.int32),
         "lengths": np.ones(a, np.int32),
         "limits": np.zeros(a, np.int32),
         "streams": np.zeros(a, np.int32),
-        "targets": np.full((a, group), layout.slots, np.int32),
+        "targets": np.full((a, group), config.slots, np.int32),
         "rows": np.zeros((a, group), np.uint32),
         "temperature": np.ones(a, np.float32),
         "top_k": np.zeros(a, np.int32),
@@ -125,34 +139,39 @@ def _pack(batch: list[Request], layout: Layout, free: list[int], owner: list[_Ow
     }
     for i, request in enumerate(batch):
         arrays["prompts"][i, : len(request.prompt)] = request.prompt
-        arrays["lengths"][i], arrays["limits"][i] = len(request.prompt), request.limit(layout)
+        arrays["lengths"][i], arrays["limits"][i] = len(request.prompt), request.limit(config.new_tokens)
         arrays["streams"][i], arrays["temperature"][i] = request.stream, request.temperature
         arrays["top_k"][i], arrays["top_p"][i] = request.top_k, request.top_p
         for j in range(request.count):
             slot = free.pop(0)
-            owner[slot] = _Owner(request, j, now)
+            occupants[slot] = _Occupant(request, j, now)
             arrays["targets"][i, j], arrays["rows"][i, j] = slot, request.row + j
-    return layout.put(arrays)
+    return config.put(arrays)
 
 
-def _harvest(slots: Slots, owner: list[_Owner | None], layout: Layout, begin: float) -> list[Completion]:
-    """Takes finished rows off the device, which has decoded since `begin`, and frees their slots."""
-    active, made, tokens, logp, logp_plain = processes.fetch(
-        (slots.active, slots.made, slots.tokens, slots.logp, slots.logp_plain)
-    )
-    seconds = time.perf_counter() - begin
-    steps = max((int(made[slot]) - owned.made for slot, owned in enumerate(owner) if owned), default=0)
+def _collect_finished(
+    slots: Slots, occupants: list[_Occupant | None], config: SamplerConfig, began: float
+) -> list[Completion]:
+    """Reads the slots back, frees those that finished and returns their completions.
+
+    Args:
+      began: when the segment was dispatched, in seconds of `time.perf_counter`. The end of a row is interpolated: the steps of
+        a segment are taken to last equally long.
+    """
+    active, generated, tokens, logprobs = processes.fetch((slots.active, slots.generated, slots.tokens, slots.logprobs))
+    seconds = time.perf_counter() - began
+    steps = max((int(generated[slot]) - row.generated for slot, row in enumerate(occupants) if row), default=0)
     finished = []
-    for slot, owned in enumerate(owner):
-        if owned is None:
+    for slot, row in enumerate(occupants):
+        if row is None:
             continue
-        before, n = owned.made, int(made[slot])
-        owned.made = n
+        before, n = row.generated, int(generated[slot])
+        row.generated = n
         if active[slot]:
             continue
-        owner[slot] = None
-        reason = "stop" if tokens[slot, n - 1] in layout.stop_tokens else "length"
-        found = (array[slot, :n].copy() for array in (tokens, logp, logp_plain))
-        ended = begin + seconds * (n - before) / max(steps, 1)
-        finished.append(Completion(owned.request, owned.index, *found, reason, owned.began, ended))
+        occupants[slot] = None
+        reason = "stop" if tokens[slot, n - 1] in config.stop_tokens else "length"
+        ended = began + seconds * (n - before) / max(steps, 1)
+        arrays = tokens[slot, :n].copy(), logprobs[slot, :n].copy()
+        finished.append(Completion(row.request, row.index, *arrays, reason, row.admitted, ended))
     return finished

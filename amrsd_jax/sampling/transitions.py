@@ -1,8 +1,8 @@
-"""The device's side of the sampler: rows in flight, and the pure jitted transitions of that one donated state.
+"""Defines the device side of the sampler: the state of the rows in flight, and the jitted programs that update it.
 
-A fixed number of slots, each a row with its own length. `admit` prefills a few prompts and shares each among its rollouts,
-`decode` adds tokens until enough slots are done, `widen` gives the cache the width that the rows in flight need, in few
-widths. A token's noise is a function of (key, row, position in the response): which slot or batch a row ran in never shows.
+The state has a fixed number of slots, each a row with a length of its own. `admit` prefills a few prompts and copies each to
+the slots of its rollouts, `decode` generates tokens until enough slots have finished, and `resize_cache` gives the cache one
+of a few widths. The noise of a token depends only on (key, row, position in the response), never on the slot or the batch.
 """
 
 import dataclasses
@@ -21,17 +21,18 @@ from amrsd_jax.sampling.warpers import sample
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """Static shape of an engine: everything that decides what is compiled.
+class SamplerConfig:
+    """The static shape of a sampler; programs are compiled for each value.
 
     Attributes:
       slots: S, rows in flight.
-      group: largest `count` of a request.
-      prompt_length, new_tokens: P and T. A row holds P + T tokens; a longer prompt is taken if its response is so much shorter.
-      admit: prompts of P tokens prefilled together; of longer ones fewer.
-      segment: decode steps between two looks of the host.
+      group: G, largest `count` of a request.
+      prompt_length, new_tokens: P and T. A row holds P + T tokens in all; a prompt may be longer than P if its response is
+        limited to what is left.
+      admit: A, prompts of up to P tokens prefilled together. Longer prompts are prefilled fewer at a time.
+      segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
-      sharding: of the slot axis, None on one device.
+      sharding: of the slot axis; None on one device.
     """
 
     slots: int
@@ -46,12 +47,12 @@ class Layout:
     def __post_init__(self):
         if self.group > self.slots:
             raise ValueError(f"sampling.slots = {self.slots}: a group of {self.group} rollouts does not fit")
-        if self.slots % self.ways:
-            raise ValueError(f"sampling.slots = {self.slots} does not divide over {self.ways} devices (data x fsdp)")
+        if self.slots % self.shards:
+            raise ValueError(f"sampling.slots = {self.slots} does not divide over {self.shards} devices (data x fsdp)")
 
     @property
-    def ways(self) -> int:
-        """Over how many devices rows are split."""
+    def shards(self) -> int:
+        """Number of devices that the slots are split over."""
         return 1 if self.sharding is None else self.sharding.mesh.shape["data"] * self.sharding.mesh.shape["fsdp"]
 
     @property
@@ -60,52 +61,51 @@ class Layout:
         return self.prompt_length + self.new_tokens
 
     def prompt_width(self, longest: int) -> int:
-        """Padded width of prompts that are prefilled together."""
+        """Returns the padded width of prompts that are prefilled together, the longest of them of `longest` tokens."""
         return lengths.bucket(longest, self.prompt_length if longest <= self.prompt_length else self.length)
 
-    def together(self, longest: int) -> int:
-        """How many prompts are prefilled at that width: no more tokens than `admit` prompts of P have."""
+    def prompts_per_admission(self, longest: int) -> int:
+        """Returns how many prompts are prefilled together at that width: at most as many tokens as A prompts of P have."""
         return max(1, min(self.admit, self.admit * self.prompt_length // self.prompt_width(longest)))
 
     def put(self, tree):
-        """Host values on every device of the mesh."""
-        everywhere = None if self.sharding is None else NamedSharding(self.sharding.mesh, PartitionSpec())
-        return processes.put(tree, everywhere)
+        """Places host values on every device of the mesh."""
+        replicated = None if self.sharding is None else NamedSharding(self.sharding.mesh, PartitionSpec())
+        return processes.put(tree, replicated)
 
 
 @struct.dataclass
 class Slots:
-    """Device state: S rows in flight, room for T new tokens each. Attributes are per slot."""
+    """Device state of S rows in flight, each with room for T new tokens."""
 
-    cache: Cache  # wide enough for the rows in flight
-    token: Integer[Array, " S"]  # last sampled, not yet read
-    length: Integer[Array, " S"]  # tokens read so far, prompt included
-    made: Integer[Array, " S"]  # new tokens so far
-    limit: Integer[Array, " S"]  # most new tokens
+    cache: Cache  # wide enough for the longest row in flight
+    token: Integer[Array, " S"]  # last sampled token, not yet in the cache
+    length: Integer[Array, " S"]  # tokens in the cache, prompt included
+    generated: Integer[Array, " S"]  # tokens sampled so far
+    limit: Integer[Array, " S"]  # most tokens to sample
     active: Bool[Array, " S"]
     key: Key[Array, " S"]
     temperature: Float[Array, " S"]
     top_k: Integer[Array, " S"]
     top_p: Float[Array, " S"]
     tokens: Integer[Array, "S T"]
-    logp: Float[Array, "S T"]
-    logp_plain: Float[Array, "S T"]
+    logprobs: Float[Array, "S T"]
 
 
-def _constrain(tree, layout: Layout):
-    return tree if layout.sharding is None else jax.lax.with_sharding_constraint(tree, layout.sharding)
+def _constrain(tree, config: SamplerConfig):
+    return tree if config.sharding is None else jax.lax.with_sharding_constraint(tree, config.sharding)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "layout"))
-def empty(policy: Policy, layout: Layout) -> Slots:
-    """All slots free, and no room in the cache yet."""
-    c, s, t = policy.architecture, layout.slots, layout.new_tokens
+@functools.partial(jax.jit, static_argnames=("policy", "config"))
+def empty_slots(policy: Policy, config: SamplerConfig) -> Slots:
+    """Returns a state whose slots are all free and whose cache has no positions yet."""
+    c, s, t = policy.architecture, config.slots, config.new_tokens
     nothing = jnp.zeros((s, 0, c.kv_heads, c.head_dim), c.dtype)
     slots = Slots(
         cache=[caches.lay_out(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
-        made=jnp.zeros(s, jnp.int32),
+        generated=jnp.zeros(s, jnp.int32),
         limit=jnp.zeros(s, jnp.int32),
         active=jnp.zeros(s, bool),
         key=jax.random.split(jax.random.key(0, impl="threefry2x32"), s),
@@ -113,43 +113,35 @@ def empty(policy: Policy, layout: Layout) -> Slots:
         top_k=jnp.zeros(s, jnp.int32),
         top_p=jnp.ones(s),
         tokens=jnp.zeros((s, t), jnp.int32),
-        logp=jnp.zeros((s, t)),
-        logp_plain=jnp.zeros((s, t)),
+        logprobs=jnp.zeros((s, t)),
     )
-    return _constrain(slots, layout)
+    return _constrain(slots, config)
 
 
-def _book(layout: Layout, slots: Slots, drawn: tuple, live: Bool[Array, " S"]) -> Slots:
-    """Writes down what was drawn for the live slots: token, log-probability, plain log-probability, each [S]."""
-    token, logp, logp_plain = drawn
-    column = jnp.where(live, slots.made, layout.new_tokens)  # out of range is dropped
-    rows = jnp.arange(layout.slots)
-
-    def write(buffer, value):
-        return buffer.at[rows, column].set(value, mode="drop")
-
-    made = slots.made + live
-    stopped = jnp.isin(token, jnp.array(layout.stop_tokens, jnp.int32))
+def _record(config: SamplerConfig, slots: Slots, token: Array, logprob: Array, where: Bool[Array, " S"]) -> Slots:
+    """Appends sampled tokens and their log-probabilities [S] to the slots marked by `where`, and ends rows that are done."""
+    column = jnp.where(where, slots.generated, config.new_tokens)  # T is out of range: that write is dropped
+    rows = jnp.arange(config.slots)
+    generated = slots.generated + where
+    stopped = jnp.isin(token, jnp.array(config.stop_tokens, jnp.int32))
     return slots.replace(
-        token=jnp.where(live, token, slots.token),
-        made=made,
-        active=jnp.where(live, ~stopped & (made < slots.limit), slots.active),
-        tokens=write(slots.tokens, token),
-        logp=write(slots.logp, logp),
-        logp_plain=write(slots.logp_plain, logp_plain),
+        token=jnp.where(where, token, slots.token),
+        generated=generated,
+        active=jnp.where(where, ~stopped & (generated < slots.limit), slots.active),
+        tokens=slots.tokens.at[rows, column].set(token, mode="drop"),
+        logprobs=slots.logprobs.at[rows, column].set(logprob, mode="drop"),
     )
 
 
-def _unordered() -> bool:
-    """Whether independent collectives of a program may wait for each other: CPU devices of several processes run them in any
-    order."""
+def _collectives_may_deadlock() -> bool:
+    """Whether independent collectives of a program could wait for each other: CPUs of several processes run them in any order."""
     return jax.default_backend() == "cpu" and jax.process_count() > 1
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
+@functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("slots",))
 def admit(
     policy: Policy,
-    layout: Layout,
+    config: SamplerConfig,
     params: Params,
     slots: Slots,
     call_keys: Key[Array, " C"],
@@ -163,81 +155,98 @@ def admit(
     top_k: Integer[Array, " A"],
     top_p: Float[Array, " A"],
 ) -> Slots:
-    """Prefills A prompts once each, copies each into its slots, and samples the first tokens.
+    """Prefills A prompts once each, copies each into the slots of its rollouts, and samples the first tokens.
 
     Args:
-      limits: most new tokens.
-      streams: which of the call's keys is whose.
-      targets: slot of each rollout; S (out of range) where there is none.
-      rows: number of each rollout, which keys its randomness.
+      policy, config: the model and the sampler's static shape.
+      params: parameters for `Policy.prefill`.
+      slots: the state; donated.
+      call_keys: the keys that `streams` refers to.
+      prompts, lengths: right-padded prompts and their lengths.
+      limits: most new tokens of each prompt's rollouts.
+      streams: index into `call_keys`.
+      targets: slot of each rollout; S, which is out of range, for none.
+      rows: number of each rollout, from which its randomness is derived.
+      temperature, top_k, top_p: see `warpers.sample`.
     """
-    if len(prompts) % layout.ways == 0 and not _unordered():  # otherwise every device prefills them all
-        prompts = _constrain(prompts, layout)
+    if len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
+        prompts = _constrain(prompts, config)  # otherwise every device prefills all prompts
     hidden, prompt_cache = policy.prefill(params, prompts, lengths)
     group = targets.shape[1]
-    where = targets.reshape(-1)
+    target = targets.reshape(-1)
 
-    def spread(a):
+    def repeat(a):
         return jnp.repeat(a, group, axis=0)
 
     def put(buffer, value):
-        return buffer.at[where].set(value, mode="drop")
+        return buffer.at[target].set(value, mode="drop")
 
-    def share(rollout, cache):
-        """Copies the prompts to one rollout of each: all at once would be that many copies beside the cache."""
+    def copy_prompts(rollout, cache):
+        """Copies each prompt to one of its rollouts: copying to all at once would need memory for G copies."""
         return jax.tree.map(
             lambda old, new: old.at[targets[:, rollout], :, : new.shape[2]].set(new, mode="drop"), cache, prompt_cache
         )
 
-    cache = jax.lax.fori_loop(0, group, share, slots.cache)
-    keys, first = rng.fold_rows(spread(call_keys[streams]), rows.reshape(-1)), jnp.zeros(where.shape, jnp.int32)
-    settings = dict(temperature=spread(temperature), top_k=spread(top_k), top_p=spread(top_p))
-    drawn = sample(spread(policy.logits(params, hidden)), rng.fold_positions(keys, first), **settings)
+    cache = jax.lax.fori_loop(0, group, copy_prompts, slots.cache)
+    keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
+    settings = dict(temperature=repeat(temperature), top_k=repeat(top_k), top_p=repeat(top_p))
+    token, logprob = sample(repeat(policy.logits(params, hidden)), rng.fold_positions(keys, zero), **settings)
     slots = slots.replace(
         cache=cache,
-        length=put(slots.length, spread(lengths)),
-        made=put(slots.made, first),
-        limit=put(slots.limit, spread(limits)),
+        length=put(slots.length, repeat(lengths)),
+        generated=put(slots.generated, zero),
+        limit=put(slots.limit, repeat(limits)),
         key=put(slots.key, keys),
         **{name: put(getattr(slots, name), value) for name, value in settings.items()},
     )
-    drawn = tuple(put(jnp.zeros(layout.slots, value.dtype), value) for value in drawn)
-    live = put(jnp.zeros(layout.slots, bool), True)
-    return _constrain(_book(layout, slots, drawn, live), layout)
+    token, logprob = (put(jnp.zeros(config.slots, a.dtype), a) for a in (token, logprob))
+    return _constrain(_record(config, slots, token, logprob, put(jnp.zeros(config.slots, bool), True)), config)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "layout"), donate_argnames=("slots",))
-def decode(policy: Policy, layout: Layout, weights: Params, slots: Slots, until: Integer[Array, ""]) -> Slots:
-    """Decodes until at most `until` slots are active, at most `segment` steps; weights as from `Policy.for_decoding`."""
+@functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("slots",))
+def decode(
+    policy: Policy, config: SamplerConfig, params: Params, slots: Slots, max_active: Integer[Array, ""]
+) -> Slots:
+    """Decodes until at most `max_active` slots are active, or one segment has passed.
+
+    Args:
+      policy, config: the model and the sampler's static shape.
+      params: result of `Policy.for_decoding`.
+      slots: the state; donated.
+      max_active: number of active slots at which decoding stops.
+    """
 
     def unfinished(carry):
         steps, slots = carry
-        return (steps < layout.segment) & (jnp.sum(slots.active) > until)
+        return (steps < config.segment) & (jnp.sum(slots.active) > max_active)
 
     def step(carry):
         steps, slots = carry
-        hidden, cache = policy.decode(weights, slots.token, slots.length, slots.cache)
+        hidden, cache = policy.decode(params, slots.token, slots.length, slots.cache)
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
-        drawn = sample(
-            policy.logits(weights, hidden), rng.fold_positions(slots.key, slots.made),
+        token, logprob = sample(
+            policy.logits(params, hidden), rng.fold_positions(slots.key, slots.generated),
             temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p,
         )  # fmt: skip
-        return steps + 1, _constrain(_book(layout, slots, drawn, slots.active), layout)
+        return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "width"))
-def _resize(layout: Layout, width: int, buffer: Array) -> Array:
-    """Keys or values of one layer at another width."""
-    return _constrain(caches.resize(buffer, width), layout)
+@functools.partial(jax.jit, static_argnames=("config", "width"))
+def _resize(config: SamplerConfig, width: int, buffer: Array) -> Array:
+    """Returns the keys or values of one layer with `width` positions."""
+    return _constrain(caches.resize(buffer, width), config)
 
 
-def widen(layout: Layout, slots: Slots, reach: int) -> None:
-    """Gives the cache, in place, the width that rows of `reach` tokens need: one buffer after the other, never two caches."""
-    width, cache = caches.rounded(lengths.bucket(reach, layout.length)), slots.cache
+def resize_cache(config: SamplerConfig, slots: Slots, longest: int) -> None:
+    """Gives the cache, in place, the width that rows of up to `longest` tokens need.
+
+    Buffers are replaced one by one, so that there are never two whole caches.
+    """
+    width, cache = caches.round_up(lengths.bucket(longest, config.length)), slots.cache
     for layer, (keys, values) in enumerate(cache):
         if values.shape[2] != width:
             cache[layer] = ()
-            keys = _resize(layout, width, keys)
-            cache[layer] = keys, _resize(layout, width, values)
+            keys = _resize(config, width, keys)
+            cache[layer] = keys, _resize(config, width, values)

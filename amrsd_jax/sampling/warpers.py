@@ -1,6 +1,6 @@
-"""From logits to a sampled token: temperature, top-k, top-p as arrays of one value per row.
+"""Samples tokens from logits with a temperature, top-k and top-p per row.
 
-No sort of the vocabulary, and far fewer random numbers than it has entries.
+The vocabulary is never sorted, and a token takes far fewer random numbers than the vocabulary has entries.
 """
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 _DROPPED = -jnp.inf
-_BLOCK = 128  # entries of the vocabulary that are drawn from together
+_BLOCK = 128  # adjacent vocabulary entries; one block is sampled by its mass, then one entry of the block
 
 
 def sample(
@@ -18,40 +18,38 @@ def sample(
     temperature: Float[Array, " B"],
     top_k: Integer[Array, " B"],
     top_p: Float[Array, " B"],
-) -> tuple[Integer[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
-    """Draws one token per row.
+) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
+    """Samples one token per row.
 
     Args:
-      logits: unscaled, float32.
-      keys: one key per row; rows never share noise.
-      temperature: 0 takes the most likely token.
-      top_k: 0 keeps all; otherwise the k most likely (ties with the k-th are kept).
-      top_p: 1 keeps all; otherwise the smallest set of most likely tokens whose mass reaches p, after top-k.
+      logits: float32, before the temperature.
+      keys: one key per row.
+      temperature: 0 chooses the most likely token.
+      top_k: keeps the k most likely tokens and ties with the k-th; 0 keeps all.
+      top_p: keeps the smallest set of most likely tokens with a probability of at least p, after top-k; 1 keeps all.
 
     Returns:
-      token [B]; its log-probability under the distribution it was drawn from (0 for a greedy choice) [B]; its
-      log-probability at temperature 1, nothing truncated [B].
+      The tokens, and their log-probabilities under the distributions they were sampled from (0 where temperature is 0).
     """
     greedy = temperature <= 0
     scaled = logits / jnp.where(greedy, 1.0, temperature)[:, None]
     truncating = jnp.any((top_k > 0) | (top_p < 1))
     warped = jax.lax.cond(truncating, lambda: truncate(scaled, top_k, top_p), lambda: scaled)
-    token, normaliser = draw(warped, keys, greedy)
-
-    def at(x):
-        return jnp.take_along_axis(x, token[:, None], axis=-1)[:, 0]
-
-    logp = jnp.where(greedy, 0.0, at(warped) - normaliser)
-    return token, logp, at(logits) - jax.nn.logsumexp(logits, axis=-1)
+    token, normaliser = sample_token(warped, keys, greedy)
+    logit = jnp.take_along_axis(warped, token[:, None], axis=-1)[:, 0]
+    return token, jnp.where(greedy, 0.0, logit - normaliser)
 
 
-def draw(
+def sample_token(
     logits: Float[Array, "B V"], keys: Key[Array, " B"], greedy: Bool[Array, " B"]
 ) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
-    """A token from softmax(logits), or the most likely one where `greedy`; and the logarithm of the softmax's denominator.
+    """Samples a token per row from softmax(logits), or takes the most likely one where `greedy`.
 
-    A block of the vocabulary is drawn by its mass and then an entry of the block, each by the Gumbel trick. This is exact
-    and needs V / 128 + 128 random numbers a row, where one draw from all of the vocabulary needs V.
+    A block of the vocabulary is sampled by its probability and then an entry within it, both with the Gumbel-max trick. This
+    is exact and takes V / 128 + 128 random numbers a row, where sampling from the whole vocabulary at once takes V.
+
+    Returns:
+      The tokens, and logsumexp(logits).
     """
     width = min(_BLOCK, logits.shape[-1])
     blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % width)), constant_values=_DROPPED)
@@ -68,10 +66,10 @@ def draw(
 def truncate(
     logits: Float[Array, "B V"], top_k: Integer[Array, " B"], top_p: Float[Array, " B"]
 ) -> Float[Array, "B V"]:
-    """Sets the logits of dropped tokens to -inf.
+    """Sets the logits of tokens outside top-k or top-p to -inf.
 
-    Both rules keep the tokens at or above a threshold, which is found by bisection over the 32 bits of a float: exact,
-    and each step is one pass over the row where a sort would be many.
+    Both keep the tokens at or above a threshold. It is found by bisection over the 32 bits of a float, which is exact and
+    takes 32 passes over a row, which is less work than a sort.
     """
     order = _ordered(logits)
     count = jnp.where(top_k > 0, top_k, logits.shape[-1])
@@ -84,22 +82,22 @@ def truncate(
 
 
 def _ordered(x: Float[Array, "B V"]) -> Integer[Array, "B V"]:
-    """Unsigned integers in the order of the floats."""
+    """Maps floats to unsigned integers of the same order."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _at_least(order, wanted):
-    """Marks entries at or above the lowest threshold t for which `wanted(order > t)` still holds.
+def _at_least(order, below_limit):
+    """Marks the entries at or above the lowest threshold t for which `below_limit(order > t)` holds.
 
-    `wanted` is true of a small enough set above the threshold; the token at the threshold itself is kept, so that the
-    set that reaches the limit is the smallest one that does.
+    The entries above t are still below the limit (a count or a probability) and those at t are kept too, so the marked
+    set is the smallest that reaches the limit.
     """
 
     def halve(_, bounds):
-        low, high = bounds  # wanted holds at `high`, not below `low`
+        low, high = bounds  # the threshold lies between them; `below_limit` holds at `high`
         middle = low + (high - low) // 2
-        holds = wanted(order > middle[:, None])
+        holds = below_limit(order > middle[:, None])
         return jnp.where(holds, low, middle + 1), jnp.where(holds, middle, high)
 
     rows = order.shape[0]

@@ -1,123 +1,151 @@
-"""Score: the same responses under student and teacher, for the rows that have a teacher context."""
+"""Scores the same responses under student and teacher, for the rows that have a teacher context."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 
 from amrsd_jax import lengths, processes
-from amrsd_jax.policy import Params, Policy
-from amrsd_jax.records import Contexts, Rollouts, Scores
+from amrsd_jax.config import ScoringConfig
+from amrsd_jax.policy import Params
+from amrsd_jax.records import Contexts, LogProbs, Rollouts
 from amrsd_jax.scoring.logprobs import Model, token_logprobs
 
-_scorer = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk", "width"))
+score_program = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk", "width"))
+
+Scores = tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]  # log-probabilities, entropies (nats)
 
 
-def score_rows(
-    policy: Model,
-    params: Params,
-    prompt: Integer[np.ndarray, "M P"],
-    prompt_length: Integer[np.ndarray, " M"],
-    response: Integer[np.ndarray, "M T"],
-    mask: Float[np.ndarray, "M T"],
-    *,
-    rows: int,
-    temperature: float,
-    chunk: int,
-    sharding: NamedSharding,
-) -> tuple[Float[np.ndarray, "M T"], Float[np.ndarray, "M T"]]:
-    """Log-probabilities and entropies of any number of rows, zeros where `mask` is 0.
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Scores responses under any model.
 
-    Rows are as wide as the bucket of their length, and `rows` of one width are scored at a time: a shape is compiled for
-    every width, the last piece of a width is padded. What a row gets depends on nothing but that row.
+    Attributes:
+      config: number of rows scored together, and of tokens whose logits exist at one time.
+      temperature: the temperature at which the responses were sampled.
+      sharding: sharding of the row axis.
     """
-    logp, entropy = np.zeros((2, *response.shape), np.float32)
-    widths = lengths.buckets(prompt_length + lengths.reach(mask), prompt.shape[1] + response.shape[1])
-    pending = []
-    for chosen in _alike(widths, rows):
-        width = int(widths[chosen[0]])
-        full = np.pad(chosen, (0, rows - len(chosen)), mode="edge")
-        piece = processes.put((prompt[full, :width], prompt_length[full], response[full, :width]), sharding)
-        result = _scorer(policy, params, *piece, temperature=temperature, chunk=chunk, width=width)
-        pending.append((chosen, width, result))
-    for chosen, width, result in pending:
-        for whole, part in zip((logp, entropy), processes.fetch(result), strict=True):
-            whole[chosen, :width] = part[: len(chosen)] * mask[chosen, :width]
-    return logp, entropy
+
+    config: ScoringConfig
+    temperature: float
+    sharding: NamedSharding
+
+    def score_rows(
+        self,
+        model: Model,
+        params: Params,
+        prompt: Integer[np.ndarray, "M P"],
+        prompt_length: Integer[np.ndarray, " M"],
+        response: Integer[np.ndarray, "M T"],
+        mask: Float[np.ndarray, "M T"],
+    ) -> Scores:
+        """Returns log-probabilities and entropies of any number of rows, zeros where `mask` is 0.
+
+        Rows are padded to the bucket of their length, and rows of one width are scored together: a program is compiled for
+        every width, and the last part of a width is filled up with copies of its last row. A row's result depends on that row
+        alone.
+        """
+        rows = self.config.rows
+        logprobs, entropy = np.zeros((2, *response.shape), np.float32)
+        widths = lengths.buckets(prompt_length + lengths.mask_lengths(mask), prompt.shape[1] + response.shape[1])
+        pending = []
+        for chosen in rows_of_one_width(widths, rows):
+            width = int(widths[chosen[0]])
+            full = np.pad(chosen, (0, rows - len(chosen)), mode="edge")
+            part = processes.put((prompt[full, :width], prompt_length[full], response[full, :width]), self.sharding)
+            static = dict(temperature=self.temperature, chunk=self.config.chunk, width=width)
+            pending.append((chosen, width, score_program(model, params, *part, **static)))
+        for chosen, width, result in pending:
+            for whole, part in zip((logprobs, entropy), processes.fetch(result), strict=True):
+                whole[chosen, :width] = part[: len(chosen)] * mask[chosen, :width]
+        return logprobs, entropy
+
+    def score_rollouts(self, model: Model, params: Params, rollouts: Rollouts) -> Scores:
+        """Returns log-probabilities and entropies of all responses, given their own prompts."""
+        return self.score_rows(model, params, rollouts.prompt, rollouts.prompt_length, rollouts.response, rollouts.mask)
+
+    def score_contexts(
+        self, model: Model, params: Params, rollouts: Rollouts, contexts: Sequence[Contexts]
+    ) -> list[Scores]:
+        """Returns, for each of the contexts, the scores of the rows that have a prompt in it; zeros for other rows."""
+        width = max(one.prompt.shape[1] for one in contexts)
+        prompts = np.concatenate([np.pad(one.prompt, ((0, 0), (0, width - one.prompt.shape[1]))) for one in contexts])
+        prompt_length = np.concatenate([one.prompt_length for one in contexts])
+        rows = np.concatenate([one.rows for one in contexts])
+        values = self.score_rows(model, params, prompts, prompt_length, rollouts.response[rows], rollouts.mask[rows])
+        scores, end = [], 0
+        for one in contexts:
+            start, end = end, end + len(one.rows)
+            whole = np.zeros((2, *rollouts.response.shape), np.float32)
+            whole[:, one.rows] = [part[start:end] for part in values]
+            scores.append(tuple(whole))
+        return scores
 
 
-def _alike(widths: Integer[np.ndarray, " M"], rows: int) -> Iterator[Integer[np.ndarray, " m"]]:
-    """Indices of rows of one width, at most `rows` at a time; the widest come first."""
+def rows_of_one_width(widths: Integer[np.ndarray, " M"], rows: int) -> Iterator[Integer[np.ndarray, " m"]]:
+    """Yields indices of rows of one width, at most `rows` at a time; the widest come first."""
     for width in np.unique(widths)[::-1]:
         same = np.flatnonzero(widths == width)
         yield from (same[start : start + rows] for start in range(0, len(same), rows))
 
 
 def score(
-    policy: Policy,
-    student: Params,
+    scorer: Scorer,
+    student: tuple[Model, Params],
     teacher: tuple[Model, Params] | None,
     rollouts: Rollouts,
     contexts: Contexts,
-    own: tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]] | None = None,
-    **how,
-) -> Scores:
-    """Student and teacher log-probabilities of the rows with a teacher context; the other rows hold equal zeros (no gap).
+    student_scores: Scores | None = None,
+) -> LogProbs:
+    """Returns student and teacher log-probabilities of the rows with a teacher context; other rows have a gap of 0.
 
-    All passes are given the same response array, so the tokens they score are the same by construction. Where student and
-    teacher are one model with one set of parameters, their rows share pieces.
+    All passes read the same response array, so they score the same tokens by construction. Where student and teacher are one
+    model with the same parameters, their rows are scored together.
 
     Args:
-      policy, student: the model that is trained and its parameters.
-      teacher: model and parameters of the teacher; None scores nothing.
-      own: the student's log-probabilities and entropies of all rows, where they are known already.
-      **how: rows, temperature, chunk, sharding of `score_rows`.
+      student, teacher: model and parameters; without a teacher no context is scored.
+      student_scores: the student's scores of all rows, where they are known.
     """
-    chosen = contexts.rows if teacher else []
-    scores = Scores(
-        *np.zeros((4, *rollouts.response.shape), np.float32), np.zeros(len(rollouts.text), bool),
-        *no_negatives(rollouts, len(contexts.negatives)),
-    )  # fmt: skip
-    if len(chosen):
-        prompts = dict(context=rollouts.prompt[chosen], context_length=rollouts.prompt_length[chosen])
-        question = dataclasses.replace(contexts, **prompts)  # the student's view: nothing beside it
-        views = [contexts, *contexts.negatives]
-        if own is None and teacher[0] == policy and teacher[1] is student:
-            own, *found = reread(teacher, rollouts, question, *views, **how)
+    all_contexts = [contexts, *contexts.negatives] if teacher is not None and len(contexts.rows) else []
+    teacher_scores: list[Scores] = []
+    if all_contexts and student_scores is None:
+        rows = contexts.rows
+        no_context = dataclasses.replace(
+            contexts, prompt=rollouts.prompt[rows], prompt_length=rollouts.prompt_length[rows], negatives=()
+        )
+        if teacher[0] == student[0] and teacher[1] is student[1]:
+            student_scores, *teacher_scores = scorer.score_contexts(*teacher, rollouts, [no_context, *all_contexts])
         else:
-            own = own or reread((policy, student), rollouts, question, **how)[0]
-            found = reread(teacher, rollouts, *views, **how)
-        scores.logp_student[chosen], scores.entropy[chosen] = (values[chosen] for values in own)
-        scores.logp_teacher[:], scores.entropy_teacher[:] = found[0]
-        scores.scored[chosen] = True
-        for k, view in enumerate(contexts.negatives):
-            scores.logp_negative[k] = found[1 + k][0]
-            scores.has_negative[k, view.rows] = True
-    return scores
+            (student_scores,) = scorer.score_contexts(*student, rollouts, [no_context])
+    if all_contexts and not teacher_scores:
+        teacher_scores = scorer.score_contexts(*teacher, rollouts, all_contexts)
+    return combine_scores(rollouts, contexts, student_scores, teacher_scores)
 
 
-def reread(
-    model: tuple[Model, Params], rollouts: Rollouts, *views: Contexts, **how
-) -> list[tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]]:
-    """For each view, a model's log-probabilities and entropies of the rows that have a context in it; zeros elsewhere."""
-    width = max(view.context.shape[1] for view in views)
-    context = [np.pad(view.context, ((0, 0), (0, width - view.context.shape[1]))) for view in views]
-    rows = np.concatenate([view.rows for view in views])
-    seen = np.concatenate(context), np.concatenate([view.context_length for view in views])
-    values = score_rows(*model, *seen, rollouts.response[rows], rollouts.mask[rows], **how)
-    found, end = [], 0
-    for view in views:
-        start, end = end, end + len(view.rows)
-        whole = np.zeros((2, *rollouts.response.shape), np.float32)
-        whole[:, view.rows] = [part[start:end] for part in values]
-        found.append(tuple(whole))
-    return found
+def combine_scores(
+    rollouts: Rollouts, contexts: Contexts, student: Scores | None, teacher: Sequence[Scores]
+) -> LogProbs:
+    """Returns the record of scores, in which rows without a teacher pass have a gap of 0.
 
-
-def no_negatives(rollouts: Rollouts, count: int) -> tuple[Float[np.ndarray, "K N T"], Bool[np.ndarray, "K N"]]:
-    """`logp_negative` and `has_negative` of `count` negative contexts that nobody has read."""
-    shape = (count, *rollouts.response.shape)
-    return np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
+    Args:
+      student: scores of all rows, or of those with a context and zeros elsewhere; None where no row was scored.
+      teacher: scores given `contexts` and each of its negatives; empty without a teacher pass.
+    """
+    zeros, count = np.zeros_like(rollouts.mask), len(contexts.negatives)
+    student_logprobs, student_entropy = student or (zeros, zeros)
+    teacher_logprobs, teacher_entropy = student_logprobs, zeros
+    scored = np.zeros(len(zeros), bool)
+    negative_logprobs = np.zeros((count, *zeros.shape), np.float32)
+    has_negative = np.zeros((count, len(zeros)), bool)
+    if teacher:
+        scored[contexts.rows] = True
+        teacher_logprobs = np.where(scored[:, None], teacher[0][0], student_logprobs)
+        teacher_entropy = np.where(scored[:, None], teacher[0][1], zeros)
+        for k, (one, (logprobs, _)) in enumerate(zip(contexts.negatives, teacher[1:], strict=True)):
+            negative_logprobs[k, one.rows], has_negative[k, one.rows] = logprobs[one.rows], True
+    return LogProbs(
+        student_logprobs, teacher_logprobs, student_entropy, teacher_entropy, scored, negative_logprobs, has_negative
+    )

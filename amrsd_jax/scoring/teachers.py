@@ -1,4 +1,4 @@
-"""Whose parameters the teacher has: the policy's own, a copy that follows more slowly, a blend, or another model's."""
+"""The teacher's parameters: those of the policy, a copy updated more slowly, a blend, or those of another model."""
 
 import dataclasses
 import functools
@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from amrsd_jax.config import TeacherConfig
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import TrainState
-
-KINDS = ("policy", "snapshot", "ema", "initial", "trust_region", "external")
 
 
 @dataclasses.dataclass(frozen=True)
 class Blend:
-    """Two policies whose log-probabilities are interpolated: pi ~ first^(1 - share) second^share. Scores like a policy.
+    """Two policies whose log-probabilities are interpolated: pi ~ first^(1 - share) second^share; a `scoring.logprobs.Model`.
 
-    Its parameters are the pair of theirs; its hidden states are theirs side by side.
+    Its parameters are a pair; its hidden states are those of both policies, concatenated.
     """
 
     first: Policy
@@ -25,76 +24,71 @@ class Blend:
     share: float
 
     def forward(self, params: tuple[Params, Params], tokens: Integer[Array, "N S"]) -> Float[Array, "N S D"]:
-        """Hidden states of both."""
+        """Returns the hidden states of both."""
         states = self.first.forward(params[0], tokens), self.second.forward(params[1], tokens)
         return jnp.concatenate(states, axis=-1)
 
     def logits(self, params: tuple[Params, Params], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
-        """Interpolated log-probabilities, up to a constant."""
-        mine, other = jnp.split(hidden, [self.first.architecture.width], axis=-1)
-        first = jax.nn.log_softmax(self.first.logits(params[0], mine))
-        second = jax.nn.log_softmax(self.second.logits(params[1], other))
+        """Returns the interpolated log-probabilities, up to a constant."""
+        first, second = jnp.split(hidden, [self.first.architecture.width], axis=-1)
+        first = jax.nn.log_softmax(self.first.logits(params[0], first))
+        second = jax.nn.log_softmax(self.second.logits(params[1], second))
         return (1 - self.share) * first + self.share * second
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A kind of teacher. Parameters that differ from the policy's are in `TrainState.teacher`, checkpointed with it. A
-    policy with adapters shares its frozen base with all of them but `external`: only adapters are kept.
+    """The teacher of a run, of one of these kinds.
+
+    `policy` has the current parameters, without a gradient; `snapshot` a copy, refreshed every `every` steps; `ema` a moving
+    average; `initial` those of step 0; `trust_region` the blend of step 0 and the current policy,
+    pi ~ initial^(1 - rate) policy^rate; `external` those of another model, frozen. Parameters that differ from the policy's
+    are stored in `TrainState.teacher` and checkpointed with it. A policy with adapters shares its frozen parameters with every
+    kind but `external`, so that only adapters are stored.
 
     Attributes:
-      kind: `policy` (the current parameters, no gradient), `snapshot` (a copy, refreshed every `every` steps), `ema` (a
-        moving average), `initial` (those of step 0), `trust_region` (the distribution between those of step 0 and the
-        current ones: pi ~ initial^(1 - rate) policy^rate), `external` (another model, frozen).
+      config: kind, every, rate.
       policy: the model that is trained.
       external: the model of kind `external`.
-      every: steps between refreshes of a snapshot.
-      rate: share of the policy in the moving average, per step, or in the trust region.
     """
 
-    kind: str
+    config: TeacherConfig
     policy: Policy
     external: Policy | None = None
-    every: int = 10
-    rate: float = 0.05
 
     @property
-    def kept(self) -> Policy | None:
-        """The model whose parameters the state holds for the teacher, if any."""
-        return {"policy": None, "external": self.external}.get(self.kind, self.policy)
+    def stored(self) -> Policy | None:
+        """The model whose parameters are in `TrainState.teacher`; None where the teacher has the policy's."""
+        return {"policy": None, "external": self.external}.get(self.config.kind, self.policy)
 
     @property
     def model(self) -> Policy | Blend:
-        """What scores with `params`."""
-        if self.kind == "trust_region":
-            return Blend(self.policy, self.policy, self.rate)
-        return self.kept or self.policy
+        """The model that scores with `params`."""
+        if self.config.kind == "trust_region":
+            return Blend(self.policy, self.policy, self.config.rate)
+        return self.stored or self.policy
 
-    def params(self, state: TrainState) -> Params:
-        """The teacher's parameters now."""
-        if not self.kept:
-            return state.params
-        shared = None if self.kind == "external" else lora.split(state.params)[0]
-        theirs = lora.join(shared, state.teacher)
-        return (theirs, state.params) if self.kind == "trust_region" else theirs
+    def params(self, state: TrainState, policy_params: Params) -> Params:
+        """Returns the teacher's parameters at a state, given all parameters of the policy at that state."""
+        if self.stored is None:
+            return policy_params
+        if self.config.kind == "external":
+            return state.teacher
+        stored = lora.combine(state.frozen, state.teacher)
+        return (stored, policy_params) if self.config.kind == "trust_region" else stored
 
     def follow(self, state: TrainState, steps: int) -> TrainState:
-        """The state after `steps` training steps are done, the teacher brought up to date."""
-        if self.kind == "ema":
-            return state.replace(teacher=_average(state.teacher, lora.learns(state.params), self.rate))
-        if self.kind == "snapshot" and steps % self.every == 0:
-            return state.replace(teacher=lora.learns(copy(state.params)))
+        """Returns the state with its moving average or snapshot updated, after `steps` training steps."""
+        if self.config.kind == "ema":
+            return state.replace(teacher=_average(state.teacher, state.params, self.config.rate))
+        if self.config.kind == "snapshot" and steps % self.config.every == 0:
+            return state.replace(teacher=copy(state.params))
         return state
 
 
-def copy(params: Params) -> Params:
-    """The same parameters in arrays of their own, but for a frozen base, which all share."""
-    base, learned = lora.split(params)
-    return lora.join(base, _copy(learned))
-
-
 @jax.jit
-def _copy(params: Params) -> Params:
+def copy(params: Params) -> Params:
+    """Returns the same parameters in arrays of their own."""
     return jax.tree.map(jnp.copy, params)
 
 

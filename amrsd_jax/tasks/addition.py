@@ -1,4 +1,4 @@
-"""Addition of n-digit numbers with written carries, right to left. The planted habit: an incoming carry is forgotten."""
+"""Generates additions of n-digit numbers with written carries, right to left. The demonstrator at times forgets a carry."""
 
 import dataclasses
 from typing import ClassVar
@@ -7,17 +7,17 @@ import numpy as np
 
 from amrsd_jax.tasks.chain import Slip, check_range
 
-_MOST = 18  # digits that 64-bit integers hold
+_MAX_DIGITS = 18  # fit into a 64-bit integer
 
 
 @dataclasses.dataclass(frozen=True)
 class Addition:
-    """`28167+20566` -> `7+6+0=13`, `6+6+1=13`, ..., `#### 48733`: digit + digit + carry in, least digit first.
+    """Defines the chain `28167+20566` -> `7+6+0=13`, `6+6+1=13`, ..., `#### 48733`: digit + digit + carry, last digits first.
 
     Attributes:
-      digits: n, digits of each number; the median of them where they vary.
-      spread: standard deviation of the logarithm of n, so that responses have a long tail; 0 keeps n.
-      slip_rate: chance that the demonstrator forgets a carry, at each step that has one.
+      digits: n, digits of each number; with `spread` their median.
+      slip_rate: probability that the demonstrator forgets a carry, at each step that has one.
+      spread: standard deviation of log n, which gives responses a long tail of lengths; 0 makes every number n digits long.
     """
 
     words: ClassVar[tuple[str, ...]] = ("####",)
@@ -27,14 +27,14 @@ class Addition:
     spread: float = 0.0
 
     def __post_init__(self):
-        check_range("digits", self.digits, 1, _MOST)
+        check_range("digits", self.digits, 1, _MAX_DIGITS)
         check_range("spread", self.spread, 0, 10)
         check_range("slip_rate", self.slip_rate, 0, 1)
 
     def draw(self, generator: np.random.Generator) -> str:
         digits = self.digits
         if self.spread:
-            digits = int(np.clip(round(generator.lognormal(np.log(digits), self.spread)), 1, _MOST))
+            digits = int(np.clip(round(generator.lognormal(np.log(digits), self.spread)), 1, _MAX_DIGITS))
         low, high = 10 ** (digits - 1), 10**digits
         a, b = generator.integers(low, high, size=2)
         return f"{a}+{b}"

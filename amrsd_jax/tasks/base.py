@@ -1,70 +1,42 @@
-"""What a task is: problems by index, and a verifier. Everything else in the package knows tasks only through this."""
+"""Defines the interface of a task, through which the rest of the package uses it: problems by index, and a verifier."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A question with a verifiable answer.
-
-    Attributes:
-      id: unique within the task's split.
-      question: what the policy is asked (without instructions; those are the prompt template's).
-      answer: the gold answer; the verifier's business, never shown to the policy.
-      reference: a worked solution, if the data has one.
-    """
-
-    id: str
-    question: str
-    answer: str
-    reference: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """A verifier's judgement of one response.
-
-    Attributes:
-      reward: 1 for a right answer.
-      message: what is wrong, in words that do not give the answer; contains "timed out" where the verifier ran out of
-        time, which the collapse monitor counts.
-      parsed: what was read, None if nothing was.
-      format_ok: whether the answer stood in the form that was asked for.
-      scores: further scores by name, logged beside the reward (a lenient reading, a published grader).
-    """
-
-    reward: float
-    message: str
-    parsed: str | None
-    format_ok: bool
-    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def correct(self) -> bool:
-        return self.reward >= 1.0
+from amrsd_jax.problems import Problem, Verdict
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Problems and their verifier.
+    """Problems and their verifier. Subclass it to inherit the defaults.
 
     Attributes:
-      family: which prompt templates the task uses (`reflection.prompts`).
+      family: selects the prompt templates (`reflection.prompts`).
+      spans, scores: names of the verdicts' spans and scores that become arrays of `Rollouts.extras`, for credit rules. They are
+        declared, so that a rule that uses an unknown name is refused before any compute.
     """
 
     family: str
+    spans: ClassVar[tuple[str, ...]] = ()
+    scores: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names that are always present in `Rollouts.extras`."""
+        return (*self.spans, *self.scores)
 
     def problem(self, split: str, index: int) -> Problem:
-        """The index-th problem of "train", "validation" or "test": a pure function, so data order needs no saved state."""
+        """Returns problem `index` of "train", "validation" or "test": a pure function, so data order needs no saved state."""
 
     def size(self, split: str) -> int | None:
-        """Number of distinct problems, None if they never run out."""
+        """Returns the number of distinct problems, None if they never run out."""
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """Judges a response; never raises on a strange one."""
+        """Judges a response. Never raises, whatever the response holds."""
 
     def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        """Characters [start, end) of the first wrong step, from where it departs from the right one; None if there is none,
-        or the task does not know. A response that stops too early errs just behind its end."""
+        """Returns the characters [start, end) of the first wrong step, from where it departs from the right one.
+
+        None if no step is wrong, or if the task cannot tell. For a response that stops too early, the range begins at or
+        just after its end.
+        """
+        return None

@@ -1,28 +1,31 @@
-"""Multiple choice: the letter in the wanted form, and a lenient reading beside it."""
+"""Multiple-choice verifier: reads the answer tag strictly, and other common forms leniently."""
 
 import re
 from collections.abc import Sequence
 
-from amrsd_jax.tasks.base import Verdict
+from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks.compat import choice_score
+from amrsd_jax.tasks.thoughts import after_thoughts
 
 LETTERS = tuple("ABCDEFGHIJ")
-TAIL = 100_000  # characters at the end of a response in which its answer must stand, our choice
+SCORES = ("lenient", "compat")  # names of every verdict's further scores
+TAIL = 100_000  # the answer is searched in this many characters at the end of a response, our choice
 
 _OPTION = re.compile(r"^[ \t]*\(?([A-J])[):.][ \t]*(?=\S)", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
 
-# The lenient reading: each pattern finds candidates, and the one that ends last counts.
+# The lenient reading: each pattern finds candidates, and the candidate that ends last is used.
 _LETTER = r"(?:\\(?:text|mathrm|mathbf|textbf)\s*\{\s*)?[*_`$]*\(?\s*([A-Ja-j])\s*\)?[*_`$]*\}?"
 _ONLY = re.compile(rf"\s*(?:option|choice|answer)?\s*:?\s*{_LETTER}\s*(?:[.:)]\s*.*)?\s*", re.IGNORECASE | re.DOTALL)
 _INSIDE = re.compile(r"<answer>((?:(?!</?answer>).)*)(?:</answer>|\Z)|\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.DOTALL)
-_SAID = re.compile(  # with bounded runs of white space, so that a flood of it takes no time
+_SAID = re.compile(  # runs of white space are bounded, so that matching time is linear
     r"\b(?:answer|choice|option)\b(?:\s{1,5}(?:is|would\s{1,5}be|must\s{1,5}be|should\s{1,5}be)\b)?\s{0,5}:?\s{0,5}"
     r"(?:(?:option|choice|letter)\s{0,5}:?\s{0,5})?[*_`\s]{0,9}"
     r"(?:(?-i:\(\s{0,5}([A-Ja-j])\s{0,5}\))|\\boxed\s{0,5}\{([A-J])\}|(?-i:([A-J]))(?![A-Za-z0-9'’]))"
     r"[*_`$]{0,9}(?=(?P<rest>[^\n]{0,40}))",
     re.IGNORECASE,
 )
+_SECOND_LETTER = re.compile(r"[)\s]*[,/&]\s*\(?[A-J]\b|\b(?:or|and)\s+\(?[A-J]\b")
 _HEDGE = re.compile(
     r"\s*(?:\bor\b|\band\b|/|&|,\s*\(?[A-J]\)?(?![A-Za-z])|\?|\bis (?:not|wrong|incorrect)\b)", re.IGNORECASE
 )
@@ -33,68 +36,69 @@ _CLEAR = re.compile(
 
 
 def verify_choice(gold: str, response: str, labels: Sequence[str] = LETTERS, *, form: str = "row") -> Verdict:
-    """Reward 1 if the last answer tag holds exactly the gold letter.
+    """Returns the verdict: reward 1 if the last answer tag holds exactly the gold letter, else 0.
+
+    Its further scores are `lenient`, 1 for the gold letter in a tag, a box, "the answer is (C)" or alone on the last line, and
+    `compat`, the published exact match.
 
     Args:
       gold: a letter.
-      response: what is judged.
+      response: the whole response.
       labels: letters of the row's options.
-      form: "row", the tag as it is asked for; "any", the lenient reading is the reward.
-
-    Further scores: `lenient`, a letter in a tag, a box, "the answer is (C)" or alone on the last line; `compat`, the
-    published exact match.
+      form: "row" requires the tag; with "any" the lenient reading decides the reward.
     """
-    strict, said = tagged(response), lenient(response, labels)
+    strict, named = tagged(response), lenient(response, labels)
     format_ok = strict in labels
-    scores = {"lenient": float(said == gold), "compat": choice_score(gold, response)}
-    parsed = strict if form == "row" else said
+    scores = {"lenient": float(named == gold), "compat": choice_score(gold, response)}
+    parsed = strict if form == "row" else named
     if parsed == gold and parsed in labels:
         return Verdict(1.0, "correct", parsed, format_ok, scores)
     if parsed in labels:
         return Verdict(0.0, "the answer is wrong", parsed, format_ok, scores)
     if parsed is None:
-        return Verdict(
-            0.0, "no <answer>...</answer> was found" if form == "row" else "no option was named", None, False, scores
-        )
-    one = f"{', '.join(labels)}"
-    return Verdict(0.0, f"the answer tag holds something else than one of {one}", parsed[:200], False, scores)
+        message = "no <answer>...</answer> was found" if form == "row" else "no option was named"
+        return Verdict(0.0, message, None, False, scores)
+    message = f"the answer tag holds something else than one of {', '.join(labels)}"
+    return Verdict(0.0, message, parsed[:200], False, scores)
 
 
 def tagged(response: str) -> str | None:
-    """What the last closed answer tag holds, without the space around it."""
-    found = _TAG.findall(response[-TAIL:])
-    return found[-1].strip() if found else None
+    """Returns the stripped content of the last closed answer tag, None without one."""
+    contents = _TAG.findall(response[-TAIL:])
+    return contents[-1].strip() if contents else None
 
 
 def lenient(response: str, labels: Sequence[str] = LETTERS) -> str | None:
-    """The option that a response names last, in any common form; None if it names none, or more than one there."""
-    text = (said if (said := response.rpartition("</think>")[2]).strip() else response)[-TAIL:]
-    found = [(m.end(), _only_letter(m[1] if m[1] is not None else m[2])) for m in _INSIDE.finditer(text)]
+    """Returns the option that a response names last, in any common form; None if it names none, or several at that place."""
+    text = after_thoughts(response)[-TAIL:]
+    candidates = [(m.end(), _only_letter(m[1] if m[1] is not None else m[2])) for m in _INSIDE.finditer(text)]
     for m in _SAID.finditer(text):
         letter = (m[1] or m[2] or m[3]).upper()
         clear = not _HEDGE.match(m["rest"]) and (m[3] is None or _CLEAR.match(m["rest"]))
-        found.append((m.start("rest"), letter if clear else None))
+        candidates.append((m.start("rest"), letter if clear else None))
     lines = text.strip().splitlines()
     if lines and (letter := _only_letter(lines[-1], bare=True)):
-        found.append((len(text), letter))
-    letter = max(found, key=lambda pair: pair[0])[1] if found else None
+        candidates.append((len(text), letter))
+    letter = max(candidates, key=lambda pair: pair[0])[1] if candidates else None
     return letter if letter in labels else None
 
 
 def _only_letter(text: str, *, bare: bool = False) -> str | None:
-    """The letter that a text consists of: `C`, `(c)`, `C. because`, `\\text{C}`; alone on a line, only a capital or `(c)`."""
-    found = _ONLY.fullmatch(text[:1000])
-    if not found or re.search(
-        r"[)\s]*[,/&]\s*\(?[A-J]\b|\b(?:or|and)\s+\(?[A-J]\b", text[: found.end(1) + 20][found.end(1) :]
-    ):
+    """Returns the letter that a text consists of, as in `C`, `(c)`, `C. because`, `\\text{C}`; None for other text.
+
+    Args:
+      bare: the text is a line without a tag or box, where a lower-case letter needs brackets.
+    """
+    match = _ONLY.fullmatch(text[:1000])
+    if not match or _SECOND_LETTER.search(text[: match.end(1) + 20][match.end(1) :]):
         return None
-    if bare and found[1].islower() and f"({found[1]})" not in text:
+    if bare and match[1].islower() and f"({match[1]})" not in text:
         return None
-    return found[1].upper()
+    return match[1].upper()
 
 
 def option_labels(question: str) -> tuple[str, ...]:
-    """Letters of the options that a question lists, one a line: the last run A, B, C, ...; all ten if it lists none."""
+    """Returns the letters of the options that a question lists, one per line: the last run A, B, C, ...; all ten if none."""
     runs: list[list[str]] = []
     for letter in _OPTION.findall(question):
         if letter == "A":
@@ -106,11 +110,11 @@ def option_labels(question: str) -> tuple[str, ...]:
 
 
 def stem(question: str) -> str:
-    """A question without its options."""
+    """Returns a question without its options."""
     first = _OPTION.search(question)
     return question[: first.start()] if first else question
 
 
 def in_form(letter: str) -> str:
-    """An answer as a row wants it."""
+    """Writes a letter in the form that the prompt asks for."""
     return f"<answer>\n{letter}\n</answer>"

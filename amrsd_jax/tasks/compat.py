@@ -1,7 +1,7 @@
-"""Graders as published, so that numbers can be compared: the exact matches of SDPO (arXiv 2601.20802) and its predecessor.
+"""Reproduces the exact-match graders of SDPO (arXiv 2601.20802), for comparison with published numbers.
 
-Their known defects are part of them: the tool grader merges the arguments of all calls into one object, cuts a nested
-object short, and takes no name that is not of word characters, so that it refuses two of its own 68 gold answers.
+Their known defects are reproduced too: the tool grader merges the arguments of all calls into one object, cuts a nested
+object short, and accepts only names of word characters, so that it rejects two of its own 68 gold answers.
 """
 
 import json
@@ -13,25 +13,25 @@ _INPUT = re.compile(r"Action Input:\s*(\{.*?\})", re.DOTALL)
 
 
 def choice_score(gold: str, response: str) -> float:
-    """1 if what follows the last `<answer>`, up to the next `</answer>`, is the gold letter; without tags, the whole text."""
+    """Returns 1 if the content of the last answer tag, or without tags the whole text, is the gold letter, else 0."""
     return float(response.rpartition("<answer>")[2].partition("</answer>")[0].strip() == gold.strip())
 
 
 def tool_score(gold: str, response: str) -> float:
-    """1 if the names are those of the gold calls, in any order, and so are all arguments, merged into one object."""
+    """Returns 1 if the tool names, in any order, and the arguments, merged into one object, equal the gold ones, else 0."""
     calls = json.loads(gold)
-    names, wanted = Counter(call["Action"] for call in calls), _merged(call["Action_Input"] for call in calls)
+    names, arguments = Counter(call["Action"] for call in calls), _merged(call["Action_Input"] for call in calls)
     inputs = (m[1] for m in _INPUT.finditer(response))
-    return float(Counter(_ACTION.findall(response)) == names and _merged(inputs) == wanted)
+    return float(Counter(_ACTION.findall(response)) == names and _merged(inputs) == arguments)
 
 
 def _merged(texts) -> dict:
-    """JSON objects as one, the later ones over the earlier; what is not JSON is passed over."""
-    whole = {}
+    """Merges JSON objects, later ones over earlier ones, and skips what is not JSON."""
+    merged = {}
     for text in texts:
         try:
             value = json.loads(text) if isinstance(text, str) else text
         except (ValueError, RecursionError):
             continue
-        whole |= value if isinstance(value, dict) else {}
-    return whole
+        merged |= value if isinstance(value, dict) else {}
+    return merged

@@ -1,4 +1,4 @@
-"""What a run should know of its data before it starts: size, copies, leaks, skew, prompts that do not fit, odd rows."""
+"""Reports on a task's rows before a run: size, duplicates, leaks, skewed answers, prompts over the budget, faulty rows."""
 
 import re
 from collections import Counter
@@ -7,52 +7,55 @@ from typing import Any
 
 import numpy as np
 
-from amrsd_jax.tasks.base import Problem
+from amrsd_jax.records import Problem
 from amrsd_jax.tasks.choice import stem
 from amrsd_jax.tasks.rows import SPLITS, RowTask
 from amrsd_jax.tasks.selftest import selftest
 
-TESTED = 512  # rows a split that the self-test reads, and prompts that are measured, our choice: a start takes seconds
-BINS = 8  # of a histogram over the prompt budget
+TESTED = 512  # rows per split that are self-tested and whose prompts are measured, our choice: takes seconds
+BINS = 8  # of the histogram of prompt lengths
 
 
 def report(task: Any, encode: Callable[[Problem], list[int]], longest: int, most: int | None = TESTED) -> dict:
-    """A task's rows in numbers; {} for a task that makes its own problems.
+    """Returns statistics of a task's rows by split; {} for a task that generates its problems.
 
     Args:
       task: any task.
-      encode: problem to prompt ids.
-      longest: the prompt budget, tokens.
-      most: rows a split that are tested and measured, None for all.
+      encode: maps a problem to prompt ids.
+      longest: prompt budget in tokens.
+      most: rows per split that are tested and measured, None for all.
     """
     if not isinstance(task, RowTask):
         return {}
     splits = [split for split in SPLITS if task.rows(split)]
-    usual = (
-        Counter(problem.answer for problem in task.rows("train")).most_common(1)[0][0] if task.rows("train") else None
-    )
-    found = {split: _split(task, split, encode, longest, usual, most) for split in splits}
+    answers = Counter(problem.answer for problem in task.rows("train"))
+    usual = answers.most_common(1)[0][0] if answers else None
     leaks = {split: _leaks(task.rows("train"), task.rows(split)) for split in splits if split != "train"}
-    return {"splits": found, "overlap_with_train": leaks}
+    return {
+        "splits": {split: _split(task, split, encode, longest, usual, most) for split in splits},
+        "overlap_with_train": leaks,
+    }
 
 
-def lines(found: dict) -> list[str]:
-    """The report for the eye."""
-    told = []
-    for split, row in found.get("splits", {}).items():
-        prompts, skew = row["prompt_tokens"], row["answers"]
-        told.append(
-            f"data {split}: {row['rows']} rows, {row['duplicates']} of them repeat a question, {len(row['skipped'])} skipped; "
-            f"always {skew['usual']!r} scores {skew['usual_share']:.1%}; prompts of {prompts['median']:g} tokens (median) to "
-            f"{prompts['most']}, {prompts['too_long']} of {prompts['measured']} over the budget of {prompts['budget']}"
+def lines(statistics: dict) -> list[str]:
+    """Formats the report as lines of text."""
+    text = []
+    for split, row in statistics.get("splits", {}).items():
+        prompts, answers = row["prompt_tokens"], row["answers"]
+        text.append(
+            f"data {split}: {row['rows']} rows, {row['duplicates']} duplicate questions, {len(row['skipped'])} skipped; "
+            f"majority-answer baseline {answers['usual_share']:.1%} ({answers['usual']!r}); prompts: median "
+            f"{prompts['median']:g} tokens, longest {prompts['most']}, {prompts['too_long']} of {prompts['measured']} over the "
+            f"budget of {prompts['budget']}"
         )
-        told += [f"  {fault['id']}: {fault['reason']}" for fault in row["selftest"]["faults"][:10]]
-    for split, leak in found.get("overlap_with_train", {}).items():
+        text += [f"  {fault['id']}: {fault['reason']}" for fault in row["selftest"]["faults"][:10]]
+    for split, leak in statistics.get("overlap_with_train", {}).items():
         if leak["stems"]:
-            told.append(
-                f"data {split}: {leak['stems']} rows share a stem with train, {leak['questions']} the whole question"
+            text.append(
+                f"data {split}: {leak['stems']} rows share their question's stem with train, {leak['questions']} of them the "
+                "whole question"
             )
-    return told
+    return text
 
 
 def _split(task: RowTask, split: str, encode, longest: int, usual: str | None, most: int | None) -> dict:
@@ -66,9 +69,9 @@ def _split(task: RowTask, split: str, encode, longest: int, usual: str | None, m
         "duplicates": len(problems) - len({plain(problem.question) for problem in problems}),
         "answers": {
             "distinct": len(answers),
-            "usual": (usual or "")[:80],  # of train
-            "usual_share": answers[usual] / len(problems),  # what always giving it scores
-            "best_constant": max(answers.values()) / len(problems),
+            "usual": (usual or "")[:80],  # the most frequent answer in train
+            "usual_share": answers[usual] / len(problems),  # accuracy of always giving it
+            "best_constant": max(answers.values()) / len(problems),  # of the split's own most frequent answer
         },
         "prompt_tokens": {
             "measured": len(lengths), "least": int(lengths.min()), "median": float(np.median(lengths)),
@@ -83,7 +86,7 @@ def _split(task: RowTask, split: str, encode, longest: int, usual: str | None, m
 
 
 def _leaks(train: Sequence[Problem], held: Sequence[Problem]) -> dict[str, int]:
-    """Rows whose question, or whose stem (the question without its options), is also in train."""
+    """Counts rows whose question, or whose stem (the question without its options), is also in train."""
     questions = {plain(problem.question) for problem in train}
     stems = {plain(stem(problem.question)) for problem in train}
     return {
@@ -93,5 +96,5 @@ def _leaks(train: Sequence[Problem], held: Sequence[Problem]) -> dict[str, int]:
 
 
 def plain(text: str) -> str:
-    """Letters and digits only, in lower case: what two spellings of one question have in common."""
+    """Reduces a question to letters and digits in lower case, so that spellings of one question compare equal."""
     return re.sub(r"[\W_]+", "", text.lower())

@@ -1,9 +1,9 @@
-"""Judges a file of answers: `python -m amrsd_jax.tasks.grade --kind=math --input=cases.jsonl --output=verdicts.jsonl`.
+"""Grades a file of answers: `python -m amrsd_jax.tasks.grade --kind=math --input=cases.jsonl --output=verdicts.jsonl`.
 
-Every line of the input is a JSON object with `gold` and with `response`, a whole reply, or `prediction`, an answer that was
-read already; choice also reads `options` (their letters, or their texts) or `question`, and tool reads `prompt`, which documents
-the tools. Every line of the output is that object with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall) and
-`scores` added, in the same order. A line that cannot be judged gets reward 0 and a message that begins with "error".
+Each input line is a JSON object with `gold` and either `response`, a whole reply, or `prediction`, an extracted answer. Kind
+choice also reads `options` (letters or texts) or `question`; kind tool reads `prompt`, which documents the tools. The output
+has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and `scores`
+added. A line that cannot be graded gets reward 0 and a message that begins with "error".
 """
 
 import json
@@ -17,14 +17,15 @@ from typing import Any
 
 from absl import app, flags
 
+from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import choice, mathematics, tools
-from amrsd_jax.tasks.base import Verdict
 
 FORMS = ("row", "any")
-BATCH = 512  # lines in memory at one time, our choice
+BATCH = 512  # lines in memory at a time, our choice
 
 
 def math(row: dict, form: str) -> Verdict:
+    """Grades an answer in mathematics."""
     gold = _text(row, "gold")
     if row.get("response") is not None:
         return mathematics.verify_mathematics(gold, _text(row, "response"), form=form)
@@ -35,6 +36,7 @@ def math(row: dict, form: str) -> Verdict:
 
 
 def multiple_choice(row: dict, form: str) -> Verdict:
+    """Grades a choice; a prediction of at most three characters counts as the content of an answer tag."""
     gold, labels = _text(row, "gold").strip(" ().\n").upper(), _labels(row)
     if row.get("response") is not None:
         return choice.verify_choice(gold, _text(row, "response"), labels, form=form)
@@ -44,6 +46,7 @@ def multiple_choice(row: dict, form: str) -> Verdict:
 
 
 def tool(row: dict, form: str) -> Verdict:
+    """Grades the tool calls of a reply."""
     gold, reply = _text(row, "gold"), "response" if row.get("response") is not None else "prediction"
     documented = tools.documented(_text(row, "prompt" if "prompt" in row else "question", default=""))
     return tools.verify_tools(gold, _text(row, reply), documented, form=form)
@@ -53,7 +56,7 @@ KINDS: dict[str, Callable[[dict, str], Verdict]] = {"math": math, "choice": mult
 
 
 def grade(lines: Iterable[bytes], kind: str, form: str = "any") -> Iterator[dict[str, Any]]:
-    """Rows with their verdicts, in the order of the lines; blank lines are passed over."""
+    """Yields rows with their verdicts, in the order of the lines; blank lines are skipped."""
     lines = (line for line in lines if line.strip())
     with ThreadPoolExecutor(mathematics.workers().size + 1) as threads:
         while batch := list(islice(lines, BATCH)):
@@ -61,15 +64,15 @@ def grade(lines: Iterable[bytes], kind: str, form: str = "any") -> Iterator[dict
 
 
 def grade_line(line: bytes, kind: str, form: str) -> dict[str, Any]:
-    """One line's row and verdict; whatever is wrong with it is a message, never an exception."""
+    """Returns a line's row with its verdict. Never raises: an error becomes the verdict's message."""
     begin, row = time.perf_counter(), {}
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
-            row, problem = {}, f"{type(row).__name__} where an object was expected"
-            raise ValueError(problem)
+            row, kind_of_row = {}, type(row).__name__
+            raise ValueError(f"{kind_of_row}; expected a JSON object")
         verdict = KINDS[kind](row, form)
-    except (Exception, RecursionError) as error:
+    except Exception as error:
         verdict = Verdict(0.0, f"error: {type(error).__name__}: {str(error)[:200]}", None, False)
     seconds = round(time.perf_counter() - begin, 6)
     return row | {
@@ -79,16 +82,17 @@ def grade_line(line: bytes, kind: str, form: str) -> dict[str, Any]:
 
 
 def _text(row: dict, column: str, default: str | None = None) -> str:
+    """Returns a column as text: lists of texts and numbers joined by commas, other lists and objects as JSON."""
     value = row.get(column, default)
     if value is None:
-        raise ValueError(f"no column {column!r}")
+        raise ValueError(f"no column {column!r}; the row has {', '.join(row)}")
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(map(str, value))
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _labels(row: dict) -> tuple[str, ...]:
-    """Letters of a row's options: as many as it lists, those in its question, or ten."""
+    """Returns the letters of a row's options: from `options`, else from its question, else all ten."""
     options = row.get("options")
     if isinstance(options, dict):
         options = list(options)
@@ -100,16 +104,18 @@ def _labels(row: dict) -> tuple[str, ...]:
     return choice.option_labels(question) if isinstance(question, str) else choice.LETTERS
 
 
-_KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "What the answers are.")
-_INPUT = flags.DEFINE_string("input", None, "JSON lines to judge.")
-_OUTPUT = flags.DEFINE_string("output", None, "Where the verdicts go.")
-_FORM = flags.DEFINE_enum("form", "any", FORMS, "Accept only the form that a row asks for, or every common one.")
+_KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "Kind of the answers.")
+_INPUT = flags.DEFINE_string("input", None, "JSON lines to grade.")
+_OUTPUT = flags.DEFINE_string("output", None, "File of JSON lines to write.")
+_FORM = flags.DEFINE_enum("form", "any", FORMS, "row: only the form that the prompts ask for; any: every common form.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     begin, count, right = time.perf_counter(), 0, 0
+    if Path(_INPUT.value).resolve() == Path(_OUTPUT.value).resolve():  # which opening the output would empty
+        sys.exit(f"grade: --output={_OUTPUT.value} is the input; expected another file")
     try:
         with Path(_INPUT.value).open("rb") as lines, Path(_OUTPUT.value).open("w", encoding="utf-8") as out:
             for row in grade(lines, _KIND.value, _FORM.value):
@@ -117,7 +123,7 @@ def main(argv: list[str]) -> None:
                 count, right = count + 1, right + row["reward"]
     except OSError as error:
         sys.exit(f"grade: {error}")
-    print(f"{count} judged, {right:g} right, {time.perf_counter() - begin:.1f} s")
+    print(f"{count} graded, {right:g} right, {time.perf_counter() - begin:.1f} s")
 
 
 if __name__ == "__main__":

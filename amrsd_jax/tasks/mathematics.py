@@ -1,6 +1,7 @@
-"""Final answers in mathematics: where they stand in a response, and whether they equal the gold one.
+"""Mathematics verifier: finds the final answer in a response, and compares it with the gold answer.
 
-Text and exact numbers decide most cases here; `tasks.symbolic` decides the others, in processes that can be killed.
+Text and exact numbers decide most cases. Answers that they cannot settle go to math-verify worker processes
+(`tasks.symbolic`), which are killed when they take too long.
 """
 
 import functools
@@ -10,17 +11,18 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
+from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import symbolic
 from amrsd_jax.tasks.arithmetic import value
-from amrsd_jax.tasks.base import Verdict
+from amrsd_jax.tasks.thoughts import after_thoughts
 from amrsd_jax.tasks.workers import Pool
 
-SECONDS = 20.0  # wall time of one question to a worker, our choice; its own limit of processor time comes first
-TAIL = 100_000  # characters at the end of a response in which its final answer must stand, our choice
-APART = 1e-3  # relative difference of values that are surely different, our choice
-LONGEST = 1_000  # characters of an answer that is given to a worker, our choice; benchmarks' gold ones have 224 at most
+SECONDS = 20.0  # wall time of one comparison by a worker, our choice; a worker's limit of processor time comes first
+TAIL = 100_000  # the final answer is searched in this many characters at the end of a response, our choice
+APART = 1e-3  # values with a larger relative difference are different, our choice; above the error of floating point
+LONGEST = 1_000  # characters of an answer that a worker compares, our choice; benchmarks' gold answers have 224 at most
 
-# Not inside a word or another number, nor an exponent; a minus after one of these is a subtraction, not a sign.
+# Not inside a word or another number; a minus behind one of these is a subtraction, not a sign.
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
 _EXPONENT = re.compile(r"[\^_]-?(?:\d+|\{[^{}]*\})")
 _BRACE = re.compile(r"(?:\\f?box(?:ed)?\s*)?\{|\}")
@@ -39,25 +41,25 @@ _NO_UNIT = {
 
 
 def verify_mathematics(gold: str, response: str, *, form: str = "row") -> Verdict:
-    """Reward 1 if the response's final answer equals the gold one, as text, as a number or as an expression, else 0.
+    """Returns the verdict: reward 1 if the response's final answer equals the gold answer as text, number or expression, else 0.
 
     Args:
-      gold: the answer, in LaTeX or plain.
-      response: what is judged.
-      form: where the answer may stand, "row" (see `final_answer`) or "any" (see `any_answer`).
+      gold: the answer, in LaTeX or plain text.
+      response: the whole response.
+      form: where the answer may stand: "row" (see `final_answer`) or "any" (see `any_answer`).
     """
     parsed, format_ok = final_answer(response) if form == "row" else any_answer(response)
     return judge(gold, parsed, format_ok)
 
 
 def judge(gold: str, answer: str | None, format_ok: bool = True) -> Verdict:
-    """The verdict on an answer that was read."""
+    """Returns the verdict on an answer; None is a response without one."""
     if answer is None:
         return Verdict(0.0, "no final answer was found", None, False)
-    found = compare(gold, answer)
-    if found == symbolic.EQUAL:
+    outcome = compare(gold, answer)
+    if outcome == symbolic.EQUAL:
         return Verdict(1.0, "correct", answer, format_ok)
-    if found == symbolic.LATE:
+    if outcome == symbolic.TIMED_OUT:
         return Verdict(0.0, "comparing the final answer timed out", answer, format_ok)
     return Verdict(0.0, "the final answer is wrong", answer, format_ok)
 
@@ -66,12 +68,13 @@ def judge(gold: str, answer: str | None, format_ok: bool = True) -> Verdict:
 
 
 def final_answer(response: str) -> tuple[str | None, bool]:
-    """(answer, whether it stood in an asked-for form): the last balanced `\\boxed{}`, else after the last `####`, else on the
-    last line: its last formula if it has one, else its last number.
+    """Returns (answer, whether it had a requested form).
 
-    Boxes with nothing but separators between them are one answer, with commas.
+    The answer is the content of the last balanced `\\boxed{}`, else the text behind the last `####`, else the last formula or
+    number of the last line; only the first two forms are requested. Boxes with only separators between them make one
+    answer, joined by commas.
     """
-    response = _after_thought(response)[-TAIL:]
+    response = after_thoughts(response)[-TAIL:]
     box = _last_boxes(response)
     if box is not None:
         return box, True
@@ -83,12 +86,11 @@ def final_answer(response: str) -> tuple[str | None, bool]:
 
 
 def any_answer(response: str) -> tuple[str | None, bool]:
-    """As `final_answer`, and before its last line: the last `<answer>` tag, or what the last sentence of the kind "the answer
-    is ..." states."""
+    """As `final_answer`, but before the last line tries the last `<answer>` tag and the last "the answer is ..."."""
     answer, asked_for = final_answer(response)
     if asked_for:
         return answer, True
-    response = _after_thought(response)[-TAIL:]
+    response = after_thoughts(response)[-TAIL:]
     if tags := _TAG.findall(response):
         return tags[-1].strip() or None, True
     if stated := _STATED.findall(response):
@@ -96,15 +98,10 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     return answer, False
 
 
-def _after_thought(response: str) -> str:
-    said = response.rpartition("</think>")[2]
-    return said if said.strip() else response
-
-
 def _last_boxes(text: str) -> str | None:
-    """The content of the balanced box that begins last, after those that only separators divide from it.
+    """Returns the content of the balanced box that begins last, joined to that of earlier boxes with only separators between.
 
-    One pass, however many boxes a looping response opens.
+    A single pass, since a looping response may open thousands of boxes.
     """
     opened, boxes = [], []
     for brace in _BRACE.finditer(text):
@@ -116,24 +113,24 @@ def _last_boxes(text: str) -> str | None:
         return None
     boxes.sort()
     start, inside, end = boxes.pop()
-    found = [text[inside:end]]
+    contents = [text[inside:end]]
     while boxes and boxes[-1][2] < start and _SEPARATOR.fullmatch(text[boxes[-1][2] + 1 : start][:100]):
         start, inside, end = boxes.pop()
-        if text[inside:end] not in found:
-            found.insert(0, text[inside:end])
-    return ", ".join(found)
+        if text[inside:end] not in contents:
+            contents.insert(0, text[inside:end])
+    return ", ".join(contents)
 
 
 def _of_line(line: str) -> str | None:
     formulas = _formulas(line)
     if formulas:
         return formulas[-1]
-    found = numbers(_EXPONENT.sub("", line) if "\\" not in line else line)
-    return found[-1] if found else None
+    last = numbers(_EXPONENT.sub("", line) if "\\" not in line else line)
+    return last[-1] if last else None
 
 
 def _of_sentence(text: str) -> str | None:
-    """What a sentence states: its formula, its only number, or all of it."""
+    """Returns the answer in a sentence: its formulas, its only number, or all of it."""
     if formulas := _formulas(text):
         return formulas[-1] if len(formulas) == 1 else ", ".join(formulas)
     text = re.split(r"(?<=[\w)}*])\.(?:\s|$)", text.replace("**", ""))[0].strip().strip("*_`").strip()
@@ -145,26 +142,25 @@ def _formulas(text: str) -> list[str]:
 
 
 def _only_number(text: str) -> str | None:
-    """The number in a text of words and one number, such as `18 dollars per day`."""
-    found = numbers(_EXPONENT.sub("", text))
-    return (
-        found[0] if len(found) == 1 and _WORDS.search(text) and not re.search(r"[\\=<>*/+^()]|\d\s*-", text) else None
-    )
+    """Returns the number in a text of words and one number, such as `18 dollars per day`, None for other text."""
+    values = numbers(_EXPONENT.sub("", text))
+    plain = _WORDS.search(text) and not re.search(r"[\\=<>*/+^()]|\d\s*-", text)
+    return values[0] if len(values) == 1 and plain else None
 
 
 def numbers(text: str) -> list[str]:
-    """The numbers that a text states, in its order, without thousands separators and with LaTeX fractions as a/b."""
+    """Returns the numbers in a text, in order, without thousands separators and with LaTeX fractions as a/b."""
     return _NUMBER.findall(_plain(text))
 
 
 def number(answer: str) -> Fraction | None:
-    """The exact value of an answer that is a number, None of any other."""
+    """Returns the exact value of an answer that is a number, None for other answers."""
     text = _normal(answer)
     if not _NUMBER.fullmatch(text):
         return None
     try:
         return Fraction(text)
-    except (ValueError, ZeroDivisionError):  # 1.5/2, more digits than Python reads; 1/0
+    except (ValueError, ZeroDivisionError):  # 1.5/2 or too many digits for Python; 1/0
         return None
 
 
@@ -172,13 +168,13 @@ def number(answer: str) -> Fraction | None:
 
 
 def compare(gold: str, answer: str) -> str:
-    """`symbolic.EQUAL`, `DIFFERENT` or `LATE`."""
+    """Returns `symbolic.EQUAL`, `DIFFERENT` or `TIMED_OUT`."""
     if _normal(gold) == _normal(answer):
         return symbolic.EQUAL if _normal(gold) else symbolic.DIFFERENT
-    (x, of_what), (y, of_which) = _counted(gold), _counted(answer)
+    (x, x_unit), (y, y_unit) = _counted(gold), _counted(answer)
     if x is not None and y is not None:
-        alike = not (of_what and of_which) or of_what == of_which
-        return symbolic.EQUAL if alike and _same(x, y, gold + answer) else symbolic.DIFFERENT
+        same_unit = not (x_unit and y_unit) or x_unit == y_unit
+        return symbolic.EQUAL if same_unit and _same(x, y, gold + answer) else symbolic.DIFFERENT
     if max(len(gold), len(answer)) > LONGEST or not any(map(str.isalnum, answer)):
         return symbolic.DIFFERENT
     u, v = value(gold), value(answer)
@@ -188,17 +184,17 @@ def compare(gold: str, answer: str) -> str:
 
 
 def _counted(text: str) -> tuple[Fraction | None, str]:
-    """(number, what it counts): `18 dollars per day` is 18, of dollars per day; (None, "") of any other text."""
-    if (value := number(text)) is not None:
-        return value, ""
-    found = _COUNTED.fullmatch(text.strip())
-    if not found or _NO_UNIT & set(found[2].lower().split()):
+    """Splits a text into (number, unit): `18 dollars per day` into 18 and `dollars per day`; (None, "") for other text."""
+    if (whole := number(text)) is not None:
+        return whole, ""
+    match = _COUNTED.fullmatch(text.strip())
+    if not match or _NO_UNIT & set(match[2].lower().split()):
         return None, ""
-    return number(found[1]), found[2].lower().strip(" .").removesuffix("s")
+    return number(match[1]), match[2].lower().strip(" .").removesuffix("s")
 
 
 def _same(x: Fraction, y: Fraction, text: str) -> bool:
-    """Exactly; numbers with a decimal point also when they agree to six decimals, and to a relative `ROUNDED`."""
+    """Whether two numbers are equal: exactly, as per cent, or with a decimal point to six decimals and a relative `ROUNDED`."""
     if x == y or ("%" in text and (x == 100 * y or 100 * x == y)):
         return True
     return "." in text and round(x, 6) == round(y, 6) and abs(x - y) <= symbolic.ROUNDED * max(abs(x), abs(y))
@@ -206,14 +202,14 @@ def _same(x: Fraction, y: Fraction, text: str) -> bool:
 
 @functools.cache
 def workers() -> Pool:
-    """The processes that compare expressions: as many as processors, up to 8 (our choice)."""
+    """Returns the pool of worker processes that compare expressions: one per processor, up to 8 (our choice)."""
     return Pool(Path(symbolic.__file__), min(os.cpu_count() or 1, 8))
 
 
 @functools.lru_cache(maxsize=65536)
 def _ask(gold: str, answer: str) -> str:
     verdict = workers().ask(json.dumps([gold, answer]).encode(), seconds=SECONDS)
-    return symbolic.LATE if verdict is None else verdict.decode()
+    return symbolic.TIMED_OUT if verdict is None else verdict.decode()
 
 
 def _normal(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: problems and their verifiers, by name."""
+"""Makes tasks by name, and checks their arguments."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,39 +6,46 @@ from typing import Any
 
 from amrsd_jax.names import nearest
 from amrsd_jax.tasks.addition import Addition
-from amrsd_jax.tasks.base import Problem, Task, Verdict
+from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.strings import Strings
 from amrsd_jax.tasks.tables import Tables
 
-__all__ = ["NAMES", "ChainTask", "Problem", "Task", "Verdict", "check", "defaults", "embedded", "family", "make"]
-
 _CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
-_ROWS = {"mathematics": "mathematics", "choice": "choice", "tools": "tools", "rows": "mathematics"}  # to their family
+_ROWS = {"mathematics": "mathematics", "choice": "choice", "tools": "tools", "rows": "mathematics"}  # name -> family
 NAMES = (*_CHAINS, *_ROWS)
 
 
 def embedded(name: str) -> bool:
-    """Whether the task makes its own problems, and documents to warm a model up."""
+    """Whether the task generates its own problems, and documents for a warm-up."""
     return name in _CHAINS
 
 
 def family(name: str) -> str:
-    """Which prompt templates the task uses."""
+    """Returns the name of the prompt templates that the task uses."""
     return "chain" if embedded(name) else _ROWS[name]
 
 
+def extras(name: str, args: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the names of the spans and those of the scores that `Rollouts.extras` has for the task."""
+    task = ChainTask if embedded(name) else RowTask(family=family(name), **args)
+    return task.spans, task.scores
+
+
 def defaults(name: str) -> dict[str, Any]:
-    """The task's arguments and their defaults."""
+    """Returns the task's arguments with their defaults."""
     return {f.name: f.default for f in _fields(name)}
 
 
 def check(name: str, args: Mapping[str, Any], splits: Sequence[str] = ("train", "test")) -> None:
-    """Raises ValueError for an unknown task or argument, with the nearest valid one, and for a value out of range.
+    """Checks a task's name and arguments.
 
     Args:
-      splits: those that there must be rows for.
+      splits: splits that must have a source of rows.
+
+    Raises:
+      ValueError: unknown task or argument, with the nearest valid one, or a value out of range.
     """
     if name not in NAMES:
         raise ValueError(f"task.name = {name!r}: {nearest(name, NAMES)}")
@@ -46,16 +53,19 @@ def check(name: str, args: Mapping[str, Any], splits: Sequence[str] = ("train", 
     for key, value in args.items():
         if key not in known:
             raise ValueError(f"task.args.{key} = {value!r}: task {name!r} has no such argument; {nearest(key, known)}")
-    _CHAINS.get(name, RowTask)(**args)  # which know their ranges
+    _CHAINS.get(name, RowTask)(**args)  # checks ranges
     for split in () if embedded(name) else splits:
         if not args.get(split):
-            raise ValueError(f"task.args.{split} = '': expected a JSON-lines file, or another source of rows")
+            raise ValueError(f"task.args.{split} = '': expected a JSON-lines file or another source of rows")
 
 
 def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = ("train", "test")) -> Task:
-    """The task of that name. Rows are read at once: a bad one stops a run before any compute.
+    """Makes a task. Rows are read and checked here, so that a bad one stops a run before any compute.
 
-    `rows` is another name of `mathematics`.
+    `rows` is an alias of `mathematics`.
+
+    Raises:
+      ValueError: see `check`; or a bad row, which the message names.
     """
     check(name, args, splits)
     if embedded(name):
@@ -63,11 +73,10 @@ def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = 
     task = RowTask(seed=seed, family=family(name), **args)
     for split in splits:
         if not task.size(split):
-            raise ValueError(f"task.args.validation = {task.validation}: it leaves no row to train on")
+            raise ValueError(f"task.args.validation = {task.validation}: leaves no row in {split!r}; expected less")
     task.check()
     return task
 
 
-def _fields(name: str):
-    made_from = _CHAINS.get(name, RowTask)
-    return [f for f in dataclasses.fields(made_from) if f.init and f.name not in ("seed", "family")]
+def _fields(name: str) -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(_CHAINS.get(name, RowTask)) if f.init and f.name not in ("seed", "family")]

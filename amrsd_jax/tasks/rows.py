@@ -1,4 +1,4 @@
-"""Problems from a data set's rows, columns named in the config, judged by the verifier of their family."""
+"""Tasks from the rows of a data set: the config names the columns and, if it is the user's own, the verifier."""
 
 import contextlib
 import dataclasses
@@ -8,30 +8,35 @@ import json
 from typing import Any
 
 from amrsd_jax import rng
-from amrsd_jax.tasks import choice, sources, tools
-from amrsd_jax.tasks.base import Problem, Verdict
-from amrsd_jax.tasks.mathematics import verify_mathematics
+from amrsd_jax.names import nearest
+from amrsd_jax.records import Problem, Verdict
+from amrsd_jax.tasks import choice, sources, verifiers
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.verifiers import Verifier
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class RowTask:
-    """Rows of `train` in an order that is a function of (seed, epoch); rows of `validation` and `test` in file order.
+class RowTask(Task):
+    """A task made of rows. "train" is shuffled anew in each epoch, from the seed; other splits keep the order of the file.
 
     Attributes:
-      train, test: where rows come from, see `sources`; "" for no such rows.
-      folder: a folder or web address that `train` and `test` are in, where they are relative; "" is the working directory.
-      question, answer, reference, options: columns, or places inside them such as `prompt.0.content`; `a|b` is the first of
-        the two that a row has. A list of answers is one answer with commas. `reference` is a worked solution, `options` a
-        list of texts that follows the question as lines `A: ...`; "" for none.
-      answer_after: the gold answer is what follows the last of these marks in its column ("####" for GSM8K), and what
-        stands before it is the reference solution; "" takes the whole column.
-      unanswered: what becomes of a row without an answer, or with one that no response can match: "refuse" it, with an
-        error, or "skip" it, and list it in the report.
-      validation: share of train held out, by a hash of the question: a row's side never depends on other rows or the seed.
-      seed: of the order.
-      family: "mathematics", "choice" or "tools": verifier and prompt templates.
+      train, test: URIs of the rows, see `sources`; "" for none.
+      folder: folder or web address of `train` and `test` where they are relative; "" is the working directory.
+      question, answer, reference, options: columns, or values inside them such as `prompt.0.content`; `a|b` is the first of
+        the two that a row has. A list of answers is joined by commas. `reference` is a worked solution; `options` is a list
+        of texts, appended to the question as lines `A: ...`; "" for none.
+      answer_after: a mark such as "####" for GSM8K: in the answer's column, the gold answer follows the last mark, and the
+        reference solution precedes it; "" takes the whole column as the answer.
+      unanswered: treatment of a row without an answer, or with one that no response can match: "refuse" raises an error,
+        "skip" leaves the row out and lists it in the data report.
+      validation: share of train that is held out, by a hash of the question, so that a row's split depends neither on
+        other rows nor on the seed.
+      verifier: `module:function` or `file.py:function` of a verifier of the user's own, see `verifiers.load`; "" takes the
+        family's.
+      seed: seed of the order.
+      family: "mathematics", "choice" or "tools"; selects prompt templates and verifier.
     """
 
     train: str = ""
@@ -44,14 +49,17 @@ class RowTask:
     options: str = ""
     unanswered: str = "refuse"
     validation: float = 0.0
+    verifier: str = ""
     seed: int = 0
     family: str = "mathematics"
 
     def __post_init__(self):
         if self.unanswered not in ("refuse", "skip"):
-            raise ValueError(f"task.args.unanswered = {self.unanswered!r}: expected refuse or skip")
+            expected = nearest(self.unanswered, ("refuse", "skip"))
+            raise ValueError(f"task.args.unanswered = {self.unanswered!r}: {expected}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"task.args.validation = {self.validation}: expected a share in [0, 1)")
+        _judge(self.verifier, self.family)  # raises if there is no such verifier
 
     def problem(self, split: str, index: int) -> Problem:
         rows = self.rows(split)
@@ -63,36 +71,40 @@ class RowTask:
     def size(self, split: str) -> int | None:
         return len(self.rows(split))
 
+    @property
+    def judge(self) -> Verifier:
+        """The verifier of these rows."""
+        return _judge(self.verifier, self.family)
+
     def verify(self, problem: Problem, response: str) -> Verdict:
-        if self.family == "choice":
-            return choice.verify_choice(problem.answer, response, choice.option_labels(problem.question))
-        if self.family == "tools":
-            return tools.verify_tools(problem.answer, response, tools.documented(problem.question))
-        return verify_mathematics(problem.answer, response)
+        return self.judge.verify(problem, response)
 
-    def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        return None
+    @property
+    def spans(self) -> tuple[str, ...]:
+        return self.judge.spans
 
-    def gold_response(self, problem: Problem) -> str:
-        """The gold answer in the form that is asked for."""
-        if self.family == "choice":
-            return choice.in_form(problem.answer)
-        return tools.in_form(problem.answer) if self.family == "tools" else rf"\boxed{{{problem.answer}}}"
+    @property
+    def scores(self) -> tuple[str, ...]:
+        return self.judge.scores
+
+    def gold_response(self, problem: Problem) -> str | None:
+        """Returns the gold answer in the form that the prompt asks for; None where the verifier does not say."""
+        return self.judge.gold_response and self.judge.gold_response(problem)
 
     def check(self) -> None:
         """Raises ValueError, naming the row, for a gold answer that no response could match."""
         for problem in (*self.rows("train"), *self.rows("validation"), *self.rows("test")):
-            if fault := _unmatchable(problem, self.family):
+            if fault := self.judge.fault(problem):
                 raise ValueError(f"{problem.id}: {fault}")
 
     def rows(self, split: str) -> tuple[Problem, ...]:
-        """All problems of a split, in file order."""
+        """Returns all problems of a split, in file order."""
         if split == "test":
             return self._read(self.test)[0]
         return _side(self._read(self.train)[0], self.validation, split == "validation")
 
     def skipped(self, split: str) -> tuple[str, ...]:
-        """Ids of the rows without an answer; those of train's file for train and validation."""
+        """Returns the ids of skipped rows of the split's file; train and validation share one."""
         return self._read(self.test if split == "test" else self.train)[1]
 
     def _read(self, uri: str):
@@ -101,38 +113,32 @@ class RowTask:
         columns = (self.question, self.answer, self.answer_after, self.reference, self.options)
         if self.unanswered == "refuse":
             return read_rows(sources.under(self.folder, uri), *columns)
-        return _matchable(self.family, sources.under(self.folder, uri), *columns)
+        return _matchable(self.judge, sources.under(self.folder, uri), *columns)
 
 
 def held_out(question: str, share: float) -> bool:
-    """Whether a question is in the validation split: the first 8 bytes of its SHA-256, as a fraction, are below the share."""
+    """Whether a question is held out for validation: the first 8 bytes of its SHA-256, as a fraction, are below `share`."""
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") < share * 2**64
 
 
-def _unmatchable(problem: Problem, family: str) -> str:
-    """Why no response could match a row's gold answer; "" if one could."""
-    if family == "choice" and problem.answer not in (labels := choice.option_labels(problem.question)):
-        return f"answer {problem.answer!r} is none of its options {', '.join(labels)}"
-    if family == "tools":
-        try:
-            tools.gold_calls(problem.answer)
-        except ValueError as error:
-            return str(error)
-    return ""
+@functools.lru_cache
+def _judge(verifier: str, family: str) -> Verifier:
+    return verifiers.load(verifier) if verifier else verifiers.FAMILIES[family]
 
 
 @functools.lru_cache
-def _matchable(family: str, *source: str) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """As `read_rows`, with rows that no response could match among the skipped."""
+def _matchable(judge: Verifier, *source: str) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """As `read_rows`, but also skips rows whose answer no response can match."""
     problems, skipped = read_rows(*source, skip_unanswered=True)
-    fine = tuple(problem for problem in problems if not _unmatchable(problem, family))
-    if not fine:
-        raise ValueError(f"{source[0]}: no row has an answer that a response could match")
-    return fine, skipped + tuple(problem.id for problem in problems if _unmatchable(problem, family))
+    kept = tuple(problem for problem in problems if not judge.fault(problem))
+    if not kept:
+        raise ValueError(f"{source[0]}: no row has an answer that a response can match")
+    return kept, skipped + tuple(problem.id for problem in problems if judge.fault(problem))
 
 
 @functools.lru_cache(maxsize=16)
 def _side(problems: tuple[Problem, ...], share: float, validation: bool) -> tuple[Problem, ...]:
+    """Returns the problems inside or outside of the validation split."""
     return tuple(problem for problem in problems if held_out(problem.question, share) == validation)
 
 
@@ -154,8 +160,8 @@ def read_rows(
     """Reads a source; returns its problems and the ids of rows that were skipped because they have no answer.
 
     Raises:
-      ValueError: naming source, row and field, for a row that is not an object, a column that is missing or not text or a
-        number, or no answer in it (after its mark, if one is asked for).
+      ValueError: a row is not an object, a column is missing or neither text nor a number, or there is no answer (behind its
+        mark, if one is given). The message names source, row, column and value.
     """
     problems, skipped = [], []
     for where, number, row in sources.rows(uri):
@@ -163,20 +169,20 @@ def read_rows(
         if skip_unanswered and _column(row, answer, where) in (None, "", []):
             skipped.append(name)
             continue
-        asked, gold = (_text(_column(row, column, where), column, where) for column in (question, answer))
+        text, gold = (_text(_column(row, column, where), column, where) for column in (question, answer))
         solution = None
         if answer_after:
             whole = gold
             solution, mark, gold = whole.rpartition(answer_after)
             if not mark or not gold.strip():
                 raise ValueError(
-                    f"{where}: column {answer!r} has no answer after {answer_after!r}; it ends {whole[-60:]!r}"
+                    f"{where}: column {answer!r} ends with {whole[-60:]!r}; expected an answer after {answer_after!r}"
                 )
         if reference:
             solution = _text(_column(row, reference, where), reference, where)
         if options:
-            asked = f"{asked}\n\n{_listed(_column(row, options, where), options, where)}"
-        problems.append(Problem(name, asked, gold.strip(), solution and solution.strip()))
+            text = f"{text}\n\n{_listed(_column(row, options, where), options, where)}"
+        problems.append(Problem(name, text, gold.strip(), solution and solution.strip(), row))
     if not problems:
         raise ValueError(f"{uri}: no rows")
     return tuple(problems), tuple(skipped)
@@ -186,7 +192,7 @@ def _column(row: sources.Row, column: str, where: str) -> Any:
     for alternative in column.split("|"):
         with contextlib.suppress(KeyError):
             return sources.column(row, alternative)
-    raise ValueError(f"{where}: no column {column!r}; it has {', '.join(row)}")
+    raise ValueError(f"{where}: no column {column!r}; {nearest(column, row)}")
 
 
 def _text(value: Any, column: str, where: str) -> str:

@@ -1,9 +1,9 @@
-"""Rows by URI: files, here or on the web, datasets of the Hugging Face hub, TensorFlow Datasets without TensorFlow.
+"""Reads rows by URI: local files, web addresses, the Hugging Face hub, and TensorFlow Datasets without TensorFlow.
 
-    data/rows.jsonl, rows.json, rows.parquet           a local file: an object a line, or one JSON list; or Parquet
-    https://host/rows.jsonl                            such a file elsewhere, fetched at every start
-    hub:openai/gsm8k?name=main&split=train&revision=…   `datasets`; a folder in place of the id reads that folder
-    tfds:gsm8k?split=train&data_dir=~/tfds              `tensorflow-datasets` by its `data_source`, prepared before
+    data/rows.jsonl, rows.json, rows.parquet           a local file: one JSON object per line, one JSON list, or Parquet
+    https://host/rows.jsonl                            such a file on the web, fetched at every start
+    hub:openai/gsm8k?name=main&split=train&revision=…   `datasets`; a local folder may replace the id
+    tfds:gsm8k?split=train&data_dir=~/tfds              `tensorflow-datasets`, prepared before, read by its `data_source`
 
 No code of a dataset is run and nothing is unpickled.
 """
@@ -16,16 +16,18 @@ from typing import Any
 from urllib.parse import parse_qsl
 from urllib.request import urlopen
 
+from amrsd_jax.names import nearest
+
 Row = dict[str, Any]
 _ARGUMENTS = {"hub": ("name", "split", "revision"), "tfds": ("split", "data_dir")}
 _WEB = ("http:", "https:")
 
 
 def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
-    """(where, number, row) of every row; `where` names the source and the row for messages, numbers start at 1.
+    """Yields (where, number, row); `where` names source and row for error messages, numbers start at 1.
 
     Raises:
-      ValueError: naming source and line, for what is not a JSON object; an unknown argument of a URI.
+      ValueError: a row is not a JSON object (names source and line), or the URI has an unknown argument.
       OSError: the source cannot be read.
     """
     kind, _, rest = uri.partition(":")
@@ -33,32 +35,33 @@ def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
         name, _, query = rest.partition("?")
         arguments = dict(parse_qsl(query))
         if unknown := set(arguments) - set(_ARGUMENTS[kind]):
-            raise ValueError(f"{uri}: unknown {sorted(unknown)[0]!r}; expected {', '.join(_ARGUMENTS[kind])}")
+            raise ValueError(f"{uri}: unknown argument {min(unknown)!r}; {nearest(min(unknown), _ARGUMENTS[kind])}")
         arguments.setdefault("split", "train")
-        found = {"hub": _hub, "tfds": _tfds}[kind](name, arguments)
-        return ((f"{uri} row {number}", number, row) for number, row in enumerate(found, start=1))
-    if uri.endswith(".parquet"):
-        return ((f"{uri} row {number}", number, row) for number, row in enumerate(_parquet(uri), start=1))
-    return _json(uri)
+        found = _hub(name, arguments) if kind == "hub" else _tfds(name, arguments)
+    elif uri.endswith(".parquet"):
+        found = _parquet(uri)
+    else:
+        return _json(uri)
+    return ((f"{uri} row {number}", number, row) for number, row in enumerate(found, start=1))
 
 
 def under(folder: str, uri: str) -> str:
-    """A relative file's place in a folder or at an address; anything else, and without a folder, itself."""
+    """Prepends a folder or web address to a relative file name; returns any other URI as it is."""
     complete = uri.partition(":")[0] in _ARGUMENTS or uri.startswith((*_WEB, "/", "~"))
     return uri if complete or not folder else f"{folder.rstrip('/')}/{uri}"
 
 
 def label(uri: str) -> str:
-    """A short name of a source, the beginning of its rows' ids."""
+    """Returns a short name of a source, with which the ids of its rows begin."""
     kind, _, rest = uri.partition(":")
     return rest.partition("?")[0].rpartition("/")[2] if kind in _ARGUMENTS else Path(uri).stem
 
 
 def column(row: Row, path: str) -> Any:
-    """A column, or inside one by dots: `reward_model.ground_truth`, `prompt.0.content`.
+    """Returns a column, or a value inside one, such as `reward_model.ground_truth` or `prompt.0.content`.
 
     Raises:
-      KeyError: there is none.
+      KeyError: the row has no such column or value.
     """
     if path in row:
         return row[path]
@@ -79,7 +82,7 @@ def _open(uri: str) -> io.BufferedIOBase:
     try:
         with urlopen(uri, timeout=60) as answer:
             return io.BytesIO(answer.read())
-    except OSError as error:  # which names neither the address nor its file
+    except OSError as error:  # its message does not name the address
         raise OSError(f"{uri}: {error}") from error
 
 
@@ -108,7 +111,7 @@ def _parsed(text: bytes, where: str) -> Any:
 
 def _object(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: {type(row).__name__}; expected one JSON object a line")
+        raise ValueError(f"{where}: {type(row).__name__}; expected one JSON object")
     return row
 
 
@@ -129,15 +132,15 @@ def _tfds(name: str, arguments: dict[str, str]) -> Iterator[Row]:
     import tensorflow_datasets as tfds
 
     source = tfds.data_source(name, **arguments)
-    return ({key: _text(value) for key, value in source[i].items()} for i in range(len(source)))
+    return ({key: _json_value(value) for key, value in source[i].items()} for i in range(len(source)))
 
 
-def _text(value: Any) -> Any:
-    """What a record holds, as JSON would: bytes as text, arrays as lists and numbers."""
+def _json_value(value: Any) -> Any:
+    """Converts a value to JSON types: bytes to text, arrays to lists and numbers."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if isinstance(value, dict):
-        return {key: _text(item) for key, item in value.items()}
-    return [_text(item) for item in value] if isinstance(value, list) else value
+        return {key: _json_value(item) for key, item in value.items()}
+    return [_json_value(item) for item in value] if isinstance(value, list) else value

@@ -1,12 +1,12 @@
-"""The stream of training prompts: where it stands is one integer, so a resumed run continues it exactly."""
+"""Selects the prompts of a step. Its only state is a position, one integer, so that a resumed run continues exactly."""
 
 from collections.abc import Callable
 
-from amrsd_jax.records import Prompts
-from amrsd_jax.tasks.base import Problem, Task
+from amrsd_jax.records import Problem, Prompts
+from amrsd_jax.tasks.base import Task
 
 
-def take(
+def next_prompts(
     task: Task,
     split: str,
     position: int,
@@ -15,37 +15,37 @@ def take(
     encode: Callable[[Problem], list[int]],
     longest: int,
 ) -> tuple[Prompts, int, int]:
-    """The next `count` problems whose prompt has at most `longest` tokens.
+    """Returns the next `count` problems whose prompts have at most `longest` tokens.
 
     Args:
-      task, split: where they come from.
-      position: index of the first problem to look at.
-      count: how many; a finite split other than "train" may give fewer.
-      encode: problem to prompt ids.
-      longest: tokens; problems with longer prompts are passed over and counted.
+      task, split: source of the problems.
+      position: index of the first problem to consider.
+      count: number of problems; a finite split other than "train" may give fewer.
+      encode: maps a problem to prompt ids.
+      longest: limit in tokens; problems with longer prompts are skipped and counted.
 
     Returns:
-      prompts, position after the last problem looked at, number passed over.
+      the prompts, the position after the last problem considered, and the number skipped.
 
     Raises:
-      ValueError: a thousand problems in a row, or a whole split, have prompts that are too long.
+      ValueError: 1,000 consecutive problems, or all of a split, have prompts that are too long.
     """
     problems, tokens, start, size = [], [], position, task.size(split)
     end = None if split == "train" else size
-    run = 0
+    consecutive = 0  # prompts that are too long
     while len(problems) < count and (end is None or position < end):
         problem = task.problem(split, position)
         ids = encode(problem)
         position += 1
         if len(ids) > longest:
-            run += 1
-            if run >= min(size or 1000, 1000):
+            consecutive += 1
+            if consecutive >= min(size or 1000, 1000):
                 raise ValueError(
-                    f"{run} {split} prompts in a row are longer than rollout.prompt_length = {longest} tokens; "
+                    f"{consecutive} consecutive {split} prompts are longer than rollout.prompt_length = {longest} tokens; "
                     f"the last, {problem.id}, has {len(ids)}"
                 )
             continue
-        run = 0
+        consecutive = 0
         problems.append(problem)
         tokens.append(tuple(ids))
     skipped = position - start - len(problems)

@@ -1,4 +1,7 @@
-"""Edits of a short string, one a line. Every kind of edit has its own planted mistake, so the curve is slower than addition's."""
+"""Generates edits of a short string, one per line. The demonstrator gets each kind of edit wrong in its own way.
+
+A policy has to unlearn one mistake per kind of edit, so it learns more slowly than on addition.
+"""
 
 import dataclasses
 from typing import ClassVar
@@ -9,7 +12,7 @@ from amrsd_jax.tasks.chain import Slip, check_range
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
-# name -> (what it does, what the demonstrator does when it slips)
+# name -> (the edit, the edit that the demonstrator makes when it slips)
 EDITS = {
     "rev": (lambda s: s[::-1], lambda s: s[0] + s[:0:-1]),
     "rot": (lambda s: s[1:] + s[0], lambda s: s[-1] + s[:-1]),
@@ -19,12 +22,12 @@ EDITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Strings:
-    """`fkqab rot rev` -> `rot kqabf`, `rev fbaqk`, `#### fbaqk`: reverse, rotate left, swap the ends.
+    """Defines the chain `fkqab rot rev` -> `rot kqabf`, `rev fbaqk`, `#### fbaqk`: reverse, rotate left, swap the ends.
 
     Attributes:
       letters: length of the string (distinct letters, at least 3).
       edits: number of edits.
-      slip_rate: chance that the demonstrator does an edit its own wrong way.
+      slip_rate: probability that the demonstrator gets an edit wrong.
     """
 
     words: ClassVar[tuple[str, ...]] = ("####", *EDITS)

@@ -1,11 +1,12 @@
-"""Whether two mathematical expressions are equal: math-verify, with a second look at what it accepts.
+"""Decides whether two mathematical expressions are equal: math-verify, with further checks of what it accepts.
 
-A script of its own, run by `tasks.workers`: it reads lines `["gold", "answer"]` in JSON and writes a verdict for each, one
-of `EQUAL`, `DIFFERENT`, `LATE`. It takes nothing from the package, so that starting one costs the import of SymPy and no
-more. A question may use `CPU_SECONDS` and `MEMORY`; past them it is `LATE`, or the process ends, which its owner sees.
+This file is a script that `tasks.workers` runs: it reads lines `["gold", "answer"]` in JSON and writes a verdict for each,
+`EQUAL`, `DIFFERENT` or `TIMED_OUT`. It imports nothing of the package, so that a worker's start costs the import of SymPy and
+no more. A comparison may use `CPU_SECONDS` and `MEMORY`; beyond them the verdict is `TIMED_OUT`, or the process
+ends, which `mathematics` treats as the same.
 
-math-verify is not symmetric and accepts too much where its parser guesses: it is given both sides in a box, and what it
-calls equal must also pass `_doubtful`, which names each of its known false positives.
+math-verify is not symmetric, and accepts too much where its parser guesses. Both sides are therefore given to it in a box,
+and pairs that it calls equal must also pass `_doubtful`, which covers each of its known false positives.
 """
 
 import functools
@@ -18,21 +19,21 @@ import resource
 import signal
 import sys
 
-EQUAL, DIFFERENT, LATE = "equal", "different", "late"
-CPU_SECONDS = 2.0  # of one question, our choice; the processor's seconds, so that a busy machine changes no verdict
+EQUAL, DIFFERENT, TIMED_OUT = "equal", "different", "timed out"
+CPU_SECONDS = 2.0  # of one comparison, our choice; processor time, so that a busy machine changes no verdict
 MEMORY = 4 * 2**30  # bytes of address space, our choice
 EXACT, ROUNDED = 1e-12, 1e-5  # largest relative difference of equal numbers, written exactly or with a decimal point
 
 
 class OutOfTime(BaseException):
-    """Not an Exception: the libraries catch those."""
+    """Says that the time limit is reached; a BaseException, because SymPy and math-verify catch every Exception."""
 
 
 def main() -> None:
-    from math_verify import parse  # noqa: F401  (what takes long is done before saying so)
+    from math_verify import parse  # noqa: F401  (the slow import comes before `ready`)
 
     out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not be read as an answer
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.set_int_max_str_digits(20_000)
@@ -43,14 +44,14 @@ def main() -> None:
 
 
 def _timed(gold: str, answer: str) -> str:
-    # The first alarm interrupts Python; the second ends a process that is stuck inside one operation on huge integers.
+    # The first alarm interrupts Python code; the second kills a process stuck inside one operation on huge integers.
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, 2 * CPU_SECONDS)
     try:
         return EQUAL if equal(gold, answer) else DIFFERENT
     except OutOfTime:
-        return LATE
-    except (Exception, RecursionError):
+        return TIMED_OUT
+    except Exception:
         return DIFFERENT
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -68,7 +69,7 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt|in)(?![a-z])")
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Whether an answer equals the gold one, or one of its alternatives ("a \\text{ OR } b")."""
+    """Whether an answer equals the gold answer or one of its alternatives ("a \\text{ OR } b")."""
     return any(_equal(*_tell_cases_apart(latex(one), latex(answer))) for one in _ALTERNATIVES.split(gold))
 
 
@@ -81,27 +82,28 @@ def _equal(gold: str, answer: str) -> bool:
     if not verify(list(g), list(a), allow_set_relation_comp=True, timeout_seconds=None):
         return False
     tolerance = ROUNDED if re.search(r"\.\d", gold + answer) else EXACT
-    shares = (1, 100) if "%" in gold + answer else (1,)  # 50 % is 1/2 and, in the question's unit, 50
+    shares = (1, 100) if "%" in gold + answer else (1,)  # 50 % equals 1/2, and 50 where the unit is per cent
     if g and a and not any(_close(x, y, tolerance, share) for share in shares for x, y in ((g[0], a[0]), (a[0], g[0]))):
         return False
-    if (_ordered(gold) or _ordered(answer)) and not _RELATION.search(
-        gold + answer
-    ):  # a point, an interval: math-verify may have read one as a set
-        parts = _items(gold), _items(answer)
+    if (_ordered(gold) or _ordered(answer)) and not _RELATION.search(gold + answer):
+        parts = _items(gold), _items(answer)  # math-verify may have read a point or an interval as a set, without order
         return len(parts[0]) < 2 or all(map(_equal, *parts))
     return True
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> tuple:
-    """What math-verify reads in a box: an expression where it can, and the text."""
+    """Parses a text in a box with math-verify: an expression where it can read one, and the text."""
     from math_verify import LatexExtractionConfig, parse
 
     return tuple(parse(rf"\boxed{{{text}}}", (LatexExtractionConfig(boxed_match_priority=0),), parsing_timeout=None))
 
 
 def _close(x, y, tolerance: float, share: int = 1) -> bool:
-    """False for two numbers that only look equal when rounded to six decimals, or pairs of them in order."""
+    """Whether numbers, also in sets and tuples, differ by at most a tolerance; math-verify rounds to six decimals.
+
+    True for values that are not numbers.
+    """
     from sympy import Basic, FiniteSet, Tuple
 
     if not (isinstance(x, Basic) and isinstance(y, Basic)):
@@ -118,7 +120,7 @@ def _close(x, y, tolerance: float, share: int = 1) -> bool:
     return bool(abs(a - b) <= tolerance * max(abs(a), abs(b)))
 
 
-# ---------------------------------------------------------------- what math-verify would take for equal
+# ---------------------------------------------------------------- false positives of math-verify
 
 _NEGATING = re.compile(r"\b(?:not|no|never|wrong|incorrect|except|impossible|unless|undefined|cannot)\b", re.IGNORECASE)
 _UNITS = {
@@ -134,7 +136,7 @@ _UNITS = {
 
 
 def _doubtful(gold: str, answer: str) -> bool:
-    """Whether the texts cannot be equal, whatever their expressions are."""
+    """Whether the texts show that the answers differ, whatever expressions math-verify reads in them."""
     if bool(_NEGATING.search(gold)) != bool(_NEGATING.search(answer)):
         return True
     if _count(gold) != _count(answer) and not (_RELATION.search(gold + answer) or r"\cup" in gold + answer):
@@ -152,11 +154,11 @@ def _doubtful(gold: str, answer: str) -> bool:
 
 
 def _brackets(text: str) -> str:
-    """ "set", "round" (a point, an open interval), "mixed" (another interval, a list), or "" for an expression."""
+    """Returns "set", "round" (a point, an open interval), "mixed" (another interval, a list), or "" for an expression."""
     text = re.sub(r"\\(?:left|right)(?![a-z])|\s", "", text)
     if text.startswith(r"\{") and text.endswith(r"\}"):
         return "set"
-    if len(_top_commas(text[1:-1])) and text[:1] in "([" and text[-1:] in ")]":
+    if _top_commas(text[1:-1]) and text[:1] in "([" and text[-1:] in ")]":
         return "round" if text[0] + text[-1] == "()" else "mixed"
     return ""
 
@@ -166,7 +168,7 @@ def _ordered(text: str) -> bool:
 
 
 def _items(text: str) -> list[str]:
-    """The parts between the commas of a list, a point, an interval or a set."""
+    """Splits a list, point, interval or set at its commas."""
     text = re.sub(r"\\(?:left|right)(?![a-z])", "", text).strip()
     if _brackets(text):
         text = re.sub(r"^\\?[{(\[]|\\?[})\]]$", "", text)
@@ -179,27 +181,27 @@ def _count(text: str) -> int:
 
 
 def _top_commas(text: str) -> list[int]:
-    """Where the commas stand that no bracket encloses."""
-    found, depth = [], 0
+    """Returns the positions of commas outside all brackets."""
+    positions, depth = [], 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
         if character == "," and depth == 0:
-            found.append(place)
-    return found
+            positions.append(place)
+    return positions
 
 
 def _unit(text: str) -> str | None:
-    """The unit at an expression's end, where it is a common one."""
-    found = re.search(
+    """Returns the unit at the end of an expression, None without one of `_UNITS`."""
+    match = re.search(
         r"(?:\\(?:text|mathrm|mbox)\s*\{\s*(?:square |cubic )?([A-Za-z]+)\s*\}|\d\s*([A-Za-z]+))[\s.^0-9{}]*$", text
     )
-    if not found:
+    if not match:
         return None
-    word = (found[1] or found[2]).lower()
+    word = (match[1] or match[2]).lower()
     return _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
 
 
-# ---------------------------------------------------------------- one way of writing
+# ---------------------------------------------------------------- normalisation
 
 _PLAIN = (
     (r"(?<![\\a-z])(sqrt|pi|infty|sin|cos|tan|log|ln|theta|alpha|beta)(?![a-z])", r"\\\1 "),
@@ -228,7 +230,7 @@ _SIGNS = str.maketrans(
 
 
 def latex(text: str) -> str:
-    """An expression as written in LaTeX, in code (`3*sqrt(2)`, `2**10`, `1e5`) or with Unicode signs, as LaTeX."""
+    """Converts an expression in LaTeX, in code (`3*sqrt(2)`, `2**10`, `1e5`) or with Unicode signs to LaTeX."""
     text = re.sub(r"√\s*(\d+)", r"\\sqrt{\1}", text).translate(_SIGNS)
     for pattern, written in _PLAIN:
         text = re.sub(pattern, written, text)
@@ -244,7 +246,7 @@ _LETTER = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-
 
 
 def _tell_cases_apart(gold: str, answer: str) -> tuple[str, str]:
-    """math-verify takes R for r: where both occur, the capitals become Greek ones that do not."""
+    """Replaces capitals by unused Greek letters where both cases of a letter occur, since math-verify ignores case."""
     letters = {m[0] for text in (gold, answer) for m in _LETTER.finditer(text)}
     spare = iter(name for name in _SPARE if name not in letters and name.lower() not in letters)
     both = sorted(c for c in letters if len(c) == 1 and c.isupper() and c.lower() in letters)

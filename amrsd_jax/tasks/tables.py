@@ -1,4 +1,4 @@
-"""Chains of lookups in a hidden table. Every entry is a habit of its own, so no two problems need the same lesson."""
+"""Generates chains of lookups in a hidden table of unrelated facts; the demonstrator has an error rate for each entry."""
 
 import dataclasses
 import functools
@@ -13,16 +13,16 @@ from amrsd_jax.tasks.chain import Slip, check_range
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """`2:91417776` -> `2+9=5`, `5+1=8`, ..., `#### 58...`: each line looks up the state before and the next digit.
+    """Defines the chain `2:91417776` -> `2+9=5`, `5+1=8`, ..., `#### 58...`: each line looks up (last state, next digit).
 
-    The answer is all states, so that no wrong chain is right by luck. The design is a pilot's, of our own: what has to be
-    learned is as many unrelated facts as the table has entries, where addition has one.
+    The answer lists all states, so that a wrong chain cannot end in the right answer. Our own design: a policy has to learn
+    as many unrelated facts as the table has entries, where addition has one.
 
     Attributes:
       side: rows and columns of the table; entries are single digits.
       lookups: lines of a solution.
-      low, high: the demonstrator's chance to be right about an entry is uniform between them, drawn once for each entry.
-      table_seed: of the table, its wrong values and those chances. The run's seed changes none of them.
+      low, high: bounds of the demonstrator's probability to get an entry right, which is drawn uniformly once per entry.
+      table_seed: seed of the table, its wrong values and those probabilities, all of which are independent of the run's seed.
     """
 
     words: ClassVar[tuple[str, ...]] = ("####",)
@@ -58,12 +58,12 @@ class Tables:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What is hidden, by (state, digit).
+    """The hidden table and the demonstrator's errors, indexed by (state, digit).
 
     Attributes:
-      right: the entry.
-      wrong: what the demonstrator writes when it slips, always the same.
-      slip_rate: how often it does.
+      right: the entries.
+      wrong: the value that the demonstrator writes when it slips, always the same.
+      slip_rate: probability that it slips.
     """
 
     right: Integer[np.ndarray, "n n"]
@@ -73,7 +73,7 @@ class Table:
 
 @functools.lru_cache
 def hidden_table(chain: Tables) -> Table:
-    """The table of a chain: a pure function of its arguments."""
+    """Draws the table of a chain: a pure function of the chain's arguments."""
     generator, n = rng.host(chain.table_seed, "table"), chain.side
     right = generator.integers(0, n, size=(n, n))
     wrong = (right + generator.integers(1, n, size=(n, n))) % n

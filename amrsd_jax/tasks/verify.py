@@ -1,18 +1,18 @@
-"""From completions to rollouts: text, verdicts and rewards on the host, arrays padded to fixed shapes."""
+"""Verifies completions and packs them into rollouts: text, verdicts and rewards, and arrays padded to fixed shapes."""
 
 import dataclasses
 import os
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Integer
 
 from amrsd_jax import processes
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
-from amrsd_jax.records import Rollouts
-from amrsd_jax.sampling import Completion
-from amrsd_jax.tasks.base import Task, Verdict
+from amrsd_jax.records import Completion, Rollouts, Verdict
+from amrsd_jax.tasks.base import Task
 
-THREADS = min(os.cpu_count() or 1, 8) + 1  # that judge: a slow verifier waits for a process of its own meanwhile
+THREADS = min(os.cpu_count() or 1, 8) + 1  # verifier threads; one more than processors, since some wait for a worker
 
 
 def verify(
@@ -23,16 +23,22 @@ def verify(
     prompt_length: int,
     response_length: int,
 ) -> Rollouts:
-    """Judges completions, in their order; each one's request carries its problem as tag. Of several processes each judges its
-    share.
+    """Verifies completions and returns them as rollouts, in the same order. Several processes share the verification.
 
     Args:
+      task: provides the verifier and the names of `Rollouts.extras`.
+      tokenizer: decodes the responses.
+      completions: each request's tag is its problem.
       prompt_length, response_length: P and T, padded widths.
     """
     problems = tuple(c.request.tag for c in completions)
     texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
-    judged = processes.spread(lambda *row: dataclasses.asdict(task.verify(*row)), problems, texts, threads=THREADS)
-    verdicts = tuple(Verdict(**fields) for fields in judged)
+    judged = processes.map_rows(lambda *row: dataclasses.asdict(task.verify(*row)), problems, texts, threads=THREADS)
+    verdicts = tuple(
+        Verdict(**fields | {"spans": {name: tuple(span) for name, span in fields["spans"].items()}})
+        for fields in judged
+    )
+    tokens = [c.tokens.tolist() for c in completions]
     return Rollouts(
         problems=problems,
         text=texts,
@@ -42,29 +48,52 @@ def verify(
         prompt_length=np.array([len(c.request.prompt) for c in completions], np.int32),
         response=pad([c.tokens for c in completions], response_length, np.int32),
         mask=pad([np.ones(len(c.tokens)) for c in completions], response_length, np.float32),
-        logp=pad([c.logp for c in completions], response_length, np.float32),
-        logp_plain=pad([c.logp_plain for c in completions], response_length, np.float32),
+        sampler_logprobs=pad([c.logprobs for c in completions], response_length, np.float32),
         reward=np.array([v.reward for v in verdicts], np.float32),
-        first_error=np.array(
-            [
-                (-1, -1) if v.correct else token_span(tokenizer, c.tokens.tolist(), task.first_error(p, t))
-                for c, p, t, v in zip(completions, problems, texts, verdicts, strict=True)
-            ],
-            np.int32,
+        first_error=token_spans(
+            tokenizer,
+            tokens,
+            [None if v.correct else task.first_error(p, t) for p, t, v in zip(problems, texts, verdicts, strict=True)],
         ),
+        extras=extras(task, tokenizer, tokens, verdicts),
     )
 
 
+def extras(
+    task: Task, tokenizer: Tokenizer, tokens: Sequence[list[int]], verdicts: Sequence[Verdict]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of `Rollouts.extras`, with exactly the names that the task declares.
+
+    Args:
+      tokens: of each response.
+      verdicts: on each response.
+
+    Returns:
+      for each name of `task.spans` token indices [start, end), int32 [N, 2], -1 where a verdict has no such span; for each
+      name of `task.scores` float32 [N], nan where a verdict has no such score.
+    """
+    spans = {name: token_spans(tokenizer, tokens, [v.spans.get(name) for v in verdicts]) for name in task.spans}
+    return spans | {name: np.array([v.scores.get(name, np.nan) for v in verdicts], np.float32) for name in task.scores}
+
+
 def pad(rows: Sequence, width: int, dtype) -> np.ndarray:
-    """Rows of different lengths as one right-padded array [N, width]."""
+    """Stacks rows of different lengths into one array [N, width], padded with zeros on the right."""
     padded = np.zeros((len(rows), width), dtype)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
 
 
+def token_spans(
+    tokenizer: Tokenizer, tokens: Sequence[list[int]], spans: Sequence[tuple[int, int] | None]
+) -> Integer[np.ndarray, "N 2"]:
+    """Applies `token_span` to every row."""
+    rows = [token_span(tokenizer, *row) for row in zip(tokens, spans, strict=True)]
+    return np.array(rows, np.int32).reshape(-1, 2)
+
+
 def token_span(tokenizer: Tokenizer, tokens: list[int], span: tuple[int, int] | None) -> tuple[int, int]:
-    """Indices [start, end) of the tokens that hold a span of characters; (-1, -1) without one, or beyond the last token."""
+    """Converts a span of characters to token indices [start, end); (-1, -1) for None and for a span behind the last token."""
     if span is None:
         return -1, -1
     ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)])

@@ -1,7 +1,7 @@
-"""Processes that answer one line with one line, and can be killed: for questions that may take for ever or all memory.
+"""Runs worker processes, which answer each line with a line and can be killed, for work that may hang or exhaust memory.
 
-A worker is a new interpreter that runs a script of its own (not a fork, so threads and devices of this process do not
-matter, and not `multiprocessing`, so nothing is pickled and the caller's main module is not imported again).
+A worker is a new Python interpreter that runs a script. It is not forked, so this process may have threads and
+devices, and it does not use `multiprocessing`, so nothing is pickled and the main module is not imported again.
 """
 
 import atexit
@@ -11,17 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-READY = b"ready\n"
+READY = b"ready"
 
 
 class Worker:
-    """One process, started when it is first asked and again after it was lost.
+    """One process, started at the first question, and started again after it was killed or died.
 
     Args:
-      script: a Python file that writes `ready` once it is, then one line for every line it reads.
+      script: a Python file that writes the line `ready` once it has started, and then one line for every line it reads.
     """
 
     def __init__(self, script: Path):
@@ -29,10 +28,10 @@ class Worker:
         self._process: subprocess.Popen | None = None
 
     def ask(self, line: bytes, *, seconds: float, start_seconds: float = 120.0) -> bytes | None:
-        """The answer without its line end; None if it did not come within `seconds`, or the process died of the question.
+        """Returns the answer without its line end; None if it takes longer than `seconds` or the process dies.
 
         Raises:
-          RuntimeError: the process does not start, within `start_seconds`.
+          RuntimeError: the process does not start within `start_seconds`.
         """
         if self._process is None:
             self._start(start_seconds)
@@ -46,7 +45,7 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        """Kills the process, if there is one, and waits for its end."""
+        """Kills the process, if there is one, and waits until it has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -55,12 +54,12 @@ class Worker:
     def _start(self, seconds: float) -> None:
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._process = subprocess.Popen(self._command, bufsize=0, **pipes)
-        if self._read(seconds) != READY.strip():
+        if self._read(seconds) != READY:
             self.stop()
             raise RuntimeError(f"{' '.join(self._command)}: did not start; run it by hand to see why")
 
     def _read(self, seconds: float) -> bytes | None:
-        """The next line, None at the deadline or at the end of the stream."""
+        """Returns the next line; None at the deadline or at the end of the stream."""
         end, line, stream = time.monotonic() + seconds, b"", self._process.stdout
         while not line.endswith(b"\n"):
             if not select.select([stream], [], [], max(0.0, end - time.monotonic()))[0]:
@@ -73,16 +72,16 @@ class Worker:
 
 
 class Pool:
-    """Workers of one script, lent to threads one at a time.
+    """A pool of workers that threads share; each worker answers one thread at a time.
 
     Args:
-      script: what they run.
-      size: how many at most.
+      script: the script that each worker runs, see `Worker`.
+      size: largest number of processes.
     """
 
     def __init__(self, script: Path, size: int):
         self.size = size
-        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # the one used last is the one that runs
+        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # last in, first out: reuses processes that run
         self._all = [Worker(script) for _ in range(size)]
         for worker in self._all:
             self._free.put(worker)
@@ -90,20 +89,15 @@ class Pool:
         atexit.register(self.stop)
 
     def ask(self, line: bytes, *, seconds: float) -> bytes | None:
-        """As `Worker.ask`, by the first worker that is free; waiting for one does not count."""
-        with self._lend() as worker:
+        """Asks the first free worker, see `Worker.ask`. Waiting for a worker does not count towards `seconds`."""
+        worker = self._free.get()
+        try:
             return worker.ask(line, seconds=seconds)
+        finally:
+            self._free.put(worker)
 
     def stop(self) -> None:
-        """Ends all processes; the next question starts one again."""
+        """Kills all processes; the next question starts one again."""
         with self._lock:
             for worker in self._all:
                 worker.stop()
-
-    @contextmanager
-    def _lend(self):
-        worker = self._free.get()
-        try:
-            yield worker
-        finally:
-            self._free.put(worker)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run in several processes of this machine, to try what a cluster will do; on CPUs they talk over gloo.
+# Starts one run in several processes on this machine, to try what a cluster will do; CPUs communicate over gloo.
 #
 #   experiments/launch/local.sh 2 --config=configs/quickstart.py --workdir=runs/two --config.mesh.fsdp=2
 #
@@ -12,7 +12,7 @@ export JAX_NUM_PROCESSES=${1:?number of processes} JAX_COORDINATOR_ADDRESS=${JAX
 shift
 python=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)
 
-set -m # processes of their own groups: a Ctrl-C reaches them once, by way of the trap; twice would stop them at once
+set -m # own process groups, so that Ctrl-C reaches the processes once, through the trap: a second signal stops them at once
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
 for ((number = 0; number < JAX_NUM_PROCESSES; number++)); do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run on several GPU nodes under Slurm: one process a GPU, which JAX joins by itself.
+# Starts one run on several GPU nodes under Slurm: one process per GPU; JAX finds the others by itself.
 #
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 experiments/launch/slurm.sh \
 #     --config=configs/quickstart.py --workdir=SHARED/runs/name --config.mesh.fsdp=8 --config.mesh.tensor=1
@@ -17,6 +17,6 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?to be started with sbatch}"
 
-# Slurm sends SIGTERM to every step 180 seconds before the time limit: each process notes it, all finish the step they are
-# in, write a checkpoint and end. --kill-on-bad-exit ends the others when one process dies; they would wait for it.
+# Slurm sends SIGTERM to every step 180 seconds before the time limit: all processes finish their
+# step, write a checkpoint and end. --kill-on-bad-exit ends the others when one process dies; they would wait for it.
 srun --kill-on-bad-exit=1 --label .venv/bin/python -m amrsd_jax.main "$@"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One run on all hosts of a Cloud TPU slice: one process a host, which JAX joins by itself.
+# Starts one run on all hosts of a Cloud TPU slice: one process per host; JAX finds the others by itself.
 #
 #   TPU=my-slice ZONE=us-west4-a experiments/launch/tpu_pod.sh setup
 #   TPU=my-slice ZONE=us-west4-a experiments/launch/tpu_pod.sh run \
 #     --config=configs/quickstart.py --workdir=/mnt/shared/runs/name --config.mesh.fsdp=16
 #   TPU=my-slice ZONE=us-west4-a experiments/launch/tpu_pod.sh stop
 #
-# To be started where gcloud is logged in, from the repository. `setup` copies the repository's last commit to every host and
+# Start it from the repository, on a machine where gcloud is logged in. `setup` copies the repository's last commit to every host and
 # installs it there; `run` starts the same command on all of them and shows their output; `stop` asks them for a checkpoint
 # at the end of the step they are in. The workdir, and rows and model if they are files, must be on a file system that all
 # hosts see (Filestore over NFS, or a bucket mounted with gcsfuse). The same `run` again continues.
@@ -31,11 +31,11 @@ case $action in
       python3 -m venv .venv && .venv/bin/pip install -q -e ".[tpu]"'
     ;;
   run)
-    # Quoted once more, because ssh hands the other side one line.
+    # Quoted once more, because ssh passes one line to the remote shell.
     everywhere "cd amrsd_jax && exec .venv/bin/python -m amrsd_jax.main $(printf '%q ' "$@")"
     ;;
   stop)
-    # One host is enough: they agree on the step. The brackets keep the pattern from finding this shell itself.
+    # One host is enough: all hosts agree on the step. The brackets keep the pattern from matching this shell itself.
     gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=0 \
       --command="pkill -TERM -f '[a]mrsd_jax.main'"
     ;;

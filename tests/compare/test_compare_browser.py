@@ -1,4 +1,4 @@
-"""The page of compare in a real browser: it draws, a token is marked in every method, keys move, nothing is loaded."""
+"""The comparison page in a real browser: it draws, a token is marked in every method, keys move, texts stay texts."""
 
 import dataclasses
 
@@ -10,24 +10,23 @@ from tests.browser import find, point_at
 pytestmark = pytest.mark.slow
 
 
-def shown(browser):
-    """What the panels say of the marked token."""
-    return [output.text.replace("−", "-") for output in find(browser, ".panel output")]
+def displayed(browser):
+    """The gap, credit and added credit of the marked token in every panel; None for a dash."""
+    lines = [
+        output.text.replace("−", "-").replace(" · ", " ").split()[1::2] for output in find(browser, ".panel output")
+    ]
+    return [[None if word == "–" else float(word) for word in line] for line in lines]
 
 
-def wanted(comparison, row, token):
-    said = []
+def expected(comparison, row, token):
+    advantage, result = comparison.applied[0].credit.advantage[row], []
     for one in comparison.applied:
-        gap = one.scores.logp_teacher[row, token] - one.scores.logp_student[row, token]
-        values = [one.credit.token_advantage[row, token]]
-        values.append(values[0] - one.credit.advantage[row])
-        credit, added = (pytest.approx(value, abs=2e-3) for value in values)
-        said.append([pytest.approx(gap, abs=2e-3) if one.scores.scored[row] else None, credit, added])
-    return said
-
-
-def numbers(line):
-    return [None if word == "–" else float(word) for word in line.replace(" · ", " ").split()[1::2]]
+        credit = one.credit.token_advantage[row, token]
+        gap = one.logprobs.gap[row, token] if one.logprobs.scored[row] else None
+        result.append(
+            [value if value is None else pytest.approx(value, abs=2e-3) for value in (gap, credit, credit - advantage)]
+        )
+    return result
 
 
 def test_methods_side_by_side(comparison, browser, tmp_path):
@@ -35,36 +34,30 @@ def test_methods_side_by_side(comparison, browser, tmp_path):
 
     browser.get(write(comparison, tmp_path).as_uri())
     methods = len(comparison.applied)
-    assert len(find(browser, ".panel")) == methods
-    option = find(browser, "#controls option")[0].text
-    assert option.startswith("failed · row ")
-    row = int(option.split(" · ")[1].removeprefix("row "))
+    assert len(find(browser, ".panel")) == len(find(browser, ".panel .scale")) == methods
+    row = int(find(browser, "#controls option")[0].text.split(" · ")[1].removeprefix("row "))
     start, end = comparison.rollouts.first_error[row]
-    length = int(comparison.rollouts.mask[row].sum())
-    assert len(find(browser, ".token")) == methods * length
-    assert len(find(browser, ".wrong .token")) == methods * (end - start) > 0
+    assert len(find(browser, ".token")) == methods * comparison.rollouts.mask[row].sum()
+    assert len(find(browser, ".wrong .token")) == methods * (end - start)
 
-    tokens = find(browser, ".panel:nth-child(3) .token")
-    point_at(browser, tokens[start])
+    point_at(browser, find(browser, ".panel:nth-child(3) .token")[2])
     assert len(find(browser, ".token.same")) == methods
-    assert [numbers(line) for line in shown(browser)] == wanted(comparison, row, start)
+    assert displayed(browser) == expected(comparison, row, 2)
 
     browser.execute_script("arguments[0].focus()", find(browser, ".panel:nth-child(1) .token")[0])
     for key in (Keys.ARROW_RIGHT, Keys.ARROW_DOWN):
         ActionChains(browser).send_keys(key).perform()
-    assert [numbers(line) for line in shown(browser)] == wanted(comparison, row, 1)
-    assert (
-        browser.execute_script("return document.activeElement.closest('.panel').ariaLabel")
-        == comparison.applied[1].name
-    )
+    assert displayed(browser) == expected(comparison, row, 1)
+    focused = browser.execute_script("return document.activeElement.closest('.panel').ariaLabel")
+    assert focused == comparison.applied[1].name
     ActionChains(browser).send_keys(Keys.ESCAPE).perform()
-    assert not find(browser, ".token.same") and set(shown(browser)) == {""}
+    assert not find(browser, ".token.same") and displayed(browser) == [[]] * methods
 
-    for colour in ("added", "gap"):
+    for colour in ("credit", "gap"):
         before = colours(browser)
         browser.execute_script(f"document.querySelector('input[value={colour}]').click()")
         assert colours(browser) != before
-    assert len(find(browser, ".matrix")) == 6 and len(find(browser, ".matrix tbody tr")) == 6 * methods
+    assert len(find(browser, "#pairs .chart svg")) == 6 and find(browser, "#gap .chart svg")
     assert len(find(browser, "#ledger tbody tr")) == methods
     assert browser.get_log("browser") == []
 
@@ -92,10 +85,10 @@ def test_hostile_texts_stay_texts(comparison, browser, tmp_path):
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_is_never_wider_than_the_window(comparison, browser, tmp_path, width):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
-    )
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(write(comparison, tmp_path).as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    wide = "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+    assert width < 1280 or browser.execute_script(wide) == 0  # tables need no scrolling
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

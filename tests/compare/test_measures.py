@@ -1,39 +1,61 @@
-"""What is measured of one method, on rows small enough to work out by hand."""
+"""Measures of one method, on rows small enough to work out by hand."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from amrsd_jax.compare.measures import added, concentration, first_error
+from amrsd_jax.compare.measures import added, auroc, concentration, first_error, mean_and_error, precision_at_1
+from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.records import Credit, Rollouts
-from amrsd_jax.tasks.base import Problem, Verdict
 
 
 def rollouts(lengths, first_error, width=5):
     """Failed rows of so many tokens, padded to `width`, with their first errors."""
     n = len(lengths)
     mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)
-    zeros, ids = np.zeros((n, width), np.float32), np.zeros((n, width), np.int32)
+    ids = np.zeros((n, width), np.int32)
     return Rollouts(
         problems=(Problem("p", "1+1", "2"),) * n, text=("3",) * n, verdicts=(Verdict(0.0, "wrong", "3", True),) * n,
         finish_reason=("stop",) * n, prompt=ids, prompt_length=np.ones(n, np.int32), response=ids, mask=mask,
-        logp=zeros, logp_plain=zeros, reward=np.zeros(n, np.float32), first_error=np.array(first_error, np.int32),
+        sampler_logprobs=np.zeros((n, width), np.float32), reward=np.zeros(n, np.float32),
+        first_error=np.array(first_error, np.int32),
     )  # fmt: skip
 
 
 def test_blame_by_hand():
-    """Row 0 blames the right token most, row 1 all alike, row 2's error is not known."""
+    """Row 0 blames the wrong token most, row 1 all tokens alike, row 2's error is not known."""
     rows = rollouts([4, 2, 5], [(1, 3), (0, 1), (-1, -1)])
     credit = np.array([[0, -2, -1, 0, 0], [-1, -1, 0, 0, 0], [1, 2, 3, 4, 5]], np.float32)
     token, step = (first_error(credit, rows)[name] for name in ("token", "step"))
-    assert token["rows"] == 2 and token["rows_told"] == 1
-    assert token["auroc"] == pytest.approx((1 + 0.5) / 2) and token["auroc_told"] == 1
-    assert token["precision_at_1"] == pytest.approx((1 + 0.5) / 2) and token["precision_at_1_told"] == 1
+    assert token["rows"] == 2 and token["rows_non_uniform"] == 1
+    assert token["auroc"] == pytest.approx((1 + 0.5) / 2) and token["auroc_non_uniform"] == 1
+    assert token["precision_at_1"] == pytest.approx((1 + 0.5) / 2) and token["precision_at_1_non_uniform"] == 1
     assert token["random"] == {"auroc": 0.5, "precision_at_1": pytest.approx((1 / 4 + 1 / 2) / 2)}
     assert step["auroc"] == pytest.approx((1 + 0.5) / 2) and step["random"]["precision_at_1"] == pytest.approx(0.5)
     assert first_error(credit, rows, np.array([True, False, True]))["token"]["rows"] == 1
     assert first_error(credit, rows, np.array([False, False, True])) is None
+
+
+def test_auroc_and_precision_by_hand():
+    score, wrong = np.array([0.1, 0.9, 0.9, 0.3]), np.array([False, True, False, False])
+    assert auroc(score, wrong) == pytest.approx(2.5 / 3) and precision_at_1(score, wrong) == 0.5
+    assert auroc(score, np.zeros(4, bool)) is None and auroc(score, np.ones(4, bool)) is None
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3).map(float), st.booleans()), min_size=2, max_size=30))
+def test_auroc_is_the_normalised_mann_whitney_statistic(rows):
+    score, positive = np.array([s for s, _ in rows]), np.array([p for _, p in rows])
+    hits, misses = score[positive], score[~positive]
+    if len(hits) and len(misses):
+        statistic = stats.mannwhitneyu(hits, misses, method="asymptotic").statistic
+        assert auroc(score, positive) == pytest.approx(statistic / (len(hits) * len(misses)))
+
+
+def test_mean_and_error_of_few():
+    assert mean_and_error([]) == (None, None) and mean_and_error([2.0]) == (2.0, None)
+    assert mean_and_error([1.0, 3.0]) == (2.0, pytest.approx(1.96))
 
 
 def test_concentration_by_hand():

@@ -1,4 +1,4 @@
-"""Benchmarks of a config, their requests, answers and metrics, from a sampler that answers by script."""
+"""Benchmarks of a config, their requests, answers and metrics, with a scripted sampler."""
 
 import json
 
@@ -6,16 +6,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from amrsd_jax import tasks
-from amrsd_jax.config import resolve
 from amrsd_jax.evaluate import benchmarks
 from amrsd_jax.evaluate.answers import ask, requests
+from amrsd_jax.evaluate.estimators import wilson
 from amrsd_jax.evaluate.files import markdown, write_answers
 from amrsd_jax.evaluate.measure import ballot, measure
-from amrsd_jax.evaluate.statistics import wilson
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
-from amrsd_jax.records import Prompts
-from amrsd_jax.sampling import Completion
+from amrsd_jax.records import Completion, Prompts
+from amrsd_jax.tasks import registry
+from amrsd_jax.validate import validate
 from tests.tiny import tiny_config
 
 ROWS = [{"question": f"Which?\nA: {i}\nB: {i + 1}", "answer": "AB"[i % 2]} for i in range(3)]
@@ -28,12 +27,12 @@ def rows(tmp_path):
     return str(tmp_path / "rows.jsonl")
 
 
-def choice_benchmark(rows, **asked):
+def choice_benchmark(rows, **settings):
     """The benchmark `letters`, of rows, and its prompts."""
     config = tiny_config()
-    config.evaluation.benchmarks = {"letters": {"task": {"name": "choice", "args": {"test": rows}}, **asked}}
-    config = resolve(config)
-    letters = benchmarks(config, tasks.make(config.task.name, dict(config.task.args), 0))[1]
+    config.evaluation.benchmarks = {"letters": {"task": {"name": "choice", "args": {"test": rows}}, **settings}}
+    config = validate(config)
+    letters = benchmarks(config, registry.make(config.task.name, dict(config.task.args), 0))[1]
     problems = tuple(letters.task.problem("test", i) for i in range(3))
     return letters, Prompts(problems, tuple((i + 1,) for i in range(3)))
 
@@ -41,13 +40,13 @@ def choice_benchmark(rows, **asked):
 def scripted(tokenizer, said):
     """A sampler that finishes requests in reverse; `said` maps (mode, question, sample) to text."""
 
-    def sample(asked):
-        for request in reversed(list(asked)):
+    def sample(stream):
+        for request in reversed(list(stream)):
             mode, question, first = request.tag
             for index in range(request.count):
                 tokens = np.array(tokenizer.encode(said(mode, question, first + index)))
                 zeros = np.zeros(len(tokens), np.float32)
-                yield Completion(request, index, tokens, zeros, zeros, "length" if question == 2 else "stop")
+                yield Completion(request, index, tokens, zeros, "length" if question == 2 else "stop")
 
     return sample
 
@@ -62,22 +61,22 @@ def test_a_benchmark_has_what_it_names_and_the_rest_as_the_run(rows):
 def test_a_validation_split_is_a_benchmark(tmp_path):
     lines = [json.dumps({"question": f"{i}+1", "answer": i + 1}) for i in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    config = tiny_config()
+    config = tiny_config(warmup__documents=0, tokenizer="unused")
     config.task.name, config.task.args = "mathematics", dict.fromkeys(("train", "test"), str(tmp_path / "a.jsonl"))
     for share, names in ((0.0, ["test"]), (0.3, ["test", "validation"])):
         config.task.args.validation = share
-        found = benchmarks(resolve(config), tasks.make("mathematics", dict(config.task.args), 0))
-        assert [(benchmark.name, benchmark.split) for benchmark in found] == [(name, name) for name in names]
+        splits = benchmarks(validate(config), registry.make("mathematics", dict(config.task.args), 0))
+        assert [(benchmark.name, benchmark.split) for benchmark in splits] == [(name, name) for name in names]
 
 
 def test_requests_cut_samples_into_groups_and_number_rows_by_question(rows):
     letters, prompts = choice_benchmark(rows, samples=5, temperature=0.6, top_p=0.95)
-    asked = list(requests(letters, prompts, group=2))
-    sampled = [r for r in asked if r.tag[0] == "sampled"]
+    stream = list(requests(letters, prompts, group=2))
+    sampled = [r for r in stream if r.tag[0] == "sampled"]
     assert [(r.row, r.count) for r in sampled[:4]] == [(0, 2), (2, 2), (4, 1), (5, 2)]
     assert {(r.temperature, r.top_p) for r in sampled} == {(0.6, 0.95)}
-    assert [(r.row, r.count, r.temperature, r.top_p) for r in asked[-3:]] == [(15 + i, 1, 0.0, 1.0) for i in range(3)]
-    numbers = [r.row + j for r in asked for j in range(r.count)]
+    assert [(r.row, r.count, r.temperature, r.top_p) for r in stream[-3:]] == [(15 + i, 1, 0.0, 1.0) for i in range(3)]
+    numbers = [r.row + j for r in stream for j in range(r.count)]
     assert sorted(numbers) == list(range(18))
 
 
@@ -95,17 +94,17 @@ def test_metrics_of_several_samples_by_hand(rows, tmp_path):
     assert [(a.mode, a.question, a.sample) for a in answers[:5]] == [
         *(("sampled", 0, j) for j in range(4)), ("sampled", 1, 0),
     ]  # fmt: skip
-    found = measure(answers, "choice", np.random.default_rng(0))
-    assert (found["n"], found["samples"], found["greedy"]) == (3, 4, 1.0)
-    assert found["sampled"] == pytest.approx((3 / 4 + 1 / 4 + 0) / 3)
-    assert found["pass_at_2"] == pytest.approx((1 + 3 / 6 + 0) / 3) and found["pass_at_4"] == pytest.approx(2 / 3)
-    assert found["maj_at_4"] == pytest.approx((1 + 0 + 0) / 3)  # A, A beat B; nothing can be read of the third
-    assert found["score_lenient"] == pytest.approx((3 / 4 + 2 / 4 + 0) / 3)
-    assert found["truncated"] == pytest.approx(1 / 3) and found["format"] == pytest.approx(7 / 12)
-    assert found["timeouts"] == 0 and "pass_at_1" not in found
-    assert found["sampled_low"] <= found["sampled"] <= found["sampled_high"]
-    assert (found["greedy_low"], found["greedy_high"]) == wilson(3, 3)
-    assert (found["pass_at_4_low"], found["pass_at_4_high"]) == wilson(2, 3)  # 0 or 1 of each question
+    metrics = measure(answers, "choice", np.random.default_rng(0))
+    assert (metrics["n"], metrics["samples"], metrics["greedy"]) == (3, 4, 1.0)
+    assert metrics["sampled"] == pytest.approx((3 / 4 + 1 / 4 + 0) / 3)
+    assert metrics["pass_at_2"] == pytest.approx((1 + 3 / 6 + 0) / 3) and metrics["pass_at_4"] == pytest.approx(2 / 3)
+    assert metrics["maj_at_4"] == pytest.approx((1 + 0 + 0) / 3)  # A, A beat B; nothing can be read of the third
+    assert metrics["score_lenient"] == pytest.approx((3 / 4 + 2 / 4 + 0) / 3)
+    assert metrics["truncated"] == pytest.approx(1 / 3) and metrics["format"] == pytest.approx(7 / 12)
+    assert metrics["timeouts"] == 0 and "pass_at_1" not in metrics
+    assert metrics["sampled_low"] <= metrics["sampled"] <= metrics["sampled_high"]
+    assert (metrics["greedy_low"], metrics["greedy_high"]) == wilson(3, 3)
+    assert (metrics["pass_at_4_low"], metrics["pass_at_4_high"]) == wilson(2, 3)  # 0 or 1 of each question
 
     write_answers(tmp_path / "a.parquet", letters, answers)
     table = pq.read_table(tmp_path / "a.parquet").to_pylist()
@@ -121,7 +120,7 @@ def test_metrics_of_several_samples_by_hand(rows, tmp_path):
     assert table[8]["finish_reason"] == "length" and table[-1]["mode"] == "greedy"
 
     settings = {"checkpoint": "X", "temperature": 0.6, "top_p": 0.95, "top_k": 0, "response_length": 9, "seed": 0}
-    text = markdown({"letters": {"settings": settings, "metrics": found | {"too_long": 2}}})
+    text = markdown({"letters": {"settings": settings, "metrics": metrics | {"too_long": 2}}})
     header, _, line, *rest = text.splitlines()
     assert header == (
         "| benchmark | questions | k | avg@k | pass@2 | pass@4 | maj@k | greedy | tokens | format | timeouts | truncated "
@@ -133,8 +132,8 @@ def test_metrics_of_several_samples_by_hand(rows, tmp_path):
 
 def test_one_sample_is_counted_as_before():
     """Sampled and greedy apart, with Wilson's intervals; right when greedy, and when sampled for the first problem only."""
-    config = resolve(tiny_config())
-    task, tokenizer = tasks.make("addition", {"digits": 2}, seed=0), embedded_tokenizer(["####"])
+    config = validate(tiny_config())
+    task, tokenizer = registry.make("addition", {"digits": 2}, seed=0), embedded_tokenizer(["####"])
     (own,) = benchmarks(config, task)
     problems = tuple(task.problem("test", i) for i in range(4))
 
@@ -142,10 +141,10 @@ def test_one_sample_is_counted_as_before():
         return "#### " + (problems[question].answer if mode == "greedy" or question == 0 else "no")
 
     answers = ask(own, Prompts(problems, ((1,),) * 4), tokenizer, scripted(tokenizer, said), group=8)
-    found = measure(answers, task.family, np.random.default_rng(0))
-    assert own.prefix == "" and found["sampled"] == 0.25 and found["greedy"] == 1.0 and found["n"] == 4
-    assert (found["sampled_low"], found["sampled_high"]) == wilson(1, 4)
-    assert not any(name.startswith(("pass_at", "maj_at")) for name in found)
+    metrics = measure(answers, task.family, np.random.default_rng(0))
+    assert own.prefix == "" and metrics["sampled"] == 0.25 and metrics["greedy"] == 1.0 and metrics["n"] == 4
+    assert (metrics["sampled_low"], metrics["sampled_high"]) == wilson(1, 4)
+    assert not any(name.startswith(("pass_at", "maj_at")) for name in metrics)
 
 
 def test_numbers_vote_by_value_in_mathematics_alone():

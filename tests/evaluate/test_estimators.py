@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from amrsd_jax.evaluate.statistics import bootstrap, ks, majority, pass_at_k, wilson
+from amrsd_jax.evaluate.estimators import bootstrap, ks, majority, pass_at_k, wilson
 
 questions = st.integers(1, 24).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n), min_size=1)))
 
@@ -85,7 +85,7 @@ def test_the_bootstrap_is_seeded_and_stays_between_the_values(values, seed):
 
 
 def test_wilson_by_hand():
-    low, high = wilson(8, 10)
-    assert (low, high) == pytest.approx((0.4901, 0.9433), abs=1e-3)
-    assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0
-    assert wilson(0, 0) == (0.0, 1.0)
+    """8 of 10: centre (.8 + z² / 20) / (1 + z² / 10), half width z √(.016 + z² / 400) / (1 + z² / 10), z = 1.96."""
+    centre, half, whole = 0.8 + 1.96**2 / 20, 1.96 * (0.016 + 1.96**2 / 400) ** 0.5, 1 + 1.96**2 / 10
+    assert wilson(8, 10) == pytest.approx(((centre - half) / whole, (centre + half) / whole), abs=1e-9)
+    assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0 and wilson(0, 0) == (0.0, 1.0)

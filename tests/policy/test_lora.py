@@ -1,4 +1,4 @@
-"""Adapters: nothing at first, merged the same, alone in the optimiser; the base is one array for all who read it."""
+"""Adapters: new ones change nothing, merged weights compute the same, only adapters are trained, and the base is shared."""
 
 import functools
 import importlib.util
@@ -12,20 +12,21 @@ import pytest
 from flax import nnx
 
 from amrsd_jax import rng
-from amrsd_jax.build import sampling_weights
+from amrsd_jax.config import PROJECTIONS, LearningConfig, LoraConfig, LossConfig, TeacherConfig
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning import step as steps
+from amrsd_jax.learning.state import abstract_state, init_state, policy_params
 from amrsd_jax.policy import Policy, huggingface, lora, peft
 from amrsd_jax.policy.architecture import change
-from amrsd_jax.policy.lora import Lora, LoraLinear
-from amrsd_jax.sampling import Layout, Request, complete
+from amrsd_jax.policy.lora import LoraLinear
+from amrsd_jax.records import Batch, Request
+from amrsd_jax.sampling import SamplerConfig, SamplerParams, complete
 from amrsd_jax.scoring.logprobs import token_logprobs
-from amrsd_jax.scoring.teachers import KINDS, Teacher, copy
-from tests.learning.test_step import CONSTANT, OBJECTIVE, batch
+from amrsd_jax.scoring.teachers import Teacher, copy
 
-PROMPTS = np.arange(16).reshape(4, 4)
+PROMPTS = np.arange(16, dtype=np.int32).reshape(4, 4)
 TOKENS = jnp.arange(24).reshape(2, 12)
-SETTINGS = Lora(rank=3, alpha=6.0, targets=("query", "value", "down"))
+SETTINGS = LoraConfig(rank=3, alpha=6.0, targets="query,value,down")
 
 
 def adapted(policy, settings=SETTINGS):
@@ -37,10 +38,10 @@ def start(policy, params, settings=SETTINGS):
 
 
 def moved(params):
-    """The same with B at random, so that adapters do something."""
-    base, adapters = lora.split(params)
+    """The same parameters with noise on A and B, so that the adapters change the policy."""
+    frozen, adapters = lora.split(params)
     keys = iter(jax.random.split(jax.random.key(2), 99))
-    return lora.join(base, jax.tree.map(lambda a: a + 0.2 * jax.random.normal(next(keys), a.shape), adapters))
+    return lora.combine(frozen, jax.tree.map(lambda a: a + 0.2 * jax.random.normal(next(keys), a.shape), adapters))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -48,9 +49,9 @@ def logits(policy, params):
     return policy.logits(params, policy.forward(params, TOKENS))
 
 
-def test_fresh_adapters_change_nothing(policy, params):
-    """No bit of a projection or of the merged weights. A whole compiled forward pass may differ in its last bits: XLA joins
-    products that share an input."""
+def test_new_adapters_change_nothing(policy, params):
+    """A projection and the merged weights are equal to the bit. A whole forward pass may differ in its last bits, because XLA
+    fuses products that share an input."""
     mine = start(policy, params)
     jax.tree.map(np.testing.assert_array_equal, lora.merge(mine, SETTINGS), params)
     leaves, x = jax.tree.map(lambda a: a[0], mine["layers"]["down"]), jax.random.normal(jax.random.key(1), (2, 3, 48))
@@ -72,135 +73,112 @@ def test_merged_weights_compute_the_same(policy, params):
     np.testing.assert_allclose(merged["layers"]["down"]["kernel"][1], by_hand, rtol=1e-4, atol=1e-5)
 
 
-def test_what_learns_and_what_is_frozen_come_apart_and_together_again(policy, params):
+def test_combine_restores_what_split_separated(policy, params):
     mine = start(policy, params)
-    base, adapters = lora.split(mine)
-    assert jax.tree.structure(base) == jax.tree.structure(params)
-    assert set(adapters["layers"]) == set(SETTINGS.targets) and list(adapters) == ["layers"]
-    assert all(a is b for a, b in zip(jax.tree.leaves(lora.join(base, adapters)), jax.tree.leaves(mine), strict=True))
-    assert lora.split(params) == (None, params) and lora.join(None, params) is params
-    assert lora.learns(adapters) == adapters
+    frozen, adapters = lora.split(mine)
+    assert jax.tree.structure(frozen) == jax.tree.structure(params)
+    assert set(adapters["layers"]) == set(SETTINGS.projections) and list(adapters) == ["layers"]
+    assert all(
+        a is b for a, b in zip(jax.tree.leaves(lora.combine(frozen, adapters)), jax.tree.leaves(mine), strict=True)
+    )
+    assert lora.split(params) == (None, params) and lora.combine(None, params) is params
+    assert lora.trainable(adapters) == adapters
 
 
-def test_a_policy_makes_the_tree_that_its_layers_read(policy):
-    mine = Policy(change(policy.architecture, lora=Lora(4, 8.0, lora.PROJECTIONS), dtype="bfloat16"))
+def test_init_casts_the_frozen_base(policy):
+    mine = Policy(change(policy.architecture, lora=LoraConfig(rank=4, alpha=8.0), dtype="bfloat16"))
     shapes = mine.abstract_params()
-    base, adapters = lora.split(shapes)
-    assert base == jax.eval_shape(mine.rounded, mine.base.abstract_params())
-    assert {a.dtype.name for a in jax.tree.leaves(base["layers"])} == {"bfloat16"}
+    frozen, adapters = lora.split(shapes)
+    assert frozen == jax.eval_shape(mine.cast_params, mine.base.abstract_params())
+    assert {a.dtype.name for a in jax.tree.leaves(frozen["layers"])} == {"bfloat16"}
     assert {a.dtype.name for a in jax.tree.leaves(adapters)} == {"float32"}
     assert shapes["layers"]["gate"]["lora_a"].shape == (2, 32, 4)
     assert shapes["layers"]["gate"]["lora_b"].shape == (2, 4, 48)
     assert adapted(policy).base == policy
 
 
-def update(policy, params, teacher=None):
-    """One update by plain gradient descent of a policy with adapters, on one device."""
-    mesh, sgd = meshes.make_mesh(1, 1, 1), optax.sgd(0.1)
-    mine = jax.device_put(copy(params), meshes.shardings(params, mesh))
-    state = steps.init_state(policy, sgd, mine, mesh, teacher=teacher)
-    kept = mine["layers"]["query"]["kernel"]
-    state, metrics = steps.make_train_step(policy, sgd, CONSTANT, OBJECTIVE, mesh)(state, batch())
-    assert state.params["layers"]["query"]["kernel"] is kept  # neither copied nor donated
-    return state, metrics
-
-
 def test_only_adapters_move_and_by_their_gradient(policy, params):
-    mine = moved(start(policy, params))
-    state, metrics = update(adapted(policy), mine)
-    base, adapters = lora.split(mine)
-    jax.tree.map(np.testing.assert_array_equal, lora.split(state.params)[0], base)
+    """One update by plain gradient descent on one device; the frozen arrays are neither copied nor donated."""
+    mine, mesh, sgd = moved(start(policy, params)), meshes.make_mesh(1, 1, 1), optax.sgd(0.1)
+    objective = steps.Objective(LossConfig(kl=0.01), distill=None, temperature=1.0, chunk=16)
+    generator = np.random.default_rng(0)
+    mask = np.float32(np.arange(6) < np.array([[6], [3], [1], [5]]))
+    values = [np.float32(generator.normal(size=(4, 6)) * mask) for _ in range(4)]
+    rows = Batch(PROMPTS, np.full(4, 4, np.int32), generator.integers(4, 48, (4, 6), np.int32), mask, *values)
+    frozen, adapters = lora.split(mine)
 
     @jax.jit
-    def loss(learned):
-        rows = jax.tree.map(jnp.asarray, batch())
-        weights = steps.make_weights(rows, OBJECTIVE)
-        return steps.objective_loss(adapted(policy), lora.join(base, learned), rows, weights, OBJECTIVE)[0]
+    def loss(adapters):
+        arrays = jax.tree.map(jnp.asarray, rows)
+        weights = steps.loss_weights(arrays, objective)
+        return steps.objective_loss(adapted(policy), lora.combine(frozen, adapters), arrays, weights, objective)[0]
 
     value, gradient = jax.value_and_grad(loss)(adapters)
+    state = init_state(adapted(policy), sgd, copy(mine), mesh)
+    kept = state.frozen["layers"]["query"]["kernel"]
+    train_step = steps.make_train_step(
+        adapted(policy), sgd, optax.constant_schedule(0.1), objective, LearningConfig(), mesh
+    )
+    state, metrics = train_step(state, rows)
+    assert state.frozen["layers"]["query"]["kernel"] is kept
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)
     np.testing.assert_allclose(metrics["total"], value, rtol=1e-4)
     expected = jax.tree.map(lambda a, g: a - 0.1 * g, adapters, gradient)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), lora.learns(state.params), expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), state.params, expected)
     assert all(jnp.any(g) for g in jax.tree.leaves(gradient))
 
 
 def test_the_optimiser_holds_moments_of_adapters_alone(policy):
     mine = adapted(policy)
-    state = steps.abstract_state(mine, optax.adam(0.1), teacher=mine)
-    adapters = sum(a.size for a in jax.tree.leaves(lora.learns(mine.abstract_params())))
+    state = abstract_state(mine, optax.adam(0.1), teacher=mine)
+    adapters = sum(a.size for a in jax.tree.leaves(lora.trainable(mine.abstract_params())))
     assert adapters == 2 * 3 * ((32 + 32) + (32 + 16) + (48 + 32))  # two layers, rank 3; query, value, down
     assert sum(a.size for a in jax.tree.leaves(state.params)) == adapters
     assert sum(a.size for a in jax.tree.leaves(state.teacher)) == adapters
     assert sum(a.size for a in jax.tree.leaves(state.opt_state)) == 2 * adapters + 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "external"])
-def test_teachers_and_the_reference_share_the_base(kind, policy, params):
+@pytest.mark.parametrize("kind", ["policy", "snapshot", "ema", "initial", "trust_region"])
+def test_teachers_share_the_frozen_parameters(kind, policy, params):
     first = start(policy, params)
-    teacher = Teacher(kind, adapted(policy), every=1, rate=0.5)
-    state = steps.init_state(
-        adapted(policy),
-        optax.sgd(0.1),
-        moved(first),
-        meshes.make_mesh(1, 1, 1),
-        teacher=first if teacher.kept else None,
-    )
+    teacher = Teacher(TeacherConfig(kind=kind, every=1, rate=0.5), adapted(policy))
+    kept = first if teacher.stored else None
+    state = init_state(adapted(policy), optax.sgd(0.1), moved(first), meshes.make_mesh(1, 1, 1), teacher=kept)
     state = teacher.follow(state, 1)
-    given = teacher.params(state)
-    for tree in given if kind == "trust_region" else (given,):
-        assert tree["embed"]["embedding"] is state.params["embed"]["embedding"]
-        logits(adapted(policy), tree)
-    mine, b = (
-        state.params["layers"]["query"]["lora_b"],
-        (given[0] if kind == "trust_region" else given)["layers"]["query"],
+    given = teacher.params(state, policy_params(state))
+    trees = given if kind == "trust_region" else (given,)
+    assert all(tree["embed"]["embedding"] is state.frozen["embed"]["embedding"] for tree in trees)
+    learned = state.params["layers"]["query"]["lora_b"]
+    expected = {"policy": learned, "snapshot": learned, "ema": 0.5 * learned}.get(kind, 0 * learned)
+    np.testing.assert_allclose(trees[0]["layers"]["query"]["lora_b"], expected, rtol=1e-6)
+
+
+def test_the_sampler_samples_from_the_merged_policy_on_a_mesh(policy, params):
+    mine, mesh = moved(start(policy, params)), meshes.make_mesh(2, 2, 2)
+    config = SamplerConfig(
+        slots=8, group=2, prompt_length=4, new_tokens=6, admit=4, segment=6, stop_tokens=(), sharding=meshes.rows(mesh)
     )
-    expected = {"policy": mine, "snapshot": mine, "ema": 0.5 * mine}.get(kind, 0 * mine)
-    np.testing.assert_allclose(b["lora_b"], expected, rtol=1e-6)
-    assert copy(state.params)["embed"]["embedding"] is state.params["embed"]["embedding"]
+    placed = jax.device_put(mine, meshes.shardings(mine, mesh))
+    both = SamplerParams(placed, jax.jit(adapted(policy).for_decoding)(placed))
+    requests = [Request(prompt.tolist(), row=2 * i, count=2) for i, prompt in enumerate(PROMPTS)]
+    done = complete(adapted(policy), config, both, requests, rng.key(0, "rollout"))
+    done = sorted(done, key=lambda c: c.request.row + c.index)
+    rows = [jnp.array(a) for a in (np.repeat(PROMPTS, 2, axis=0), np.full(8, 4), [c.tokens for c in done])]
+    sampled = np.stack([c.logprobs for c in done])
 
+    def scored(params):
+        return token_logprobs(policy, params, *rows, temperature=1.0, chunk=64)[0]
 
-def sample(policy, params, shape):
-    """Tokens and log-probabilities [8, 6] that the sampler gives on a mesh, from parameters split over it."""
-    mesh = meshes.make_mesh(*shape)
-    layout = Layout(8, 2, prompt_length=4, new_tokens=6, admit=4, segment=6, stop_tokens=(), sharding=meshes.rows(mesh))
-    weights = sampling_weights(policy, jax.device_put(params, meshes.shardings(params, mesh)), mesh)
-    requests = [Request(PROMPTS[i].tolist(), row=2 * i, count=2) for i in range(4)]
-    done = sorted(
-        complete(policy, layout, weights, requests, rng.key(0, "rollout")), key=lambda c: c.request.row + c.index
-    )
-    return np.stack([c.tokens for c in done]), np.stack([c.logp for c in done])
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
-def test_the_sampler_draws_from_the_merged_policy_however_it_is_split(shape, policy, params):
-    mine = moved(start(policy, params))
-    tokens, logp = sample(adapted(policy), mine, shape)
-    rows = (np.repeat(PROMPTS, 2, axis=0), np.full(8, 4), tokens)
-    merged = lora.merge(mine, SETTINGS)
-    expected = token_logprobs(policy, merged, *map(jnp.asarray, rows), temperature=1.0, chunk=64)[0]
-    np.testing.assert_allclose(logp, expected, atol=2e-4)
-    other = token_logprobs(policy, params, *map(jnp.asarray, rows), temperature=1.0, chunk=64)[0]
-    assert np.abs(logp - other).max() > 0.1
+    np.testing.assert_allclose(sampled, scored(lora.merge(mine, SETTINGS)), atol=2e-4)
+    assert np.abs(sampled - scored(params)).max() > 0.1
 
 
 def test_adapters_are_split_as_their_kernels(policy):
-    mine = adapted(policy, Lora(2, 4.0, lora.PROJECTIONS)).abstract_params()
+    mine = adapted(policy, LoraConfig(rank=2, alpha=4.0)).abstract_params()
     where = meshes.shardings(mine, meshes.make_mesh(1, 2, 4))["layers"]
-    for name in lora.PROJECTIONS:
+    for name in PROJECTIONS:
         kernel, a, b = (where[name][leaf].spec for leaf in ("kernel", "lora_a", "lora_b"))
         assert (a[1], b[2]) == (kernel[1], kernel[2]) and a[2] is b[1] is None
-
-
-def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="lora.targets = 'query,kex': 'kex': did you mean 'key'"):
-        lora.make(3, 6.0, "query, kex")
-    with pytest.raises(ValueError, match="lora.targets = '': '': expected one of down, gate, key"):
-        lora.make(3, 6.0, "")
-    with pytest.raises(ValueError, match="lora.rank = -1"):
-        lora.make(-1, 6.0, "query")
-    with pytest.raises(ValueError, match="lora.alpha = 0.0"):
-        lora.make(1, 0, "query")
-    assert lora.make(0, 6.0, "query") is None
 
 
 def test_adapters_are_written_as_peft_names_them(policy, params, tmp_path):

@@ -1,4 +1,4 @@
-"""The embedded tokenizer: made the same everywhere, nothing lost; chat templates; a real tokenizer."""
+"""The embedded tokenizer: equal in every process and lossless; chat templates; a real tokenizer."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer, token_texts
-from amrsd_jax.reflection.prompts import templates, words
+from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.strings import Strings
 
-WORDS = [*words(templates("chain")), *Strings.words]
+WORDS = [*vocabulary_words(templates("chain")), *Strings.words]
 TOKENIZER = embedded_tokenizer(WORDS)
 MESSAGES = [{"role": "user", "content": "28167+20566\n hint"}]
 SAMPLE = "28167+20566\n<hint>7+6+0=13</hint> right\n#### 48733"
@@ -28,7 +28,7 @@ def test_ascii_text_comes_back(text):
 
 
 @given(st.text())
-def test_any_text_is_encoded_and_what_is_unknown_is_one_mark_each(text):
+def test_any_text_is_encoded_and_unknown_characters_are_one_mark_each(text):
     known = set(string.ascii_letters + string.digits + string.punctuation + " \n�")
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == "".join(c if c in known else "�" for c in text)
 
@@ -73,7 +73,7 @@ def test_chatml_by_hand():
 
 
 def test_a_fresh_process_makes_the_same_ids():
-    """Against a hash seed or a training run in the vocabulary."""
+    """Ids depend neither on the hash seed nor on a training run."""
     program = (
         "import json, sys\n"
         "from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer\n"

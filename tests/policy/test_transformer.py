@@ -1,4 +1,6 @@
-"""The three ways through the layers agree, and agree with a plain NumPy transformer; counts and shardings."""
+"""Forward, prefill and decode agree with each other and with a plain NumPy transformer; counts of parameters and FLOPs."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +21,22 @@ FAMILIES = {
 }
 
 
-def make(family, **more):
-    policy = Policy(preset("tiny", **SMALL, **FAMILIES[family], **more))
-    params = jax.tree.map(lambda a: a * 3.0, policy.init(rng.key(1, "init")))
-    return policy, params
+forward = jax.jit(Policy.forward, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def full_logits(policy, params, tokens):
+    return policy.logits(params, policy.forward(params, tokens))
+
+
+@functools.cache
+def make(family, dtype="float32"):
+    policy = Policy(preset("tiny", **SMALL, **FAMILIES[family], dtype=dtype))
+    return policy, jax.tree.map(lambda a: a * 3.0, jax.jit(policy.init)(rng.key(1, "init")))
 
 
 def numpy_logits(policy, params, tokens):
-    """The textbook decoder, one row, loops and float64."""
+    """Logits of one row by the textbook decoder, with loops and in float64."""
     c = policy.architecture
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
 
@@ -80,67 +90,67 @@ def numpy_logits(policy, params, tokens):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_forward_is_the_textbook_decoder(family):
+def test_forward_equals_the_textbook_decoder(family):
     policy, params = make(family)
     tokens = [5, 1, 40, 7, 7, 3, 22, 0, 9]
-    logits = policy.logits(params, policy.forward(params, jnp.array([tokens])))
+    logits = full_logits(policy, params, jnp.array([tokens]))
     np.testing.assert_allclose(logits[0], numpy_logits(policy, params, tokens), atol=2e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_cached_decode_is_the_full_forward(family):
+def test_cached_decode_equals_the_full_forward(family):
     policy, params = make(family)
     tokens = jax.random.randint(jax.random.key(3), (3, 12), 0, 48)
-    full = policy.logits(params, policy.forward(params, tokens))
+    full = full_logits(policy, params, tokens)
     lengths = jnp.array([1, 4, 6])
-    hidden, cache = policy.prefill(params, tokens[:, :6], lengths)
+    hidden, cache = jax.jit(policy.prefill)(params, tokens[:, :6], lengths)
     rows = jnp.arange(3)
     np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
 
     cache = jax.tree.map(lambda a: resize(a, 2 * block()), cache)
-    weights, decode = policy.for_decoding(params), jax.jit(policy.decode)
+    decoding, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):
-        hidden, cache = decode(weights, tokens[rows, position], position, cache)
+        hidden, cache = decode(decoding, tokens[rows, position], position, cache)
         np.testing.assert_allclose(policy.logits(params, hidden), full[rows, position], atol=1e-5)
         position = position + 1
 
 
 def test_packed_documents_do_not_see_each_other(policy, params):
     tokens = jax.random.randint(jax.random.key(4), (1, 10), 0, 48)
-    packed = policy.forward(params, tokens, jnp.array([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3]]))
+    packed = forward(policy, params, tokens, jnp.array([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3]]))
     for start, end in ((0, 4), (4, 7), (7, 10)):
-        alone = policy.forward(params, tokens[:, start:end])
+        alone = forward(policy, params, tokens[:, start:end])
         np.testing.assert_allclose(packed[:, start:end], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["full", "dots"])
-def test_remat_changes_memory_not_gradients(policy, params, remat):
+def test_remat_does_not_change_gradients(policy, params):
     tokens = jax.random.randint(jax.random.key(5), (2, 8), 0, 48)
 
-    def loss(policy):
-        return jax.grad(lambda p: jnp.sum(policy.forward(p, tokens) ** 2))(params)
+    def gradients(remat):
+        loss = jax.grad(lambda p: jnp.sum(Policy(policy.architecture, remat).forward(p, tokens) ** 2))
+        return jax.tree.leaves(jax.jit(loss)(params))
 
-    pairs = zip(jax.tree.leaves(loss(policy)), jax.tree.leaves(loss(Policy(policy.architecture, remat))), strict=True)
-    for a, b in pairs:
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+    expected = gradients("none")
+    for remat in ("full", "dots"):
+        for a, b in zip(gradients(remat), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_masters():
     policy, params = make("qwen3")
     half, _ = make("qwen3", dtype="bfloat16")
-    assert {a.dtype.name for a in jax.tree.leaves(half.init(rng.key(0, "init")))} == {"float32"}
+    assert {a.dtype.name for a in jax.tree.leaves(half.abstract_params())} == {"float32"}
     tokens = jnp.arange(12)[None]
-    exact = jax.nn.log_softmax(policy.logits(params, policy.forward(params, tokens)))
-    hidden = half.forward(params, tokens)
-    assert hidden.dtype == jnp.bfloat16
-    logits = half.logits(params, hidden)
+    exact = jax.nn.log_softmax(full_logits(policy, params, tokens))
+    assert forward(half, params, tokens).dtype == jnp.bfloat16
+    logits = full_logits(half, params, tokens)
     assert logits.dtype == jnp.float32
     assert float(jnp.mean(jnp.abs(jax.nn.log_softmax(logits) - exact))) < 0.1
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_counts_its_own_parameters(name):
+def test_parameters_are_counted(name):
     shapes = jax.tree.leaves(Policy(PRESETS[name]).abstract_params())
     assert PRESETS[name].parameters() == sum(a.size for a in shapes)
 
@@ -155,12 +165,9 @@ def test_flops_of_a_forward_pass_match_the_compiler():
     policy = Policy(preset("tiny", vocab_size=512, width=128, layers=1, heads=4, kv_heads=2, head_dim=32, ffn=384))
     tokens = jnp.zeros((1, 64), jnp.int32)
 
-    def run(params):
-        return policy.logits(params, policy.forward(params, tokens))
-
-    compiled = jax.jit(run).lower(policy.abstract_params()).compile().cost_analysis()["flops"]
-    ours = policy.architecture.forward_flops(64, 64.0)  # the compiler's attention multiplies the masked half too
-    assert 0.9 < ours / compiled < 1.1
+    compiled = full_logits.lower(policy, policy.abstract_params(), tokens).compile().cost_analysis()["flops"]
+    counted = policy.architecture.forward_flops(64, 64.0)  # the compiler's attention multiplies the masked half too
+    assert 0.9 < counted / compiled < 1.1
 
 
 def test_wrong_architectures_are_refused_by_name():

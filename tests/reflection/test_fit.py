@@ -1,4 +1,4 @@
-"""Prompts cut to a length: never longer than the limit, never without their end."""
+"""Prompts fitted into a length: never longer than the limit, and always with their end."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,35 +6,35 @@ from hypothesis import strategies as st
 
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
 from amrsd_jax.reflection.fit import check_tail, fit
-from amrsd_jax.reflection.prompts import templates, words
+from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from tests.conftest import DATA
 
 CHAIN, MATHEMATICS = templates("chain"), templates("mathematics")
-EMBEDDED = embedded_tokenizer(words(CHAIN))
+EMBEDDED = embedded_tokenizer(vocabulary_words(CHAIN))
 
 
-def reread(text):
-    return CHAIN.reread("1+2", text)
+def teacher_prompt(text):
+    return CHAIN.teacher_prompt("1+2", text)
 
 
 def test_a_prompt_with_room_is_left_as_it_is():
-    whole = chat_ids(EMBEDDED, reread("1+2+0=3"))
-    assert fit(EMBEDDED, reread, "1+2+0=3", len(whole)) == whole
+    whole = chat_ids(EMBEDDED, teacher_prompt("1+2+0=3"))
+    assert fit(EMBEDDED, teacher_prompt, "1+2+0=3", len(whole)) == whole
 
 
 def test_the_end_of_the_text_is_cut_by_hand():
-    limit = len(chat_ids(EMBEDDED, reread("1+2+0=3"))) - 2
-    assert fit(EMBEDDED, reread, "1+2+0=3", limit) == chat_ids(EMBEDDED, reread("1+2+0"))
+    limit = len(chat_ids(EMBEDDED, teacher_prompt("1+2+0=3"))) - 2
+    assert fit(EMBEDDED, teacher_prompt, "1+2+0=3", limit) == chat_ids(EMBEDDED, teacher_prompt("1+2+0"))
 
 
 def test_no_room_even_without_the_text():
-    least = len(chat_ids(EMBEDDED, reread("")))
-    assert fit(EMBEDDED, reread, "1+2+0=3", least) == chat_ids(EMBEDDED, reread(""))
-    assert fit(EMBEDDED, reread, "1+2+0=3", least - 1) is None
+    least = len(chat_ids(EMBEDDED, teacher_prompt("")))
+    assert fit(EMBEDDED, teacher_prompt, "1+2+0=3", least) == chat_ids(EMBEDDED, teacher_prompt(""))
+    assert fit(EMBEDDED, teacher_prompt, "1+2+0=3", least - 1) is None
 
 
 def check(tokenizer, build, text, room):
-    """The promises of `fit` for a text and so many tokens beside those of the empty conversation."""
+    """Checks `fit` for a text and a limit of `room` tokens more than the conversation with an empty text."""
     least = len(chat_ids(tokenizer, build("")))
     ids = fit(tokenizer, build, text, least + room)
     assert ids is not None and len(ids) <= least + room
@@ -44,7 +44,7 @@ def check(tokenizer, build, text, room):
 
 @given(st.text(), st.integers(0, 20))
 def test_limit_and_tail_hold_for_any_text(text, room):
-    check(EMBEDDED, reread, text, room)
+    check(EMBEDDED, teacher_prompt, text, room)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def qwen3():
 @settings(max_examples=50)
 @given(st.text() | st.text(alphabet="é漢🎉 ́ab\n"), st.integers(1, 20))
 def test_limit_and_tail_hold_where_a_cut_text_encodes_differently(qwen3, text, room):
-    """A byte-level tokenizer cuts characters in two, and merges the text with what stands around it."""
+    """A byte-level tokenizer splits characters, and merges the text with its surroundings."""
 
     def build(text):
-        return MATHEMATICS.reread("What is 1+2?", text)
+        return MATHEMATICS.teacher_prompt("What is 1+2?", text)
 
     ids = check(qwen3, build, text, room)
     assert qwen3.decode(ids).endswith("within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_a_lost_tail_is_an_error_that_shows_both_ends():
-    ids = chat_ids(EMBEDDED, reread("1+2+0=3"))
-    check_tail(EMBEDDED, reread, ids)
+    ids = chat_ids(EMBEDDED, teacher_prompt("1+2+0=3"))
+    check_tail(EMBEDDED, teacher_prompt, ids)
     for cut in (1, 4, 8):
         with pytest.raises(ValueError, match=r"prompt ends .*; expected the closing instruction .* solve"):
-            check_tail(EMBEDDED, reread, ids[:-cut])
+            check_tail(EMBEDDED, teacher_prompt, ids[:-cut])

@@ -1,4 +1,4 @@
-"""What counts as a usable reflection, and what as a leak of the answer."""
+"""Parsing of reflections, and detection of texts that state the answer."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
         ("<hint> \n </hint>", True, ("", "empty")),
         ("<hint>It is 48,733.</hint>", True, ("", "leak")),
         ("", True, ("", "no_tag")),
-        # A policy that thinks aloud names the tags before it uses them.
+        # A policy may mention the tags before it uses them.
         ("I write between <hint> and </hint>.\n<hint>Mind it.</hint>", True, ("Mind it.", "ok")),
         ("I start with <hint>, so: <hint>Mind it.</hint>", True, ("Mind it.", "ok")),
         ("<hint>Mind it.</hint> or <hint>better", False, ("Mind it.", "ok")),
@@ -106,8 +106,3 @@ def test_states_answer_by_hand(text, answer, stated):
 def test_an_integer_is_found_wherever_it_stands_alone(value, before, after):
     assert states_answer(f"{before} {value} {after}", str(value))
     assert states_answer(f"{before} {value:,}.0 {after}", str(value))
-
-
-@given(st.text(), st.text())
-def test_any_text_can_be_asked(text, answer):
-    assert states_answer(text, answer) in (True, False)

@@ -1,10 +1,10 @@
-"""Templates: filled once, replaceable by name, and words for the embedded tokenizer."""
+"""Templates: fields are filled once, templates are replaced by name, and their words make a vocabulary."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.reflection.prompts import FAMILIES, fill, templates, words
+from amrsd_jax.reflection.prompts import FAMILIES, fill, templates, vocabulary_words
 
 braces = st.text(alphabet="{}questionpeer \\")
 
@@ -21,11 +21,11 @@ def test_fill_expands_once(question, peer):
 
 def test_prompts_of_the_embedded_tasks_by_hand():
     texts = templates("chain")
-    assert texts.ask("1+2") == [{"role": "user", "content": "1+2"}]
-    assert texts.reread("1+2", "1+2+0=3") == [{"role": "user", "content": "1+2\n1+2+0=3\n solve"}]
-    (failed,) = texts.reflect("critique", "1+2", "1+2+0=4", "the answer is wrong", "1+2+0=3", None)
+    assert texts.question_prompt("1+2") == [{"role": "user", "content": "1+2"}]
+    assert texts.teacher_prompt("1+2", "1+2+0=3") == [{"role": "user", "content": "1+2\n1+2+0=3\n solve"}]
+    (failed,) = texts.reflection_prompt("critique", "1+2", "1+2+0=4", "the answer is wrong", "1+2+0=3", None)
     assert failed["content"] == "1+2\n1+2+0=4\n wrong\n peer\n1+2+0=3\n critique"
-    (solved,) = texts.reflect("hint", "1+2", "1+2+0=3", "correct", None, "1+2=3")
+    (solved,) = texts.reflection_prompt("hint", "1+2", "1+2+0=3", "correct", None, "1+2=3")
     assert solved["content"] == "1+2\n1+2+0=3\n right\n reference\n1+2=3\n hint"
 
 
@@ -33,11 +33,11 @@ def test_prompts_of_the_embedded_tasks_by_hand():
 @pytest.mark.parametrize("kind", ["hint", "critique"])
 def test_every_family_shows_what_it_is_given_and_leaves_no_field(family, kind):
     shown = dict(question="QUESTION", attempt="ATTEMPT", verdict="VERDICT", peer="PEER", reference="REFERENCE")
-    text = templates(family).reflect(kind, **shown)[-1]["content"]
+    text = templates(family).reflection_prompt(kind, **shown)[-1]["content"]
     assert all(value in text for name, value in shown.items() if name != "verdict" or family != "chain")
-    alone = templates(family).reflect(kind, **(shown | dict(peer=None, reference=None)))[-1]["content"]
+    alone = templates(family).reflection_prompt(kind, **(shown | dict(peer=None, reference=None)))[-1]["content"]
     assert "PEER" not in alone and "REFERENCE" not in alone
-    for content in (text, alone, templates(family).reread("Q", "R")[-1]["content"]):
+    for content in (text, alone, templates(family).teacher_prompt("Q", "R")[-1]["content"]):
         assert not any(f"{{{field}}}" in content for field in (*shown, "reflection"))
 
 
@@ -54,21 +54,24 @@ def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family)
     for kind in ("hint", "critique"):
         text = getattr(texts, kind)
         assert f"<{kind}>" in text and f"</{kind}>" in text and "Do not" in text
-    assert "ANSWER" in texts.retrace("Q", "A", "ANSWER")[-1]["content"]
-    assert texts.reread("Q", "R")[-1]["content"].endswith(("</answer>.", "Action Input."))
+    assert "ANSWER" in texts.repair_prompt("Q", "A", "ANSWER")[-1]["content"]
+    assert texts.teacher_prompt("Q", "R")[-1]["content"].endswith(("</answer>.", "Action Input."))
 
 
 def test_a_system_message_comes_first_where_the_question_is_to_be_answered():
     texts = templates("chain", system="Be brief.")
-    for messages in (texts.ask("1+2"), texts.reread("1+2", "R")):
+    for messages in (texts.question_prompt("1+2"), texts.teacher_prompt("1+2", "R")):
         assert [message["role"] for message in messages] == ["system", "user"]
         assert messages[0]["content"] == "Be brief."
-    for messages in (texts.reflect("hint", "1+2", "A", "V", None, None), texts.retrace("1+2", "A", "3")):
+    for messages in (
+        texts.reflection_prompt("hint", "1+2", "A", "V", None, None),
+        texts.repair_prompt("1+2", "A", "3"),
+    ):
         assert [message["role"] for message in messages] == ["user"]  # it may ask for a form that they must not have
 
 
 def test_replacements_change_one_family_only():
-    assert templates("chain", solve="{question}?").ask("1+2")[0]["content"] == "1+2?"
+    assert templates("chain", solve="{question}?").question_prompt("1+2")[0]["content"] == "1+2?"
     assert templates("chain").solve == "{question}"
 
 
@@ -80,7 +83,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 
 def test_words_are_those_of_the_prompts_and_the_tags():
-    assert words(templates("chain")) == [
+    assert vocabulary_words(templates("chain")) == [
         "<hint>", "</hint>", "<critique>", "</critique>",
         "critique", "hint", "peer", "reference", "right", "solve", "wrong",
     ]  # fmt: skip

@@ -1,20 +1,22 @@
-"""Thoughts are cut from what others are shown, wherever their tags are or are missing."""
+"""Thoughts are removed from texts that are shown to another reader, also where a tag is missing."""
 
-import dataclasses
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.tokenizer import CHATML, embedded_tokenizer, load_tokenizer
-from amrsd_jax.reflection.contexts import Writers
+from amrsd_jax.records import Completion
 from amrsd_jax.reflection.diagnose import diagnose
+from amrsd_jax.reflection.reflections import Reflections
+from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, privileged_texts
 from amrsd_jax.reflection.thinking import opens_thinking, without_thinking
-from tests.reflection.test_contexts import Sampler, reflector, rollouts
+from tests.reflection.test_diagnose import context_settings
+from tests.tiny import tiny_rollouts
 
 
 @pytest.mark.parametrize(
-    "text, opened, said",
+    "text, opened, visible",
     [
         (" no thoughts \n", False, " no thoughts \n"),  # as it is, to the last space
         ("<think>\nsecret\n</think>\n\nSo 5.", False, "So 5."),
@@ -29,18 +31,18 @@ from tests.reflection.test_contexts import Sampler, reflector, rollouts
         ("", False, ""),
     ],
 )
-def test_by_hand(text, opened, said):
-    assert without_thinking(text, opened) == said
+def test_by_hand(text, opened, visible):
+    assert without_thinking(text, opened) == visible
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "x", "\n"])), st.booleans())
-def test_nothing_said_inside_a_thought_is_left(pieces, opened):
+def test_nothing_inside_a_thought_is_left(pieces, opened):
     depth, inside = int(opened), []
-    for piece in pieces:  # what a reader of the tags would call a thought: from an open tag to the next closing one
+    for piece in pieces:  # a thought reaches from an opening tag to the next closing one
         depth = {"<think>": 1, "</think>": 0}.get(piece, depth)
         inside.append("secret" if piece == "x" and depth else piece)
-    said = without_thinking("".join(inside), opened)
-    assert "secret" not in said and "think>" not in said
+    visible = without_thinking("".join(inside), opened)
+    assert "secret" not in visible and "think>" not in visible
 
 
 def test_a_template_that_opens_the_thought():
@@ -61,38 +63,39 @@ def test_qwen3_closes_its_own_thoughts(shared_data):
 
 
 def of(*texts, correct):
-    return dataclasses.replace(rollouts(*correct), text=texts)
+    return tiny_rollouts(correct, text=texts)
 
 
-def test_a_sibling_is_shown_without_its_thoughts_and_passed_over_if_it_has_nothing_else():
-    record = of(
-        "<think>mine</think>own",
-        "<think>secret",
-        "<think>other</think>own",
-        "<think>secret</think>peer",
-        correct=[1] * 4,
-    )
-    seen = [diagnose(record, row, 4, peers=True, reference=False).peer for row in range(4)]
-    assert seen == ["peer", "own", "peer", "own"]
-    assert diagnose(of("a", "secret", correct=[0, 1]), 0, 2, peers=True, reference=False, opened=True).peer is None
+def test_a_peer_is_shown_without_its_thoughts_and_skipped_if_it_has_nothing_else():
+    texts = "<think>mine</think>own", "<think>secret", "<think>other</think>own", "<think>secret</think>peer"
+    record = of(*texts, correct=[1] * 4)
+    assert [diagnose(record, row, context_settings()).peer for row in range(4)] == ["peer", "own", "peer", "own"]
+    tokenizer = embedded_tokenizer(["<think>"])
+    tokenizer.chat_template = CHATML + "<think>"
+    assert diagnose(of("a", "secret", correct=[0, 1]), 0, context_settings(2, tokenizer)).peer is None
 
 
-def test_wrong_peers_are_shown_without_their_thoughts_too():
-    maker = reflector(source="peer_solution", negatives="wrong_peers", count=1, group=3)
+def test_wrong_peers_are_shown_without_their_thoughts():
+    """The third row's only other wrong sibling is row 1; the second's, row 2, never ends its thought."""
     record = of("5+7+0=12", "<think>7+5=1</think>5+7+0=13", "<think>7+7", correct=[1, 0, 0])
-    made = maker(record, record.reward == 0, Writers(Sampler()))
-    assert all("=1<" not in text and "think" not in text for text in (*made.text, *made.negatives[0].text))
-    assert made.negatives[0].text == (
-        "",
-        "",
-        " peer\n5+7+0=13",
-    )  # the third row's; the second's only wrong sibling thinks on
+    texts = PrivilegedTexts([""] * 3, ["ok"] * 3, ["text"] * 3)
+    (negative,) = NEGATIVES["wrong_peers"](context_settings(3), record, texts, 1)
+    assert [negative.texts.text[row] for row in (1, 2)] == ["", " peer\n5+7+0=13"]
 
 
-def test_the_attempt_keeps_its_thoughts_and_a_reflection_does_not():
-    sampler = Sampler("<think>a draft: <hint>12 or so</hint></think><hint>Mind it.</hint>", "<think><critique>draft...")
-    record = of("<think>5+7</think>5+7+0=12", "5+7+0=13", correct=[1, 0])
-    made = reflector()(record, record.reward >= 0, Writers(sampler))
-    assert made.status == ("ok", "truncated") and made.text == ("Mind it.", "")
-    asked = reflector().tokenizer.decode(sampler.requests[0].prompt)
-    assert "<think>5+7</think>" in asked.replace(" ", "")
+def test_an_attempt_keeps_its_thoughts_and_a_reflection_does_not():
+    settings = context_settings(2)
+    record, requests = of("<think>5+7</think>5+7+0=12", "5+7+0=13", correct=[1, 0]), []
+    written = "<think>a draft: <hint>12 or so</hint></think><hint>Mind it.</hint>", "<think><critique>draft"
+
+    def sampler(asked):
+        for request in asked:
+            requests.append(request)
+            tokens = np.array(settings.tokenizer.encode(written[request.row]))
+            reason = "length" if request.row else "stop"
+            yield Completion(request, 0, tokens, np.zeros(len(tokens), np.float32), reason)
+
+    generators = Generators(Reflections(settings, sampler))
+    texts = privileged_texts("self_reflection", settings, record, np.ones(2, bool), generators)
+    assert texts.status == ["ok", "truncated"] and texts.text == ["Mind it.", ""]
+    assert "<think>5+7</think>" in settings.tokenizer.decode(requests[0].prompt)

@@ -1,41 +1,57 @@
 """Fixtures of the report's tests: a finished synthetic run."""
 
 import json
-import math
 import random
+import shutil
 
 import pytest
 from synthetic_run import (
     CONFIG,
+    ENVIRONMENT,
     RESULTS,
     eval_record,
     rollout,
     timeline_record,
     train_record,
-    write_metrics,
+    write_lines,
     write_rollouts,
-    write_timelines,
 )
+
+from amrsd_jax import report
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run of 40 steps, with rollouts of three, and its report; not to be written to."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("report") / "run"
+    path.mkdir()
+    for name, value in (("config", CONFIG), ("results", RESULTS), ("environment", ENVIRONMENT)):
+        (path / f"{name}.json").write_text(json.dumps(value))
+    evals = [eval_record(step, 0.2 + step / 100) for step in (0, 20, 40)]
+    write_lines(path / "metrics.jsonl", [*evals, *map(train_record, range(1, 41))])
+    write_lines(path / "timeline.jsonl", list(map(timeline_record, range(1, 41))))
+    for step in (1, 20, 40):
+        write_rollouts(path, step, [rollout(step, row, rng) for row in range(24)])
+    report.write(path)
+    return path
 
 
 @pytest.fixture
-def workdir(tmp_path):
-    """A finished run of 60 steps, all laid out in time, with three logged steps of 24 rollouts."""
-    rng = random.Random(0)
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps(CONFIG))
-    (path / "results.json").write_text(json.dumps(RESULTS))
-    records = []
-    for step in range(60):
-        if step % 20 == 0:
-            records.append(eval_record(step, 0.204 + 0.3 * math.sqrt(step / 60)))
-        records.append(train_record(step, rng))
-    write_metrics(path, [*records, eval_record(60, 0.618)])
-    write_timelines(path, [timeline_record(step) for step in range(60)])
-    for step in (0, 25, 45):
-        write_rollouts(path, step, [rollout(step, row, rng) for row in range(24)])
-    return path
+def workdir(finished, tmp_path):
+    """A copy of the finished run."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def long(finished, tmp_path_factory):
+    """The report of a run with 64 rollouts of 8,192 tokens at each of three steps: one of them has room on the page."""
+    workdir = shutil.copytree(finished, tmp_path_factory.mktemp("long") / "run")
+    row = rollout(1, 1, random.Random(0)) | {"question": "Why? " * 400}
+    row |= {name: value * 512 for name, value in row.items() if isinstance(value, list)}
+    for step in (1, 20, 40):
+        write_rollouts(workdir, step, [row | {"row": i} for i in range(64)])
+    return report.write(workdir)
 
 
 @pytest.fixture

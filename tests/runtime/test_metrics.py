@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from amrsd_jax.runtime.metrics import Metrics, read_metrics
+from amrsd_jax.files import read_json_lines
+from amrsd_jax.runtime.metrics import Metrics
 
 
 def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
@@ -15,7 +16,7 @@ def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"kind": "train", "step": 2, "loss')
-    assert read_metrics(path) == [
+    assert read_json_lines(path) == [
         {"kind": "eval", "step": 0, "eval/sampled": 0.25},
         {"kind": "train", "step": 1, "rollout/reward": None, "loss/total": 1.5},
     ]
@@ -31,15 +32,15 @@ def test_resuming_drops_what_comes_after_the_checkpoint(tmp_path):
     with (tmp_path / "timeline.jsonl").open("a") as file:
         file.write('{"step": 5, "sec')
     Metrics(tmp_path, 2).close()
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
-    assert read_metrics(tmp_path / "timeline.jsonl") == [{"step": step, "seconds": 1.5} for step in range(3)]
+    assert [row["step"] for row in read_json_lines(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+    assert read_json_lines(tmp_path / "timeline.jsonl") == [{"step": step, "seconds": 1.5} for step in range(3)]
     Metrics(tmp_path, -1).close()
-    assert read_metrics(tmp_path / "metrics.jsonl") == read_metrics(tmp_path / "timeline.jsonl") == []
+    assert read_json_lines(tmp_path / "metrics.jsonl") == read_json_lines(tmp_path / "timeline.jsonl") == []
 
 
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1}) + "\nnot json\n" + json.dumps({"step": 2}) + "\n")
     with pytest.raises(ValueError, match="metrics.jsonl line 2: not JSON"):
-        read_metrics(path)
-    assert read_metrics(tmp_path / "absent.jsonl") == []
+        read_json_lines(path)
+    assert read_json_lines(tmp_path / "absent.jsonl") == []

@@ -1,4 +1,4 @@
-"""The collapse monitor on scripted values: each signal's number worked by hand, when it fires, and what it remembers."""
+"""The collapse monitor on scripted values: each signal worked by hand, when it fires, and its state."""
 
 import json
 import math
@@ -6,21 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from amrsd_jax import config as configuration
-from amrsd_jax.records import Contexts, Credit, Made, Rollouts, Scores
+from amrsd_jax.config import MonitorConfig
+from amrsd_jax.records import Contexts, Credit, LogProbs, Rollouts, StepRecord, Verdict
 from amrsd_jax.runtime import monitor
-from amrsd_jax.tasks.base import Verdict
 
 
 def settings(window=2, patience=1, **actions):
     """Settings with every signal off but those named: (action, threshold)."""
-    config = configuration.base().monitor
-    config.window, config.patience = window, patience
-    for name in monitor.SIGNALS:
-        config[name].action = "off"
-    for name, (action, threshold) in actions.items():
-        config[name].action, config[name].threshold = action, threshold
-    return config
+    off = {name: dict(action="off", threshold=0.5) for name in monitor.SIGNALS}
+    on = {name: dict(action=action, threshold=threshold) for name, (action, threshold) in actions.items()}
+    return MonitorConfig(window=window, patience=patience, **off | on)
 
 
 def play(name, raw, config):
@@ -46,7 +41,7 @@ def test_reward_falls_from_its_running_best():
     assert fired == [0, 0, 0, 0, 0, 1, 1] and begins == [5]
 
 
-def test_a_reward_that_never_was_cannot_fall():
+def test_a_reward_of_zero_cannot_fall():
     assert play("reward", [0.0] * 4, settings(reward=("warn", 0.5))) == ([None] * 4, [0] * 4, [])
 
 
@@ -63,21 +58,15 @@ def test_rising_to_a_multiple_of_the_start(name):
     assert values == [None, 1.0, 1.5, 3.0] and fired == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("name", ["truncation", "repetition", "mass", "flat", "timeouts"])
+@pytest.mark.parametrize("name", ["truncation", "repetition", "mass", "zero_advantage", "timeouts"])
 def test_shares_are_compared_as_they_are(name):
     values, fired, _ = play(name, [0.5, 0.25, 0.25, 0.75], settings(**{name: ("warn", 0.5)}))
     assert values == [None, 0.375, 0.25, 0.5] and fired == [0, 0, 0, 1]
 
 
-def test_every_signal_is_in_a_test_above():
-    assert set(monitor.SIGNALS) == {
-        "reward", "entropy", "shorter", "gap", "entropy_rise", "longer", "truncation", "repetition", "mass", "flat", "timeouts",
-    }  # fmt: skip
-
-
 def test_patience_is_of_steps_in_a_row_and_an_alarm_is_given_once():
-    config = settings(window=1, patience=2, flat=("warn", 0.9))
-    _, fired, begins = play("flat", [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0], config)
+    config = settings(window=1, patience=2, zero_advantage=("warn", 0.9))
+    _, fired, begins = play("zero_advantage", [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0], config)
     assert fired == [0, 0, 0, 1, 1, 0, 0, 1] and begins == [3, 7]
 
 
@@ -89,36 +78,35 @@ def test_a_step_without_a_measure_neither_adds_nor_ends():
 
 
 def test_the_strongest_action_comes_first():
-    config = settings(window=1, flat=("warn", 0.5), mass=("stop", 0.5), truncation=("rollback", 0.5))
-    _, row, alarms = monitor.observe({}, {"truncation": 1.0, "mass": 0.5, "flat": 1.0}, config)
+    config = settings(window=1, zero_advantage=("warn", 0.5), mass=("stop", 0.5), truncation=("rollback", 0.5))
+    _, row, alarms = monitor.observe({}, {"truncation": 1.0, "mass": 0.5, "zero_advantage": 1.0}, config)
     assert [alarm.action for alarm in alarms] == ["stop", "rollback", "warn"]
     assert row["monitor/mass"] == 0.5 and row["monitor/mass_fired"] == 1
-    assert alarms[0].line(7) == "collapse monitor, step 7: mass 0.5 (at least 0.5): stop"
     assert alarms[0].record(7) == {"signal": "mass", "step": 7, "value": 0.5, "threshold": 0.5}
 
 
 def test_healthy_is_what_no_acting_signal_is_against_even_before_it_fires():
-    config = settings(window=1, patience=3, flat=("warn", 0.5), mass=("rollback", 0.5))
+    config = settings(window=1, patience=3, zero_advantage=("warn", 0.5), mass=("rollback", 0.5))
     assert monitor.rolls_back(config) and monitor.healthy({}, config)
-    for flat, mass, well in ((1.0, 0.0, True), (1.0, 0.6, False), (0.0, 0.4, True)):
-        tracks, _, _ = monitor.observe({}, {"flat": flat, "mass": mass}, config)
+    for zero, mass, well in ((1.0, 0.0, True), (1.0, 0.6, False), (0.0, 0.4, True)):
+        tracks, _, _ = monitor.observe({}, {"zero_advantage": zero, "mass": mass}, config)
         assert monitor.healthy(tracks, config) == well
-    assert not monitor.rolls_back(settings(flat=("stop", 0.5)))
+    assert not monitor.rolls_back(settings(zero_advantage=("stop", 0.5)))
 
 
-def test_what_was_seen_is_not_changed_under_the_caller():
-    config = settings(window=1, flat=("warn", 0.5))
-    before = {"flat": {"recent": [1.0], "start": 1.0, "best": 1.0, "streak": 1}}
+def test_the_state_of_the_caller_is_not_changed():
+    config = settings(window=1, zero_advantage=("warn", 0.5))
+    before = {"zero_advantage": {"recent": [1.0], "start": 1.0, "best": 1.0, "streak": 1}}
     kept = json.dumps(before)
-    monitor.observe(before, {"flat": 0.0}, config)
+    monitor.observe(before, {"zero_advantage": 0.0}, config)
     assert json.dumps(before) == kept
 
 
 # ---------------------------------------------------------------- measures
 
 
-def made(**changes):
-    """Two rows of a [2, 6] step: five tokens that count and three."""
+def step_record(**changes):
+    """A step of one group of two rows [2, 6], of five tokens and of three."""
     mask = np.array([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]], np.float32)
     zeros = np.zeros_like(mask)
     parts = dict(reward=[1.0, 0.0], finish=("stop", "length"), message=("correct", "timed out after 5 s"))
@@ -128,13 +116,13 @@ def made(**changes):
     rollouts = Rollouts(
         problems=(), text=("", ""), verdicts=verdicts, finish_reason=parts["finish"],
         prompt=np.zeros((2, 1), int), prompt_length=np.ones(2, int), response=np.zeros((2, 6), int), mask=mask,
-        logp=zeros, logp_plain=zeros, reward=np.array(parts["reward"], np.float32), first_error=np.full((2, 2), -1),
+        sampler_logprobs=zeros, reward=np.array(parts["reward"], np.float32), first_error=np.full((2, 2), -1),
     )  # fmt: skip
     contexts = Contexts((), (), (), np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int))
     negatives = np.zeros((0, *zeros.shape), np.float32), np.zeros((0, len(zeros)), bool)
-    scores = Scores(parts["student"], parts["teacher"], zeros, zeros, np.array(parts["scored"]), *negatives)
+    logprobs = LogProbs(parts["student"], parts["teacher"], zeros, zeros, np.array(parts["scored"]), *negatives)
     credit = Credit(np.array(parts["advantage"], np.float32), parts["token_advantage"], {})
-    return Made(rollouts, contexts, scores, credit, {})
+    return StepRecord(rollouts, contexts, logprobs, credit, {})
 
 
 def everything():
@@ -145,24 +133,33 @@ def test_measures_of_a_step():
     """|gap| is .5 on the five tokens of the scored row, all of which are one id; the padding and the other row do not count."""
     teacher = np.full((2, 6), -0.5, np.float32)
     credit = np.array([[0, 3, 0, -1, 0, 9], [0, 0, 0, 9, 9, 9]], np.float32)
-    seen = monitor.measure(
-        made(teacher=teacher, token_advantage=credit),
+    measured = monitor.measure(
+        step_record(teacher=teacher, token_advantage=credit, advantage=[0.0, 0.0]),
         [{"entropy": np.float32(1)}, {"entropy": np.float32(2)}],
         everything(),
+        group=2,
     )
-    assert seen == {
+    assert measured == {
         "reward": 0.5, "entropy": 1.5, "entropy_rise": 1.5, "shorter": 4.0, "longer": 4.0, "truncation": 0.5,
-        "repetition": 5 / 8, "gap": 0.5, "mass": 0.75, "flat": 0.5, "timeouts": 0.5,
+        "repetition": 5 / 8, "gap": 0.5, "mass": 0.75, "zero_advantage": 1.0, "timeouts": 0.5,
     }  # fmt: skip
 
 
+def test_groups_without_advantage():
+    """Two groups of one row: the second has advantage 0. As one group, a row has advantage."""
+    config = settings(zero_advantage=("warn", 0.5))
+    assert [monitor.measure(step_record(), [], config, group)["zero_advantage"] for group in (1, 2)] == [0.5, 0.0]
+
+
 def test_nothing_to_measure_is_none():
-    seen = monitor.measure(made(scored=[False, False]), [{"entropy": np.float32("nan")}], everything())
-    assert seen["gap"] is seen["mass"] is seen["entropy"] is None
+    measured = monitor.measure(
+        step_record(scored=[False, False]), [{"entropy": np.float32("nan")}], everything(), group=2
+    )
+    assert measured["gap"] is measured["mass"] is measured["entropy"] is None
 
 
 def test_a_signal_that_is_off_is_not_measured():
-    assert monitor.measure(made(), [], settings(flat=("warn", 0.5))) == {"flat": 0.5}
+    assert monitor.measure(step_record(), [], settings(truncation=("warn", 0.5)), group=2) == {"truncation": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -206,8 +203,8 @@ def test_mass_on_the_top_hundredth():
 
 
 @pytest.mark.parametrize("name, signal", monitor.SIGNALS.items())
-def test_thresholds_that_would_always_or_never_fire_are_told(name, signal):
-    default = configuration.base().monitor[name].threshold
+def test_thresholds_that_would_always_or_never_fire_are_refused(name, signal):
+    default = getattr(MonitorConfig(), name).threshold
     assert signal.check(default) == ""
     for wrong in (0.0, -1.0, math.nan, 1.0 if signal.against == "start" else 1.5):
         assert signal.check(wrong)

@@ -90,12 +90,12 @@ def cases(kind: str, count: int, seed: int = 0, largest: int = 10_000_000) -> li
     generator = np.random.default_rng(seed)
     pieces = {"math": _MATH, "choice": _CHOICE, "tool": _TOOL}[kind]
     end = {"math": "\n#### 3", "choice": "\n<answer>D</answer>", "tool": "\nAction: listShips\nAction Input: {}"}[kind]
-    found = [*pieces, *_TEXTS, *(_SLOW if kind == "math" else ())]
-    found += [f"{text}\n{piece}" for text in _TEXTS for piece in pieces[:6]]
-    found += [(mark * 100_000)[:200_000] + end for mark in _FLOODS]
-    while len(found) < count:
+    outputs = [*pieces, *_TEXTS, *(_SLOW if kind == "math" else ())]
+    outputs += [f"{text}\n{piece}" for text in _TEXTS for piece in pieces[:6]]
+    outputs += [(mark * 100_000)[:200_000] + end for mark in _FLOODS]
+    while len(outputs) < count:
         chosen = generator.choice(np.array([*pieces, *_TEXTS], dtype=object), size=generator.integers(2, 6))
-        found.append("\n".join(chosen) + end)
+        outputs.append("\n".join(chosen) + end)
     huge = largest // 4
-    found += ["x" * largest, pieces[0] * (huge // len(pieces[0])), "\n" * largest, "é{" * (huge // 2) + end]
-    return found
+    outputs += ["x" * largest, pieces[0] * (huge // len(pieces[0])), "\n" * largest, "é{" * (huge // 2) + end]
+    return outputs

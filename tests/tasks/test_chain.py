@@ -1,12 +1,12 @@
-"""Embedded tasks: an exact verifier, the true place of the first error, a demonstrator with a habit, disjoint splits."""
+"""Embedded tasks: exact verifier, place of the first error, demonstrator with its slips, disjoint splits."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amrsd_jax.records import Problem
 from amrsd_jax.tasks.addition import Addition
-from amrsd_jax.tasks.base import Problem
 from amrsd_jax.tasks.chain import ChainTask, render
 from amrsd_jax.tasks.strings import Strings
 from amrsd_jax.tasks.tables import Tables
@@ -60,6 +60,7 @@ def test_verdict_by_hand(response, reward, parsed, format_ok):
     assert (verdict.reward, verdict.parsed, verdict.format_ok) == (reward, parsed, format_ok)
     assert verdict.correct == (reward == 1.0)
     assert SUM.answer not in verdict.message
+    assert [response[slice(*span)] for span in verdict.spans.values()] == ([] if parsed is None else [parsed])
 
 
 @quick
@@ -105,14 +106,14 @@ def test_a_slip_at_a_pivotal_step_is_found_at_its_line_and_character(task, index
     assert task.verify(problem, attempt).reward == 0.0
 
 
-# ---------------------------------------------------------------- the demonstrator and the perfect reader
+# ---------------------------------------------------------------- the demonstrator and the oracle
 
 
-def test_a_habit_by_hand_and_a_step_forced_right():
+def test_slips_by_hand_and_a_step_forced_right():
     """slip_rate = 1: every carry is forgotten; the one into step 2 is not, where that step is forced."""
     generator = np.random.default_rng(0)
-    habit = ADDITION.attempt(SUM, generator)
-    assert habit == text("7+6+0=13", "6+6+0=12", "1+5+0=6", "8+0+0=8", "2+2+0=4", "#### 48623")
+    slipped = ADDITION.attempt(SUM, generator)
+    assert slipped == text("7+6+0=13", "6+6+0=12", "1+5+0=6", "8+0+0=8", "2+2+0=4", "#### 48623")
     forced = ADDITION.attempt(SUM, generator, right=[2])
     assert forced == text("7+6+0=13", "6+6+0=12", "1+5+1=7", "8+0+0=8", "2+2+0=4", "#### 48723")
 
@@ -141,7 +142,7 @@ def test_slip_rate_is_the_chance_of_a_slip(make):
 
 @quick
 @given(tasks, indices, seeds)
-def test_the_perfect_reader_names_the_first_wrong_line_or_a_pivotal_one(task, index, seed):
+def test_the_oracle_names_the_first_wrong_line_or_a_pivotal_one(task, index, seed):
     problem, generator = task.problem("train", index), np.random.default_rng(seed)
     attempt = task.attempt(problem, generator)
     step, line = task.reflect(problem, attempt, generator)
@@ -199,5 +200,5 @@ def test_a_chain_with_too_few_questions_says_so():
             ChainTask(One(), seed=0).problem(split, 0)
         except ValueError as error:
             splits.append(split)
-            assert f"questions drawn is for '{split}'" in str(error)
+            assert f"'{split}'" in str(error)
     assert len(splits) == 1  # its one question is in the other

@@ -1,4 +1,4 @@
-"""The command: columns, order, errors as rows, and a start without JAX."""
+"""The grading command: columns, order, errors as rows, and a start without JAX."""
 
 import json
 import subprocess
@@ -21,44 +21,32 @@ def test_a_file_of_answers(tmp_path):
     done = subprocess.run(
         [*command, f"--input={cases}", f"--output={verdicts}"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("1201 judged, 600 right")
+    assert done.stdout.startswith("1201 graded, 600 right")
     assert " jax" not in done.stderr and " numpy" not in done.stderr  # what was imported
     written = [json.loads(line) for line in verdicts.read_text().splitlines()]
     assert [row.get("id") for row in written] == [*range(1200), None]
     assert [row["reward"] for row in written[:4]] == [1, 0, 1, 0]
-    assert set(written[0]) == {
-        "gold",
-        "response",
-        "id",
-        "reward",
-        "message",
-        "parsed",
-        "format_ok",
-        "seconds",
-        "scores",
-    }
+    added = {"reward", "message", "parsed", "format_ok", "seconds", "scores"}
+    assert set(written[0]) == set(rows[0]) | added
     assert written[-1]["message"].startswith("error: JSONDecodeError")
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "amrsd_jax.tasks.grade",
-        "--kind=math",
-        "--input=none",
-        f"--output={tmp_path / 'o'}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("grade: [Errno 2]")
+def test_a_wrong_file_is_one_line_and_the_input_stays(tmp_path):
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("{}\n")
+    command = [sys.executable, "-m", "amrsd_jax.tasks.grade", "--kind=math", f"--output={cases}"]
+    for name, message in {"none": "[Errno 2]", str(cases): f"--output={cases} is the input"}.items():
+        done = subprocess.run([*command, f"--input={name}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stderr.startswith(f"grade: {message}")
+        assert cases.read_text() == "{}\n"
 
 
 @pytest.mark.parametrize(
     "line, message",
     [
         (b"{", "error: JSONDecodeError"),
-        (b"[1]", "error: ValueError: list where an object was expected"),
-        (b"null", "error: ValueError: NoneType where"),
+        (b"[1]", "error: ValueError: list; expected"),
+        (b"null", "error: ValueError: NoneType; expected"),
         (b"\xff", "error: UnicodeDecodeError"),
         (b"[" * 100_000, "error: RecursionError"),
         (b'{"gold": "1"}', "error: ValueError: no column 'prediction'"),

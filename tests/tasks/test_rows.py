@@ -1,10 +1,9 @@
-"""Rows from JSON lines: reading, order, errors with file and line; GSM8K as published."""
+"""Rows from JSON lines: reading, order, splits, and errors that name file and line."""
 
 import json
 
 import pytest
 
-from amrsd_jax.tasks.mathematics import number
 from amrsd_jax.tasks.rows import RowTask, read_rows
 
 
@@ -38,15 +37,15 @@ def test_answer_after_a_mark_leaves_the_reference(tmp_path):
     "line, message",
     [
         ("{'question': 1}", r"not JSON \(Expecting property name enclosed in double quotes at character 2\)"),
-        ("[1, 2]", "list; expected one JSON object a line"),
-        ('{"question": "q"}', "no column 'answer'; it has question"),
+        ("[1, 2]", "list; expected one JSON object"),
+        ('{"question": "q"}', "no column 'answer'; .*question"),
         ('{"question": "q", "answer": ""}', "column 'answer' is ''; expected text or a number"),
         ('{"question": " ", "answer": 1}', "column 'question' is ' '; expected text or a number"),
         ('{"question": "q", "answer": true}', "column 'answer' is True"),
         ('{"question": "q", "answer": null}', "column 'answer' is None"),
         ('{"question": "q", "answer": ["1", null]}', r"column 'answer' is \['1', None\]"),
-        ('{"question": "q", "answer": "no mark"}', "column 'answer' has no answer after '####'; it ends 'no mark'"),
-        ('{"question": "q", "answer": "2 #### "}', "column 'answer' has no answer after '####'; it ends '2 #### '"),
+        ('{"question": "q", "answer": "no mark"}', "column 'answer' ends with 'no mark'; expected .* '####'"),
+        ('{"question": "q", "answer": "2 #### "}', "column 'answer' ends with '2 #### '; expected .* '####'"),
     ],
 )
 def test_errors_name_file_line_and_column(tmp_path, line, message):
@@ -91,20 +90,6 @@ def test_rows_are_judged_by_the_mathematics_verifier_and_know_no_first_error(tmp
     assert task.first_error(problem, "#### 5") is None
 
 
-def test_gsm8k_gold_verifies_its_own_solution_and_no_other(shared_data):
-    folder = shared_data / "math" / "gsm8k"
-    task = RowTask(str(folder / "train.jsonl"), str(folder / "test.jsonl"), answer_after="####")
-    assert (task.size("train"), task.size("test")) == (7473, 1319)
-    problems = [task.problem("test", i) for i in range(1319)]
-    solutions = [f"{problem.reference}\n#### {problem.answer}" for problem in problems]
-    with (folder / "test.jsonl").open(encoding="utf-8") as lines:
-        assert solutions == [json.loads(line)["answer"] for line in lines]
-    for problem, solution, other in zip(problems, solutions, solutions[1:] + solutions[:1], strict=True):
-        assert task.verify(problem, solution).reward == 1.0
-        same = number(other.rpartition("####")[2]) == number(problem.answer)
-        assert task.verify(problem, other).correct == same
-
-
 def test_lists_references_options_and_places_inside_columns(tmp_path):
     row = {"prompt": [{"content": "Which?"}], "gold": {"answers": ["1", 2]}, "why": "because", "choices": ["x", "y"]}
     path = write(tmp_path / "a.jsonl", row, row | {"gold": {"answers": None}})
@@ -112,9 +97,7 @@ def test_lists_references_options_and_places_inside_columns(tmp_path):
     (problem,), skipped = read_rows(path, *columns, skip_unanswered=True)
     assert (problem.question, problem.answer, problem.reference) == ("Which?\n\nA: x\nB: y", "1, 2", "because")
     assert skipped == ("a-2",)
-    with pytest.raises(
-        ValueError, match=r"a\.jsonl line 1: no column 'gold\.answer'; it has prompt, gold, why, choices"
-    ):
+    with pytest.raises(ValueError, match=r"a\.jsonl line 1: no column 'gold\.answer'; .*choices, gold, prompt, why"):
         read_rows(path, "why", "gold.answer", "")
     with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 10 options"):
         read_rows(path, "why", "gold.answers", "", "", "why")
@@ -122,9 +105,9 @@ def test_lists_references_options_and_places_inside_columns(tmp_path):
 
 def test_a_column_may_have_two_names(tmp_path):
     path = write(tmp_path / "a.jsonl", {"q": "x", "gold": {"a": 1}}, {"question": "y", "q": "z", "answer": 2})
-    found, _ = read_rows(path, "question|q", "gold.a|answer", "")
-    assert [(problem.question, problem.answer) for problem in found] == [("x", "1"), ("y", "2")]
-    with pytest.raises(ValueError, match=r"line 1: no column 'question\|text'; it has q, gold"):
+    problems, _ = read_rows(path, "question|q", "gold.a|answer", "")
+    assert [(problem.question, problem.answer) for problem in problems] == [("x", "1"), ("y", "2")]
+    with pytest.raises(ValueError, match=r"line 1: no column 'question\|text'; .*gold, q"):
         read_rows(path, "question|text", "gold.a", "")
 
 
@@ -157,5 +140,5 @@ def test_gold_answers_that_nothing_matches_are_refused_or_skipped(tmp_path):
     lenient = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools", unanswered="skip")
     lenient.check()
     assert [p.id for p in lenient.rows("train")] == ["a-2"] and lenient.skipped("train") == ("a-1",)
-    with pytest.raises(ValueError, match=r"b.jsonl: no row has an answer that a response could match"):
+    with pytest.raises(ValueError, match=r"b.jsonl: no row has an answer"):
         RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="choice", unanswered="skip").rows("test")

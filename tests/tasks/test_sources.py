@@ -80,21 +80,21 @@ def test_a_hub_data_set(tmp_path, monkeypatch):
 
 
 def test_a_tensorflow_data_set_through_its_data_source(monkeypatch):
-    asked = []
+    calls = []
     features = {"question": "é?".encode(), "answer": np.int64(5), "steps": np.array([b"x", b"y"], object)}
 
     def data_source(name, **arguments):
-        asked.append((name, arguments))
+        calls.append((name, arguments))
         return [features, {"nested": {"a": np.float32(0.5)}}]
 
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.SimpleNamespace(data_source=data_source))
-    found = read("tfds:gsm8k/main?split=test&data_dir=/d")
-    assert found == [(1, {"question": "é?", "answer": 5, "steps": ["x", "y"]}), (2, {"nested": {"a": 0.5}})]
-    assert asked == [("gsm8k/main", {"split": "test", "data_dir": "/d"})]
+    rows = read("tfds:gsm8k/main?split=test&data_dir=/d")
+    assert rows == [(1, {"question": "é?", "answer": 5, "steps": ["x", "y"]}), (2, {"nested": {"a": 0.5}})]
+    assert calls == [("gsm8k/main", {"split": "test", "data_dir": "/d"})]
 
 
 def test_unknown_arguments_and_missing_files():
-    with pytest.raises(ValueError, match="hub:a/b.spilt=test: unknown 'spilt'; expected name, split, revision"):
+    with pytest.raises(ValueError, match="hub:a/b.spilt=test: unknown argument 'spilt'; did you mean 'split'"):
         sources.rows("hub:a/b?spilt=test")
     with pytest.raises(OSError):
         read("none.jsonl")

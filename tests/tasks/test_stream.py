@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.tasks.base import Problem, Verdict
-from amrsd_jax.tasks.stream import take
+from amrsd_jax.records import Problem, Verdict
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.stream import next_prompts
 
 LIMIT = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Lengths:
+class Lengths(Task):
     """A task whose i-th prompt has lengths[i] tokens, over and over in train."""
 
     lengths: tuple[int, ...]
@@ -29,12 +30,9 @@ class Lengths:
     def verify(self, problem, response):
         return Verdict(0.0, "", None, False)
 
-    def first_error(self, problem, response):
-        return None
-
 
 def drawn(task, split, position, count):
-    return take(task, split, position, count, encode=lambda problem: [7] * len(problem.question), longest=LIMIT)
+    return next_prompts(task, split, position, count, encode=lambda problem: [7] * len(problem.question), longest=LIMIT)
 
 
 def ids(prompts):
@@ -79,5 +77,5 @@ def test_taking_in_parts_is_taking_at_once(lengths, counts, start):
     [(Lengths((9, 9, 9)), "train", 3), (Lengths((9, 9)), "test", 2), (Lengths((9,), endless=True), "test", 1000)],
 )
 def test_nothing_but_long_prompts_is_an_error(task, split, run):
-    with pytest.raises(ValueError, match=f"{run} {split} prompts in a row .* rollout.prompt_length = 4 .* has 9"):
+    with pytest.raises(ValueError, match=f"{run} consecutive {split} prompts .* rollout.prompt_length = 4 .* has 9"):
         drawn(task, split, 0, 1)

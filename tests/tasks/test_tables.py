@@ -32,9 +32,9 @@ def test_after_a_slip_it_goes_on_from_its_own_state(small):
 
 
 def test_every_entry_has_its_own_slip_rate(small):
-    asked = []
-    small.solve("0:120", lambda step, rate: bool(asked.append((step, rate))))
-    assert asked == [(0, 0.2), (1, 0.9), (2, 0.7)]
+    slips = []
+    small.solve("0:120", lambda step, rate: bool(slips.append((step, rate))))
+    assert slips == [(0, 0.2), (1, 0.9), (2, 0.7)]
 
 
 @settings(max_examples=30)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
+from amrsd_jax.records import Problem, Verdict
 from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.addition import Addition
-from amrsd_jax.tasks.base import Problem
+from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
-from amrsd_jax.tasks.verify import pad, token_span, verify
+from amrsd_jax.tasks.verify import extras, pad, token_span, verify
 
 
 def test_rollouts_by_hand():
@@ -18,8 +19,8 @@ def test_rollouts_by_hand():
     cut = tokenizer.encode("3+4")
 
     def completion(prompt, tokens, reason):
-        logp = -np.arange(1.0, len(tokens) + 1, dtype=np.float32)
-        return Completion(Request(prompt, row=0, tag=problem), 0, np.array(tokens), logp, 2 * logp, reason)
+        logprobs = -np.arange(1.0, len(tokens) + 1, dtype=np.float32)
+        return Completion(Request(prompt, row=0, tag=problem), 0, np.array(tokens), logprobs, reason)
 
     rollouts = verify(
         task,
@@ -37,8 +38,31 @@ def test_rollouts_by_hand():
     assert rollouts.prompt_length.tolist() == [2, 1]
     assert rollouts.response.tolist() == [[*right, 0], [*cut, 0, 0]]
     assert rollouts.mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]  # the stop token counts
-    assert rollouts.logp.tolist() == [[-1, -2, -3, -4, 0], [-1, -2, -3, 0, 0]]
-    assert rollouts.logp_plain.tolist() == [[-2, -4, -6, -8, 0], [-2, -4, -6, 0, 0]]
+    assert {name: array.tolist() for name, array in rollouts.extras.items()} == {"answer": [[2, 3], [-1, -1]]}
+    assert rollouts.sampler_logprobs.tolist() == [[-1, -2, -3, -4, 0], [-1, -2, -3, 0, 0]]
+
+
+class Marks(Task):
+    """Scores the length of a response in letters, and marks its a's; the word "none" has neither."""
+
+    spans, scores = ("a",), ("letters",)
+
+    def verify(self, problem, response):
+        if response == "none":
+            return Verdict(0.0, "", None, False)
+        a = {"a": (response.index("a"), response.rindex("a") + 1)} if "a" in response else {}
+        return Verdict(1.0, "", None, True, {"letters": len(response), "undeclared": 1.0}, a)
+
+
+@pytest.mark.parametrize("texts", [["baab", "b", "none"], ["none", "none"], []])
+def test_extras_are_the_declared_names_whatever_the_rows(texts):
+    tokenizer = embedded_tokenizer([])
+    arrays = extras(Marks(), tokenizer, [tokenizer.encode(t) for t in texts], [Marks().verify(None, t) for t in texts])
+    spans, lengths = {"baab": (1, 3)}, {"baab": 4, "b": 1}
+    assert set(arrays) == set(Marks().extras) == {"a", "letters"}
+    assert arrays["a"].dtype == np.int32 and arrays["a"].shape == (len(texts), 2)
+    assert [tuple(row) for row in arrays["a"]] == [spans.get(text, (-1, -1)) for text in texts]
+    np.testing.assert_array_equal(arrays["letters"], [lengths.get(text, np.nan) for text in texts])
 
 
 def test_pad_by_hand_and_of_nothing():

@@ -1,0 +1,60 @@
+"""Rules that distil: the credit is the weighted advantage, and the loss adds a divergence between student and teacher.
+
+SDPO, OPSD and SDPG differ in their declarations: divergence, teacher and context.
+"""
+
+from amrsd_jax.credit.base import Rule, all_rows
+from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.scoring.divergence import Divergence
+
+
+def weighted_reward(s: Signals, *, reward_weight: float = 0.0) -> TokenCredit:
+    """A_t = reward_weight A; the divergence is added by the loss."""
+    return TokenCredit(reward_weight * s.sequence_advantage * s.mask)
+
+
+def sdpg(s: Signals, *, reward_weight: float = 1.0) -> TokenCredit:
+    """A_t = reward_weight A: SDPG's policy gradient keeps the reward."""
+    return weighted_reward(s, reward_weight=reward_weight)
+
+
+RULES = (
+    # SDPO (arXiv 2601.20802, the authors' code): top 100 of the student and a tail bucket, alpha 0.5, times min(rho_t, 2).
+    # The teacher is a moving average; its context the first correct sibling, or the verifier's message where there is none;
+    # rows with neither are left out. The paper's rate of 0.05, the reduction `token_mean`, and advantages that are not
+    # divided by the group's deviation are set by `configs/methods.py`. With rich feedback: top 20, alpha 1, rate 0.01.
+    Rule(
+        "sdpo",
+        weighted_reward,
+        all_rows,
+        context="peer_solution,feedback",
+        teacher="ema",
+        distill=Divergence(alpha=0.5, top_k=100, support="student", importance_cap=2.0),
+        reads_gap=False,
+    ),
+    # OPSD (arXiv 2601.18734): KL(T || S) over the whole vocabulary, each entry's contribution clipped at 0.05 nats, as a
+    # re-implementation has it. Where the teacher is sure of a token that the student doubts, that entry's term is clipped
+    # and has no gradient, and the remaining terms raise the other entries (docs/findings.md). The authors' released script
+    # has the Jensen-Shannon form (alpha = 0.5) without a clip.
+    Rule(
+        "opsd",
+        weighted_reward,
+        all_rows,
+        context="reference_solution",
+        teacher="initial",
+        distill=Divergence(alpha=0.0, entry_clip=0.05),
+        reads_gap=False,
+    ),
+    # SDPG (arXiv 2606.04036, the authors' code): policy gradient + beta KL(S || T), beta = distill.coefficient = 1e-3. Its
+    # third term, alpha / 2 (log pi / pi_ref)^2, is the loss's KL: loss.kl = 1e-3 with kl_estimator = k2 in configs/methods.py.
+    Rule(
+        "sdpg",
+        sdpg,
+        all_rows,
+        context="answer",
+        distill=Divergence(coefficient=1e-3, alpha=1.0),
+        reads_gap=False,
+        neutral=True,
+        keeps_sign=True,
+    ),
+)

@@ -1,0 +1,245 @@
+"""Builds the parts that a config names, once per run, and checks them against the devices before anything is allocated."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from amrsd_jax import credit, rng
+from amrsd_jax.config import Config
+from amrsd_jax.evaluate.benchmarks import benchmarks
+from amrsd_jax.evaluate.evaluator import Evaluator
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.step import Objective
+from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention
+from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.records import Problem
+from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
+from amrsd_jax.reflection.settings import ContextSettings
+from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.runtime.workdir import read_config
+from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, complete
+from amrsd_jax.scoring.divergence import Divergence
+from amrsd_jax.scoring.score import Scorer
+from amrsd_jax.scoring.teachers import Teacher
+from amrsd_jax.tasks import registry
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.validate import validate
+
+
+@dataclasses.dataclass(frozen=True)
+class ExternalPolicy:
+    """The policy of another run, used as an external teacher or critic."""
+
+    policy: Policy
+    workdir: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts that a config names. Nothing here changes during a run.
+
+    Attributes:
+      config: validated.
+      task, tokenizer, templates: the problems, and how prompts are made from them.
+      policy, mesh: the model that is trained, and the devices.
+      rule: the credit rule.
+      context_settings: how reflections and teacher prompts are made.
+      teacher, external: the kind of teacher, and another run's policy if the config names one.
+      samplers: the sampler's shape by purpose ("rollout", "evaluation", "reflection", "critic").
+      scorer: how responses are scored.
+      objective, schedule, optimizer: what an update minimises, and how.
+      evaluator: the benchmarks.
+    """
+
+    config: Config
+    task: Task
+    tokenizer: Tokenizer
+    templates: Templates
+    policy: Policy
+    mesh: Mesh
+    rule: credit.Rule
+    context_settings: ContextSettings
+    teacher: Teacher
+    external: ExternalPolicy | None
+    samplers: dict[str, SamplerConfig]
+    scorer: Scorer
+    objective: Objective
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    evaluator: Evaluator
+
+    def prompt_ids(self, problem: Problem) -> list[int]:
+        """Returns the prompt ids of a problem."""
+        messages = self.templates.question_prompt(problem.question)
+        return chat_ids(self.tokenizer, messages, **self.config.chat_template)
+
+    def sampler_params(self, params: Params) -> SamplerParams:
+        """Returns what the sampler reads, from all parameters of the policy."""
+        return sampler_params(self.policy, params, self.mesh)
+
+    def sampler(self, params: SamplerParams, stream: str, step: int) -> Sampler:
+        """Returns the sampler of one stream ("reflection" or "critic") at one step."""
+        policy = self.external.policy if stream == "critic" and self.external else self.policy
+        key = rng.key(self.config.seed, stream, step)
+        return lambda requests: complete(policy, self.samplers[stream], params, requests, key)
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether a source needs the frozen critic, which is the external policy, or this one at step 0."""
+        return "critic_feedback" in sources_in(self.config.credit.context)
+
+
+def make_experiment(config: Config, workdir: Path) -> Experiment:
+    """Builds everything that a validated config names. A resumed run takes its tokenizer from the workdir.
+
+    Raises:
+      OSError, ValueError: rows, tokenizer, model or mesh do not fit.
+    """
+    rule = credit.get(config.credit.rule)
+    task = registry.make(config.task.name, config.task.args, config.seed)
+    texts = templates(task.family, **config.reflection.templates)
+    tokenizer = make_tokenizer(config, texts, task, workdir)
+    mesh = meshes.make_mesh(**config.mesh.model_dump())
+    policy = make_policy(config, tokenizer, mesh)
+    parts = config.learning.minibatches * config.learning.micro_batches
+    meshes.check_divides(
+        "rows of a micro-batch (prompts x group / minibatches / micro_batches)", config.rows // parts, mesh
+    )
+    meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
+
+    schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
+    external = make_external(config, tokenizer, mesh)
+    temperature = config.rollout.temperature
+    return Experiment(
+        config=config,
+        task=task,
+        tokenizer=tokenizer,
+        templates=texts,
+        policy=policy,
+        mesh=mesh,
+        rule=rule,
+        context_settings=ContextSettings(
+            config=config.reflection,
+            task=task,
+            tokenizer=tokenizer,
+            templates=texts,
+            chat_template=config.chat_template,
+            reflection_chat_template=config.chat_template | config.reflection.chat_template,
+            group=config.rollout.group,
+        ),
+        teacher=Teacher(config.teacher, policy, external and external.policy),
+        external=external,
+        samplers=make_samplers(config, mesh, (tokenizer.eos_token_id,)),
+        scorer=Scorer(config.scoring, temperature, meshes.rows(mesh)),
+        objective=Objective(config.loss, rule_divergence(config), temperature, config.scoring.chunk),
+        schedule=schedule,
+        optimizer=make_optimizer(config.optimizer, schedule),
+        evaluator=make_evaluator(config, task, policy, tokenizer, mesh),
+    )
+
+
+def sampler_params(policy: Policy, params: Params, mesh: Mesh) -> SamplerParams:
+    """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype."""
+    return SamplerParams(params, _for_decoding(policy, mesh)(params))
+
+
+@functools.lru_cache
+def _for_decoding(policy: Policy, mesh: Mesh):
+    return jax.jit(policy.for_decoding, out_shardings=decoding_shardings(policy, mesh))
+
+
+def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:
+    """Returns shardings of the result of `Policy.for_decoding`: over the tensor axis only, so that decoding gathers no weight."""
+    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    layer = jax.tree.map(lambda stacked: NamedSharding(mesh, PartitionSpec(*stacked.spec[1:])), where["layers"])
+    return where | {"layers": [layer] * policy.architecture.layers}
+
+
+def make_samplers(config: Config, mesh: Mesh, stop_tokens: tuple[int, ...]) -> dict[str, SamplerConfig]:
+    """Returns the sampler's shape by purpose."""
+    rollout, reflection = config.rollout, config.reflection
+    shared = dict(segment=rollout.segment, stop_tokens=stop_tokens, sharding=meshes.rows(mesh))
+    responses = SamplerConfig(
+        slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
+        new_tokens=rollout.response_length, admit=rollout.admit, **shared,
+    )  # fmt: skip
+    reflections = SamplerConfig(
+        slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
+        new_tokens=reflection.tokens, admit=reflection.admit, **shared,
+    )  # fmt: skip
+    critic = dataclasses.replace(reflections, new_tokens=rollout.response_length)  # a repaired attempt is a response
+    return {"rollout": responses, "evaluation": responses, "reflection": reflections, "critic": critic}
+
+
+def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokenizer, mesh: Mesh) -> Evaluator:
+    """Returns the evaluator of a config's benchmarks, and reads their rows."""
+    sampler = make_samplers(config, mesh, (tokenizer.eos_token_id,))["evaluation"]
+    return Evaluator(benchmarks(config, task), config.seed, policy, sampler, tokenizer, config.chat_template)
+
+
+def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
+    """Returns the policy on a mesh; `config.attention` selects its attention kernel, "auto" one that suits the devices."""
+    architecture = make_architecture(config, tokenizer)
+    backend = attention.choose_backend(config.attention, architecture, mesh.devices.flat[0].platform)
+    return Policy(architecture, config.remat, meshes.rows(mesh), backend)
+
+
+def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architecture:
+    """Returns the model's architecture with the config's changes; without `config.tokenizer`, the vocabulary fits `tokenizer`.
+
+    Args:
+      tokenizer: None where only sizes are needed and the config names a tokenizer, which is assumed to fit.
+
+    Raises:
+      ValueError: the tokenizer is larger than the vocabulary.
+    """
+    changes: dict[str, Any] = dict(config.architecture)
+    if not config.tokenizer:  # rounded up so that it can be split over a mesh
+        changes["vocab_size"] = max(changes.get("vocab_size", 0), -(-len(tokenizer) // 16) * 16)
+    architecture = architecture_of(config.model, **changes)
+    if tokenizer is not None and architecture.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
+        )
+    return dataclasses.replace(architecture, lora=config.lora if config.lora.rank else None)
+
+
+def rule_divergence(config: Config) -> Divergence | None:
+    """Returns the divergence of a rule that distils, with the config's changes."""
+    rule = credit.get(config.credit.rule)
+    return rule.distill and Divergence(**rule.distill.model_dump() | config.distill)
+
+
+def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalPolicy | None:
+    """Returns the policy of the run that `external.workdir` names, on this run's mesh.
+
+    Raises:
+      OSError, ValueError: there is no such run, it has adapters, or its tokenizer differs.
+    """
+    if not config.external.workdir:
+        return None
+    place, workdir = f"external.workdir = {config.external.workdir!r}", Path(config.external.workdir)
+    other = validate(read_config(workdir))
+    if other.lora.rank:
+        raise ValueError(f"{place}: a run with adapters; expected one without")
+    other_tokenizer = load_tokenizer(workdir / "tokenizer")
+    if other_tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"{place}: its tokenizer differs from this run's")
+    return ExternalPolicy(make_policy(other, other_tokenizer, mesh), workdir)
+
+
+def make_tokenizer(config: Config, texts: Templates, task: Task, workdir: Path) -> Tokenizer:
+    """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own."""
+    folder = workdir / "tokenizer"
+    if folder.exists():
+        return load_tokenizer(folder)
+    if config.tokenizer:
+        return load_tokenizer(config.tokenizer)
+    return embedded_tokenizer([*vocabulary_words(texts), *task.chain.words])

@@ -1,0 +1,43 @@
+"""Writes files that are either complete or absent, and reads JSON lines."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def atomic_write(path: Path, content: str | Callable[[Path], Any]) -> None:
+    """Writes a file, or a folder, that appears at `path` only when it is complete.
+
+    The content goes to `<path>.tmp`, which is then renamed. Missing parent folders are created. A file at `path` is replaced;
+    a folder there must be empty.
+
+    Args:
+      path: of the file or folder.
+      content: text, or a function that writes to the path it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    if isinstance(content, str):
+        draft.write_text(content, encoding="utf-8")
+    else:
+        content(draft)
+    draft.replace(path)
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """Reads a file of JSON lines; returns [] if there is none.
+
+    A last line without a line end was cut off when the run was killed, and is left out.
+
+    Raises:
+      ValueError: another line is not JSON; the message names file and line.
+    """
+    rows = []
+    text = path.read_text() if path.exists() else ""
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number}: not JSON ({error.msg})") from error
+    return rows

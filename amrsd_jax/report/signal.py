@@ -1,0 +1,143 @@
+"""Measures where the teacher's gap lies in the logged rollouts, and counts the rollouts by the kind of credit they received.
+
+The gap of a token is log p(teacher) - log p(student) in nats. Letters: N scored rollouts, B buckets.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from scipy import stats
+
+from amrsd_jax.report.charts import BLAME, CREDIT, Series
+
+COLUMNS = [
+    "reward", "gap", "first_error_start", "first_error_end", "advantage", "finish_reason", "reflection_kind", "reflection_status",
+]  # fmt: skip
+CORRECT = 1.0  # least reward of a correct rollout, as in `Verdict.correct`
+TOKENS_MOST = 2_000_000  # with more tokens than this, only every k-th rollout is measured
+GROUPS = {"failed": BLAME, "correct": CREDIT}
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredRollout:
+    """A rollout that a teacher scored: its gaps, "correct" or "failed", and the token span of its first wrong step.
+
+    The span is (-1, -1) where there is none or the task does not know it.
+    """
+
+    gap: np.ndarray
+    outcome: str
+    first_error: tuple[int, int]
+
+
+def scored_rollouts(tables: Sequence[pa.Table], most: int = TOKENS_MOST) -> list[ScoredRollout]:
+    """Returns the rollouts of `tables` with finite gaps, evenly thinned to about `most` tokens."""
+    scored = []
+    for table in tables:
+        columns = [table[name].to_numpy() for name in ("reward", "first_error_start", "first_error_end")]
+        for gap, reward, start, end in zip(table["gap"].combine_chunks(), *columns, strict=True):
+            values = gap.values.to_numpy(zero_copy_only=False) if gap.is_valid else np.zeros(0)
+            if len(values) and np.isfinite(values).all():
+                outcome = "correct" if reward >= CORRECT else "failed"
+                scored.append(ScoredRollout(values.astype(np.float64), outcome, (int(start), int(end))))
+    return scored[:: max(1, math.ceil(sum(len(r.gap) for r in scored) / most))]
+
+
+def histogram(rollouts: Sequence[ScoredRollout], bins: int = 40) -> list[Series]:
+    """Returns the share of tokens by gap, for correct and failed rollouts, over the middle 99.8 % of tokens."""
+    low, high = np.quantile(np.concatenate([r.gap for r in rollouts]), [0.001, 0.999])
+    edges = np.linspace(low, high, bins + 1) if high > low else low + np.array([-0.5, 0, 0.5])
+    centres = ((edges[1:] + edges[:-1]) / 2).tolist()
+    series = []
+    for outcome, colour in GROUPS.items():
+        if gaps := [r.gap for r in rollouts if r.outcome == outcome]:
+            values = np.concatenate(gaps)
+            shares = np.histogram(values, edges)[0] / len(values)
+            series.append(Series(outcome, centres, shares.tolist(), colour=colour, mark="steps"))
+    return series
+
+
+def by_position(rollouts: Sequence[ScoredRollout]) -> list[Series]:
+    """Returns the mean gap along the response, for correct and failed rollouts; x is the share of the response passed."""
+    typical = np.median([len(r.gap) for r in rollouts])
+    buckets = int(np.clip(typical, 4, 20))  # a typical rollout has a token in each
+    centres = ((np.arange(buckets) + 0.5) / buckets).tolist()
+
+    def means(rollout: ScoredRollout) -> np.ndarray:
+        position = (np.arange(len(rollout.gap)) + 0.5) / len(rollout.gap)
+        return stats.binned_statistic(position, rollout.gap, bins=buckets, range=(0, 1)).statistic
+
+    return [
+        Series(outcome, centres, *_mean_over_rollouts(of, means), colour=colour)
+        for outcome, colour in GROUPS.items()
+        if (of := [r for r in rollouts if r.outcome == outcome])
+    ]
+
+
+def around_first_error(rollouts: Sequence[ScoredRollout]) -> list[Series]:
+    """Returns the mean gap before (x = 0), inside (1) and after (2) the first wrong step of failed rollouts."""
+    of = [r for r in rollouts if r.outcome == "failed" and r.first_error[0] >= 0]
+
+    def means(rollout: ScoredRollout) -> np.ndarray:
+        start, end = rollout.first_error
+        parts = rollout.gap[:start], rollout.gap[start:end], rollout.gap[end:]
+        return np.array([part.mean() if len(part) else np.nan for part in parts])
+
+    return [Series("failed", [0, 1, 2], *_mean_over_rollouts(of, means), colour=BLAME, mark="circle")] if of else []
+
+
+def _mean_over_rollouts(rollouts: Sequence[ScoredRollout], measure: Callable) -> tuple[list, list, list]:
+    """Returns the mean over rollouts of their B measured means, and 1.96 standard errors either side; None where unknown.
+
+    The unit is the rollout, because its tokens are not independent.
+    """
+    means: Float[np.ndarray, "N B"] = np.stack([measure(r) for r in rollouts])
+    columns = [column[np.isfinite(column)] for column in means.T]
+    mean = [float(column.mean()) if len(column) else None for column in columns]
+    error = [1.96 * float(stats.sem(column)) if len(column) > 1 else None for column in columns]
+    low, high = ([None if e is None else m + sign * e for m, e in zip(mean, error, strict=True)] for sign in (-1, 1))
+    return mean, low, high
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """The number of logged rollouts with one level of credit ("each token", "whole rollout" or "nothing") for one reason."""
+
+    level: str
+    reason: str
+    rollouts: int
+    correct: int
+    truncated: int
+
+
+def uses(tables: Sequence[pa.Table]) -> list[Use]:
+    """Returns the uses of all rollouts of `tables` (with COLUMNS); each rollout counts in one."""
+    rollouts, correct, truncated = Counter(), Counter(), Counter()
+    for table in tables:
+        scored = table["gap"].is_valid().to_pylist()
+        for row, has_gap in zip(table.drop_columns("gap").to_pylist(), scored, strict=True):
+            use = _use(row, has_gap)
+            rollouts[use] += 1
+            correct[use] += row["reward"] >= CORRECT
+            truncated[use] += row["finish_reason"] == "length"
+    levels = ("each token", "whole rollout", "nothing")
+    ordered = sorted(rollouts, key=lambda use: (levels.index(use[0]), -rollouts[use]))
+    return [Use(*use, rollouts[use], correct[use], truncated[use]) for use in ordered]
+
+
+def _use(row: dict, scored: bool) -> tuple[str, str]:
+    status = row["reflection_status"]
+    if status == "ok":
+        return "each token", f"usable {row['reflection_kind'] or 'reflection'}"
+    if status not in ("", "not_needed", None):
+        return "whole rollout", f"unusable reflection: {status.replace('_', ' ')}"
+    if scored:
+        return "each token", "teacher without a reflection"
+    if row["advantage"] == 0:
+        return "nothing", "advantage 0: equal rewards in the group"
+    return "whole rollout", "no reflection needed"

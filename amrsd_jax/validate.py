@@ -1,0 +1,381 @@
+"""Validates a config before any compute: each field by its pydantic model, then against the registries and other fields.
+
+Fields that the config leaves to its task or rule are filled in, so that the config that a run saves is complete.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import jax
+import ml_collections
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from amrsd_jax import credit
+from amrsd_jax.config import BenchmarkConfig, Config, ConfigError, Questions, Section, parse
+from amrsd_jax.evaluate.benchmarks import OWN_SPLITS
+from amrsd_jax.names import nearest
+from amrsd_jax.policy.architecture import PRESETS
+from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
+from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.reflection.sources import SOURCES, sources_in
+from amrsd_jax.runtime import monitor
+from amrsd_jax.scoring.divergence import Divergence
+from amrsd_jax.tasks import registry
+
+
+def validate(config: ml_collections.ConfigDict, splits: Sequence[str] = ("train", "test")) -> Config:
+    """Returns the validated config, with every field that depends on task or rule filled in.
+
+    Args:
+      config: an edited `config.base()`; absent fields have their defaults.
+      splits: splits that the task must have rows for.
+
+    Raises:
+      ConfigError: naming the field, its value and what was expected.
+    """
+    values = config.copy_and_resolve_references().to_dict()
+    _fill_benchmarks(values)
+    parsed = parse(Config, values)
+    try:
+        filled = _fill(parsed, splits)
+        for name, benchmark in parsed.evaluation.benchmarks.items():
+            _check_benchmark(parsed, name, benchmark)
+        _check_model(filled)
+        _check_monitor(filled)
+        _check_together(filled)
+        check_rule(filled)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return filled
+
+
+def _fill_benchmarks(values: dict[str, Any]) -> None:
+    """Fills the `Questions` fields that a benchmark leaves out from `evaluation`; `problems` becomes all rows of a data set."""
+    evaluation = values.get("evaluation")
+    if not isinstance(evaluation, dict) or not isinstance(evaluation.get("benchmarks"), dict):
+        return
+    shared = {name: evaluation[name] for name in Questions.model_fields if name in evaluation}
+    for name, section in evaluation["benchmarks"].items():
+        if isinstance(section, dict):
+            task = section.get("task")
+            name_of_task = task.get("name") if isinstance(task, dict) else None
+            embedded = isinstance(name_of_task, str) and registry.embedded(name_of_task)
+            rows = {} if embedded else {"problems": 0}
+            evaluation["benchmarks"][name] = shared | rows | section
+
+
+def _fill(config: Config, splits: Sequence[str]) -> Config:
+    """Returns the config with absent fields filled in from the task, the rule and the benchmarks' tasks."""
+    _check_choice("task.name", config.task.name, registry.NAMES)
+    rule = credit.get(config.credit.rule)
+    tokenizer = config.tokenizer or (config.model if is_checkpoint(config.model) else "")
+    hyper = _arguments("credit.args", rule.defaults, config.credit.args, ge=0)
+    task_args = _arguments("task.args", registry.defaults(config.task.name), config.task.args)
+    registry.check(config.task.name, task_args, splits)
+    benchmarks = {}
+    for name, benchmark in config.evaluation.benchmarks.items():
+        place = f"evaluation.benchmarks.{name}"
+        _check_choice(f"{place}.task.name", benchmark.task.name, registry.NAMES)
+        args = _arguments(f"{place}.task.args", registry.defaults(benchmark.task.name), benchmark.task.args)
+        try:
+            registry.check(benchmark.task.name, args, splits=("test",))
+        except ValueError as error:
+            raise ConfigError(f"{place}.{error}") from error
+        benchmarks[name] = _replace(benchmark, task=_replace(benchmark.task, args=args))
+    credit_section = _replace(
+        config.credit,
+        args=hyper,
+        context=config.credit.context or rule.context,
+        negatives=rule.negative_count if config.credit.negatives is None else config.credit.negatives,
+    )
+    return _replace(
+        config,
+        tokenizer=tokenizer,
+        task=_replace(config.task, args=task_args),
+        credit=credit_section,
+        teacher=_replace(config.teacher, kind=config.teacher.kind or rule.teacher),
+        distill=_divergence_fields(config, rule),
+        evaluation=_replace(config.evaluation, benchmarks=benchmarks),
+    )
+
+
+def _replace(section: Section, **changes: Any) -> Section:
+    return section.model_copy(update=changes)
+
+
+def _arguments(place: str, defaults: dict[str, Any], given: dict[str, Any], **bounds: Any) -> dict[str, Any]:
+    """Returns arguments by name, with defaults; each must have the type of its default, and numbers must be within `bounds`."""
+
+    def kind(default):
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        return Annotated[type(default), Field(**bounds)] if number and bounds else type(default)
+
+    fields = {name: (kind(default), default) for name, default in defaults.items()}
+    model = pydantic.create_model("arguments", __base__=Section, **fields)
+    return parse(model, given, place).model_dump()
+
+
+def _divergence_fields(config: Config, rule: credit.Rule) -> dict[str, Any]:
+    """Returns all fields of the rule's divergence; {} for a rule that does not distil."""
+    if config.distill and not rule.distill:
+        name, value = next(iter(config.distill.items()))
+        distilling = ", ".join(sorted(name for name, other in credit.RULES.items() if other.distill))
+        raise ConfigError(
+            f"distill.{name} = {value!r}: rule {rule.name!r} does not distil; {distilling} do, and weigh the reward by "
+            "credit.args.reward_weight"
+        )
+    if not rule.distill:
+        return {}
+    return parse(Divergence, rule.distill.model_dump() | config.distill, "distill").model_dump()
+
+
+# ---------------------------------------------------------------- checks of one field
+
+
+def _check_choice(field: str, value: str, choices) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field} = {value!r}: {nearest(value, choices)}")
+
+
+def _check_model(config: Config) -> None:
+    sources = sources_in(config.credit.context)
+    for source in sources:
+        _check_choice("credit.context", source, SOURCES)
+    if "none" in sources and len(sources) > 1:
+        raise ConfigError(f"credit.context = {config.credit.context!r}: expected 'none' alone, or other sources")
+    if not is_checkpoint(config.model):
+        _check_choice("model", config.model, PRESETS)
+    templates(registry.family(config.task.name), **config.reflection.templates)
+    released = architecture_of(config.model)
+    own = {name: value for name, value in vars(released).items() if name not in ("lora", "rope_scaling")}
+    _arguments("architecture", own, config.architecture)
+    architecture_of(config.model, **config.architecture)
+    if is_checkpoint(config.model):
+        for name, value in config.architecture.items():
+            if name not in ("rope_theta", "dtype") and value != getattr(released, name):
+                raise ConfigError(
+                    f"architecture.{name} = {value}: model = {config.model!r} has weights of {name} = "
+                    f"{getattr(released, name)}; expected it to be left out"
+                )
+
+
+def _check_monitor(config: Config) -> None:
+    for name, signal in monitor.SIGNALS.items():
+        threshold = getattr(config.monitor, name).threshold
+        if expected := signal.check(threshold):
+            raise ConfigError(f"monitor.{name}.threshold = {threshold}: expected {expected}")
+
+
+def _check_benchmark(config: Config, name: str, benchmark: BenchmarkConfig) -> None:
+    place, every = f"evaluation.benchmarks.{name}", config.evaluation.every
+    if name in OWN_SPLITS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(
+            f"{place}: expected a name of letters, digits, _ and -, other than {' and '.join(OWN_SPLITS)}"
+        )
+    _check_problems(place, benchmark, benchmark.task.name)
+    if benchmark.every % every if every else benchmark.every:
+        raise ConfigError(f"{place}.every = {benchmark.every}: expected a multiple of evaluation.every = {every}")
+
+
+def _check_problems(place: str, questions: Questions, task: str) -> None:
+    if registry.embedded(task) and not questions.problems:
+        raise ConfigError(f"{place}.problems = 0: task {task!r} never runs out of problems; expected at least 1")
+
+
+# ---------------------------------------------------------------- fields against each other
+
+
+def _check_together(config: Config) -> None:
+    """Checks fields of different sections against each other."""
+    rule, context, task = credit.get(config.credit.rule), config.credit.context, config.task.name
+    embedded, sources = registry.embedded(task), sources_in(config.credit.context)
+    _check_problems("evaluation", config.evaluation, task)
+    if (context == "none") != (rule.context == "none"):
+        reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
+        raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
+    if bool(config.credit.negatives) != bool(rule.negatives):
+        expected = "contrasts; expected at least 1" if rule.negatives else "does not contrast; expected 0"
+        raise ConfigError(f"credit.negatives = {config.credit.negatives}: rule {rule.name!r} {expected}")
+    if "oracle_reflection" in sources and not embedded:
+        raise ConfigError(f"credit.context = {context!r}: task {task!r} does not know where an attempt goes wrong")
+    needs_reference = all("reference_solution" in together.split("+") for together in context.split(","))
+    if needs_reference and not (embedded or config.task.args.get("reference") or config.task.args.get("answer_after")):
+        raise ConfigError(
+            f"credit.context = {context!r}: rows of task {task!r} have no worked solution; name its column in "
+            "task.args.reference, or show something else (answer, peer_solution)"
+        )
+    _check_external(config, sources)
+    _check_division(config)
+    if (config.rollout.top_k or config.rollout.top_p < 1) and config.loss.old_logprobs == "sampler":
+        raise ConfigError(
+            f"loss.old_logprobs = 'sampler' with rollout.top_k = {config.rollout.top_k}, "
+            f"rollout.top_p = {config.rollout.top_p}: the sampler's probabilities are those of the truncated distribution, "
+            "which is not the one that is trained; expected 'trainer'"
+        )
+    if config.reward.overlong_buffer > config.rollout.response_length:
+        raise ConfigError(
+            f"reward.overlong_buffer = {config.reward.overlong_buffer}: expected at most "
+            f"rollout.response_length = {config.rollout.response_length}"
+        )
+    if config.warmup.documents and not embedded:
+        raise ConfigError(
+            f"warmup.documents = {config.warmup.documents}: task {task!r} has no demonstrator to write them; "
+            f"embedded tasks are {', '.join(sorted(filter(registry.embedded, registry.NAMES)))}"
+        )
+    if config.warmup.documents and is_checkpoint(config.model):
+        raise ConfigError(
+            f"warmup.documents = {config.warmup.documents}: model = {config.model!r} has weights, and a warm-up begins "
+            "from random ones; expected 0"
+        )
+    if not (config.tokenizer or embedded):
+        raise ConfigError(f"tokenizer = '': task {task!r} needs a tokenizer folder or hub id")
+
+
+def _check_external(config: Config, sources: list[str]) -> None:
+    teacher = config.teacher.kind == "external"
+    if teacher and not config.external.workdir:
+        raise ConfigError(
+            "external.workdir = '': teacher.kind = 'external' needs the workdir of the run that it comes from"
+        )
+    if config.external.workdir and not teacher and "critic_feedback" not in sources:
+        raise ConfigError(
+            f"external.workdir = {config.external.workdir!r}: neither the teacher (teacher.kind) nor a critic "
+            "(credit.context = 'critic_feedback') comes from it"
+        )
+
+
+def _check_division(config: Config) -> None:
+    learning, loss = config.learning, config.loss
+    parts = learning.minibatches * learning.micro_batches
+    if config.rows % parts:
+        raise ConfigError(
+            f"rollout.prompts x rollout.group = {config.rows} rows do not divide into learning.minibatches x "
+            f"learning.micro_batches = {parts} parts"
+        )
+    if learning.skip and (loss.kl or loss.entropy or learning.micro_batches == 1):
+        raise ConfigError(
+            f"learning.skip = True: expected loss.kl = 0 (not {loss.kl}) and loss.entropy = 0 (not {loss.entropy}), which "
+            f"give every row a gradient, and learning.micro_batches of at least 2 (not {learning.micro_batches})"
+        )
+
+
+# ---------------------------------------------------------------- the rule's inputs
+
+
+def _available(arrays: dict[str, Any], missing: dict[str, str], place: str) -> Signals:
+    """Returns signals that raise a ConfigError where a rule reads one that does not exist or is missing.
+
+    Args:
+      arrays: signals by name.
+      missing: by name of a signal that the rule does not get, the reason.
+      place: the rule's field and value in the config, for messages.
+    """
+
+    class Available(Signals):
+        def __getattribute__(self, name: str) -> Any:
+            if name in missing:
+                raise ConfigError(f"{place} reads {name}: {missing[name]}")
+            try:
+                return object.__getattribute__(self, name)
+            except AttributeError:
+                known = [*Signals.__dataclass_fields__, "gap", "sequence_advantage"]
+                raise ConfigError(f"{place} reads {name}: no such signal; {nearest(name, known)}") from None
+
+        def replace(self, **changes: Any) -> Signals:  # unlike a dataclass's own, this reads no field
+            return make(vars(self) | changes)
+
+    def make(values: dict[str, Any]) -> Signals:
+        signals = object.__new__(Available)
+        vars(signals).update(values)
+        return signals
+
+    def unflatten(names: tuple[str, ...], values: Sequence[Any]) -> Signals:
+        return make(dict(zip(names, values, strict=True)))
+
+    jax.tree_util.register_pytree_node(Available, lambda s: (tuple(vars(s).values()), tuple(vars(s))), unflatten)
+    return make(arrays)
+
+
+def check_rule(config: Config) -> None:
+    """Traces the config's rule on shapes alone, so that a misspelt or missing input is found before any compute.
+
+    Raises:
+      ConfigError: the rule reads a signal that does not exist or that it has not declared, fails on arrays of these shapes, or
+        returns anything but a TokenCredit of the right shapes.
+    """
+    rule, place = credit.get(config.credit.rule), f"credit.rule = {config.credit.rule!r}"
+    missing = {}
+    if rule.context == "none":
+        no_teacher = "the rule declares no context, so there is no teacher"
+        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), no_teacher)
+    elif not rule.reads_gap:
+        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), "the rule declares reads_gap=False")
+    if not rule.student:
+        missing |= {"student_entropy": "a rule that reads it declares student=True"}
+        if rule.context == "none" or not rule.reads_gap:
+            missing |= {"student_logprobs": "a rule without a teacher's pass that reads it declares student=True"}
+    if not rule.negatives:
+        declares = "a rule that reads it declares negatives"
+        missing |= dict.fromkeys(("negative_logprobs", "has_negative"), declares)
+    shapes = signal_shapes(config)
+
+    def trace(arrays: dict[str, Any]):
+        result = rule(_available(arrays, missing, place), **config.credit.args)
+        if not isinstance(result, TokenCredit):
+            raise ConfigError(f"{place} returns a {type(result).__name__}; expected a TokenCredit")
+        return vars(result)
+
+    try:
+        result = jax.eval_shape(trace, shapes)
+    except ConfigError:
+        raise
+    except KeyError as error:
+        known = ", ".join(sorted(shapes["extras"])) or "none"
+        raise ConfigError(
+            f"{place} reads extras[{error.args[0]!r}]: task {config.task.name!r} declares the extras: {known}"
+        ) from error
+    except Exception as error:  # whatever a researcher's own rule raises
+        raise ConfigError(f"{place} fails on arrays of the right shapes: {type(error).__name__}: {error}") from error
+    parts = [("token_advantage", result["token_advantage"], shapes["mask"].shape)]
+    parts += [(f"metrics[{name!r}]", value, ()) for name, value in result["metrics"].items()]
+    if result["memory"] is not None:
+        parts.append(("memory", result["memory"], shapes["memory"].shape))
+    for name, value, expected in parts:
+        returned = getattr(value, "shape", None)
+        if returned != expected:
+            raise ConfigError(f"{place} returns {name} of shape {returned}; expected {expected}")
+
+
+def signal_shapes(config: Config) -> dict[str, Any]:
+    """Returns the shapes of the fields of `Signals` for a small batch."""
+    n, t, k = 2 * config.rollout.group, 5, max(config.credit.negatives, 1)
+
+    def floats(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, np.float32)
+
+    rule = credit.get(config.credit.rule)
+    spans, scores = registry.extras(config.task.name, config.task.args)
+    extras = {name: jax.ShapeDtypeStruct((n, 2), np.int32) for name in spans} | {name: floats(n) for name in scores}
+    return dict(
+        step=floats(),
+        advantage=floats(n),
+        reward=floats(n),
+        mask=floats(n, t),
+        student_logprobs=floats(n, t),
+        teacher_logprobs=floats(n, t),
+        student_entropy=floats(n, t),
+        teacher_entropy=floats(n, t),
+        scored=jax.ShapeDtypeStruct((n,), bool),
+        negative_logprobs=floats(k, n, t),
+        has_negative=jax.ShapeDtypeStruct((k, n), bool),
+        first_error=jax.ShapeDtypeStruct((n, 2), np.int32),
+        noise=floats(n),
+        memory=floats(len(rule.memory)),
+        extras=extras,
+    )

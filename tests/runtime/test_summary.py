@@ -1,0 +1,123 @@
+"""What is written of one step, from a record made by hand, and of a run."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from amrsd_jax.policy import preset
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
+from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
+from amrsd_jax.runtime.rollouts import SCHEMA, read_rollouts, rollout_files, write_rollouts
+from amrsd_jax.runtime.summary import one_line, outcome, summary, write_results
+from tests.tiny import tiny_rollouts
+
+SECONDS = {"sample": 2.0, "reflect": 1.0, "update": 1.0}
+UPDATES = [
+    {"total": 1.0, "entropy": 2.0, "grad_norm": 3.0, "skipped": 0.0},
+    {"total": 2.0, "entropy": 4.0, "grad_norm": 1.0, "skipped": 1.0},
+]
+
+
+def step_record(
+    status=("ok", "truncated", "not_needed", "not_needed"), scored=(True, False, False, False)
+) -> StepRecord:
+    """Two groups of two rows of 4, 2, 1 and 1 tokens; rows 0 and 3 are right, and the first group alone has an advantage."""
+    mask = (np.arange(4) < np.array([4, 2, 1, 1])[:, None]).astype(np.float32)
+    verdicts = tuple(
+        Verdict(float(right), "message", None, formatted, scores)
+        for right, formatted, scores in (
+            (1, True, {"lenient": 1.0}),
+            (0, False, {}),
+            (0, True, {"lenient": 0.0}),
+            (1, True, {}),
+        )
+    )
+    rollouts = tiny_rollouts(
+        [1, 0, 0, 1], length=4, mask=mask, verdicts=verdicts, finish_reason=("stop", "length", "stop", "stop"),
+        sampler_logprobs=-1.0 * mask, response=np.tile(np.arange(4, 8, dtype=np.int32), (4, 1)),
+    )  # fmt: skip
+    contexts = Contexts(
+        ("hint", "critique", "", ""), tuple(status), ("a", "", "", ""),
+        np.array([0]), np.ones((1, 3), np.int32), np.array([3], np.int32),
+    )  # fmt: skip
+    student, teacher = -1.25 * mask, -0.75 * mask
+    none = np.zeros((0, 4, 4), np.float32), np.zeros((0, 4), bool)
+    logprobs = LogProbs(student, teacher, 0.5 * mask, 0.25 * mask, np.array(scored), *none)
+    advantage = np.float32([1, -1, 0, 0])
+    credit = Credit(advantage, advantage[:, None] * mask, {"delta": 0.5, "gap_failed": None})
+    return StepRecord(rollouts, contexts, logprobs, credit, {"data/prompts_drawn": 2.0})
+
+
+def row_of(record):
+    return summary(record, UPDATES, SECONDS, group=2, architecture=preset("tiny"))
+
+
+def test_the_metrics_of_a_step_by_hand():
+    row = row_of(step_record())
+    expected = {
+        "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/format": 0.75, "reward/score_lenient": 0.5,
+        "response_length/mean": 2.0, "response_length/min": 1.0, "response_length/max": 4.0,
+        "response_length/clip_ratio": 0.25, "groups/zero_advantage": 0.5,
+        "reflection/needed": 0.5, "reflection/skipped": 0.5, "reflection/usable": 0.5, "reflection/unusable_truncated": 0.25,
+        "reflection/unusable_leak": 0.0, "policy/sampler_mismatch": 0.25, "credit/delta": 0.5, "credit/gap_failed": None,
+        "loss/total": 1.5, "policy/entropy": 3.0, "grad_norm": 2.0, "updates/skipped": 0.5, "data/prompts_drawn": 2.0,
+        "seconds/sample": 2.0, "seconds/step": 4.0, "tokens/sampled": 8.0, "tokens/sampled_per_s": 4.0, "tokens/s": 2.0,
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert row["reward/accuracy_low"] < 0.5 < row["reward/accuracy_high"]
+    assert "mfu" not in row and "memory/peak_gib" not in row  # the CPU reports neither
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_shares_of_nothing_are_none():
+    row = row_of(step_record(status=["not_needed"] * 4, scored=[False] * 4))
+    assert row["reflection/usable"] is None and row["policy/sampler_mismatch"] is None
+    assert row["reflection/needed"] == 0.0 and "no reflections" in one_line(1, 2, row)
+
+
+def test_rollouts_are_read_back(tmp_path):
+    tokenizer = embedded_tokenizer(["5", "+", "7"])
+    path = tmp_path / "rollouts" / "step_00010.parquet"
+    write_rollouts(path, 10, 2, tokenizer, step_record())
+    first, second, *_ = read_rollouts(path).to_pylist()
+    assert (first["step"], first["group"], first["reflection"], first["advantage"]) == (10, 0, "a", 1.0)
+    assert first["tokens"] == [4, 5, 6, 7] and first["gap"] == [0.5] * 4 and first["student_logprobs"] == [-1.25] * 4
+    assert second["tokens"] == [4, 5] and second["student_logprobs"] == [-1.0] * 2  # the sampler's
+    assert second["gap"] is second["teacher_logprobs"] is second["student_entropy"] is None
+    assert dict(first["scores"]) == {"lenient": 1.0} and second["token_advantage"] == [-1.0] * 2
+    write_rollouts(path.with_name("step_00002.parquet"), 2, 2, tokenizer, step_record())
+    assert list(rollout_files(tmp_path)) == [2, 10]
+
+
+def test_a_wrong_rollout_file_is_named(tmp_path):
+    path = tmp_path / "step_00001.parquet"
+    path.write_text("text")
+    with pytest.raises(ValueError, match=path.name):
+        read_rollouts(path)
+    pq.write_table(SCHEMA.empty_table().drop_columns(["gap"]), path)
+    with pytest.raises(ValueError, match=f"{path.name}.*gap"):
+        read_rollouts(path)
+    pq.write_table(SCHEMA.empty_table(), path)
+    with pytest.raises(ValueError, match=path.name):
+        read_rollouts(path)
+
+
+def test_results_of_a_run(tmp_path):
+    """Four evaluations; the best by validation is not the best on the test split."""
+    rows = [{"kind": "train", "step": s, "reflection/skipped": 0.25 * s} for s in (1, 2, 3)]
+    for step, test, validation in ((0, 0.1, 0.2), (1, 0.5, 0.3), (2, 0.4, 0.6), (3, 0.3, 0.1)):
+        own = {"eval/sampled": test, "eval/sampled_low": 0.0, "eval/n": 16}
+        rows.append(
+            {"kind": "eval", "step": step} | own | {"eval/validation/sampled": validation, "eval/validation/n": 9}
+        )
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = write_results(tmp_path, 3, {"sample": 1.0}, 2.0, last=2, stopped=None)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert (results["steps"], results["reflections_skipped"], results["stopped"]) == (3, 0.5, None)
+    evaluations = results["eval"]
+    assert [evaluations[name]["step"] for name in ("initial", "best", "final", "best_by_validation")] == [0, 1, 3, 2]
+    assert evaluations["mean_of_last"] == {"steps": [2, 3], "sampled": pytest.approx(0.35), "n": 16}
+    assert evaluations["benchmarks"]["validation"]["best"]["step"] == 2
+    assert len(outcome(evaluations)) == 2
