@@ -268,38 +268,47 @@ def _check_division(config: Config) -> None:
 # ---------------------------------------------------------------- the rule's inputs
 
 
-def _available(arrays: dict[str, Any], missing: dict[str, str], place: str) -> Signals:
-    """Returns signals that raise a ConfigError where a rule reads one that does not exist or is missing.
+class _AvailableSignals(Signals):
+    """Signals that raise a ConfigError where a rule reads one that does not exist or is missing.
 
-    Args:
-      arrays: signals by name.
-      missing: by name of a signal that the rule does not get, the reason.
-      place: the rule's field and value in the config, for messages.
+    They are made by `make` from the arrays by name; `missing` maps the name of a signal that the rule does not get to the
+    reason, and `place` is the rule's field and value in the config, for messages.
     """
 
-    class Available(Signals):
-        def __getattribute__(self, name: str) -> Any:
-            if name in missing:
-                raise ConfigError(f"{place} reads {name}: {missing[name]}")
-            try:
-                return object.__getattribute__(self, name)
-            except AttributeError:
-                known = [*Signals.__dataclass_fields__, "gap", "sequence_advantage"]
-                raise ConfigError(f"{place} reads {name}: no such signal; {nearest(name, known)}") from None
-
-        def replace(self, **changes: Any) -> Signals:  # unlike a dataclass's own, this reads no field
-            return make(vars(self) | changes)
-
-    def make(values: dict[str, Any]) -> Signals:
-        signals = object.__new__(Available)
-        vars(signals).update(values)
+    @classmethod
+    def make(cls, arrays: dict[str, Any], missing: dict[str, str], place: str) -> "_AvailableSignals":
+        signals = object.__new__(cls)
+        object.__getattribute__(signals, "__dict__").update(arrays=arrays, missing=missing, place=place)
         return signals
 
-    def unflatten(names: tuple[str, ...], values: Sequence[Any]) -> Signals:
-        return make(dict(zip(names, values, strict=True)))
+    def __getattribute__(self, name: str) -> Any:
+        own = object.__getattribute__(self, "__dict__")
+        if name in own["missing"]:
+            raise ConfigError(f"{own['place']} reads {name}: {own['missing'][name]}")
+        if name in own["arrays"]:
+            return own["arrays"][name]
+        try:
+            return object.__getattribute__(self, name)
+        except AttributeError:
+            known = [*Signals.__dataclass_fields__, "gap", "sequence_advantage"]
+            raise ConfigError(f"{own['place']} reads {name}: no such signal; {nearest(name, known)}") from None
 
-    jax.tree_util.register_pytree_node(Available, lambda s: (tuple(vars(s).values()), tuple(vars(s))), unflatten)
-    return make(arrays)
+    def replace(self, **changes: Any) -> "_AvailableSignals":  # unlike a dataclass's own, this reads no field
+        own = object.__getattribute__(self, "__dict__")
+        return _AvailableSignals.make(own["arrays"] | changes, own["missing"], own["place"])
+
+
+def _flatten(signals: _AvailableSignals) -> tuple[tuple, tuple]:
+    own = object.__getattribute__(signals, "__dict__")
+    return tuple(own["arrays"].values()), (tuple(own["arrays"]), tuple(own["missing"].items()), own["place"])
+
+
+def _unflatten(static: tuple, values: Sequence[Any]) -> _AvailableSignals:
+    names, missing, place = static
+    return _AvailableSignals.make(dict(zip(names, values, strict=True)), dict(missing), place)
+
+
+jax.tree_util.register_pytree_node(_AvailableSignals, _flatten, _unflatten)
 
 
 def check_rule(config: Config) -> None:
@@ -326,7 +335,7 @@ def check_rule(config: Config) -> None:
     shapes = signal_shapes(config)
 
     def trace(arrays: dict[str, Any]):
-        result = rule(_available(arrays, missing, place), **config.credit.args)
+        result = rule(_AvailableSignals.make(arrays, missing, place), **config.credit.args)
         if not isinstance(result, TokenCredit):
             raise ConfigError(f"{place} returns a {type(result).__name__}; expected a TokenCredit")
         return vars(result)

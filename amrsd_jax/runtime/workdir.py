@@ -40,11 +40,7 @@ def read_config(workdir: Path) -> ConfigDict:
     try:
         with config.unlocked():
             config.update(saved)
-    except (
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as error:  # of ml_collections: a section that is none, another type, a dot
+    except (AttributeError, TypeError, ValueError) as error:  # from ml_collections: no section, another type, a dot
         raise ConfigError(f"{path}: {error}") from error
     return config
 
