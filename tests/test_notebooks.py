@@ -1,4 +1,4 @@
-"""Every notebook runs top to bottom; in git they carry no outputs."""
+"""Every notebook runs top to bottom (`pytest -m notebook`); in git they carry no outputs."""
 
 import json
 import os
@@ -17,6 +17,7 @@ def test_no_outputs_in_git(path):
 
 
 @pytest.mark.slow
+@pytest.mark.notebook
 @each
 def test_runs_top_to_bottom(path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="notebooks run with the extra 'test'")
