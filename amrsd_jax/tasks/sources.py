@@ -52,7 +52,7 @@ def under(folder: str, uri: str) -> str:
 
 
 def label(uri: str) -> str:
-    """Returns a short name of a source, with which the ids of its rows begin."""
+    """Returns a short name of a source. The ids of its rows begin with it."""
     kind, _, rest = uri.partition(":")
     return rest.partition("?")[0].rpartition("/")[2] if kind in _ARGUMENTS else Path(uri).stem
 

@@ -182,7 +182,7 @@ def _objects(text: str) -> Iterator[Call]:
 
 
 def _as_call(value: Any) -> Call | None:
-    """Converts a JSON value to a call, None if it is not one. The arguments may be JSON text."""
+    """Returns a JSON value as a call, or None if it is not one. The arguments may be JSON text."""
     if not isinstance(value, dict):
         return None
     value = value.get("function") if isinstance(value.get("function"), dict) else value
