@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Integer, PyTree, ScalarLike
@@ -265,8 +264,8 @@ class Signals:
 
     @property
     def gap(self) -> Float[Array, "N T"]:
-        """d = l_T - l_S, nats, without a gradient."""
-        return jax.lax.stop_gradient(self.teacher_logprobs - self.student_logprobs)
+        """d = l_T - l_S, nats."""
+        return self.teacher_logprobs - self.student_logprobs
 
     @property
     def sequence_advantage(self) -> Float[Array, "N 1"]:

@@ -1,6 +1,5 @@
 """The contrast of two contexts: how much likelier a token is given a right solution than given wrong ones."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,5 +16,5 @@ def mean_negative(s: Signals) -> Float[Array, "N T"]:
 
 
 def contrast(s: Signals) -> Float[Array, "N T"]:
-    """Returns e_t = l_T(positive) - log mean_k exp l_T(negative k), without a gradient; 0 in rows that lack either."""
-    return jax.lax.stop_gradient(s.teacher_logprobs - mean_negative(s))
+    """Returns e_t = l_T(positive) - log mean_k exp l_T(negative k); 0 in rows that lack either."""
+    return s.teacher_logprobs - mean_negative(s)

@@ -1,6 +1,5 @@
 """CREDIT: a token is rewarded for being likelier under its own prompt than under other prompts, given the same feedback."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
@@ -29,7 +28,7 @@ def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: fl
     baseline = jnp.sum(jnp.where(present, s.negative_logprobs, 0.0), axis=0) / jnp.maximum(present.sum(axis=0), 1)
     contrasted = s.has_negative.any(axis=0)[:, None]
     score = s.teacher_logprobs - jnp.where(contrasted, lam * baseline, s.student_logprobs)
-    score = jax.lax.stop_gradient(score) * s.mask
+    score = score * s.mask
     return TokenCredit(reward_weight * s.sequence_advantage * s.mask + coef * score, {"score": mean(score, s.mask)})
 
 

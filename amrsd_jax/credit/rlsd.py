@@ -1,6 +1,5 @@
 """RLSD: every token's credit is scaled by how much likelier it is under a teacher that knows the answer, within a band."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -30,8 +29,8 @@ def rlsd(s: Signals, *, lam: float = 0.5, eps_w: float = 0.2, decay_steps: int =
 
 
 def band(advantage: Float[Array, " N"], gap: Float[Array, "N T"], eps_w: float) -> Float[Array, "N T"]:
-    """Returns clip(exp(sign(A) d), 1 - eps_w, 1 + eps_w), without a gradient."""
-    signed = jnp.sign(advantage)[:, None] * jax.lax.stop_gradient(gap)
+    """Returns clip(exp(sign(A) d), 1 - eps_w, 1 + eps_w)."""
+    signed = jnp.sign(advantage)[:, None] * gap
     return jnp.clip(jnp.exp(jnp.minimum(signed, _LARGEST_GAP)), 1 - eps_w, 1 + eps_w)
 
 

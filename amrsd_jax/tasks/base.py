@@ -19,11 +19,6 @@ class Task(Protocol):
     spans: ClassVar[tuple[str, ...]] = ()
     scores: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def extras(self) -> tuple[str, ...]:
-        """Names that are always present in `Rollouts.extras`."""
-        return (*self.spans, *self.scores)
-
     def problem(self, split: str, index: int) -> Problem:
         """Returns problem `index` of "train", "validation" or "test": a pure function, so data order needs no saved state."""
 

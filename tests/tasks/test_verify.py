@@ -59,7 +59,7 @@ def test_extras_are_the_declared_names_whatever_the_rows(texts):
     tokenizer = embedded_tokenizer([])
     arrays = extras(Marks(), tokenizer, [tokenizer.encode(t) for t in texts], [Marks().verify(None, t) for t in texts])
     spans, lengths = {"baab": (1, 3)}, {"baab": 4, "b": 1}
-    assert set(arrays) == set(Marks().extras) == {"a", "letters"}
+    assert set(arrays) == {*Marks().spans, *Marks().scores} == {"a", "letters"}
     assert arrays["a"].dtype == np.int32 and arrays["a"].shape == (len(texts), 2)
     assert [tuple(row) for row in arrays["a"]] == [spans.get(text, (-1, -1)) for text in texts]
     np.testing.assert_array_equal(arrays["letters"], [lengths.get(text, np.nan) for text in texts])
