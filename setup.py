@@ -11,6 +11,7 @@ TEST = [
     "ipykernel>=6",
     "nbclient>=0.10",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "selenium>=4",  # opens the report in a real browser
 ]

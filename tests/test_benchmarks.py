@@ -56,6 +56,7 @@ def test_stop_odds_leave_half_the_rows_at_the_median():
     assert alive[86] == pytest.approx(0.159, abs=0.005)
 
 
+@pytest.mark.slow
 def test_lengths_without_spread_are_the_median(policy, params):
     forced = LogNormalLengths(policy.architecture, prompt=3, median=5, spread=1e-3, longest=12)
     config = SamplerConfig(2, 1, 3, 12, admit=1, segment=4, stop_tokens=(forced.stop,))

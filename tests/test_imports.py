@@ -11,6 +11,7 @@ HEAVY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modules, used", [("main, train", set()), ("compare, report", {"altair", "scipy"})])
 def test_heavy_packages_are_not_imported(modules, used):
     program = f"import sys; from amrsd_jax import {modules}; print(*sys.modules)"

@@ -68,6 +68,7 @@ def memory(program, *given):
     return program.lower(*given).compile().memory_analysis()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
@@ -101,6 +102,7 @@ def test_an_update_needs_what_the_plan_says(fields, tmp_path):
     assert added / FACTOR < needed < added * FACTOR
 
 
+@pytest.mark.slow
 def test_sampling_needs_what_the_plan_says(tmp_path):
     run, planned = make_experiment(validate(small()), tmp_path), make(small(), tmp_path)
     sampler = run.samplers["rollout"]
@@ -119,6 +121,7 @@ def test_sampling_needs_what_the_plan_says(tmp_path):
     assert total / FACTOR < measured < total * FACTOR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows, prompt, response", [(8, 32, 224), (4, 128, 896)])
 def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
     """Short rows, where the inner layer is the largest, and long ones, where it is the attention's scores."""
@@ -142,6 +145,7 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
 # ---------------------------------------------------------------- parts, by hand
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_the_backward_pass():
     """With everything recomputed a layer keeps its input; with dots, also what its products and attention give."""
     architecture = preset("tiny", dtype="bfloat16")
@@ -176,6 +180,7 @@ def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
     assert make(config, tmp_path).always["critic"] == 2 * copy  # and its decoding weights, in float32 too
 
 
+@pytest.mark.slow
 def test_adapters_are_all_that_is_held_twice(tmp_path):
     fields = dict(lora__rank=4, loss__kl=0.1, credit__rule="amrsd", teacher__kind="ema", architecture__dtype="bfloat16")
     planned = make(small(**fields), tmp_path)
@@ -238,6 +243,7 @@ def test_sizes_of_a_model_that_brings_its_weights_are_its_own():
         validate(config)
 
 
+@pytest.mark.slow
 def test_lora_fits_eight_billion_parameters_on_one_accelerator(tmp_path):
     """The device of 80 GB that adapters are for; without them the moments alone are 61 GiB."""
     config = eight_billion(lora__rank=16, remat="full", learning__micro_batches=16)

@@ -98,7 +98,7 @@ def start(workdir, config, *, stop):
         port = probe.getsockname()[1]
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1"),
     }  # fmt: skip
     command = [sys.executable, "-c", PROGRAM, f"--config={config}", f"--workdir={workdir}"]
     both = []

@@ -94,6 +94,7 @@ def test_logits_are_the_golden_ones(family, tmp_path):
     assert np.abs(golden.sample(logits(*load(tmp_path))) - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 2), (8, 1, 1)])
 def test_import_of_an_export_is_the_same_bits_on_every_mesh(saved, random, shape):
     policy, params = load(saved, shape=shape)

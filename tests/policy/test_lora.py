@@ -97,6 +97,7 @@ def test_init_casts_the_frozen_base(policy):
     assert adapted(policy).base == policy
 
 
+@pytest.mark.slow
 def test_only_adapters_move_and_by_their_gradient(policy, params):
     """One update by plain gradient descent on one device; the frozen arrays are neither copied nor donated."""
     mine, mesh, sgd = moved(start(policy, params)), meshes.make_mesh(1, 1, 1), optax.sgd(0.1)
@@ -153,6 +154,7 @@ def test_teachers_share_the_frozen_parameters(kind, policy, params):
     np.testing.assert_allclose(trees[0]["layers"]["query"]["lora_b"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_sampler_samples_from_the_merged_policy_on_a_mesh(policy, params):
     mine, mesh = moved(start(policy, params)), meshes.make_mesh(2, 2, 2)
     config = SamplerConfig(

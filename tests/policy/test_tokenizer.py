@@ -72,6 +72,7 @@ def test_chatml_by_hand():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_fresh_process_makes_the_same_ids():
     """Ids depend neither on the hash seed nor on a training run."""
     program = (

@@ -124,6 +124,7 @@ def test_packed_documents_do_not_see_each_other(policy, params):
         np.testing.assert_allclose(packed[:, start:end], alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_does_not_change_gradients(policy, params):
     tokens = jax.random.randint(jax.random.key(5), (2, 8), 0, 48)
 

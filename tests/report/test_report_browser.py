@@ -10,6 +10,8 @@ from synthetic_run import rollout, write_rollouts
 from amrsd_jax import report
 from tests.browser import find, point_at
 
+pytestmark = pytest.mark.slow
+
 
 def opened(browser, path):
     browser.get(path.as_uri())

@@ -18,6 +18,7 @@ def values(abstract, seed=0):
     return jax.tree.map(lambda a: np.asarray(10 * generator.random(a.shape), a.dtype), abstract)
 
 
+@pytest.mark.slow
 def test_a_state_is_restored_on_another_mesh(policy, tmp_path):
     """Written on (8, 1, 1), read on (2, 2, 2): the same bits, each part where that mesh wants it."""
     config = OptimizerConfig(weight_decay=0.1)

@@ -99,6 +99,7 @@ def test_log_probabilities_are_those_of_the_full_forward(run, full_logits):
         np.testing.assert_allclose(c.logprobs, expected[positions, c.tokens], atol=2e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(SHAPES, st.randoms(use_true_random=False))
 def test_tokens_do_not_depend_on_slots_order_or_cache_width(sampled, shapes, shuffler):
@@ -170,6 +171,7 @@ def test_streams_sample_as_calls_with_their_keys(policy, sampler_params, sampled
         assert tokens == sampled(WIDE, alone, keys[stream])
 
 
+@pytest.mark.slow
 def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, run, monkeypatch):
     widths, resize = [], engine.resize_cache
 
@@ -245,6 +247,7 @@ def compile_admission(policy, config, params, width, group):
     return slots, jax.jit(admit).lower(*leaves).compile()
 
 
+@pytest.mark.slow
 def test_a_prompt_is_copied_to_its_group_without_a_copy_for_each_beside_the_cache():
     policy = Policy(preset("tiny", vocab_size=48, width=32, layers=2, heads=8, kv_heads=8, head_dim=64, ffn=32))
     params = policy.init(rng.key(0, "init"))

@@ -19,6 +19,7 @@ def lines(kind, outputs):
     return [json.dumps(dict(gold=GOLD[kind], response=o, options=OPTIONS, prompt=PROMPT)).encode() for o in outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("math", marks=pytest.mark.slow), "choice", "tool"])
 def test_five_hundred_hostile_outputs_earn_nothing(kind):
     outputs = cases(kind, 500)
@@ -33,6 +34,7 @@ def test_five_hundred_hostile_outputs_earn_nothing(kind):
     assert time.monotonic() - begin < 300
 
 
+@pytest.mark.slow
 def test_huge_powers_are_verdicts_that_say_so():
     (row,) = grade.grade(lines("math", [r"\boxed{9^{9^{9^9}}}"]), "math", "row")
     assert row["reward"] == 0 and "timed out" in row["message"]

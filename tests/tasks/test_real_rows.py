@@ -53,6 +53,7 @@ def splits(name):
     return ("test",) if train == test else ("train", "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_every_gold_answer_scores_one_in_its_own_form(shared_data, name):
     task = make(shared_data, name)
@@ -67,6 +68,7 @@ def test_every_gold_answer_scores_one_in_its_own_form(shared_data, name):
         assert refused == REFUSED.get(name, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_other_rows_answers_score_zero(shared_data, name):
     task = make(shared_data, name)
@@ -100,6 +102,7 @@ def test_gold_calls_of_undocumented_tools_are_the_known_three(shared_data):
     assert odd == ["test-34", "test-61", "test-62"]  # idx 4079, 4106, 4107
 
 
+@pytest.mark.slow
 def test_every_row_renders_and_the_report_counts_what_is_known(shared_data):
     tokenizer = load_tokenizer(shared_data / "tokenizer" / "qwen3")
 

@@ -92,6 +92,7 @@ def test_different_by_hand(gold, answer):
     assert compare(gold, answer) == symbolic.DIFFERENT
 
 
+@pytest.mark.slow
 def test_what_takes_for_ever_times_out_and_the_next_question_is_answered():
     verdict = verify_mathematics("9^{9^{9^{9}}}", r"\boxed{9^{9^{9^{10}}}}")
     assert verdict.reward == 0 and "timed out" in verdict.message
