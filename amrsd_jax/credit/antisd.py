@@ -56,7 +56,7 @@ RULE = Rule(
     "antisd",
     antisd,
     needs_teacher,
-    context="feedback+peer_solution,feedback+reference_solution",
+    context="verdict+peer_solution,verdict+reference_solution",
     memory=(0.0,) * (_WARMUP + 2),
     neutral=True,
 )

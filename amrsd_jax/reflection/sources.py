@@ -1,7 +1,7 @@
 """Sources of privileged context: one function each, which returns for every chosen row a text or the reason why it has none.
 
 A context is named by its sources in order of preference: `peer_solution,feedback` shows a peer's solution, and the
-verifier's message where there is none; `feedback+peer_solution` shows both or neither.
+verifier's message about a failure where there is none; `verdict+peer_solution` shows both or neither.
 """
 
 import dataclasses
@@ -205,8 +205,14 @@ def _peer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None
     return peer and fill(settings.templates.given_solution, solution=peer)
 
 
-def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
-    return fill(settings.templates.given_feedback, verdict=rollouts.verdicts[row].message)
+def _verdict(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    message = rollouts.verdicts[row].message
+    return fill(settings.templates.given_feedback, verdict=message) if message.strip() else None
+
+
+def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    """Returns the verifier's message about a failure; about a success it says nothing that could improve the row."""
+    return None if rollouts.verdicts[row].correct else _verdict(settings, rollouts, row)
 
 
 def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
@@ -223,7 +229,8 @@ SOURCES: dict[str, Source] = {
     "answer": _given("answer", "empty", _answer),
     "reference_solution": _given("reference_solution", "no_reference", _reference),
     "peer_solution": _given("peer_solution", "no_peer", _peer),
-    "feedback": _given("feedback", "empty", _feedback),
+    "verdict": _given("verdict", "no_feedback", _verdict),
+    "feedback": _given("feedback", "no_feedback", _feedback),
     "critic_feedback": critic_feedback,
 }
 

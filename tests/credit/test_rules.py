@@ -53,10 +53,20 @@ BY_HAND = {
     "rlcsd": [
         # u = .5 tanh(e / .02) = .25; one token of two is modulated, so each kind's mean counts twice its tokens' share
         ([1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {}, [[2.5, 2.0]]),
-        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.5}, [[-1.5, -1.0]]),
+        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.5}, [[-0.75, -2.0]]),
+        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.0}, [[0.0, -2.0]]),
+        # of four tokens two count, those of the row with a wrong hint and an advantage: each kind is one of them
+        ([1.0, 0.0], [[0.02 * np.arctanh(0.5), 0.0], [9.0, 0.0]], 0, {}, [[5.0, 4.0], [0.0, 0.0]]),
+        (
+            [1.0, -1.0],
+            [[0.02 * np.arctanh(0.5), 0.0], [9.0, 0.0]],
+            0,
+            {"has_negative": [[True, False]]},
+            [[5.0, 4.0], [0.0, 0.0]],
+        ),
         ([0.1, -0.1, 0.0], [[-9.0], [9.0], [9.0]], 0, {}, [[0.0], [0.0], [0.0]]),  # the sign is kept
         ([1.0], [[0.02 * np.arctanh(0.03)]], 0, {}, [[1.0]]),  # u = .015, below delta
-        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[1.0]]),
+        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[0.0]]),
         # wrong peers at e^-1 and 3 e^-1: their mean is 2 e^-1, so with gap log 2 there is no contrast
         (
             [1.0],
