@@ -38,7 +38,13 @@ def test_the_defaults_are_valid_and_the_rule_s_and_task_s_own_are_filled_in():
     assert config.credit.args == rule.defaults and config.credit.context == rule.context
     assert config.credit.negatives == rule.negative_count and config.teacher.kind == rule.teacher
     assert config.task.args == registry.defaults("addition") and config.distill == {}
-    filled = {"credit": {"args", "context", "negatives"}, "teacher": {"kind"}, "task": {"args"}}
+    assert config.loss.old_logprobs == "sampler"
+    filled = {
+        "credit": {"args", "context", "negatives"},
+        "teacher": {"kind"},
+        "task": {"args"},
+        "loss": {"old_logprobs"},
+    }
     assert config.model_dump(exclude=filled) == Config().model_dump(exclude=filled)
 
 

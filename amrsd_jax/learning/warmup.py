@@ -146,7 +146,7 @@ def warm_up(
       progress: wraps the iteration over batches, to show it.
 
     Raises:
-      ConfigError: a document is longer than a row, or the documents fill less than one batch.
+      ConfigError: a document is longer than a row, the documents fill less than one batch, or the loss ends not finite.
     """
     source = documents(task, templates, rng.host(seed, "warm-up"), config)
     ids = (
@@ -191,4 +191,11 @@ def warm_up(
         batch = (packed.tokens[chosen], packed.segments[chosen], packed.loss_mask[chosen])
         state, value = step(state, processes.put(batch, meshes.rows(mesh)))
         losses.append(value)
-    return state.params, [float(x) for x in jax.device_get(losses)]
+    losses = [float(x) for x in jax.device_get(losses)]
+    if not np.isfinite(losses[-1]):
+        update = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+        raise ConfigError(
+            f"warmup.learning_rate = {config.learning_rate}: the loss is {losses[update - 1]} at update {update} of "
+            f"{len(losses)}; expected a learning rate with which it stays finite"
+        )
+    return state.params, losses

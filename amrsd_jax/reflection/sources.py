@@ -29,7 +29,7 @@ class PrivilegedTexts:
     Attributes:
       kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the text, usable where status is "ok"; "" where there is none.
+      text: the text, usable where status is "ok"; "" where there is none, and for `null`.
     """
 
     kind: list[str]
@@ -221,8 +221,17 @@ def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
     return settings.task.reflect(rollouts.problems[row], rollouts.text[row], generator)[1]
 
 
+def null(rollouts: Rollouts, rows: Sequence[int]) -> PrivilegedTexts:
+    """Returns empty texts, a control: the gap that the teacher's template makes without a reflection is noise."""
+    texts = PrivilegedTexts.none(len(rollouts.text))
+    for row in rows:
+        texts.put(row, "null", "ok", "")
+    return texts
+
+
 SOURCES: dict[str, Source] = {
     "none": lambda settings, rollouts, rows, generators: PrivilegedTexts.none(len(rollouts.text)),
+    "null": lambda settings, rollouts, rows, generators: null(rollouts, rows),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
     "oracle_reflection": _given("oracle_reflection", "empty", _oracle),

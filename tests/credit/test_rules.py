@@ -29,6 +29,8 @@ BY_HAND = {
         ([1.0], [[1.2]], 0, {"tau": 0.0, "lam": 1.0}, [[2.2]]),
         ([0.0], [[5.0]], 0, {}, [[0.0]]),
         ([-1.0], [[-1.2]], 0, {"gamma": 0.5}, [[-1.5]]),
+        # a penalty for length turned the sign: a right answer is blamed, a wrong one of a group that failed whole is not
+        ([-1.0, 0.58], [[-1.2, 1.2]] * 2, 0, {"reward": [1.0, 0.0]}, [[-1.0, -1.0], [0.58, 0.58]]),
     ],
     "rlsd": [
         # lam .5, band 1 -+ .2: halfway between A and A times the ratio, which is turned over for failures
@@ -127,6 +129,7 @@ BY_HAND = {
         ([-1.0], [[-0.3, -0.1, 0.0]], 0, {"floor": 0.25}, [[-1.0, -0.25, -0.25]]),
         ([-1.0], [[-0.1, 0.9]], 0, {}, [[-1.0, -1.0]]),  # nothing is disputed
         ([-1.0], [[-0.1, 0.9]], 0, {"tau": 0.05}, [[-1.0, 0.0]]),
+        ([-1.0], [[-0.3, 0.9]], 0, {"reward": [1.0]}, [[-1.0, -1.0]]),  # a right answer: its reflection is a hint
     ],
     "prefix_credit": [
         (
