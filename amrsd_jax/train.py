@@ -174,7 +174,8 @@ def training_step(
         )
         if null is not None:
             means = mean_gaps(null, rollouts, logprobs.scored)
-            credit.metrics.update({f"null_gap_{name}": value for name, value in means.items()})
+            metrics = credit.metrics | {f"null_gap_{name}": value for name, value in means.items()}
+            credit = dataclasses.replace(credit, metrics=metrics)
 
     # 5: the sharded updates
     with clock.phase("update"):

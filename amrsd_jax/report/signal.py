@@ -132,7 +132,7 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
     rollouts, correct, truncated = Counter(), Counter(), Counter()
     for table in tables:
         scored = table["gap"].is_valid().to_pylist()
-        rows = table.select([name for name in COLUMNS if name != "gap"]).to_pylist()
+        rows = table.drop_columns([name for name in ("gap", NULL) if name in table.column_names]).to_pylist()
         for row, has_gap in zip(rows, scored, strict=True):
             use = _use(row, has_gap)
             rollouts[use] += 1

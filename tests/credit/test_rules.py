@@ -442,6 +442,12 @@ def test_group_advantage_by_hand():
     assert not plain[4:].any() and not scaled[4:].any()
     assert group_advantage(np.float32([0.3]), 1, normalize=True).tolist() == [0.0]
     assert plain.dtype == scaled.dtype == np.float32
+    sample = group_advantage(
+        reward, 4, normalize=True, sample_std=True
+    )  # torch.std's: 1.5 and not 1.732 for one of four
+    np.testing.assert_allclose(sample[:4], [1.5, -0.5, -0.5, -0.5], rtol=1e-4)
+    assert group_advantage(np.float32([1, 0]), 2, normalize=True, sample_std=True)[0] == pytest.approx(0.7071, rel=1e-4)
+    assert group_advantage(np.float32([0.3]), 1, normalize=True, sample_std=True).tolist() == [0.0]
 
 
 def test_overlong_penalty_by_hand():

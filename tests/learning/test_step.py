@@ -269,6 +269,22 @@ def test_the_divergence_is_that_of_the_whole_table(policy, params):
 
 
 @pytest.mark.slow
+def test_the_weight_between_sampler_and_trainer_reaches_the_divergence(policy, params):
+    """A cap of 0.25, which every weight exceeds, makes both terms a quarter of what they are at a cap of 1."""
+    batch, current = uneven_batch(context=True), jax.tree.map(lambda a: 0.8 * a, params)
+    batch = batch.replace(sampler_logprobs=batch.old_logprobs - 2)
+
+    def terms(cap):
+        loss = LOSS.model_copy(update=dict(old_logprobs="trainer", importance_cap=cap))
+        objective = Objective(loss, DISTILL, 1.0, chunk=64)
+        loss = jax.jit(lambda *rows: objective_loss(policy, current, *rows, objective, (policy, params))[1][0])
+        metrics = loss(batch, loss_weights(batch, objective))
+        return np.array([metrics["policy"], metrics["divergence"]])
+
+    np.testing.assert_allclose(terms(0.25), terms(1.0) / 4, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_divergence_keeps_no_table():
     """Memory of the compiled gradient, for a large vocabulary and chunks of 8 tokens."""
     policy = Policy(preset("tiny", vocab_size=20_000, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ffn=16))

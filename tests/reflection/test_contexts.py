@@ -151,11 +151,12 @@ def test_reflections_sampled_beside_the_rollouts_are_not_sampled_again():
         ("feedback", ("", " message")),
         ("oracle_reflection", ("5+7+0=12", "5+7+0=12")),
         ("none", ("", "")),
+        ("null", ("", "")),
     ],
 )
 def test_given_sources_by_hand(source, text):
     contexts, _ = contexts_of(rollouts(True, False), source=source)
-    assert contexts.text == text
+    assert contexts.text == text and (source != "null" or contexts.rows.tolist() == [0, 1])
     for i, row in enumerate(contexts.rows):
         assert contexts.kind[row] == source and contexts.status[row] == "ok"
         assert prompt(contexts, i) == chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", text[row]))
