@@ -177,6 +177,12 @@ class CreditConfig(Section):
     )
     exact_savings: bool = Field(True, description="skip reflection and teacher where they cannot change the credit")
 
+    @pydantic.model_validator(mode="after")
+    def _divides(self):
+        if self.sample_std and not self.normalize:
+            raise ValueError("sample_std = True: expected normalize = True; nothing is divided by a deviation")
+        return self
+
 
 TeacherKind = Literal["", "policy", "snapshot", "ema", "initial", "trust_region", "external"]
 

@@ -245,6 +245,7 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         ],
         (dict(lora__rank=100_000), ["lora.rank = 100000", "128", "'query'"]),
         (dict(lora__rank=65, lora__targets="query,value"), ["lora.rank = 65", "64", "'value'"]),
+        (dict(credit__sample_std=True, credit__normalize=False), ["credit.sample_std = True", "normalize"]),
         (dict(loss__clip_dual=0.5), ["loss.clip_dual = 0.5", "1"]),
         *[
             (dict(credit__context=context), [repr(context)])

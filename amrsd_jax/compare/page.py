@@ -164,7 +164,7 @@ def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict
             )
             if any(value is not None for value in mean):
                 series.append(charts.Series(name, centres, mean, low, high, colour))
-        outcomes = {name.split(",")[0] for name in (one.name for one in series)}
+        outcomes = {line.name.split(",")[0] for line in series}
         count = f"{len(one.contexts.rows):,} rollouts" + (f", all {min(outcomes)}" if len(outcomes) == 1 else "")
         drawn = charts.lines(series, y_title="mean |gap|, nats", x_title="share of the response", x_percent=True)
         result.append({"title": title, "count": count, "drawn": drawn})
