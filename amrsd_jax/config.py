@@ -171,7 +171,17 @@ class CreditConfig(Section):
     normalize: bool = Field(
         True, description="divide advantages by the group's standard deviation (GRPO), or not (Dr.GRPO)"
     )
+    sample_std: bool = Field(
+        False,
+        description="that deviation is the sample's, as in TRL and verl: sqrt(G / (G - 1)) times the population's",
+    )
     exact_savings: bool = Field(True, description="skip reflection and teacher where they cannot change the credit")
+
+    @pydantic.model_validator(mode="after")
+    def _divides(self):
+        if self.sample_std and not self.normalize:
+            raise ValueError("sample_std = True: expected normalize = True; nothing is divided by a deviation")
+        return self
 
 
 TeacherKind = Literal["", "policy", "snapshot", "ema", "initial", "trust_region", "external"]
@@ -201,6 +211,10 @@ class ReflectionConfig(Section):
     chat_template: dict[str, Any] = open_section("arguments of the chat template that differ in reflection prompts")
     peers: bool = Field(True, description="show a verified-correct sibling")
     reference: bool = Field(False, description="show the reference solution where no such sibling is shown")
+    null_control_every: Natural = Field(
+        0,
+        description="steps between measurements of the gap that the teacher's prompt makes without a reflection; 0: none",
+    )
     slots: Count = 64
     admit: Count = 32
     templates: dict[str, str] = open_section("replacements for texts of reflection.prompts")
@@ -217,20 +231,31 @@ class LossConfig(Section):
     """The policy-gradient loss: clipped surrogate + kl * KL(policy || reference) - entropy * H(policy)."""
 
     ratio: Literal["token", "sequence"] = Field(
-        "token", description="importance ratio per token, or one per row (GSPO)"
+        "token",
+        description="importance ratio per token, or the value of one per row, with each token's own gradient (GSPO)",
     )
     clip_low: NonNegative = 0.2
     clip_high: NonNegative = 0.2
+    clip_dual: NonNegative = Field(
+        0.0, description="bound of the ratio where the credit is negative (dual clip; verl's default is 3); 0: none"
+    )
     reduction: Literal["sequence_mean", "token_mean", "constant"] = "sequence_mean"
     constant_length: Annotated[int, Field(gt=0)] | None = Field(None, description="divisor of reduction = constant")
     kl: NonNegative = Field(0.0, description="coefficient of the KL to the policy at step 0")
-    kl_estimator: Literal["k3", "k2"] = "k3"
+    kl_estimator: Literal["k3", "k2"] = Field(
+        "k3",
+        description="k3 estimates the KL, but its gradient is that of KL(reference || policy); k2's is that of the KL",
+    )
     entropy: NonNegative = Field(0.0, description="coefficient of the entropy bonus")
-    old_logprobs: Literal["sampler", "trainer"] = Field(
-        "sampler", description="denominator of the ratio: as sampled, or recomputed by the trainer"
+    old_logprobs: Literal["", "sampler", "trainer", "update"] = Field(
+        "",
+        description="denominator of the ratio: as sampled, recomputed by the trainer, or by the update's own program, in which "
+        "the ratio begins at exactly 1; '': update where a clip bound is below 0.01, else sampler",
     )
     importance_cap: Positive | None = Field(
-        None, description="bound of the importance weight between sampler and trainer; needs old_logprobs = trainer"
+        None,
+        description="bound of the importance weight between sampler and trainer, of surrogate and divergence; needs "
+        "old_logprobs = trainer or update",
     )
     mask_truncated: bool = Field(False, description="leave out responses that reached the length limit")
 
@@ -241,10 +266,14 @@ class LossConfig(Section):
                 f"constant_length = {self.constant_length} with reduction = {self.reduction!r}: "
                 "the length belongs to reduction 'constant', which needs it"
             )
-        if self.importance_cap is not None and self.old_logprobs != "trainer":
+        if self.importance_cap is not None and self.old_logprobs not in ("trainer", "update"):
             raise ValueError(
-                f"importance_cap = {self.importance_cap}: expected old_logprobs = 'trainer', not {self.old_logprobs!r}; "
-                "the sampler's log-probabilities cannot be weighed against themselves"
+                f"importance_cap = {self.importance_cap}: expected old_logprobs = 'trainer' or 'update', not "
+                f"{self.old_logprobs or 'sampler'!r}; the sampler's log-probabilities cannot be weighed against themselves"
+            )
+        if 0 < self.clip_dual <= 1:
+            raise ValueError(
+                f"clip_dual = {self.clip_dual}: expected 0, or more than 1, the ratio at which an update begins"
             )
         return self
 
@@ -262,14 +291,16 @@ class OptimizerConfig(Section):
 
     learning_rate: NonNegative = 1e-4
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_updates: Natural = 0
+    warmup_updates: Natural = Field(
+        0, description="linear from 0: the first update has learning rate 0, as in HF and verl"
+    )
     b1: Decay = 0.9
     b2: Decay = 0.95
     eps: NonNegative = 1e-8
     weight_decay: NonNegative = 0.0
     clip_norm: NonNegative = Field(1.0, description="0 turns clipping off")
     max_skipped: Count = Field(
-        3, description="steps in a row with a skipped update (gradient not finite) that end the run"
+        3, description="steps in a row with a skipped update (gradient or result not finite) that end the run"
     )
 
 

@@ -212,13 +212,17 @@ class Credit:
 
 @dataclasses.dataclass(frozen=True)
 class StepRecord:
-    """The results of one training step before its updates; `data_metrics` counts the prompts drawn and skipped."""
+    """The results of one training step before its updates; `data_metrics` counts the prompts drawn and skipped.
+
+    `null_gap` is the gap of the teacher's prompt without a reflection [N, T]; None at steps without that control.
+    """
 
     rollouts: Rollouts
     contexts: Contexts
     logprobs: LogProbs
     credit: Credit
     data_metrics: dict[str, float]
+    null_gap: Float[np.ndarray, "N T"] | None = None
 
 
 # ---------------------------------------------------------------- device
@@ -297,7 +301,7 @@ class Batch:
 
     Attributes:
       prompt, prompt_length, response, mask, sampler_logprobs: as in `Rollouts`.
-      old_logprobs: denominator of the ratio [N, T].
+      old_logprobs: denominator of the ratio [N, T]; None for the update's own log-probabilities, so that the ratio is 1.
       reference_logprobs: under the reference policy; zeros without a KL penalty [N, T].
       token_advantage: as in `Credit` [N, T].
       context, context_length, distilled: for rules that distil, the teacher's prompt [N, R], its length [N], and 1 where

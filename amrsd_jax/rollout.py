@@ -133,7 +133,8 @@ def decide(
     if config.reward.overlong_buffer:
         limits = dict(longest=config.rollout.response_length, buffer=config.reward.overlong_buffer)
         reward = reward + credit.overlong_penalty(rollouts.mask.sum(axis=1), **limits)
-    advantage = credit.group_advantage(reward, config.rollout.group, normalize=config.credit.normalize)
+    scale = dict(normalize=config.credit.normalize, sample_std=config.credit.sample_std)
+    advantage = credit.group_advantage(reward, config.rollout.group, **scale)
     if config.credit.context == "none":
         return advantage, np.zeros(len(advantage), bool)
     if not config.credit.exact_savings:

@@ -13,7 +13,7 @@ from jaxtyping import ScalarLike
 
 from amrsd_jax import plan, processes, rng
 from amrsd_jax.config import Config, ConfigError
-from amrsd_jax.credit import assign
+from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.files import atomic_write
@@ -23,6 +23,7 @@ from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
 from amrsd_jax.policy import Params
 from amrsd_jax.records import StepRecord, TrainState
+from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints
@@ -34,7 +35,7 @@ from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import one_line, summary, write_results
 from amrsd_jax.runtime.workdir import claim, write_environment
-from amrsd_jax.scoring.score import score
+from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
 from amrsd_jax.tasks import data_report
 from amrsd_jax.validate import validate
@@ -159,6 +160,10 @@ def training_step(
         student_scores = scorer.score_rollouts(*student, rollouts) if all_rows else None
         reference_scores = scorer.score_rollouts(*reference, rollouts) if config.loss.kl else None
         logprobs = score(scorer, student, teacher, rollouts, contexts, student_scores)
+        null = None  # a control: the teacher's prompt without a reflection
+        if teacher and len(contexts.rows) and measures_null(config, step):
+            empty = null_contexts(experiment.context_settings, rollouts, contexts.rows.tolist())
+            null = null_gap(scorer, teacher, rollouts, empty, logprobs)
         del student, teacher, params  # the update donates the state
 
     # 4: gated advantage shaping, one advantage per token
@@ -167,6 +172,10 @@ def training_step(
         credit = assign(
             rule, config.credit.args, step, batch.advantage, rollouts, logprobs, noise=noise, memory=progress.memory
         )
+        if null is not None:
+            means = mean_gaps(null, rollouts, logprobs.scored)
+            metrics = credit.metrics | {f"null_gap_{name}": value for name, value in means.items()}
+            credit = dataclasses.replace(credit, metrics=metrics)
 
     # 5: the sharded updates
     with clock.phase("update"):
@@ -178,14 +187,20 @@ def training_step(
             minibatches=config.learning.minibatches, mask_truncated=config.loss.mask_truncated,
         )  # fmt: skip
         metrics = []
-        for rows in batches:
+        for rows in update.with_old_logprobs(state, batches):
             state, update_metrics = update(state, rows)
             metrics.append(update_metrics)
         state, metrics = experiment.teacher.follow(state, step + 1), jax.device_get(metrics)
 
     progress.step, progress.position, progress.memory = step + 1, batch.position, list(credit.memory)
     progress.tokens += int(rollouts.mask.sum())
-    return state, StepRecord(rollouts, contexts, logprobs, credit, batch.data_metrics), metrics
+    return state, StepRecord(rollouts, contexts, logprobs, credit, batch.data_metrics, null), metrics
+
+
+def measures_null(config: Config, step: int) -> bool:
+    """Returns whether a step, counted from 0, has the null control: the first and every k-th, as with saved rollouts."""
+    every = config.reflection.null_control_every
+    return every > 0 and (step == 0 or (step + 1) % every == 0)
 
 
 def watch(

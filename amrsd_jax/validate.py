@@ -14,10 +14,10 @@ import pydantic
 from pydantic import Field
 
 from amrsd_jax import credit
-from amrsd_jax.config import BenchmarkConfig, Config, ConfigError, Questions, Section, parse
+from amrsd_jax.config import BenchmarkConfig, Config, ConfigError, LoraConfig, LossConfig, Questions, Section, parse
 from amrsd_jax.evaluate.benchmarks import OWN_SPLITS
 from amrsd_jax.names import nearest
-from amrsd_jax.policy.architecture import PRESETS
+from amrsd_jax.policy.architecture import PRESETS, Architecture
 from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
 from amrsd_jax.records import Signals, TokenCredit
 from amrsd_jax.reflection.prompts import templates
@@ -25,6 +25,8 @@ from amrsd_jax.reflection.sources import SOURCES, sources_in
 from amrsd_jax.runtime import monitor
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.tasks import registry
+
+_NOISE = 0.01  # of a ratio between two programs in bfloat16, generously (our choice)
 
 
 def validate(config: ml_collections.ConfigDict, splits: Sequence[str] = ("train", "test")) -> Config:
@@ -75,7 +77,7 @@ def _fill(config: Config, splits: Sequence[str]) -> Config:
     _check_choice("task.name", config.task.name, registry.NAMES)
     rule = credit.get(config.credit.rule)
     tokenizer = config.tokenizer or (config.model if is_checkpoint(config.model) else "")
-    hyper = _arguments("credit.args", rule.defaults, config.credit.args, ge=0)
+    hyper = _arguments("credit.args", rule.defaults, config.credit.args, rule.bounded, ge=0)
     task_args = _arguments("task.args", registry.defaults(config.task.name), config.task.args)
     registry.check(config.task.name, task_args, splits)
     benchmarks = {}
@@ -101,6 +103,7 @@ def _fill(config: Config, splits: Sequence[str]) -> Config:
         credit=credit_section,
         teacher=_replace(config.teacher, kind=config.teacher.kind or rule.teacher),
         distill=_divergence_fields(config, rule),
+        loss=_replace(config.loss, old_logprobs=config.loss.old_logprobs or _old_logprobs(config.loss)),
         evaluation=_replace(config.evaluation, benchmarks=benchmarks),
     )
 
@@ -109,14 +112,19 @@ def _replace(section: Section, **changes: Any) -> Section:
     return section.model_copy(update=changes)
 
 
-def _arguments(place: str, defaults: dict[str, Any], given: dict[str, Any], **bounds: Any) -> dict[str, Any]:
-    """Returns arguments by name, with defaults; each must have the type of its default, and numbers must be within `bounds`."""
+def _arguments(
+    place: str, defaults: dict[str, Any], given: dict[str, Any], kinds: dict[str, Any] | None = None, **bounds: Any
+) -> dict[str, Any]:
+    """Returns arguments by name, with defaults.
+
+    Each must have its type in `kinds`, or else that of its default, and then numbers must be within `bounds`.
+    """
 
     def kind(default):
         number = isinstance(default, int | float) and not isinstance(default, bool)
         return Annotated[type(default), Field(**bounds)] if number and bounds else type(default)
 
-    fields = {name: (kind(default), default) for name, default in defaults.items()}
+    fields = {name: ((kinds or {}).get(name, kind(default)), default) for name, default in defaults.items()}
     model = pydantic.create_model("arguments", __base__=Section, **fields)
     return parse(model, given, place).model_dump()
 
@@ -135,6 +143,11 @@ def _divergence_fields(config: Config, rule: credit.Rule) -> dict[str, Any]:
     return parse(Divergence, rule.distill.model_dump() | config.distill, "distill").model_dump()
 
 
+def _old_logprobs(loss: LossConfig) -> str:
+    """Returns where the ratio's denominator comes from: two programs' bfloat16 noise must be well within the clip bounds."""
+    return "update" if min(loss.clip_low, loss.clip_high) < _NOISE else "sampler"
+
+
 # ---------------------------------------------------------------- checks of one field
 
 
@@ -146,16 +159,18 @@ def _check_choice(field: str, value: str, choices) -> None:
 def _check_model(config: Config) -> None:
     sources = sources_in(config.credit.context)
     for source in sources:
-        _check_choice("credit.context", source, SOURCES)
-    if "none" in sources and len(sources) > 1:
-        raise ConfigError(f"credit.context = {config.credit.context!r}: expected 'none' alone, or other sources")
+        if source not in SOURCES:
+            raise ConfigError(f"credit.context = {config.credit.context!r}: {source!r}: {nearest(source, SOURCES)}")
+    for alone in ("none", "null"):
+        if alone in sources and len(sources) > 1:
+            raise ConfigError(f"credit.context = {config.credit.context!r}: expected {alone!r} alone, or other sources")
     if not is_checkpoint(config.model):
         _check_choice("model", config.model, PRESETS)
     templates(registry.family(config.task.name), **config.reflection.templates)
     released = architecture_of(config.model)
     own = {name: value for name, value in vars(released).items() if name not in ("lora", "rope_scaling")}
     _arguments("architecture", own, config.architecture)
-    architecture_of(config.model, **config.architecture)
+    _check_adapters(config.lora, architecture_of(config.model, **config.architecture))
     if is_checkpoint(config.model):
         for name, value in config.architecture.items():
             if name not in ("rope_theta", "dtype") and value != getattr(released, name):
@@ -163,6 +178,21 @@ def _check_model(config: Config) -> None:
                     f"architecture.{name} = {value}: model = {config.model!r} has weights of {name} = "
                     f"{getattr(released, name)}; expected it to be left out"
                 )
+
+
+def _check_adapters(lora: LoraConfig, architecture: Architecture) -> None:
+    """Checks that an adapter's rank is at most that of its kernel."""
+    width, ffn = architecture.width, architecture.ffn
+    query, value = architecture.heads * architecture.head_dim, architecture.kv_heads * architecture.head_dim
+    ranks = {
+        "query": min(width, query),
+        "output": min(width, query),
+        "key": min(width, value),
+        "value": min(width, value),
+    }
+    for name in lora.projections:
+        if lora.rank > (full := ranks.get(name, min(width, ffn))):
+            raise ConfigError(f"lora.rank = {lora.rank}: expected at most {full}, the rank of the projection {name!r}")
 
 
 def _check_monitor(config: Config) -> None:
@@ -216,7 +246,7 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             f"loss.old_logprobs = 'sampler' with rollout.top_k = {config.rollout.top_k}, "
             f"rollout.top_p = {config.rollout.top_p}: the sampler's probabilities are those of the truncated distribution, "
-            "which is not the one that is trained; expected 'trainer'"
+            "which is not the one that is trained; expected 'trainer' or 'update'"
         )
     if config.reward.overlong_buffer > config.rollout.response_length:
         raise ConfigError(

@@ -21,7 +21,14 @@ from amrsd_jax.names import nearest
 from amrsd_jax.reflection.sources import sources_in
 from configs.methods import METHODS, use
 
-_SHORT = {"none", "self_reflection", "answer", "feedback"}  # contexts of at most a few hundred tokens
+_SHORT = {
+    "none",
+    "null",
+    "self_reflection",
+    "answer",
+    "verdict",
+    "feedback",
+}  # contexts of at most a few hundred tokens
 _LEARNING_RATES = {"sdpo": 1e-5, "opsd": 5e-6}
 
 

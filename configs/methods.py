@@ -1,8 +1,10 @@
 """Names the methods, each with the fields in which it differs from GRPO on any task: `use(config, "sdpo")`.
 
-Values are those of the papers or their code; the rules' docstrings have the details. GSPO's narrow bounds are for its one
-ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the
-response budget; Dr.GRPO's constant length is that budget.
+Values are those of the papers or their code; the rules' docstrings have the details. The code of OPSD, RLSD and SDPG averages
+over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling and soft penalty, in which
+RLCSD's code and verl use the deviation of a sample. GSPO's narrow bounds are for its one ratio per sequence. Our choice: at most
+three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the response budget (SDPG: 512 of 4,096
+tokens); Dr.GRPO's constant length is that budget.
 """
 
 from ml_collections import ConfigDict
@@ -19,16 +21,23 @@ METHODS = {
         "loss": {"clip_high": 0.28, "reduction": "token_mean"},
     },
     "gspo": {"credit": {"rule": "grpo"}, "loss": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4}},
-    "rlsd": {"credit": {"rule": "rlsd"}},
+    "rlsd": {
+        "credit": {"rule": "rlsd"},
+        "loss": {"clip_high": 0.28, "clip_dual": 3.0, "reduction": "token_mean"},
+    },
     "rlrt": {"credit": {"rule": "rlrt"}},
-    "rlcsd": {"credit": {"rule": "rlcsd"}, "loss": {"reduction": "token_mean"}},
+    "rlcsd": {"credit": {"rule": "rlcsd", "sample_std": True}, "loss": {"reduction": "token_mean"}},
     "antisd": {"credit": {"rule": "antisd"}},
     "cepo": {"credit": {"rule": "cepo"}},
     "credit": {"credit": {"rule": "credit"}},
     "hybrid": {"credit": {"rule": "hybrid"}},
     "sdpo": {"credit": {"rule": "sdpo", "normalize": False}, "loss": {"reduction": "token_mean"}},
-    "opsd": {"credit": {"rule": "opsd"}},
-    "sdpg": {"credit": {"rule": "sdpg"}, "loss": {"kl": 1e-3, "kl_estimator": "k2"}},
+    "opsd": {"credit": {"rule": "opsd"}, "loss": {"reduction": "token_mean"}},
+    "sdpg": {
+        "credit": {"rule": "sdpg"},
+        "rollout": {"rounds": 10},
+        "loss": {"clip_high": 0.28, "clip_dual": 10.0, "reduction": "token_mean", "kl": 1e-3, "kl_estimator": "k2"},
+    },
     "feedback_reference": {
         "credit": {"rule": "feedback_alignment", "context": "reference_solution"},
         "rollout": {"group": 1},
@@ -50,5 +59,5 @@ def use(config: ConfigDict, name: str) -> None:
     rollout.prompts = rows // rollout.group
     if config.loss.reduction == "constant":
         config.loss.constant_length = rollout.response_length
-    if name == "dapo":
+    if name in ("dapo", "sdpg"):
         config.reward.overlong_buffer = rollout.response_length // 8

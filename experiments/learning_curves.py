@@ -6,7 +6,8 @@ Axes:     --tasks, --arms, --warm, --lr, --seeds narrow the grid. An arm may set
 Arms:     the keys of ARMS; to compare a new rule, add a line there.
 
 The runs of one (task, warm start) begin with the same parameters; the arms of a (task, warm start, learning rate, seed) also
-share training problems, evaluation problems and sampling noise.
+share training problems, evaluation problems and sampling noise. Another version of the code can make another warm start from the
+same seed, so warm starts are in series of two (0 and 1, 2 and 3), each of one version, and arms are compared within a series.
 """
 
 import contextlib
@@ -69,6 +70,7 @@ LEVELS = (0.5, 0.8)
 DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_shuffled", "oracle_prefix")
 DRAWN_LR = 5e-4
 RESAMPLES = 4000
+SERIES = 2  # warm starts
 
 
 # ---------------------------------------------------------------- runs
@@ -269,8 +271,9 @@ def _seconds_per_step(row: Row) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    """Formats one table per task and learning rate."""
-    return "\n\n".join(_table(group) for _, group in sorted(group_by(rows, "task", "lr").items()))
+    """Formats one table per task, series of warm starts and learning rate."""
+    rows = [row | {"series": row["warm"] // SERIES} for row in rows]
+    return "\n\n".join(_table(group) for _, group in sorted(group_by(rows, "task", "series", "lr").items()))
 
 
 def _table(rows: list[Row]) -> str:
@@ -291,8 +294,9 @@ def _table(rows: list[Row]) -> str:
         lines.append([*cells, f"{min(map(_seconds_per_step, runs)):.2f}", f"{np.mean(gaps):+.3f}" if gaps else ""])
     one = rows[0]
     dates, commits = (", ".join(sorted({row[name] for row in rows})) for name in ("date", "commit"))
+    starts = " and ".join(map(str, sorted({row["warm"] for row in rows})))
     return (
-        f"**{one['task']}, learning rate {one['lr']:g}**\n\n{markdown(columns, lines)}\n\n"
+        f"**{one['task']}, warm starts {starts}, learning rate {one['lr']:g}**\n\n{markdown(columns, lines)}\n\n"
         f"{one['rollouts_per_step']} rollouts a step, {one['steps'][-1]} steps, {one['problems']} held-out problems at "
         f"temperature 1. Steps to a level: lower median and how many runs reached it. Final: mean of the last two "
         f"evaluations. In brackets: bootstrap 95 % over (warm start, seed); differences are paired. {one['hardware']}; "
@@ -310,9 +314,12 @@ def _with_interval(numbers: tuple[float, float, float] | None) -> str:
 
 
 def figure(rows: list[Row]) -> str:
-    """Draws accuracy against rollouts, one panel per task; bands are bootstrap 95 % intervals over (warm start, seed)."""
-    panels = []
-    for (task,), group in sorted(group_by((row for row in rows if row["lr"] == DRAWN_LR), "task").items()):
+    """Draws accuracy against rollouts, one panel per task; bands are bootstrap 95 % intervals over (warm start, seed).
+
+    The warm starts are those of the first series, the one with all arms.
+    """
+    panels, drawn = [], [row for row in rows if row["lr"] == DRAWN_LR and row["warm"] < SERIES]
+    for (task,), group in sorted(group_by(drawn, "task").items()):
         by_arm = group_by(group, "arm")
         series = [_series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
         options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=560, height=300, static=True)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -38,7 +39,13 @@ def test_the_defaults_are_valid_and_the_rule_s_and_task_s_own_are_filled_in():
     assert config.credit.args == rule.defaults and config.credit.context == rule.context
     assert config.credit.negatives == rule.negative_count and config.teacher.kind == rule.teacher
     assert config.task.args == registry.defaults("addition") and config.distill == {}
-    filled = {"credit": {"args", "context", "negatives"}, "teacher": {"kind"}, "task": {"args"}}
+    assert config.loss.old_logprobs == "sampler"
+    filled = {
+        "credit": {"args", "context", "negatives"},
+        "teacher": {"kind"},
+        "task": {"args"},
+        "loss": {"old_logprobs"},
+    }
     assert config.model_dump(exclude=filled) == Config().model_dump(exclude=filled)
 
 
@@ -178,6 +185,21 @@ def test_no_number_may_be_nan():
         assert f"{field.replace('__', '.')} = nan" in refusal(**{field: float("nan")})
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_no_number_may_be_infinite(value):
+    for field in (
+        "loss.kl", "loss.entropy", "loss.clip_dual", "rollout.temperature", "optimizer.learning_rate", "optimizer.weight_decay",
+        "warmup.learning_rate", "lora.alpha", "credit.args.lam", "architecture.rope_theta",
+    ):  # fmt: skip
+        assert f"{field} = {value}" in refusal(**{field.replace(".", "__"): value})
+
+
+def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
+    assert check(loss__ratio="sequence", loss__clip_low=3e-4, loss__clip_high=4e-4).loss.old_logprobs == "update"
+    assert check(loss__clip_low=3e-4, loss__old_logprobs="trainer").loss.old_logprobs == "trainer"
+    assert check(loss__old_logprobs="update", rollout__top_p=0.9, loss__importance_cap=2.0).loss.importance_cap == 2
+
+
 # ---------------------------------------------------------------- fields against each other
 
 
@@ -217,6 +239,21 @@ def test_no_number_may_be_nan():
         (dict(credit__rule="sdpo", distill__alpha=1.5), ["distill.alpha = 1.5", "1"]),
         (dict(credit__rule="sdpo", distill__support="both"), ["distill.support = 'both'", "union"]),
         (dict(architecture__heads=4, architecture__kv_heads=3), ["kv_heads = 3", "heads = 4"]),
+        *[
+            (dict(architecture__rope_theta=theta), [f"architecture.rope_theta = {theta}"])
+            for theta in (0.0, -1.0, np.nan)
+        ],
+        (dict(lora__rank=100_000), ["lora.rank = 100000", "128", "'query'"]),
+        (dict(lora__rank=65, lora__targets="query,value"), ["lora.rank = 65", "64", "'value'"]),
+        (dict(credit__sample_std=True, credit__normalize=False), ["credit.sample_std = True", "normalize"]),
+        (dict(loss__clip_dual=0.5), ["loss.clip_dual = 0.5", "1"]),
+        *[
+            (dict(credit__context=context), [repr(context)])
+            for context in ("answer+", "+answer", "answer,,feedback", ",")
+        ],
+        (dict(credit__context="null,answer"), ["credit.context = 'null,answer'", "'null' alone"]),
+        (dict(credit__rule="entropy_tokens", credit__args={"share": 1.5}), ["credit.args.share = 1.5", "1"]),
+        (dict(credit__rule="rlsd", credit__args={"lam": 1.1}), ["credit.args.lam = 1.1", "1"]),
     ],
 )
 def test_contradictions_name_the_fields(fields, named):

@@ -95,6 +95,22 @@ def test_a_benchmark_takes_every_method_by_one_word(name, argument):
             assert config.credit.context != "reference_solution"
 
 
+def test_methods_have_the_settings_that_their_code_has():
+    """Aggregation, clip bounds, dual clip, rounds of dynamic sampling, and the deviation that advantages are divided by."""
+    published = {
+        "opsd": ("token_mean", 0.2, 0.2, 0.0, 1, False),
+        "rlsd": ("token_mean", 0.2, 0.28, 3.0, 1, False),
+        "sdpg": ("token_mean", 0.2, 0.28, 10.0, 10, False),
+        "rlcsd": ("token_mean", 0.2, 0.2, 0.0, 1, True),
+    }
+    for method, expected in published.items():
+        config = validate(get("science", f"chemistry,{method}"))
+        loss = config.loss
+        values = (loss.reduction, loss.clip_low, loss.clip_high, loss.clip_dual, config.rollout.rounds)
+        assert (*values, config.credit.sample_std) == expected
+    assert validate(get("science", "chemistry,gspo")).loss.old_logprobs == "update"
+
+
 @pytest.mark.parametrize("model", ["qwen3-1.7b", "qwen3-4b", "qwen2.5-7b"])
 def test_a_benchmark_takes_another_model_by_one_flag(model):
     config = get("science", "chemistry")
@@ -113,6 +129,7 @@ def test_a_method_keeps_the_rows_of_a_step():
     assert (config.rollout.prompts, config.rollout.group) == (256, 1)
     assert science.get_config("dapo,chemistry").reward.overlong_buffer == 1024
     assert science.get_config("chemistry,dr_grpo").loss.constant_length == 8192
+    assert science.get_config("chemistry,sdpg").reward.overlong_buffer == 1024
     assert science.get_config("chemistry,opsd").credit.context == "answer"
     with pytest.raises(ValueError, match="method 'spdo': did you mean 'sdpo'"):
         use(config, "spdo")

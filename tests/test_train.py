@@ -245,6 +245,21 @@ def test_gradients_that_are_not_finite_stop_the_run_and_leave_its_parameters(wor
     assert all(np.isfinite(a).all() for a in runs.leaves(workdir, 2))
 
 
+@pytest.mark.slow
+def test_the_null_control_is_logged_and_changes_nothing(finished, workdir):
+    train(
+        tiny_config(steps=3, reflection__null_control_every=2, report__rollouts_every=2, evaluation__every=0), workdir
+    )
+    for step in range(1, 4):
+        plain, row = runs.metrics(finished, "train")[step - 1], runs.metrics(workdir, "train")[step - 1]
+        assert row["loss/total"] == plain["loss/total"] and row["credit/gap_failed"] == plain["credit/gap_failed"]
+        assert ("credit/null_gap_failed" in row) == (step < 3)
+    rows = runs.rollouts(workdir, 1)
+    assert all((row["null_gap"] is None) == (row["gap"] is None) for row in rows)
+    assert any(row["null_gap"] != row["gap"] for row in rows)
+    assert "null_gap" not in runs.rollouts(finished, 1)[0] and "null_gap" not in runs.rollouts(workdir, 3)[0]
+
+
 @pytest.mark.parametrize("rule", sorted(credit.RULES))
 def test_every_rule_trains_by_one_line_of_the_config(finished, tmp_path, rule):
     experiment = make_experiment(validate(tiny_config(rule)), finished)

@@ -15,12 +15,12 @@ from amrsd_jax.credit import assign
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.policy import Params
 from amrsd_jax.records import Contexts, Credit, LogProbs, Rollouts
-from amrsd_jax.reflection.contexts import make_contexts
+from amrsd_jax.reflection.contexts import make_contexts, null_contexts
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.sources import Generators
 from amrsd_jax.rollout import decide
 from amrsd_jax.runtime.console import note
-from amrsd_jax.scoring.score import combine_scores
+from amrsd_jax.scoring.score import combine_scores, null_gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Applied:
       name: name of the method.
       experiment: the run's experiment with this method in place of its own.
       contexts, logprobs: those that a training step with this method makes; a rule that distils is scored too.
+      null_gap: the gap on the same rows where the teacher's prompt has no text in it [N, T].
       assigned: the rule's credit, as it enters the loss.
       teacher, teacher_params: a description of the teacher's parameters, and the parameters.
     """
@@ -39,6 +40,7 @@ class Applied:
     experiment: Experiment
     contexts: Contexts
     logprobs: LogProbs
+    null_gap: Float[np.ndarray, "N T"]
     assigned: Credit
     teacher: str
     teacher_params: Params
@@ -88,7 +90,8 @@ def apply(
     methods = {name: configure(experiment, name) for name in names}
     decisions = {name: decide(method, rollouts, step) for name, method in methods.items()}
     generators = make_generators(experiment, parameters, step)
-    contexts_of, scores_of, applied = {}, {}, []
+    null = null_contexts(experiment.context_settings, rollouts, range(len(rollouts.text)))
+    contexts_of, scores_of, null_of, applied = {}, {}, {}, []
     for name, method in methods.items():
         note(f"{name} ({len(applied) + 1} of {len(methods)})")
         advantage, needs_teacher = decisions[name]
@@ -105,9 +108,13 @@ def apply(
         contexts = restrict(contexts_of[source], needs_teacher)
         student = rollouts.sampler_logprobs, entropy
         logprobs = combine_scores(rollouts, contexts, student, scores_of[source, kind])
+        if kind not in null_of and len(contexts.rows):
+            everywhere = dataclasses.replace(logprobs, scored=np.ones_like(logprobs.scored))
+            null_of[kind] = null_gap(method.scorer, (method.policy, params), rollouts, null, everywhere)
+        control = null_of.get(kind, np.zeros_like(logprobs.gap)) * logprobs.scored[:, None]
         credit = settled_credit(method, step, advantage, rollouts, logprobs)
         description = description if method.config.credit.context != "none" else "none"
-        applied.append(Applied(name, method, contexts, logprobs, credit, description, params))
+        applied.append(Applied(name, method, contexts, logprobs, control, credit, description, params))
     return applied
 
 

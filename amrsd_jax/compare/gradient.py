@@ -19,7 +19,7 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     """Returns the gradient of a method's loss over all rows in one update, as one host vector over all trainable parameters.
 
     The loss is the clipped surrogate with the method's credit, and its divergence where it distils. The ratio is 1, because the
-    old log-probabilities are these parameters' own. KL penalty, entropy bonus and importance weight are left out: they do
+    old log-probabilities are the update's own. KL penalty, entropy bonus and importance weight are left out: they do
     not depend on the credit rule (our choice).
     """
     experiment = method.experiment
@@ -30,6 +30,7 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     (batch,) = make_batches(
         rollouts, method.assigned, contexts=contexts, minibatches=1, mask_truncated=loss.mask_truncated
     )
+    batch = batch.replace(old_logprobs=None)
     total = np.float32(0)
     for rows in micro_batches(batch, loss_weights(batch, objective), learning.minibatches * learning.micro_batches):
         rows = processes.put(rows, experiment.scorer.sharding)

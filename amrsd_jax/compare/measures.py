@@ -41,6 +41,7 @@ def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N 
             "added": concentration(added(applied.credit, rollouts), rollouts, answers),
         },
         "gap": gaps(applied, rollouts),
+        "null_gap": gaps(applied, rollouts, applied.null_gap),
         "leak": leak(applied, rollouts),
         "ledger": ledger(applied, rollouts),
         "first_error": first_error(applied.credit.token_advantage, rollouts),
@@ -157,8 +158,11 @@ def mean_and_error(values: Sequence[float] | Num[np.ndarray, " n"]) -> tuple[flo
 # ---------------------------------------------------------------- the teacher
 
 
-def gaps(applied: Applied, rollouts: Rollouts) -> dict[str, Any]:
+def gaps(applied: Applied, rollouts: Rollouts, values: Float[np.ndarray, "N T"] | None = None) -> dict[str, Any]:
     """Summarises the gap in nats over the tokens of correct and of failed rows with a context.
+
+    Args:
+      values: a gap in place of the method's own, such as that of the null control [N, T].
 
     Returns:
       `quantiles`, the levels; and for `correct` and `failed` the number of `tokens`, the summary of `all` of them and that
@@ -166,7 +170,7 @@ def gaps(applied: Applied, rollouts: Rollouts) -> dict[str, Any]:
       `mean_absolute_error` (1.96 standard errors; the tokens of a row are not independent), `above_tau`, the share of
       tokens with |gap| > TAU, and the gap's `quantiles`; it is None where there are no tokens.
     """
-    values = applied.logprobs.gap
+    values = applied.logprobs.gap if values is None else values
     length = np.maximum(rollouts.mask.sum(axis=1, keepdims=True), 1)
     tenth = np.minimum(np.arange(values.shape[1]) * POSITIONS // length, POSITIONS - 1).astype(int)
     result = {"quantiles": list(QUANTILES)}

@@ -14,6 +14,10 @@ from amrsd_jax.report import charts, document
 
 FAILED, CORRECT = 16, 8  # rollouts on the page: methods differ most on failures
 TOKENS = 800  # most tokens of a response on the page, which bounds its size
+GAPS = (  # name in a chart, measure, outcome and colour
+    ("correct", "gap", "correct", charts.CREDIT), ("failed", "gap", "failed", charts.BLAME),
+    ("correct, null control", "null_gap", "correct", "sky"), ("failed, null control", "null_gap", "failed", "peach"),
+)  # fmt: skip
 FULL_COLOUR = 0.98  # quantile of the non-zero values that gets the full colour
 
 
@@ -138,7 +142,7 @@ def _brief(values: Float[np.ndarray, " n"]) -> list[float | None]:
 
 
 def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns charts of the mean |gap| along the response, one per source of contexts and kind of teacher.
+    """Returns charts of the mean |gap| along the response, and of the null control's, per source of contexts and kind of teacher.
 
     Methods with the same source and teacher differ only in which rows need a context; the one with most rows is drawn.
     """
@@ -150,8 +154,8 @@ def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict
     result = []
     for title, one in sorted(widest.items()):
         series = []
-        for name, colour in (("correct", charts.CREDIT), ("failed", charts.BLAME)):
-            summaries = methods[one.name]["gap"][name]["by_position"]
+        for name, gap, outcome, colour in GAPS:
+            summaries = methods[one.name][gap][outcome]["by_position"]
             mean = [s and s["mean_absolute"] for s in summaries]
             error = [s and s["mean_absolute_error"] for s in summaries]
             low, high = (
@@ -160,7 +164,8 @@ def gap_charts(applied: Sequence[Applied], methods: dict[str, Any]) -> list[dict
             )
             if any(value is not None for value in mean):
                 series.append(charts.Series(name, centres, mean, low, high, colour))
-        count = f"{len(one.contexts.rows):,} rollouts" + (f", all {series[0].name}" if len(series) == 1 else "")
+        outcomes = {line.name.split(",")[0] for line in series}
+        count = f"{len(one.contexts.rows):,} rollouts" + (f", all {min(outcomes)}" if len(outcomes) == 1 else "")
         drawn = charts.lines(series, y_title="mean |gap|, nats", x_title="share of the response", x_percent=True)
         result.append({"title": title, "count": count, "drawn": drawn})
     return result

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, mean
 from amrsd_jax.records import Signals, TokenCredit
 
 _WARMUP = 5  # steps whose median entropies make the gate's baseline
 
 
-def antisd(s: Signals, *, lam: float = 0.5, low: float = 0.93) -> TokenCredit:
+def antisd(s: Signals, *, lam: float = 0.5, low: Share = 0.93) -> TokenCredit:
     """A_t = A - g lam phi(d), phi(d) = (softplus(d) - log 2) / 2, d = l_T - l_S (arXiv 2605.11609).
 
     The gate g is switched on when the teacher's median entropy is at least that of the warm-up (5 steps), and off when it is
@@ -56,7 +57,7 @@ RULE = Rule(
     "antisd",
     antisd,
     needs_teacher,
-    context="feedback+peer_solution,feedback+reference_solution",
+    context="verdict+peer_solution,verdict+reference_solution",
     memory=(0.0,) * (_WARMUP + 2),
     neutral=True,
 )

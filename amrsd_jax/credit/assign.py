@@ -6,10 +6,21 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from amrsd_jax.credit.base import Rule
 from amrsd_jax.records import Credit, LogProbs, Rollouts, Signals, TokenCredit
+
+
+def mean_gaps(
+    gap: Float[np.ndarray, "N T"], rollouts: Rollouts, scored: Bool[np.ndarray, " N"]
+) -> dict[str, float | None]:
+    """Returns the mean gap over the tokens of scored `correct` and `failed` rows; None where there are none."""
+    means = {}
+    for name, rows in (("correct", rollouts.correct), ("failed", ~rollouts.correct)):
+        mask = rollouts.mask * (rows & scored)[:, None]
+        means[name] = float((gap * mask).sum() / mask.sum()) if mask.sum() else None
+    return means
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -47,8 +58,6 @@ def assign(
     )
     credit = jax.device_get(_apply(rule, tuple(sorted(hyper.items())), jax.device_put(signals)))
     metrics = {name: float(value) for name, value in credit.metrics.items()}
-    for name, rows in (("correct", rollouts.correct), ("failed", ~rollouts.correct)):
-        mask = rollouts.mask * (rows & logprobs.scored)[:, None]
-        metrics[f"gap_{name}"] = float((logprobs.gap * mask).sum() / mask.sum()) if mask.sum() else None
+    metrics |= {f"gap_{name}": value for name, value in mean_gaps(logprobs.gap, rollouts, logprobs.scored).items()}
     memory = () if credit.memory is None else tuple(map(float, credit.memory))
     return Credit(advantage, credit.token_advantage, metrics, memory)

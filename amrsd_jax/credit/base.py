@@ -1,6 +1,7 @@
 """Defines a credit rule, and what rules share: annealing, masked means, the group-relative advantage."""
 
 import dataclasses
+import typing
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -70,11 +71,23 @@ class Rule:
     @property
     def defaults(self) -> dict[str, Any]:
         """The hyper-parameters and their defaults: the keyword-only arguments of the function."""
+        function, given = self._unwrapped
+        return (function.__kwdefaults__ or {}) | given
+
+    @property
+    def bounded(self) -> dict[str, Any]:
+        """The annotations that bound a hyper-parameter, such as `config.Share`, by its name."""
+        annotations = self._unwrapped[0].__annotations__
+        return {name: kind for name, kind in annotations.items() if typing.get_origin(kind) is typing.Annotated}
+
+    @property
+    def _unwrapped(self) -> tuple[Callable, dict[str, Any]]:
+        """The function below decorators and functools.partial, and the arguments that the latter gives."""
         function, given = self.function, {}
-        while hasattr(function, "__wrapped__") or hasattr(function, "func"):  # a decorator, or functools.partial
+        while hasattr(function, "__wrapped__") or hasattr(function, "func"):
             given = getattr(function, "keywords", {}) | given
             function = getattr(function, "__wrapped__", None) or function.func
-        return (function.__kwdefaults__ or {}) | given
+        return function, given
 
 
 def anneal(step: ScalarLike, decay_steps: int) -> Float[Array, ""]:
@@ -93,17 +106,22 @@ def mean(values: Float[Array, "N T"], mask: Float[Array, "N T"]) -> Float[Array,
 
 
 def group_advantage(
-    reward: Float[np.ndarray, " N"], group: int, *, normalize: bool, eps: float = 1e-6
+    reward: Float[np.ndarray, " N"], group: int, *, normalize: bool, sample_std: bool = False, eps: float = 1e-6
 ) -> Float[np.ndarray, " N"]:
     """Returns A_i = r_i - mean(r) within each group of neighbouring rows, divided by (std(r) + eps) if `normalize`.
 
     GRPO divides (arXiv 2402.03300), Dr.GRPO does not. A group of equal rewards gets exactly 0, whatever the rounding of its
     mean. Computed on the host, which needs it while the device samples.
+
+    Args:
+      sample_std: divide by the standard deviation of a sample, with G - 1, as TRL and verl do, not by the population's, with
+        G. A is then smaller by sqrt((G - 1) / G), 6 % at G = 8, which a rule that adds to A notices.
     """
     reward = reward.reshape(-1, group)
     centred = reward - reward.mean(axis=1, keepdims=True)
     equal = (reward == reward[:, :1]).all(axis=1, keepdims=True)
-    scale = reward.std(axis=1, keepdims=True) + np.float32(eps) if normalize else np.float32(1.0)
+    ddof = int(sample_std and group > 1)
+    scale = reward.std(axis=1, keepdims=True, ddof=ddof) + np.float32(eps) if normalize else np.float32(1.0)
     return np.where(equal, np.float32(0.0), centred / scale).reshape(-1)
 
 

@@ -1,12 +1,13 @@
 """CEPO: RLSD's weight, with the contrast of a correct peer and wrong peers in place of the gap to the student."""
 
+from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Rule, anneal, mean
 from amrsd_jax.credit.contrast import contrast
 from amrsd_jax.credit.rlsd import band, needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
 
 
-def cepo(s: Signals, *, lam: float = 0.5, eps_w: float = 0.2, decay_steps: int = 25) -> TokenCredit:
+def cepo(s: Signals, *, lam: Share = 0.5, eps_w: float = 0.2, decay_steps: int = 25) -> TokenCredit:
     """A_t = A [(1 - lam_eff) + lam_eff clip(exp(sign(A) (l_T+ - l_T-)), 1 - eps_w, 1 + eps_w)] (arXiv 2605.19436).
 
     The form, and lam annealed linearly from 0.5 to 0 over 25 steps, are quoted from other papers; eps_w (RLSD's), one wrong

@@ -14,8 +14,8 @@ def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: fl
     The x_k are other prompts of the batch, with the same response and context. The sum over tokens of l_T - l_S is the
     pointwise mutual information of response and feedback; the baseline removes what the response would earn under any prompt.
     The sampled-token form of the baseline, lam = 1 and one other prompt are quoted from other papers. That the reward itself
-    does not enter, as in SDPO, and both weights are our choice. A row without a context has s = 0; one without another prompt
-    has s = l_T - l_S.
+    does not enter, the context, as in SDPO, and both weights are our choice. A row without a context has s = 0; one without
+    another prompt has s = l_T - l_S.
 
     Args:
       s: advantage [N], mask, student_logprobs, teacher_logprobs [N, T], and l_T under each of K other prompts
@@ -41,7 +41,7 @@ RULE = Rule(
     "credit",
     credit,
     needs_teacher,
-    context="peer_solution,feedback",
+    context="peer_solution",
     teacher="ema",
     negatives="other_prompts",
     negative_count=1,

@@ -20,14 +20,15 @@ def sdpg(s: Signals, *, reward_weight: float = 1.0) -> TokenCredit:
 
 RULES = (
     # SDPO (arXiv 2601.20802, the authors' code): top 100 of the student and a tail bucket, alpha 0.5, times min(rho_t, 2).
-    # The teacher is a moving average; its context the first correct sibling, or the verifier's message where there is none;
-    # rows with neither are left out. The paper's rate of 0.05, the reduction `token_mean`, and advantages that are not
-    # divided by the group's deviation are set by `configs/methods.py`. With rich feedback: top 20, alpha 1, rate 0.01.
+    # The teacher is a moving average; its context a correct sibling. Rows without one, such as those of a group that failed
+    # whole and the only success of a group, are left out. Where failures have messages that say more than that they failed,
+    # the authors also show those, `peer_solution,feedback`, with top 20, alpha 1 and rate 0.01. The reduction `token_mean`,
+    # and advantages that are not divided by the group's deviation are set by `configs/methods.py`.
     Rule(
         "sdpo",
         weighted_reward,
         all_rows,
-        context="peer_solution,feedback",
+        context="peer_solution",
         teacher="ema",
         distill=Divergence(alpha=0.5, top_k=100, support="student", importance_cap=2.0),
         reads_gap=False,

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 
+from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Rule, mean
 from amrsd_jax.records import Signals, TokenCredit
 
 
-def entropy_tokens(s: Signals, *, share: float = 0.2) -> TokenCredit:
+def entropy_tokens(s: Signals, *, share: Share = 0.2) -> TokenCredit:
     """A_t = A on the `share` of the step's tokens with the highest entropy, 0 elsewhere (arXiv 2506.01939, share 0.2).
 
     Args:

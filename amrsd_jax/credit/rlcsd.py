@@ -12,9 +12,11 @@ from amrsd_jax.records import Signals, TokenCredit
 def rlcsd(s: Signals, *, tau: float = 0.02, lam: float = 0.5, delta: float = 0.02, eta: float = 1.0) -> TokenCredit:
     """A_t = A + m u, with u = lam tanh(e / tau), m = 1[|u| > delta], e the contrast of peers (arXiv 2606.11709).
 
-    A_t is clamped so that it keeps the sign of A, and is 0 where A = 0. The loss is the mean over modulated tokens (m = 1)
-    plus eta times the mean over the others. Under the reduction `token_mean` this is a multiplication of each kind's credit
-    by (all tokens) / (its tokens), counted over the step's rows. Form and defaults are those of the authors' code.
+    A_t is clamped so that it keeps the sign of A. Rows that lack a right or a wrong hint, whole groups of equal rewards among
+    them, have no credit. Over the others the loss is the mean over tokens that are left alone plus eta times the mean over
+    modulated tokens (m = 1). Under the reduction `token_mean`, which counts all rows, this is a multiplication of each kind's
+    credit by (all tokens) / (its tokens). Form and defaults are those of the authors' code; that a row with A = 0, which
+    rewards of 0 and 1 give in groups of equal rewards only, is left out whatever its hints is our choice.
 
     Args:
       s: advantage [N], mask [N, T] and the teacher's log-probabilities given a correct peer (teacher_logprobs [N, T]) and
@@ -22,25 +24,24 @@ def rlcsd(s: Signals, *, tau: float = 0.02, lam: float = 0.5, delta: float = 0.0
       tau: nats at which the contrast saturates.
       lam: largest modulation.
       delta: modulation up to which a token is left alone.
-      eta: weight of the tokens that are left alone.
+      eta: weight of the modulated tokens.
     """
     shift = lam * jnp.tanh(contrast(s) / tau)
     base = s.sequence_advantage
-    modulated = (jnp.abs(shift) > delta) & (base != 0) & (s.mask > 0)
+    both = s.scored & s.has_negative.any(axis=0) & (s.advantage != 0)
+    counted = (s.mask > 0) & both[:, None]
+    modulated = counted & (jnp.abs(shift) > delta)
+    untouched = counted & ~modulated
     clamped = jnp.where(base > 0, jnp.maximum(base + shift, 0), jnp.minimum(base + shift, 0))
-    tokens, count = s.mask.sum(), modulated.sum()
-    weight = jnp.where(
-        modulated,
-        tokens / jnp.maximum(count, 1),
-        jnp.where(count > 0, eta * tokens / jnp.maximum(tokens - count, 1), 1.0),
-    )
-    credit = jnp.where(modulated, clamped, base) * weight * s.mask
+    tokens = s.mask.sum()
+    credit = jnp.where(modulated, eta * clamped * tokens / jnp.maximum(modulated.sum(), 1), 0.0)
+    credit += jnp.where(untouched, base * tokens / jnp.maximum(untouched.sum(), 1), 0.0)
     return TokenCredit(credit, {"modulated": mean(modulated.astype(s.mask.dtype), s.mask)})
 
 
 def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns the rows with A != 0, if the modulation can exceed delta."""
-    return (s.advantage != 0) & (hyper.lam > hyper.delta)
+    """Returns the rows with A != 0: whether a row counts at all depends on its hints."""
+    return s.advantage != 0
 
 
 RULE = Rule(
@@ -51,6 +52,5 @@ RULE = Rule(
     teacher="snapshot",
     negatives="wrong_peers",
     negative_count=4,
-    neutral=True,
     keeps_sign=True,
 )

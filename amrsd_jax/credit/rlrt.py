@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
+from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, mean
 from amrsd_jax.credit.rlsd import band
 from amrsd_jax.records import Signals, TokenCredit
 
 
-def rlrt(s: Signals, *, lam: float = 0.5, eps_w: float = 1.0) -> TokenCredit:
+def rlrt(s: Signals, *, lam: Share = 0.5, eps_w: float = 1.0) -> TokenCredit:
     """A_t is RLSD's with -d in place of d where the reward is 1, A elsewhere (arXiv 2605.10781, as quoted by others).
 
     eps_w is 1.0 for base models, 0.5 for instruct models and 0.2 for thinking models (as quoted by others). No public source

@@ -4,13 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, anneal, annealed_out, mean
 from amrsd_jax.records import Signals, TokenCredit
 
 _LARGEST_GAP = 20.0  # nats: exp of more would overflow before the band is applied
 
 
-def rlsd(s: Signals, *, lam: float = 0.5, eps_w: float = 0.2, decay_steps: int = 50) -> TokenCredit:
+def rlsd(s: Signals, *, lam: Share = 0.5, eps_w: float = 0.2, decay_steps: int = 50) -> TokenCredit:
     """A_t = A [(1 - lam_eff) + lam_eff clip(exp(sign(A) d), 1 - eps_w, 1 + eps_w)], d = l_T - l_S (arXiv 2604.03128).
 
     The form is that of the authors' code; lam annealed linearly from 0.5 to 0 over 50 steps, eps_w, and a teacher refreshed

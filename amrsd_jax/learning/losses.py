@@ -30,37 +30,58 @@ def reduction_weights(
 def log_ratio(
     logprobs: Float[Array, "N T"], old_logprobs: Float[Array, "N T"], mask: Float[Array, "N T"], level: str
 ) -> Float[Array, "N T"]:
-    """Returns log(pi / pi_old) per `token`, or per `sequence` the mean over the row, at each of its tokens (GSPO); nats."""
+    """Returns log(pi / pi_old) per `token`, or per `sequence` the mean over the row, at each of its tokens; nats.
+
+    The gradient at a token is that token's own, also per `sequence`: GSPO-token (arXiv 2507.18071), s_t = sg[s] pi_t / sg[pi_t].
+    With equal credit on all tokens of a row it is GSPO's.
+    """
     ratio = logprobs - old_logprobs
     if level == "sequence":
         ratio = jnp.where(mask > 0, ratio, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(
             mask.sum(axis=1, keepdims=True), 1
         )
-        ratio = jnp.broadcast_to(ratio, mask.shape)
+        ratio = jax.lax.stop_gradient(ratio) + (logprobs - jax.lax.stop_gradient(logprobs))
     return jnp.clip(ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
 
 
 def clipped_surrogate(
-    log_ratio: Float[Array, "N T"], token_advantage: Float[Array, "N T"], *, clip_low: float, clip_high: float
+    log_ratio: Float[Array, "N T"],
+    token_advantage: Float[Array, "N T"],
+    *,
+    clip_low: float,
+    clip_high: float,
+    clip_dual: float = 0.0,
 ) -> tuple[Float[Array, "N T"], dict[str, Float[Array, "N T"]]]:
     """Returns -min(rho A_t, clip(rho, 1 - clip_low, 1 + clip_high) A_t), rho = exp(log_ratio) (PPO; DAPO's two bounds).
 
+    Args:
+      clip_dual: where A_t < 0 the loss is at most -clip_dual A_t, so that a token that became much likelier has a bounded
+        loss and no gradient (dual clip, arXiv 1912.09729); 0: no bound.
+
     Returns:
-      loss per token, and per token: `clip_frac_low` and `clip_frac_high`, 1 where that bound made the gradient 0, and
-      `kl_old_new`, the k3 estimate of KL(old || new) in nats.
+      loss per token, and per token: `clip_frac_low` and `clip_frac_high`, 1 where that bound made the gradient 0, with
+      `clip_dual` also `clip_frac_dual`, and `kl_old_new`, the k3 estimate of KL(old || new) in nats.
     """
     ratio = jnp.exp(log_ratio)
     bounded = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     loss = -jnp.minimum(ratio * token_advantage, bounded * token_advantage)
-    return loss, {
+    metrics = {
         "clip_frac_low": ((token_advantage < 0) & (ratio < 1 - clip_low)).astype(ratio.dtype),
         "clip_frac_high": ((token_advantage > 0) & (ratio > 1 + clip_high)).astype(ratio.dtype),
         "kl_old_new": ratio - 1 - log_ratio,
     }
+    if clip_dual:
+        beyond = (token_advantage < 0) & (ratio > clip_dual)
+        loss = jnp.where(beyond, -clip_dual * token_advantage, loss)
+        metrics["clip_frac_dual"] = beyond.astype(ratio.dtype)
+    return loss, metrics
 
 
 def k3(logprobs: Float[Array, "N T"], reference: Float[Array, "N T"]) -> Float[Array, "N T"]:
-    """Returns the k3 estimate of KL(policy || reference): exp(d) - 1 - d with d = reference - logprobs; never negative."""
+    """Returns the k3 estimate of KL(policy || reference): exp(d) - 1 - d with d = reference - logprobs; never negative.
+
+    Its gradient on the policy's samples is that of KL(reference || policy), not of what it estimates; that of `k2` is.
+    """
     d = jnp.clip(reference - logprobs, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
     return jnp.exp(d) - 1 - d
 

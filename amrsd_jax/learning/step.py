@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, PyTree
@@ -57,10 +58,13 @@ def objective_loss(
     weights: LossWeights,
     objective: Objective,
     teacher: tuple[Model, Params] | None = None,
-) -> tuple[Float[Array, ""], Scalars]:
-    """Returns the loss of a micro-batch, and its metrics; summed over micro-batches they are those of the whole batch.
+) -> tuple[Float[Array, ""], tuple[Scalars, Float[Array, "N T"]]]:
+    """Returns the loss of a micro-batch, its metrics, and the responses' log-probabilities.
 
     loss = sum_t w_t (clipped surrogate + kl KL(reference) - entropy H) + coefficient sum_t w'_t divergence(teacher)
+
+    Summed over micro-batches, loss and metrics are those of the whole batch. `loss.importance_cap` weighs both the surrogate and
+    the divergence of a token, as in SDPO's code.
 
     Args:
       weights: share of each token in the loss of the whole batch, w (`policy`) and w' (`distill`).
@@ -68,18 +72,22 @@ def objective_loss(
     """
     config = objective.loss
     logprobs, entropy, *distilled = _response_scores(policy, params, batch, objective, teacher)
+    old_logprobs = jax.lax.stop_gradient(logprobs) if batch.old_logprobs is None else batch.old_logprobs
     token_loss, token_metrics = losses.clipped_surrogate(
-        losses.log_ratio(logprobs, batch.old_logprobs, batch.mask, config.ratio),
+        losses.log_ratio(logprobs, old_logprobs, batch.mask, config.ratio),
         batch.token_advantage,
         clip_low=config.clip_low,
         clip_high=config.clip_high,
+        clip_dual=config.clip_dual,
     )
 
     def total(weight, values):
         return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
 
+    sampler_weight = None
     if config.importance_cap is not None:
-        token_loss *= losses.importance_weight(batch.old_logprobs, batch.sampler_logprobs, cap=config.importance_cap)
+        sampler_weight = losses.importance_weight(old_logprobs, batch.sampler_logprobs, cap=config.importance_cap)
+        token_loss *= sampler_weight
     metrics = {"policy": total(weights.policy, token_loss)}
     loss = metrics["policy"]
     if config.kl:
@@ -94,13 +102,15 @@ def objective_loss(
     if objective.distill is not None:
         value, support_metrics = distilled
         if objective.distill.importance_cap:
-            value *= losses.importance_weight(logprobs, batch.old_logprobs, cap=objective.distill.importance_cap)
+            value *= losses.importance_weight(logprobs, old_logprobs, cap=objective.distill.importance_cap)
+        if sampler_weight is not None:
+            value *= sampler_weight
         metrics["divergence"] = total(weights.distill, value)
         loss += objective.distill.coefficient * metrics["divergence"]
         mask = batch.mask * batch.distilled[:, None]
         sums |= {f"distilled/{name}": total(mask, value) for name, value in support_metrics.items()}
         sums["distilled/count"] = jnp.sum(mask)
-    return loss, metrics | {"total": loss} | jax.lax.stop_gradient(sums)
+    return loss, (metrics | {"total": loss} | jax.lax.stop_gradient(sums), jax.lax.stop_gradient(logprobs))
 
 
 def _response_scores(
@@ -132,8 +142,8 @@ def gradients(
     rows: tuple[Batch, LossWeights],
     objective: Objective,
     teacher: tuple[Model, Params] | None = None,
-) -> tuple[Params, Scalars]:
-    """Returns the gradients of `objective_loss` with respect to `params`, and its metrics.
+) -> tuple[Params, Scalars, Float[Array, "N T"]]:
+    """Returns the gradients of `objective_loss` with respect to `params`, its metrics, and its log-probabilities.
 
     Summed over micro-batches they are those of the whole batch, because the weights are made from the whole batch.
 
@@ -145,20 +155,24 @@ def gradients(
     def loss(params):
         return objective_loss(policy, lora.combine(frozen, params), *rows, objective, teacher)
 
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    return grads, metrics
+    (_, aux), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return grads, *aux
 
 
 def apply_gradients(
     optimizer: optax.GradientTransformation, state: TrainState, grads: Params
 ) -> tuple[TrainState, Scalars]:
-    """Returns the updated state and metrics; if a gradient is not finite, the unchanged state, with `skipped` = 1."""
+    """Returns the updated state and metrics; if it would not be finite, the unchanged state, with `skipped` = 1.
+
+    A finite gradient is not enough: with eps = 0, a gradient of 0 gives 0 / 0, and a large learning rate can overflow.
+    """
     norm = optax.global_norm(grads)
-    finite = jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updated = state.replace(
         params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
     )
+    written = jax.tree.leaves((norm, updated.params, opt_state))
+    finite = functools.reduce(jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in written))
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
     return state, {"grad_norm": norm, "skipped": 1.0 - finite}
 
@@ -175,12 +189,14 @@ class TrainStep:
       rows: sharding of the row axis.
       single_update: (state, frozen, rows) -> (state, metrics); compiled once per width.
       zero_gradients: params -> a zero gradient tree.
-      accumulate: (gradients, state, frozen, rows) -> (gradients, metrics); donates the gradients; compiled once per width.
+      accumulate: (gradients, state, frozen, rows) -> (gradients, metrics, log-probabilities); donates the gradients; compiled
+        once per width.
       apply_update: (state, gradients, metrics of each micro-batch) -> (state, metrics).
 
     Metrics: `total` and its terms `policy`, `kl_to_reference`, `divergence` (the last two where the loss has them);
-    `clip_frac_low`, `clip_frac_high`, `kl_old_new`, `entropy`, means over tokens; `covered`, `overlap`, means over distilled
-    tokens, see `scoring.divergence`; `grad_norm` before clipping; `learning_rate`; `skipped`, 1 if the update was skipped.
+    `clip_frac_low`, `clip_frac_high`, `clip_frac_dual`, `kl_old_new`, `entropy`, means over tokens; `covered`, `overlap`, means
+    over distilled tokens, see `scoring.divergence`; `grad_norm` before clipping; `learning_rate`; `skipped`, 1 if the update
+    was skipped.
     """
 
     objective: Objective
@@ -194,15 +210,45 @@ class TrainStep:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """Returns the state after the update, and its metrics."""
         frozen, state = state.frozen, state.replace(frozen=None)
-        if self.config.micro_batches == 1:
+        if self.config.micro_batches == 1 and not self.scores_first:
             state, metrics = self.single_update(state, frozen, *self.device_rows(batch))
         else:
             grads, metrics = self.zero_gradients(state.params), []
             for rows in self.device_rows(batch):
-                grads, part = self.accumulate(grads, state, frozen, rows)
+                grads, part, _ = self.accumulate(grads, state, frozen, rows)
                 metrics.append(part)
             state, metrics = self.apply_update(state, grads, metrics)
         return state.replace(frozen=frozen), metrics
+
+    @property
+    def scores_first(self) -> bool:
+        """Whether the denominators of a step's updates are scored before the first one: `old_logprobs` is "update"."""
+        return self.objective.loss.old_logprobs == "update" and self.config.minibatches > 1
+
+    def with_old_logprobs(self, state: TrainState, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yields a step's batches with the denominators that the loss declares, for a state before their first update.
+
+        Those of "update" come from the update's own program, so that the ratio begins at exactly 1: another program's rounding
+        in bfloat16 exceeds GSPO's bounds. With one update they are its own log-probabilities. With several, each batch's
+        gradients are computed once more, in vain, because a program without them rounds differently.
+        """
+        if self.objective.loss.old_logprobs != "update":
+            yield from batches
+        elif not self.scores_first:
+            yield from (batch.replace(old_logprobs=None) for batch in batches)
+        else:
+            yield from [batch.replace(old_logprobs=self._score(state, batch)) for batch in batches]  # before any update
+
+    def _score(self, state: TrainState, batch: Batch) -> Float[np.ndarray, "N T"]:
+        """Returns log-probabilities of the responses, on the host; 0 in micro-batches that are skipped."""
+        frozen, state = state.frozen, state.replace(frozen=None)
+        grads, logprobs = self.zero_gradients(state.params), np.zeros_like(batch.mask)
+        order = micro_batches(batch, np.arange(len(logprobs)), self.config.micro_batches, skip=self.config.skip)
+        for rows, (_, chosen) in zip(self.device_rows(batch), order, strict=True):
+            grads, _, part = self.accumulate(grads, state, frozen, rows)
+            part = processes.fetch(part)
+            logprobs[chosen, : part.shape[1]] = part
+        return logprobs
 
     def device_rows(self, batch: Batch) -> Iterator[tuple[Batch, LossWeights]]:
         """Yields the micro-batches and their weights, with rows split over the devices."""
@@ -231,8 +277,9 @@ def make_train_step(
         return gradients(policy, state.params, frozen, rows, objective, (teacher.model, teacher_params))
 
     def accumulate(total, state, frozen, rows):
-        grads, metrics = micro_batch(state, frozen, rows)
-        return jax.tree.map(jnp.add, total, grads), metrics
+        grads, metrics, logprobs = micro_batch(state, frozen, rows)
+        own = objective.loss.old_logprobs == "update"
+        return jax.tree.map(jnp.add, total, grads), metrics, logprobs if own else None
 
     def apply_update(state, grads, metrics):
         metrics = jax.tree.map(lambda *parts: sum(parts), *metrics)
@@ -241,7 +288,7 @@ def make_train_step(
         return state, _means(metrics) | health | {"learning_rate": rate}
 
     def single_update(state, frozen, rows):
-        grads, metrics = micro_batch(state, frozen, rows)
+        grads, metrics, _ = micro_batch(state, frozen, rows)
         return apply_update(state, grads, [metrics])
 
     where = state_shardings(policy, optimizer, mesh, teacher=teacher.stored if teacher else None)
@@ -252,7 +299,7 @@ def make_train_step(
         meshes.rows(mesh),
         single_update=jax.jit(single_update, donate_argnums=0, out_shardings=(where, everywhere)),
         zero_gradients=jax.jit(lambda params: jax.tree.map(jnp.zeros_like, params), out_shardings=where.params),
-        accumulate=jax.jit(accumulate, donate_argnums=0, out_shardings=(where.params, everywhere)),
+        accumulate=jax.jit(accumulate, donate_argnums=0, out_shardings=(where.params, everywhere, meshes.rows(mesh))),
         apply_update=jax.jit(apply_update, donate_argnums=0, out_shardings=(where, everywhere)),
     )
 

@@ -6,7 +6,7 @@ or a solution in view (all steps are right) or repairing an attempt as a critic.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,7 @@ def warm_up(
       progress: wraps the iteration over batches, to show it.
 
     Raises:
-      ConfigError: a document is longer than a row, or the documents fill less than one batch.
+      ConfigError: a document is longer than a row, the documents fill less than one batch, or see `check_finite`.
     """
     source = documents(task, templates, rng.host(seed, "warm-up"), config)
     ids = (
@@ -191,4 +191,17 @@ def warm_up(
         batch = (packed.tokens[chosen], packed.segments[chosen], packed.loss_mask[chosen])
         state, value = step(state, processes.put(batch, meshes.rows(mesh)))
         losses.append(value)
-    return state.params, [float(x) for x in jax.device_get(losses)]
+    losses, applied = jax.device_get((losses, state.updates))
+    losses = [float(x) for x in losses]
+    check_finite(losses, int(applied), config.learning_rate)
+    return state.params, losses
+
+
+def check_finite(losses: Sequence[float], applied: int, learning_rate: float) -> None:
+    """Raises ConfigError if the last loss is not finite, or if fewer than half of the updates were finite and so applied."""
+    if np.isfinite(losses[-1]) and applied >= len(losses) / 2:
+        return
+    raise ConfigError(
+        f"warmup.learning_rate = {learning_rate}: the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}, and {applied} of "
+        f"{len(losses)} updates are finite; expected a learning rate with which they stay finite"
+    )

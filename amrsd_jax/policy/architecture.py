@@ -1,6 +1,7 @@
 """Describes decoder-only transformers: sizes and options, presets, and counts of parameters and FLOPs."""
 
 import dataclasses
+import math
 
 from amrsd_jax.config import LoraConfig
 from amrsd_jax.names import nearest
@@ -66,6 +67,8 @@ class Architecture:
             )
         if self.head_dim % 2:
             raise ValueError(f"architecture.head_dim = {self.head_dim}: rotary embedding needs an even size")
+        if not 0 < self.rope_theta < math.inf:
+            raise ValueError(f"architecture.rope_theta = {self.rope_theta}: expected a finite number above 0")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
 

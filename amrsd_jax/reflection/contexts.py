@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, privileged_texts
+from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, null, privileged_texts
 from amrsd_jax.tasks.verify import pad
 
 
@@ -39,6 +39,11 @@ def make_contexts(
     negative_contexts = NEGATIVES[negatives](settings, rollouts, texts, negative_count)
     prompts = tuple(teacher_prompts(settings, rollouts, one.texts, one.question_rows) for one in negative_contexts)
     return dataclasses.replace(contexts, negatives=prompts)
+
+
+def null_contexts(settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int]) -> Contexts:
+    """Returns contexts without a text for some rows: a control of what the teacher's template alone changes."""
+    return teacher_prompts(settings, rollouts, null(rollouts, rows), range(len(rollouts.text)))
 
 
 def teacher_prompts(

@@ -27,21 +27,24 @@ def diagnose(rollouts: Rollouts, row: int, settings: ContextSettings) -> Diagnos
     """Returns the signal about a row.
 
     Of several correct siblings the next one after the row is taken, cyclically, so that the rows of a group do not all see the
-    same peer. A sibling with the same text as the attempt, or with thoughts only, is skipped.
+    same peer. A sibling with the same text as the attempt is skipped: there is nothing to compare (our choice).
     """
     config = settings.config
-    peer = next(sibling_solutions(rollouts, row, settings, correct=True), None) if config.peers else None
+    attempt = without_thinking(rollouts.text[row], settings.responses_open_thinking)
+    others = (peer for peer in sibling_solutions(rollouts, row, settings, correct=True) if peer != attempt)
+    peer = next(others, None) if config.peers else None
     reference = rollouts.problems[row].reference if config.reference and peer is None else None
     return Diagnosis(rollouts.verdicts[row].message, peer, reference)
 
 
 def sibling_solutions(rollouts: Rollouts, row: int, settings: ContextSettings, *, correct: bool) -> Iterator[str]:
-    """Yields the siblings' correct or wrong responses, without thoughts, that are not empty and differ from the row's."""
-    opened = settings.responses_open_thinking
-    attempt = without_thinking(rollouts.text[row], opened)
+    """Yields the siblings' correct or wrong responses, without thoughts; one that holds nothing else is skipped.
+
+    One with the row's own text is included, as in the code of SDPO and of RLCSD, which leave out the row itself only.
+    """
     for i in siblings(row, settings.group):
-        solution = without_thinking(rollouts.text[i], opened)
-        if rollouts.verdicts[i].correct == correct and solution not in ("", attempt):
+        solution = without_thinking(rollouts.text[i], settings.responses_open_thinking)
+        if solution and rollouts.verdicts[i].correct == correct:
             yield solution
 
 

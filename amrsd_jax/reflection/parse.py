@@ -6,7 +6,7 @@ from amrsd_jax.tasks.mathematics import number, numbers
 
 TAGS = {True: "hint", False: "critique"}  # by whether the attempt was correct
 STATUSES = (
-    "ok", "not_needed", "truncated", "no_tag", "empty", "leak", "no_room", "no_peer", "no_reference", "no_partner",
+    "ok", "not_needed", "truncated", "no_tag", "empty", "leak", "no_room", "no_peer", "no_reference", "no_feedback", "no_partner",
 )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ class Templates:
       critique: asks for a critique of a wrong attempt. The same fields.
       peer: text of the field {peer} where a correct sibling rollout is shown. Fields: peer.
       reference: text of the field {reference} where a reference solution is shown. Fields: reference.
-      teacher: the teacher's prompt: the question and a reflection or another privileged text, closed by the instruction to
-        answer. Fields: question, reflection.
+      teacher: the teacher's prompt: the question and a reflection or another privileged text. It ends as `solve` does, so that
+        the gap between the two is due to the text. Fields: question, reflection.
       trace: gives a critic the answer and asks it to repair an attempt from its first wrong step on. Fields: question,
         attempt, answer.
       given_answer, given_solution, given_feedback: the privileged text of methods whose teacher sees the gold answer, a worked
@@ -160,10 +160,7 @@ FAMILIES = {
         ),
         peer="\nAnother student's correct answer, for your comparison:\n{peer}\n",
         reference="\nReference solution, for your comparison:\n{reference}\n",
-        teacher=(
-            "{question}\n\nAdvice from an earlier attempt at this question:\n{reflection}\n\n"
-            "Reason step by step, then give only the letter of the right option between <answer> and </answer>."
-        ),
+        teacher="Advice from an earlier attempt at the question below:\n{reflection}\n\n{question}",
         trace=(
             "A student attempted the question below.\n\nQuestion:\n{question}\n\nThe student's attempt:\n{attempt}\n\n"
             "The right option is {answer}.\n\n"
@@ -195,10 +192,7 @@ FAMILIES = {
         ),
         peer="\nAnother assistant's correct reply, for your comparison:\n{peer}\n",
         reference="\nReference reply, for your comparison:\n{reference}\n",
-        teacher=(
-            "{question}\n\nAdvice from an earlier attempt at this task:\n{reflection}\n\n"
-            "Now reply in the form described above, with Thought, Action and Action Input."
-        ),
+        teacher="Advice from an earlier attempt at the task below:\n{reflection}\n\n{question}",
         trace=(
             "An assistant attempted the task below.\n\nTask:\n{question}\n\nThe assistant's attempt:\n{attempt}\n\n"
             "The right calls are:\n{answer}\n\n"

@@ -1,7 +1,7 @@
 """Sources of privileged context: one function each, which returns for every chosen row a text or the reason why it has none.
 
 A context is named by its sources in order of preference: `peer_solution,feedback` shows a peer's solution, and the
-verifier's message where there is none; `feedback+peer_solution` shows both or neither.
+verifier's message about a failure where there is none; `verdict+peer_solution` shows both or neither.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class PrivilegedTexts:
     Attributes:
       kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the text, usable where status is "ok"; "" where there is none.
+      text: the text, usable where status is "ok"; "" where there is none, and for `null`.
     """
 
     kind: list[str]
@@ -205,8 +205,14 @@ def _peer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None
     return peer and fill(settings.templates.given_solution, solution=peer)
 
 
-def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
-    return fill(settings.templates.given_feedback, verdict=rollouts.verdicts[row].message)
+def _verdict(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    message = rollouts.verdicts[row].message
+    return fill(settings.templates.given_feedback, verdict=message) if message.strip() else None
+
+
+def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    """Returns the verifier's message about a failure; about a success it says nothing that could improve the row."""
+    return None if rollouts.verdicts[row].correct else _verdict(settings, rollouts, row)
 
 
 def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
@@ -215,15 +221,25 @@ def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
     return settings.task.reflect(rollouts.problems[row], rollouts.text[row], generator)[1]
 
 
+def null(rollouts: Rollouts, rows: Sequence[int]) -> PrivilegedTexts:
+    """Returns empty texts, a control: the gap that the teacher's template makes without a reflection is noise."""
+    texts = PrivilegedTexts.none(len(rollouts.text))
+    for row in rows:
+        texts.put(row, "null", "ok", "")
+    return texts
+
+
 SOURCES: dict[str, Source] = {
     "none": lambda settings, rollouts, rows, generators: PrivilegedTexts.none(len(rollouts.text)),
+    "null": lambda settings, rollouts, rows, generators: null(rollouts, rows),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
     "oracle_reflection": _given("oracle_reflection", "empty", _oracle),
     "answer": _given("answer", "empty", _answer),
     "reference_solution": _given("reference_solution", "no_reference", _reference),
     "peer_solution": _given("peer_solution", "no_peer", _peer),
-    "feedback": _given("feedback", "empty", _feedback),
+    "verdict": _given("verdict", "no_feedback", _verdict),
+    "feedback": _given("feedback", "no_feedback", _feedback),
     "critic_feedback": critic_feedback,
 }
 

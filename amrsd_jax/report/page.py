@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import altair as alt
+import pyarrow as pa
 
 from amrsd_jax.report import charts, curves, document, signal, timeline, tokens
 from amrsd_jax.report.charts import duration, share
@@ -18,11 +19,13 @@ TAU = 0.2  # nats; replaces the threshold of a credit rule that has none
 def render(run: RunFiles) -> str:
     """Returns the whole page of `run`, as HTML."""
     credit = run.config.get("credit", {})
-    heat_map, notes = tokens.heat_map(run.rollouts, credit.get("args", {}).get("tau") or TAU)
+    tau = credit.get("args", {}).get("tau") or TAU
+    heat_map, notes = tokens.heat_map(run.rollouts, tau)
     tables = []
     for path in tokens.spread(list(run.rollouts.values()), FILES_READ):
         try:
-            tables.append(read_rollouts(path).select(signal.COLUMNS))
+            table = read_rollouts(path)
+            tables.append(table.select([*signal.COLUMNS, *{signal.NULL}.intersection(table.column_names)]))
         except ValueError as error:
             notes.append(f"{path.name} was left out: {error}")
     scored, uses = signal.scored_rollouts(tables), signal.uses(tables)
@@ -42,7 +45,9 @@ def render(run: RunFiles) -> str:
         thinned=len(run.train) / curves.POINTS if len(run.train) > curves.POINTS else 0,
         heat_map=heat_map,
         gap_charts=gap_charts(scored),
-        scored=(sum(len(r.gap) for r in scored), len(scored), len(tables), len(run.rollouts)),
+        scored=measured(scored, tables, run),
+        beyond=signal.beyond(scored, tau),
+        tau=tau,
         uses=uses,
         rollouts=sum(use.rollouts for use in uses),
         phases=phase_chart(run),
@@ -52,6 +57,12 @@ def render(run: RunFiles) -> str:
         ],
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
     )
+
+
+def measured(scored: list[signal.ScoredRollout], tables: list[pa.Table], run: RunFiles) -> tuple[int, int, int, int]:
+    """Returns the numbers of tokens and of rollouts whose gap is shown, of steps that were read, and of logged steps."""
+    lengths = [len(r.gap) for r in scored if r.outcome != signal.CONTROL]
+    return sum(lengths), len(lengths), len(tables), len(run.rollouts)
 
 
 def environment(record: Record) -> list[str]:

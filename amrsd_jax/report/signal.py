@@ -18,14 +18,16 @@ from amrsd_jax.report.charts import BLAME, CREDIT, Series
 COLUMNS = [
     "reward", "gap", "first_error_start", "first_error_end", "advantage", "finish_reason", "reflection_kind", "reflection_status",
 ]  # fmt: skip
+NULL = "null_gap"  # the column of the null control, in files of steps that have it
 CORRECT = 1.0  # least reward of a correct rollout, as in `Verdict.correct`
 TOKENS_MOST = 2_000_000  # with more tokens than this, only every k-th rollout is measured
-GROUPS = {"failed": BLAME, "correct": CREDIT}
+CONTROL = "null control"  # the gaps of the teacher's prompt without a reflection
+GROUPS = {"failed": BLAME, "correct": CREDIT, CONTROL: "grey"}
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredRollout:
-    """A rollout that a teacher scored: its gaps, "correct" or "failed", and the token span of its first wrong step.
+    """A rollout that a teacher scored: its gaps, "correct", "failed" or CONTROL, and the token span of its first wrong step.
 
     The span is (-1, -1) where there is none or the task does not know it.
     """
@@ -36,20 +38,21 @@ class ScoredRollout:
 
 
 def scored_rollouts(tables: Sequence[pa.Table], most: int = TOKENS_MOST) -> list[ScoredRollout]:
-    """Returns the rollouts of `tables` with finite gaps, evenly thinned to about `most` tokens."""
+    """Returns the rollouts of `tables` with finite gaps, and those of the null control, evenly thinned to about `most` tokens."""
     scored = []
     for table in tables:
         columns = [table[name].to_numpy() for name in ("reward", "first_error_start", "first_error_end")]
-        for gap, reward, start, end in zip(table["gap"].combine_chunks(), *columns, strict=True):
-            values = gap.values.to_numpy(zero_copy_only=False) if gap.is_valid else np.zeros(0)
-            if len(values) and np.isfinite(values).all():
-                outcome = "correct" if reward >= CORRECT else "failed"
-                scored.append(ScoredRollout(values.astype(np.float64), outcome, (int(start), int(end))))
+        for column in ("gap", NULL) if NULL in table.column_names else ("gap",):
+            for gap, reward, start, end in zip(table[column].combine_chunks(), *columns, strict=True):
+                values = gap.values.to_numpy(zero_copy_only=False) if gap.is_valid else np.zeros(0)
+                if len(values) and np.isfinite(values).all():
+                    outcome = CONTROL if column == NULL else "correct" if reward >= CORRECT else "failed"
+                    scored.append(ScoredRollout(values.astype(np.float64), outcome, (int(start), int(end))))
     return scored[:: max(1, math.ceil(sum(len(r.gap) for r in scored) / most))]
 
 
 def histogram(rollouts: Sequence[ScoredRollout], bins: int = 40) -> list[Series]:
-    """Returns the share of tokens by gap, for correct and failed rollouts, over the middle 99.8 % of tokens."""
+    """Returns the share of tokens by gap, for correct and failed rollouts and the control, over the middle 99.8 % of tokens."""
     low, high = np.quantile(np.concatenate([r.gap for r in rollouts]), [0.001, 0.999])
     edges = np.linspace(low, high, bins + 1) if high > low else low + np.array([-0.5, 0, 0.5])
     centres = ((edges[1:] + edges[:-1]) / 2).tolist()
@@ -63,7 +66,7 @@ def histogram(rollouts: Sequence[ScoredRollout], bins: int = 40) -> list[Series]
 
 
 def by_position(rollouts: Sequence[ScoredRollout]) -> list[Series]:
-    """Returns the mean gap along the response, for correct and failed rollouts; x is the share of the response passed."""
+    """Returns the mean gap along the response, for each of GROUPS; x is the share of the response passed."""
     typical = np.median([len(r.gap) for r in rollouts])
     buckets = int(np.clip(typical, 4, 20))  # a typical rollout has a token in each
     centres = ((np.arange(buckets) + 0.5) / buckets).tolist()
@@ -77,6 +80,15 @@ def by_position(rollouts: Sequence[ScoredRollout]) -> list[Series]:
         for outcome, colour in GROUPS.items()
         if (of := [r for r in rollouts if r.outcome == outcome])
     ]
+
+
+def beyond(rollouts: Sequence[ScoredRollout], tau: float) -> dict[str, float]:
+    """Returns the share of tokens whose gap is beyond tau on either side, for each of GROUPS that has rollouts."""
+    shares = {}
+    for outcome in GROUPS:
+        if gaps := [r.gap for r in rollouts if r.outcome == outcome]:
+            shares[outcome] = float((np.abs(np.concatenate(gaps)) > tau).mean())
+    return shares
 
 
 def around_first_error(rollouts: Sequence[ScoredRollout]) -> list[Series]:
@@ -120,7 +132,8 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
     rollouts, correct, truncated = Counter(), Counter(), Counter()
     for table in tables:
         scored = table["gap"].is_valid().to_pylist()
-        for row, has_gap in zip(table.drop_columns("gap").to_pylist(), scored, strict=True):
+        rows = table.drop_columns([name for name in ("gap", NULL) if name in table.column_names]).to_pylist()
+        for row, has_gap in zip(rows, scored, strict=True):
             use = _use(row, has_gap)
             rollouts[use] += 1
             correct[use] += row["reward"] >= CORRECT

@@ -15,7 +15,7 @@ from amrsd_jax.records import StepRecord
 
 @only_first
 def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, record: StepRecord) -> None:
-    """Writes a row per rollout; per-token columns are lists of the response's length.
+    """Writes a row per rollout; per-token columns are lists of the response's length. `null_gap` is there if it was measured.
 
     student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs, gap and student_entropy are null there.
     first_error_start and first_error_end are token indices, -1 where there is no wrong step or it is not known.
@@ -49,7 +49,10 @@ def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, reco
                 "first_error_start": int(rollouts.first_error[i, 0]), "first_error_end": int(rollouts.first_error[i, 1]),
             }
         )  # fmt: skip
-    atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft))
+        if record.null_gap is not None:
+            rows[i]["null_gap"] = if_scored(record.null_gap)
+    schema = SCHEMA if record.null_gap is None else SCHEMA.append(pa.field("null_gap", pa.list_(pa.float32())))
+    atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=schema), draft))
 
 
 _TEXT = (

@@ -25,6 +25,7 @@ _UPDATE_METRICS = {
     "kl_to_reference": "policy/kl_to_reference",
     "clip_frac_low": "policy/clip_frac_low",
     "clip_frac_high": "policy/clip_frac_high",
+    "clip_frac_dual": "policy/clip_frac_dual",
     "covered": "distill/covered",
     "overlap": "distill/overlap",
     "grad_norm": "grad_norm",

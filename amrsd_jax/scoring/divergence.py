@@ -44,21 +44,21 @@ def divergence(
       spec: the form; `coefficient` and `importance_cap` are not read.
 
     Returns:
-      value per token; and with `top_k`, per token, `covered`, the student's mass on the support, and `overlap`, the share of
-      the two top_k sets that they have in common. Entries tied with the last of the top_k are included.
+      value per token; and with `top_k`, per token, `covered`, the student's mass on the support, and `overlap`, the entries
+      that the two top_k sets have in common as a share of the larger set. Entries tied with the last of the top_k are included.
     """
     teacher = jax.lax.stop_gradient(teacher)
     s, t = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
     if not spec.top_k or spec.top_k >= s.shape[-1]:
         return jnp.sum(_entries(s, t, spec), axis=-1), {}
     tops = {"student": _top(s, spec.top_k), "teacher": _top(t, spec.top_k)}
-    common = tops["student"] & tops["teacher"]
+    common, larger = tops["student"] & tops["teacher"], jnp.maximum(*(jnp.sum(top, axis=-1) for top in tops.values()))
     inside = tops["student"] | tops["teacher"] if spec.support == "union" else tops[spec.support]
     inner = jnp.sum(jnp.where(inside, _entries(s, t, spec), 0.0), axis=-1)
     tail = _entries(_outside(s, inside), _outside(t, inside), spec)
     metrics = {
         "covered": jnp.sum(jnp.where(inside, jnp.exp(s), 0.0), axis=-1),
-        "overlap": jnp.sum(common, axis=-1) / spec.top_k,
+        "overlap": jnp.sum(common, axis=-1) / larger,
     }
     return inner + tail, jax.lax.stop_gradient(metrics)
 

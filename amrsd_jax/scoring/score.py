@@ -125,6 +125,21 @@ def score(
     return combine_scores(rollouts, contexts, student_scores, teacher_scores)
 
 
+def null_gap(
+    scorer: Scorer, teacher: tuple[Model, Params], rollouts: Rollouts, null: Contexts, logprobs: LogProbs
+) -> Float[np.ndarray, "N T"]:
+    """Returns the gap l_T - l_S that the teacher's prompt makes without a text, on rows that were scored with one; else 0.
+
+    Args:
+      null: contexts without a text, of those rows.
+      logprobs: with the student's log-probabilities.
+    """
+    ((without_text, _),) = scorer.score_contexts(*teacher, rollouts, [null])
+    rows = np.zeros((len(rollouts.mask), 1), bool)
+    rows[null.rows] = True
+    return np.where(rows & logprobs.scored[:, None], without_text - logprobs.student_logprobs, np.float32(0))
+
+
 def combine_scores(
     rollouts: Rollouts, contexts: Contexts, student: Scores | None, teacher: Sequence[Scores]
 ) -> LogProbs:

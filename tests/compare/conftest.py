@@ -7,4 +7,4 @@ from amrsd_jax.compare import compare
 
 @pytest.fixture(scope="session")
 def comparison(finished):
-    return compare(finished, "all,amrsd@shuffled_reflection,amrsd@oracle_reflection", step=2)
+    return compare(finished, "all,amrsd@shuffled_reflection,amrsd@oracle_reflection,hybrid@null", step=2)

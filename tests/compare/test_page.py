@@ -47,6 +47,20 @@ def test_long_responses_are_cut(comparison, monkeypatch):
         assert lengths == {min(3, row["length"])}
 
 
+def test_the_null_control_is_measured_on_the_rows_of_each_method(comparison):
+    """The gap of the teacher's prompt without a text: it is that of the method whose context is `null`."""
+    applied = {one.name: one for one in comparison.applied}
+    control, amrsd = applied["hybrid@null"], applied["amrsd"]
+    assert set(control.contexts.text) == {""} and control.logprobs.scored.all()
+    np.testing.assert_allclose(control.null_gap, control.logprobs.gap, atol=1e-5)
+    scored = amrsd.logprobs.scored[:, None]
+    np.testing.assert_allclose(amrsd.null_gap, control.null_gap * scored, atol=1e-5)
+    described = comparison.values["methods"]["amrsd"]
+    assert described["null_gap"]["failed"]["tokens"] == described["gap"]["failed"]["tokens"]
+    assert described["null_gap"]["failed"]["all"] != described["gap"]["failed"]["all"]
+    assert not applied["grpo"].null_gap.any()
+
+
 def test_gaps_are_summarised_over_rows(comparison):
     one = next(one for one in comparison.applied if one.logprobs.scored.any())
     failed = ~comparison.rollouts.correct & one.logprobs.scored

@@ -29,6 +29,8 @@ BY_HAND = {
         ([1.0], [[1.2]], 0, {"tau": 0.0, "lam": 1.0}, [[2.2]]),
         ([0.0], [[5.0]], 0, {}, [[0.0]]),
         ([-1.0], [[-1.2]], 0, {"gamma": 0.5}, [[-1.5]]),
+        # a penalty for length turned the sign: a right answer is blamed, a wrong one of a group that failed whole is not
+        ([-1.0, 0.58], [[-1.2, 1.2]] * 2, 0, {"reward": [1.0, 0.0]}, [[-1.0, -1.0], [0.58, 0.58]]),
     ],
     "rlsd": [
         # lam .5, band 1 -+ .2: halfway between A and A times the ratio, which is turned over for failures
@@ -53,10 +55,20 @@ BY_HAND = {
     "rlcsd": [
         # u = .5 tanh(e / .02) = .25; one token of two is modulated, so each kind's mean counts twice its tokens' share
         ([1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {}, [[2.5, 2.0]]),
-        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.5}, [[-1.5, -1.0]]),
+        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.5}, [[-0.75, -2.0]]),
+        ([-1.0], [[0.02 * np.arctanh(0.5), 0.0]], 0, {"eta": 0.0}, [[0.0, -2.0]]),
+        # of four tokens two count, those of the row with a wrong hint and an advantage: each kind is one of them
+        ([1.0, 0.0], [[0.02 * np.arctanh(0.5), 0.0], [9.0, 0.0]], 0, {}, [[5.0, 4.0], [0.0, 0.0]]),
+        (
+            [1.0, -1.0],
+            [[0.02 * np.arctanh(0.5), 0.0], [9.0, 0.0]],
+            0,
+            {"has_negative": [[True, False]]},
+            [[5.0, 4.0], [0.0, 0.0]],
+        ),
         ([0.1, -0.1, 0.0], [[-9.0], [9.0], [9.0]], 0, {}, [[0.0], [0.0], [0.0]]),  # the sign is kept
         ([1.0], [[0.02 * np.arctanh(0.03)]], 0, {}, [[1.0]]),  # u = .015, below delta
-        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[1.0]]),
+        ([1.0], [[9.0]], 0, {"has_negative": [[False]]}, [[0.0]]),
         # wrong peers at e^-1 and 3 e^-1: their mean is 2 e^-1, so with gap log 2 there is no contrast
         (
             [1.0],
@@ -117,6 +129,7 @@ BY_HAND = {
         ([-1.0], [[-0.3, -0.1, 0.0]], 0, {"floor": 0.25}, [[-1.0, -0.25, -0.25]]),
         ([-1.0], [[-0.1, 0.9]], 0, {}, [[-1.0, -1.0]]),  # nothing is disputed
         ([-1.0], [[-0.1, 0.9]], 0, {"tau": 0.05}, [[-1.0, 0.0]]),
+        ([-1.0], [[-0.3, 0.9]], 0, {"reward": [1.0]}, [[-1.0, -1.0]]),  # a right answer: its reflection is a hint
     ],
     "prefix_credit": [
         (
@@ -429,6 +442,12 @@ def test_group_advantage_by_hand():
     assert not plain[4:].any() and not scaled[4:].any()
     assert group_advantage(np.float32([0.3]), 1, normalize=True).tolist() == [0.0]
     assert plain.dtype == scaled.dtype == np.float32
+    sample = group_advantage(
+        reward, 4, normalize=True, sample_std=True
+    )  # torch.std's: 1.5 and not 1.732 for one of four
+    np.testing.assert_allclose(sample[:4], [1.5, -0.5, -0.5, -0.5], rtol=1e-4)
+    assert group_advantage(np.float32([1, 0]), 2, normalize=True, sample_std=True)[0] == pytest.approx(0.7071, rel=1e-4)
+    assert group_advantage(np.float32([0.3]), 1, normalize=True, sample_std=True).tolist() == [0.0]
 
 
 def test_overlong_penalty_by_hand():

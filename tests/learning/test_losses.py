@@ -61,6 +61,43 @@ def test_clipping_takes_the_gradient_away(ratio, advantage, slope):
     np.testing.assert_allclose(jax.grad(loss)(jnp.log(jnp.array([[ratio]]))), slope, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "ratio, advantage, loss, slope",
+    [
+        (10.0, -1.0, 3.0, 0.0),
+        (100.0, -2.0, 6.0, 0.0),
+        (2.5, -1.0, 2.5, 2.5),
+        (0.5, -1.0, 0.8, 0.0),
+        (10.0, 1.0, -1.28, 0.0),
+    ],
+)
+def test_the_dual_clip_bounds_what_blame_can_cost(ratio, advantage, loss, slope):
+    def value(log_ratio, clip_dual=3.0):
+        bounds = dict(clip_low=0.2, clip_high=0.28, clip_dual=clip_dual)
+        return losses.clipped_surrogate(log_ratio, jnp.array([[advantage]]), **bounds)[0].sum()
+
+    at = jnp.log(jnp.array([[ratio]]))
+    np.testing.assert_allclose([value(at), jax.grad(value)(at)[0, 0]], [loss, slope], rtol=1e-5)
+    np.testing.assert_allclose(value(at, clip_dual=0.0), surrogate(ratio, advantage)[0][0, 0])
+
+
+def gradient(token_advantage, level, reduction="sequence_mean"):
+    """The gradient of the surrogate with respect to the log-probabilities of one row, at a ratio of 1."""
+    logprobs, mask = jnp.array([[-1.0, -2.0, -0.5, -3.0]]), jnp.ones((1, 4))
+
+    def loss(current):
+        ratio = losses.log_ratio(current, logprobs, mask, level)
+        value, _ = losses.clipped_surrogate(ratio, jnp.array([token_advantage]), clip_low=3e-4, clip_high=4e-4)
+        return jnp.sum(value * losses.reduction_weights(mask, reduction))
+
+    return jax.grad(loss)(logprobs)[0]
+
+
+def test_a_ratio_per_sequence_keeps_each_token_s_own_credit():
+    np.testing.assert_allclose(4 * gradient([1.0, 1.0, 1.0, 7.0], "sequence"), [-1, -1, -1, -7], rtol=1e-6)
+    np.testing.assert_allclose(4 * gradient([2.0] * 4, "sequence"), [-2] * 4, rtol=1e-6)
+
+
 def test_ratios_by_hand():
     logprobs, old = jnp.array([[0.3, 0.6, 9.0], [-0.2, 0.4, 0.6]]), jnp.zeros((2, 3))
     mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
@@ -68,6 +105,8 @@ def test_ratios_by_hand():
     np.testing.assert_allclose(
         losses.log_ratio(logprobs, old, mask, "sequence"), [[0.45] * 3, [0.8 / 3] * 3], rtol=1e-6
     )
+    slope = jax.grad(lambda current: losses.log_ratio(current, old, mask, "sequence")[0, 0])(logprobs)
+    np.testing.assert_array_equal(slope, [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     empty = losses.log_ratio(logprobs, old, 0 * mask, "sequence")
     np.testing.assert_array_equal(empty, 0.0)
 

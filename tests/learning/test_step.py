@@ -80,7 +80,7 @@ def test_the_terms_of_the_loss_by_hand(policy, params, scores, changes):
     batch = batch.replace(sampler_logprobs=1.1 * batch.sampler_logprobs)
     objective = dataclasses.replace(PLAIN, loss=config)
     weights = loss_weights(batch, objective)
-    loss, metrics = jax.jit(lambda p, *rows: objective_loss(policy, p, *rows, objective))(params, batch, weights)
+    loss, (metrics, _) = jax.jit(lambda p, *rows: objective_loss(policy, p, *rows, objective))(params, batch, weights)
 
     logprobs, entropy = scores
     tokens = batch.mask.sum(axis=1, keepdims=True)
@@ -115,6 +115,30 @@ def test_metrics_of_an_update_are_means_over_tokens(scores, whole):
     for name, values in expected.items():
         np.testing.assert_allclose(whole[1][name], values[counted].mean(), rtol=1e-4)
     assert float(whole[1]["learning_rate"]) == pytest.approx(0.1) and whole[1]["skipped"] == 0
+
+
+OWN = LOSS.model_copy(update=dict(ratio="sequence", clip_low=3e-4, clip_high=4e-4, old_logprobs="update"))
+
+
+def test_the_ratio_of_a_single_update_is_that_of_its_own_log_probabilities(policy, params):
+    objective = dataclasses.replace(PLAIN, loss=OWN)
+    (batch,) = train_step(policy, objective=objective).with_old_logprobs(begin(policy, params), [uneven_batch()])
+    weights = loss_weights(batch, objective)
+    _, (metrics, _) = jax.jit(lambda p, *rows: objective_loss(policy, p, *rows, objective))(params, batch, weights)
+    assert metrics["tokens/clip_frac_low"] == metrics["tokens/clip_frac_high"] == metrics["tokens/kl_old_new"] == 0
+
+
+@pytest.mark.slow
+def test_no_gradient_is_lost_to_the_noise_between_two_programs(policy, params, scores):
+    """In bfloat16, whose noise is beyond GSPO's bounds, the ratio of two updates is exactly 1 before the first of them."""
+    policy = dataclasses.replace(policy, architecture=dataclasses.replace(policy.architecture, dtype="bfloat16"))
+    step = train_step(policy, objective=dataclasses.replace(PLAIN, loss=OWN), minibatches=2)
+    batch = uneven_batch()
+    for one in step.with_old_logprobs(begin(policy, params), [batch, batch]):
+        _, metrics = step(begin(policy, params), one)
+        assert metrics["clip_frac_low"] == metrics["clip_frac_high"] == metrics["kl_old_new"] == 0
+        noise = np.abs(one.old_logprobs - scores[0])[batch.mask > 0]
+        assert 4e-4 < noise.mean() < 0.05
 
 
 # ---------------------------------------------------------------- the same rows, divided otherwise
@@ -194,6 +218,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     assert metrics["skipped"] == 0 and metrics["grad_norm"] == 5 and int(updated.updates) == 6
 
 
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1, eps=0.0), optax.sgd(3e38)], ids=["0 / 0", "overflow"])
+def test_an_update_that_is_not_finite_changes_nothing(optimizer):
+    """Although its gradient is finite."""
+    params = {"w": jnp.ones(2)}
+    state = TrainState(params, optimizer.init(params), jnp.int32(5))
+    refused, metrics = apply_gradients(optimizer, state, {"w": jnp.array([0.0, 2.0])})
+    assert metrics["skipped"] == 1 and jax.tree.all(jax.tree.map(np.array_equal, refused, state))
+
+
 # ---------------------------------------------------------------- distillation
 
 
@@ -233,6 +266,22 @@ def test_the_divergence_is_that_of_the_whole_table(policy, params):
     nothing = batch.replace(distilled=np.zeros(N, np.float32))
     _, metrics = step(begin(policy, current, teacher=params), nothing)
     assert metrics["divergence"] == 0 and np.isfinite(metrics["grad_norm"])
+
+
+@pytest.mark.slow
+def test_the_weight_between_sampler_and_trainer_reaches_the_divergence(policy, params):
+    """A cap of 0.25, which every weight exceeds, makes both terms a quarter of what they are at a cap of 1."""
+    batch, current = uneven_batch(context=True), jax.tree.map(lambda a: 0.8 * a, params)
+    batch = batch.replace(sampler_logprobs=batch.old_logprobs - 2)
+
+    def terms(cap):
+        loss = LOSS.model_copy(update=dict(old_logprobs="trainer", importance_cap=cap))
+        objective = Objective(loss, DISTILL, 1.0, chunk=64)
+        loss = jax.jit(lambda *rows: objective_loss(policy, current, *rows, objective, (policy, params))[1][0])
+        metrics = loss(batch, loss_weights(batch, objective))
+        return np.array([metrics["policy"], metrics["divergence"]])
+
+    np.testing.assert_allclose(terms(0.25), terms(1.0) / 4, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
-from amrsd_jax.config import WarmupConfig
-from amrsd_jax.learning.warmup import documents, pack
+from amrsd_jax.config import ConfigError, WarmupConfig
+from amrsd_jax.learning.warmup import check_finite, documents, pack
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.parse import parse
 from amrsd_jax.reflection.prompts import templates
@@ -94,6 +94,15 @@ def test_the_stream_of_the_quickstart_is_pinned():
         registry.make("addition", {}, seed=0), templates("chain"), rng.host(0, "warm-up"), WarmupConfig()
     )
     assert zlib.crc32(repr(list(itertools.islice(source, 1000))).encode()) == 2509072379
+
+
+def test_a_warm_up_that_is_not_finite_is_refused():
+    check_finite([4.8, np.nan, 0.2], 2, 1e-3)
+    for losses, applied in (([4.8, np.nan, np.nan], 1), ([4.8, np.inf], 2), ([4.8] * 4, 0)):
+        with pytest.raises(
+            ConfigError, match=f"warmup.learning_rate = 0.5.* from 4.8 .*{applied} of {len(losses)} updates"
+        ):
+            check_finite(losses, applied, 0.5)
 
 
 def test_packing_by_hand():

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from amrsd_jax import credit
 from amrsd_jax.config import ReflectionConfig
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer
-from amrsd_jax.records import Completion
+from amrsd_jax.records import Completion, Verdict
 from amrsd_jax.reflection.contexts import make_contexts
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from amrsd_jax.reflection.reflections import Reflections
@@ -146,14 +147,16 @@ def test_reflections_sampled_beside_the_rollouts_are_not_sampled_again():
         ("answer", ("#### 12", "#### 12")),
         ("reference_solution", (" peer\nworked", " peer\nworked")),
         ("peer_solution", ("", f" peer\n{RIGHT}")),
-        ("feedback", (" message", " message")),
+        ("verdict", (" message", " message")),
+        ("feedback", ("", " message")),
         ("oracle_reflection", ("5+7+0=12", "5+7+0=12")),
         ("none", ("", "")),
+        ("null", ("", "")),
     ],
 )
 def test_given_sources_by_hand(source, text):
     contexts, _ = contexts_of(rollouts(True, False), source=source)
-    assert contexts.text == text
+    assert contexts.text == text and (source != "null" or contexts.rows.tolist() == [0, 1])
     for i, row in enumerate(contexts.rows):
         assert contexts.kind[row] == source and contexts.status[row] == "ok"
         assert prompt(contexts, i) == chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", text[row]))
@@ -167,6 +170,26 @@ def bare(*correct):
 def test_rows_without_a_peer_or_a_reference_have_that_status():
     assert contexts_of(rollouts(True, False), source="peer_solution")[0].status == ("no_peer", "ok")
     assert contexts_of(bare(True, False), source="reference_solution")[0].status == ("no_reference",) * 2
+
+
+def test_sdpo_distils_the_rows_that_its_authors_distil():
+    """Rows with a successful sibling, whatever its text; with feedback also other failures whose message is not empty."""
+    alone, two = [True] + [False] * 3, [True] * 2 + [False] * 2
+    for rule in ("sdpo", "credit"):
+        context = credit.RULES[rule].context
+        for correct, expected in (
+            ([False] * 4, []),
+            (alone, [1, 2, 3]),
+            (two, [0, 1, 2, 3]),
+            ([True] * 4, [0, 1, 2, 3]),
+        ):
+            assert contexts_of(rollouts(*correct), source=context, group=4)[0].rows.tolist() == expected
+    told = dict(source="peer_solution,feedback", group=4)
+    assert contexts_of(rollouts(*[False] * 4), **told)[0].rows.tolist() == [0, 1, 2, 3]
+    lone, _ = contexts_of(rollouts(*alone), **told)
+    assert lone.rows.tolist() == [1, 2, 3] and lone.status[0] == "no_feedback"
+    silent = rollouts(*[False] * 4, verdicts=(Verdict(0.0, "", None, True),) * 4)
+    assert not contexts_of(silent, **told)[0].rows.size
 
 
 def test_shuffled_reflections_are_those_of_other_rows_of_their_kind():
@@ -184,9 +207,9 @@ def test_shuffled_reflections_are_those_of_other_rows_of_their_kind():
 def test_sources_by_preference_and_together():
     record = rollouts(True, False)
     either, _ = contexts_of(record, source="peer_solution,feedback")
-    assert either.kind == ("feedback", "peer_solution") and either.text == (" message", f" peer\n{RIGHT}")
-    both, _ = contexts_of(record, source="feedback+peer_solution,feedback+reference_solution")
-    assert both.kind == ("feedback+reference_solution", "feedback+peer_solution")
+    assert either.kind == ("feedback", "peer_solution") and either.text == ("", f" peer\n{RIGHT}")
+    both, _ = contexts_of(record, source="verdict+peer_solution,verdict+reference_solution")
+    assert both.kind == ("verdict+reference_solution", "verdict+peer_solution")
     assert both.text == (" message\n peer\nworked", f" message\n peer\n{RIGHT}")
     lacking, _ = contexts_of(bare(True, False), source="peer_solution,reference_solution")
     assert lacking.status == ("no_reference", "ok")
@@ -203,7 +226,7 @@ def test_the_critic_is_shown_the_attempt_and_the_answer_and_decodes_greedily():
 # ---------------------------------------------------------------- negative contexts
 
 
-def test_wrong_peers_are_failed_siblings_with_another_text():
+def test_wrong_peers_are_failed_siblings():
     other = "5+7+0=11\n#### 11"
     record = rollouts(True, False, False, True, True, True, text=(RIGHT, WRONG, other, RIGHT, RIGHT, RIGHT))
     contexts, _ = contexts_of(record, source="answer", group=3, negatives="wrong_peers", count=2)
@@ -217,7 +240,7 @@ def test_wrong_peers_are_failed_siblings_with_another_text():
 def test_other_prompts_are_the_questions_of_other_groups_with_the_row_s_text():
     questions = [dataclasses.replace(SUM, question=question) for question in ("5+7", "5+7", "1+1", "1+1")]
     record = rollouts(True, False, True, False, problems=tuple(questions))
-    contexts, _ = contexts_of(record, source="feedback", negatives="other_prompts", count=2)
+    contexts, _ = contexts_of(record, source="verdict", negatives="other_prompts", count=2)
     first, second = contexts.negatives
     assert first.text == contexts.text and second.rows.size == 0  # there is one other group
     for row, question in enumerate(("1+1", "1+1", "5+7", "5+7")):

@@ -55,7 +55,16 @@ def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family)
         text = getattr(texts, kind)
         assert f"<{kind}>" in text and f"</{kind}>" in text and "Do not" in text
     assert "ANSWER" in texts.repair_prompt("Q", "A", "ANSWER")[-1]["content"]
-    assert texts.teacher_prompt("Q", "R")[-1]["content"].endswith(("</answer>.", "Action Input."))
+
+
+@pytest.mark.parametrize("family", ["mathematics", "choice", "tools"])
+def test_the_teacher_s_prompt_ends_as_the_student_s(family):
+    """So that a text, and not an instruction that only the teacher has, makes the gap."""
+    texts = templates(family)
+    (*_, student), (*_, teacher) = texts.question_prompt("the question"), texts.teacher_prompt("the question", "a hint")
+    student, teacher = student["content"], teacher["content"]
+    assert teacher.endswith(student.removeprefix("the question") or "the question") and "a hint" in teacher
+    assert "the question" in teacher and texts.question_prompt("")[:-1] == texts.teacher_prompt("", "")[:-1]
 
 
 def test_a_system_message_comes_first_where_the_question_is_to_be_answered():

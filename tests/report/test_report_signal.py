@@ -42,6 +42,15 @@ def test_histogram_is_a_share_of_each_outcome():
     assert signal.histogram(scored([(0.0, [0.0] * 3, -1, -1)]))[0].y == [0, 1]
 
 
+def test_the_null_control_is_shown_beside_the_gap():
+    table = pa.table(dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True)))
+    table = table.append_column("null_gap", pa.array([[0.1, 0.0, 0.3, 0.0], [0.0] * 4, [0.0] * 4, None]))
+    found = signal.scored_rollouts([table])
+    assert [series.name for series in signal.by_position(found)] == ["failed", "correct", "null control"]
+    assert signal.by_position(found)[2].y == pytest.approx([0.1 / 3, 0, 0.1, 0])
+    assert signal.beyond(found, 0.2) == {"failed": 6 / 8, "correct": 1.0, "null control": 1 / 12}
+
+
 def test_many_tokens_are_thinned_by_rollouts_and_no_gap_is_no_rollout():
     found = scored([(0.0, [float(i)] * 2, -1, -1) for i in range(9)], most=6)
     assert [r.gap[0] for r in found] == [0, 3, 6] and scored([(1.0, None, -1, -1)]) == []

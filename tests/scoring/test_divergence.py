@@ -86,6 +86,9 @@ def test_coverage_and_overlap_by_hand():
         _, metrics = divergence(s, t, Divergence(top_k=2, support=support))
         assert float(metrics["covered"]) == pytest.approx(covered)
         assert float(metrics["overlap"]) == 0.5
+    ties = jnp.log(jnp.array([0.25, 0.25, 0.25, 0.25]))
+    assert float(divergence(ties, ties, Divergence(top_k=3))[1]["overlap"]) == 1
+    assert float(divergence(ties, t, Divergence(top_k=2))[1]["overlap"]) == 0.5
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.entry_clip], ids=str)
