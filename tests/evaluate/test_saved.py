@@ -175,7 +175,7 @@ def test_best_final_and_mean_of_last_by_hand():
         row(10 * i, sampled=t, sampled_low=0.0, n=8, **{"validation/sampled": v, "validation/n": 4})
         for i, (t, v) in enumerate(zip(test, validation, strict=True))
     ]
-    summary = evaluated(rows, last=3)
+    summary = evaluated(rows, last=3, end=40)
     assert summary["initial"]["sampled"] == 0.1
     assert summary["final"] == {"step": 40, "sampled": 0.4, "sampled_low": 0.0, "n": 8}
     assert (summary["best"]["step"], summary["best_by_validation"]["step"]) == (20, 30)
@@ -185,5 +185,5 @@ def test_best_final_and_mean_of_last_by_hand():
 
 
 def test_a_run_that_was_not_trained_has_no_mean():
-    summary = evaluated([row(0, sampled=0.1, n=4)], last=5)
+    summary = evaluated([row(0, sampled=0.1, n=4)], last=5, end=0)
     assert summary["mean_of_last"] is None and summary["best"]["step"] == 0 and "best_by_validation" not in summary

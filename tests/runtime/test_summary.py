@@ -120,4 +120,4 @@ def test_results_of_a_run(tmp_path):
     assert [evaluations[name]["step"] for name in ("initial", "best", "final", "best_by_validation")] == [0, 1, 3, 2]
     assert evaluations["mean_of_last"] == {"steps": [2, 3], "sampled": pytest.approx(0.35), "n": 16}
     assert evaluations["benchmarks"]["validation"]["best"]["step"] == 2
-    assert len(outcome(evaluations)) == 2
+    assert len(outcome(results)) == 2
