@@ -174,12 +174,9 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
         _write(workdir, values, rows)
         return False
     steps, fault = saved.get("steps"), f"{workdir} holds a run with another config; use another --workdir"
-    if isinstance(steps, int) and steps != config.steps:
-        if reason := _why_not_extended(steps, config):
-            fault += f". steps = {config.steps}: {reason}"
-        else:
-            saved["steps"] = config.steps
-    _require_same(saved, values, fault)
+    reason = _why_not_extended(steps, config) if steps != config.steps else ""
+    if reason or differences(saved | {"steps": config.steps}, values):
+        _require_same(saved, values, fault + (f". steps = {config.steps}: {reason}" if reason else ""))
     path = workdir / "rows.json"
     if (known := _shared(_read_object, path)) is not None:
         _require_same(
@@ -195,7 +192,7 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
 
 def _why_not_extended(steps: int, config: Config) -> str:
     """Returns why a run of `steps` steps cannot go on to those of the config; "" if it can: its first steps are the same."""
-    if config.steps < steps:
+    if not isinstance(steps, int) or config.steps < steps:
         return f"the run was started with {steps}; they can grow, but not shrink"
     if config.optimizer.schedule != "constant":
         schedule = f"optimizer.schedule = {config.optimizer.schedule!r}"
