@@ -37,6 +37,7 @@ class Progress:
       skipped: steps in a row with a skipped update.
       memory: memory of the credit rule.
       tracks: state of the collapse monitor.
+      best: step of the checkpoint with the best accuracy, and that accuracy; of equal ones the last. None before the first.
       good: step of the newest checkpoint saved while no signal that the monitor acts on was beyond its threshold.
       rollbacks: steps after which the run was rolled back to such a checkpoint.
       stopped: signal, step, value and threshold, if the monitor ended the run.
@@ -51,6 +52,7 @@ class Progress:
     skipped: int = 0
     memory: list[float] = dataclasses.field(default_factory=list)
     tracks: monitor.Tracks = dataclasses.field(default_factory=dict)
+    best: list[int | float] | None = None
     good: int | None = None
     rollbacks: list[int] = dataclasses.field(default_factory=list)
     stopped: dict[str, Any] | None = None
@@ -58,6 +60,11 @@ class Progress:
     evaluation: dict[str, dict[str, float]] | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
+
+    def compare(self, accuracy: float | None) -> None:
+        """Makes this step the best one, if its accuracy is known and none was higher."""
+        if accuracy is not None and (self.best is None or accuracy >= self.best[1]):
+            self.best = [self.step, accuracy]
 
 
 @dataclasses.dataclass(frozen=True)

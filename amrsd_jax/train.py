@@ -110,7 +110,9 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
             if monitor.healthy(progress.tracks, config.monitor):
                 progress.good = progress.step
-            checkpoints.save(progress.step, state, dataclasses.asdict(progress), accuracy, progress.good)
+            progress.compare(accuracy)
+            best = progress.best and progress.best[0]
+            checkpoints.save(progress.step, state, dataclasses.asdict(progress), keep=(best, progress.good))
 
     def evaluate_now() -> float | None:
         """Makes and records the evaluation that is due, and returns its accuracy; a signal leaves it to the resumed run."""
@@ -127,7 +129,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if progress.evaluation is not None and metrics.evaluation(progress.step):
             progress.evaluation = None  # made by a process that ended before its next checkpoint
         if progress.evaluation is not None:
-            evaluate_now()
+            accuracy = evaluate_now()
+            progress.compare(None if fresh else accuracy)
         if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
             save()
 
@@ -261,6 +264,7 @@ def watch(
         continued = dict(
             step=progress.step, position=progress.position, tokens=progress.tokens,
             rollbacks=[*progress.rollbacks, progress.step], evaluation=None,
+            best=progress.best,
         )  # fmt: skip
         progress = Progress(**restored | continued)
     return state, progress, signals

@@ -292,7 +292,8 @@ def _credits_equal_rewards(config: Config) -> bool:
     arrays = jax.tree.map(value, signal_shapes(config))
     arrays |= {name: np.zeros_like(arrays[name]) for name in ("advantage", "reward", "memory")}
     arrays["mask"] = np.ones_like(arrays["mask"])
-    return bool(rule.distill or np.any(rule(Signals(**arrays), **config.credit.args).token_advantage))
+    signals = Signals(**jax.tree.map(jax.numpy.asarray, arrays))
+    return bool(rule.distill or np.any(rule(signals, **config.credit.args).token_advantage))
 
 
 # ---------------------------------------------------------------- the rule's inputs

@@ -167,8 +167,8 @@ from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.train import train
 from tests.tiny import tiny_config
 save = Checkpoints.save
-def save_and_die(self, step, *args):
-    save(self, step, *args)
+def save_and_die(self, step, *args, **named):
+    save(self, step, *args, **named)
     if step == 2:
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGKILL)).start()
 Checkpoints.save = save_and_die
@@ -192,6 +192,21 @@ def test_a_damaged_checkpoint_is_stepped_over(finished, tmp_path, capsys):
     assert "checkpoint 4 is damaged: no state" in said and "checkpoint 3 is damaged: no run" in said
     assert "resuming at step 2" in said and "step 3/4" in said
     runs.assert_same_run(finished, run)
+
+
+def test_the_best_checkpoint_survives_a_resume(finished, workdir, monkeypatch):
+    """It was kept by its score, which the checkpoint library does not write down."""
+    scores = {2: 0.9, 4: 0.1}
+
+    def scored(experiment, params, clock, folder, progress, due):
+        return {"eval/sampled": scores.get(progress.step, 0.0), "eval/n": 1}
+
+    monkeypatch.setattr(loop, "evaluate", scored)
+    with monkeypatch.context() as patch:
+        runs.after_metrics(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(tiny_config(checkpoint__keep=1), workdir)
+    train(tiny_config(checkpoint__keep=1), workdir)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
 
 
 def test_a_longer_run_is_the_extended_one(finished, workdir):

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ class Checkpoints:
 
     Args:
       folder: created if absent; remains of a killed write are removed. Damaged checkpoints are moved to `<folder>.damaged`, so
-        that the run can write those steps again: the ones newer than the newest whole one, and any whose score is damaged.
-      keep: number of latest checkpoints that are kept, besides the one with the best `score` and the last good one. None opens
-        the folder for reading only, so that a run in progress is not disturbed.
+        that the run can write those steps again: the ones newer than the newest whole one, and any without readable parts.
+      keep: number of latest checkpoints that are kept, besides those that `save` names. None opens the folder for reading only,
+        so that a run in progress is not disturbed.
     """
 
     def __init__(self, folder: Path, keep: int | None):
@@ -46,39 +46,31 @@ class Checkpoints:
             return
         _set_damaged_aside(folder)
         processes.broadcast(None)  # the library reads the folder's names once, on every process
-        latest = policies.LatestN(n=keep)
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
-        )
-        self._good = _Good()
+        self._named = _Named()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([latest, best, self._good]),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), self._named]),
                 cleanup_tmp_directories=True,
                 async_options=_with_checksums(self._folder, "*"),
             ),
         )
 
-    def save(
-        self, step: int, state: TrainState, run: dict[str, Any], score: float | None, good: int | None = None
-    ) -> None:
+    def save(self, step: int, state: TrainState, run: dict[str, Any], keep: Collection[int | None] = ()) -> None:
         """Starts writing, and returns once the arrays are copied, so they may be donated. Frozen parameters are not written.
 
         Args:
           run: the host's progress, representable in JSON.
-          score: accuracy at this step, if it was measured.
-          good: step of the checkpoint to roll back to, this one or an earlier one; it is kept until `good` changes.
+          keep: steps whose checkpoints are kept until another call names others, such as the best one.
 
         Raises:
           OSError: this checkpoint, or the one before, could not be written.
         """
-        self._good.step = good
+        self._named.steps = keep
         state = state.replace(frozen=None)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
-        metrics = None if score is None else {"score": score}
         with _named(self._folder, "a checkpoint could not be written"):
-            self._manager.save(step, args=items, metrics=metrics, force=True)
+            self._manager.save(step, args=items, force=True)
 
     def latest(self) -> int | None:
         """Returns the step of the newest whole checkpoint, None if there is none."""
@@ -124,13 +116,13 @@ def _with_shardings(abstract: Any, shardings: Any) -> Any:
 
 
 @dataclasses.dataclass
-class _Good(policies.PreservationPolicy):
-    """Preserves one named step."""
+class _Named(policies.PreservationPolicy):
+    """Preserves named steps."""
 
-    step: int | None = None
+    steps: Collection[int | None] = ()
 
     def should_preserve(self, checkpoints, *, context):
-        return [checkpoint.step == self.step for checkpoint in checkpoints]
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
 
 
 @contextlib.contextmanager

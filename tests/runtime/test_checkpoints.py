@@ -30,7 +30,7 @@ def test_a_state_is_restored_on_another_mesh(policy, tmp_path):
     state = jax.device_put(values(abstract), state_shardings(policy, adam, eight))
 
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    checkpoints.save(3, state, {"step": 3}, score=None)
+    checkpoints.save(3, state, {"step": 3})
     where = state_shardings(policy, adam, cube)
     restored, run = checkpoints.restore(3, abstract, where)
     checkpoints.close()
@@ -53,11 +53,13 @@ def small_state(value):
     )
 
 
-def test_the_latest_the_best_and_the_last_good_checkpoint_are_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
-    for step, score in enumerate([0.1, 0.9, None, 0.3, None]):
-        checkpoints.save(step, small_state(step), {"step": step}, score, good=2 if step >= 2 else None)
-    checkpoints.close()
+def test_the_latest_and_the_named_checkpoints_are_kept(tmp_path):
+    """Also by a run that was resumed since they were written."""
+    for steps in ((0, 1, 2), (3, 4)):
+        checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+        for step in steps:
+            checkpoints.save(step, small_state(step), {"step": step}, keep=(1, 2, None))
+        checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "4"]
     assert find_step(tmp_path) == 4 and find_step(tmp_path, 2) == 2
     with pytest.raises(FileNotFoundError, match=r"3.*\[1, 2, 4\]"):
@@ -66,7 +68,7 @@ def test_the_latest_the_best_and_the_last_good_checkpoint_are_kept(tmp_path):
 
 def test_a_rollback_replaces_what_changes_and_keeps_the_frozen_parameters(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(1, small_state(1), {"step": 1}, None)
+    checkpoints.save(1, small_state(1), {"step": 1})
     now = small_state(7)
     restored, run = checkpoints.replace(now, 1)
     checkpoints.close()
@@ -108,7 +110,9 @@ DAMAGE = {
     "the library's record missing": lambda newest: (newest / "_CHECKPOINT_METADATA").unlink(),
     "checksums cut": lambda newest: os.truncate(newest / "checksums.json", 9),
     "an empty folder": lambda newest: (newest.parent / "99").mkdir(),
-    "a folder of parts": lambda newest: [(newest.parent / "99" / part).mkdir(parents=True) for part in ("state", "run")],
+    "a folder of parts": lambda newest: [
+        (newest.parent / "99" / part).mkdir(parents=True) for part in ("state", "run")
+    ],
 }
 
 
@@ -118,7 +122,7 @@ def three(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("three")
     checkpoints = Checkpoints(workdir / "checkpoints", keep=3)
     for step in (1, 2, 3):
-        checkpoints.save(step, small_state(step), {"step": step}, score=0.1)
+        checkpoints.save(step, small_state(step), {"step": step})
     checkpoints.close()
     return workdir
 
@@ -139,7 +143,7 @@ def test_the_newest_whole_checkpoint_is_found_and_restored(three, tmp_path, caps
     assert checkpoints.latest() == newest and f"checkpoint {step} is damaged" in capsys.readouterr().err
     state, run = checkpoints.restore(newest, *abstract_and_shardings(small_state(0)))
     assert state.params["w"].tolist() == [newest] * 3 and run == {"step": newest}
-    checkpoints.save(newest + 1, small_state(7), {"step": newest + 1}, None)  # the damaged one is not in the way
+    checkpoints.save(newest + 1, small_state(7), {"step": newest + 1})  # the damaged one is not in the way
     checkpoints.close()
     assert find_step(workdir) == newest + 1
 
@@ -149,7 +153,7 @@ def abstract_and_shardings(state):
     return jax.eval_shape(lambda: state), jax.tree.map(lambda a: a.sharding, state)
 
 
-def test_a_damaged_score_of_an_older_checkpoint_does_not_stop_a_run(three, tmp_path):
+def test_a_damaged_record_of_an_older_checkpoint_does_not_stop_a_run(three, tmp_path):
     workdir = shutil.copytree(three, tmp_path / "run")
     os.truncate(workdir / "checkpoints" / "1" / "_CHECKPOINT_METADATA", 0)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=3)

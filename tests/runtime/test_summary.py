@@ -133,7 +133,9 @@ def test_an_interrupted_run_has_no_final_evaluation(tmp_path):
 
 
 def test_a_run_whose_metrics_are_lost_calls_no_other_evaluation_the_initial_one(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(json.dumps({"kind": "eval", "step": 2, "eval/sampled": 0.5, "eval/n": 4}) + "\n")
+    (tmp_path / "metrics.jsonl").write_text(
+        json.dumps({"kind": "eval", "step": 2, "eval/sampled": 0.5, "eval/n": 4}) + "\n"
+    )
     results = write_results(tmp_path, 2, {}, 1.0, last=2)
     assert results["eval"]["initial"] is None and results["eval"]["final"]["step"] == 2
     (tmp_path / "metrics.jsonl").unlink()
@@ -142,7 +144,10 @@ def test_a_run_whose_metrics_are_lost_calls_no_other_evaluation_the_initial_one(
 
 
 def test_steps_without_a_learning_signal_are_counted(tmp_path):
-    rows = [{"kind": "train", "step": step, "reflection/skipped": 0, "grad_norm": norm} for step, norm in ((1, 0.0), (2, 0.5))]
+    rows = [
+        {"kind": "train", "step": step, "reflection/skipped": 0, "grad_norm": norm}
+        for step, norm in ((1, 0.0), (2, 0.5))
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     results = write_results(tmp_path, 2, {}, 1.0, last=2)
     assert results["steps_without_signal"] == 1 and any("1 of 2 steps" in line for line in outcome(results))
