@@ -35,7 +35,7 @@ def parser(
             check(config.value)
             return arguments
         except KeyError as error:
-            sys.exit(f"config error: no such section: {' '.join(error.args[0].split())}")
+            sys.exit(f"config error: no such section: {' '.join(str(*error.args[:1]).split())}")
         except ConfigError as error:
             sys.exit(f"config error: {error}")
         except Exception as error:  # whatever a config file raises

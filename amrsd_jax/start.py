@@ -176,7 +176,8 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
     """Returns the parameters without adapters: imported, random, or those of the warm-up, which are saved in the workdir.
 
     Raises:
-      ConfigError: the weights cannot be imported, or the warm-up's documents do not fit its rows.
+      ConfigError: the weights cannot be imported, or the warm-up is damaged, or its documents do not fit its rows.
+      Interrupted: a signal was received in the warm-up.
     """
     config, policy, folder = experiment.config, experiment.policy.base, workdir / "warmup"
     if huggingface.is_checkpoint(config.model):
@@ -197,13 +198,16 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
         except OSError as error:
             raise ConfigError(f"{error}; delete that folder to have the warm-up made again") from error
     note(f"warm-up on {config.warmup.documents} documents")
-    with clock.phase("warmup"), interrupt.Interrupt():
-        params, losses = warm_up(
-            policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
-            seed=config.seed, chunk=config.scoring.chunk, progress=lambda batches: _until_interrupted(bar(batches, "warm-up")),
-        )  # fmt: skip
-    note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
-    save_params(folder, params)
+    with interrupt.Interrupt():
+        with clock.phase("warmup"):
+            params, losses = warm_up(
+                policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
+                seed=config.seed, chunk=config.scoring.chunk,
+                progress=lambda batches: _until_interrupted(bar(batches, "warm-up")),
+            )  # fmt: skip
+        note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
+        save_params(folder, params)
+        interrupt.check()
     return params
 
 

@@ -169,8 +169,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
                     f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
                 )
         progress_bar.close()
-    with clock.phase("checkpoint"):
-        checkpoints.close()
+        with clock.phase("checkpoint"):
+            checkpoints.close()
     metrics.close()
     if signals.requested:
         at = "before the first step" if not progress.step else f"saved at step {progress.step}"

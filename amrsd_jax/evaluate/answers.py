@@ -45,14 +45,15 @@ def ask(
 ) -> list[Answer]:
     """Returns all answers to a benchmark: the sampled ones, question by question, then the greedy ones.
 
-    Raises Interrupted if a signal was received.
-
     Args:
       benchmark: its task verifies the answers.
       prompts: of the benchmark's questions.
       tokenizer: decodes completions.
       sample: the sampler; completions may come in any order.
       group: largest number of samples per request.
+
+    Raises:
+      Interrupted: a signal was received.
     """
     verify = benchmark.task.verify
     threads = ThreadPoolExecutor(THREADS)

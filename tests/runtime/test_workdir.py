@@ -149,12 +149,9 @@ def test_a_released_workdir_takes_another_config(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_writes(tmp_path):
-    with (
-        locked(tmp_path / "run"),
-        pytest.raises(ConfigError, match=f"run is being written by process {os.getpid()} on "),
-    ):
-        with locked(tmp_path / "run"):
-            pass
+    held = f"run is being written by process {os.getpid()} on "
+    with locked(tmp_path / "run"), pytest.raises(ConfigError, match=held), locked(tmp_path / "run"):
+        pass
     with locked(tmp_path / "run"):  # it is free again
         pass
 
