@@ -23,7 +23,9 @@ def main(argv):
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.WARNING)  # the checkpoint library logs every write
+    logging.set_verbosity(
+        logging.FATAL
+    )  # the checkpoint library logs every write, and a traceback of what it raises anyway
     processes.initialize()
     workdir = Path(_WORKDIR.value)
     try:

@@ -7,6 +7,7 @@ checkpoint whose files are not those is damaged, and the newest whole one takes 
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -184,9 +185,9 @@ def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> 
         json.loads((folder / _RECORD).read_text())
         path = folder / CHECKSUMS
         expected = json.loads(path.read_text()) if path.exists() else {}
-        expected = {name: written for name, written in expected.items() if chosen(name)}
+        expected = {name: (size, crc) for name, (size, crc) in expected.items() if chosen(name)}
         found = checksums(folder, expected.__contains__)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     for name, (size, crc) in expected.items():
         if name not in found:
@@ -200,7 +201,9 @@ def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> 
 
 def steps_in(folder: Path) -> list[int]:
     """Returns the steps of a folder's checkpoints, whole or not, in ascending order."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+    return sorted(
+        int(path.name) for path in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir()
+    )
 
 
 def newest_whole(folder: Path, most: int | None = None) -> int | None:
@@ -219,8 +222,8 @@ def newest_whole(folder: Path, most: int | None = None) -> int | None:
 
 @processes.only_first
 def _set_damaged_aside(folder: Path) -> None:
-    whole = False
-    for step in reversed(steps_in(folder)):
+    whole, steps = False, steps_in(folder)
+    for step in reversed(steps):
         place = folder / str(step)
         if fault := damage(place, arrays=not whole):
             aside = folder.with_name(f"{folder.name}.damaged") / str(step)
@@ -230,6 +233,8 @@ def _set_damaged_aside(folder: Path) -> None:
             note(f"checkpoint {step} is damaged: {fault}; moved to {aside}")
         else:
             whole = True
+    if steps and not whole:
+        note("no checkpoint is whole: the run starts again at step 0")
 
 
 def find_step(workdir: Path, step: int | None = None) -> int:

@@ -109,6 +109,7 @@ DAMAGE = {
     "one file missing": lambda newest: largest(newest / "state").unlink(),
     "the library's record missing": lambda newest: (newest / "_CHECKPOINT_METADATA").unlink(),
     "checksums cut": lambda newest: os.truncate(newest / "checksums.json", 9),
+    "checksums of another form": lambda newest: (newest / "checksums.json").write_text('{"state/_METADATA": 3}'),
     "an empty folder": lambda newest: (newest.parent / "99").mkdir(),
     "a folder of parts": lambda newest: [
         (newest.parent / "99" / part).mkdir(parents=True) for part in ("state", "run")
