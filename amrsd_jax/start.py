@@ -42,8 +42,7 @@ class Progress:
       rollbacks: steps after which the run was rolled back to such a checkpoint.
       stopped: signal, step, value and threshold, if the monitor ended the run.
       tokens: response tokens sampled.
-      evaluation: metrics of the finished benchmarks, by name, of an evaluation after `step` that a signal interrupted; None if
-        the evaluation is finished, or none is due.
+      evaluation: metrics of the finished benchmarks, by name, of an evaluation after `step` that a signal interrupted.
       seconds, wall_seconds: seconds by phase, and in all.
     """
 
@@ -57,7 +56,7 @@ class Progress:
     rollbacks: list[int] = dataclasses.field(default_factory=list)
     stopped: dict[str, Any] | None = None
     tokens: int = 0
-    evaluation: dict[str, dict[str, float]] | None = None
+    evaluation: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
 
@@ -104,7 +103,7 @@ def start_or_resume(
     if teacher.stored:
         stored = copy(external) if teacher.config.kind == "external" else copy_trainable(initial)
     state = init_state(policy, experiment.optimizer, initial, experiment.mesh, teacher=stored)
-    return state, fixed, Progress(evaluation={})  # the evaluation before training is due
+    return state, fixed, Progress()
 
 
 def copy_trainable(params: Params) -> Params:

@@ -121,16 +121,16 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         except Interrupted:
             return None
         metrics.write("eval", progress.step, values)
-        progress.evaluation = None
+        progress.evaluation = {}
         return values.get("eval/validation/sampled", values["eval/sampled"])
 
     with Interrupt() as signals, jax.transfer_guard("disallow"):
         fresh = checkpoints.latest() is None
-        if progress.evaluation is not None and metrics.evaluation(progress.step):
-            progress.evaluation = None  # made by a process that ended before its next checkpoint
-        if progress.evaluation is not None:
-            accuracy = evaluate_now()
+        if due(config.evaluation.every) and metrics.evaluation(progress.step) is None:
+            accuracy = evaluate_now()  # the one before training, or one that a signal interrupted
             progress.compare(None if fresh else accuracy)
+        else:
+            progress.evaluation = {}
         if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
             save()
 
@@ -155,7 +155,6 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
 
             accuracy = None
             if due(config.evaluation.every):
-                progress.evaluation = {}
                 accuracy = evaluate_now()
             signals.poll()
             progress.skipped = progress.skipped + 1 if row["updates/skipped"] else 0
@@ -263,7 +262,7 @@ def watch(
         state, restored = checkpoints.replace(state, progress.good)
         continued = dict(
             step=progress.step, position=progress.position, tokens=progress.tokens,
-            rollbacks=[*progress.rollbacks, progress.step], evaluation=None,
+            rollbacks=[*progress.rollbacks, progress.step], evaluation={},
             best=progress.best,
         )  # fmt: skip
         progress = Progress(**restored | continued)

@@ -194,6 +194,16 @@ def test_a_damaged_checkpoint_is_stepped_over(finished, tmp_path, capsys):
     runs.assert_same_run(finished, run)
 
 
+def test_a_lost_evaluation_of_the_checkpoint_is_made_again(finished, tmp_path):
+    """Its parameters are those of the checkpoint; lost rows of earlier steps are only told."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[1:-1]))
+    results = train(tiny_config(**runs.EVERY_STEP), run)["eval"]
+    assert results["initial"] is None and results["final"]["step"] == 4
+    assert runs.metrics(run) == runs.metrics(finished)[1:]
+
+
 def test_the_best_checkpoint_survives_a_resume(finished, workdir, monkeypatch):
     """It was kept by its score, which the checkpoint library does not write down."""
     scores = {2: 0.9, 4: 0.1}
