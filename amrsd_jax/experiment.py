@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import sources_in
-from amrsd_jax.runtime.workdir import read_config
+from amrsd_jax.runtime.workdir import read_config, read_tokenizer
 from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, complete
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.scoring.score import Scorer
@@ -96,14 +97,17 @@ class Experiment:
         return "critic_feedback" in sources_in(self.config.credit.context)
 
 
-def make_experiment(config: Config, workdir: Path) -> Experiment:
+def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("train", "test")) -> Experiment:
     """Builds everything that a validated config names. A resumed run takes its tokenizer from the workdir.
+
+    Args:
+      splits: splits that the task must have rows for.
 
     Raises:
       OSError, ValueError: rows, tokenizer, model or mesh do not fit.
     """
     rule = credit.get(config.credit.rule)
-    task = registry.make(config.task.name, config.task.args, config.seed)
+    task = registry.make(config.task.name, config.task.args, config.seed, splits)
     texts = templates(task.family, **config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
     mesh = meshes.make_mesh(**config.mesh.model_dump())
@@ -229,17 +233,24 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     other = validate(read_config(workdir))
     if other.lora.rank:
         raise ValueError(f"{place}: a run with adapters; expected one without")
-    other_tokenizer = load_tokenizer(workdir / "tokenizer")
+    other_tokenizer = read_tokenizer(workdir)
     if other_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"{place}: its tokenizer differs from this run's")
     return ExternalPolicy(make_policy(other, other_tokenizer, mesh), workdir)
 
 
 def make_tokenizer(config: Config, texts: Templates, task: Task, workdir: Path) -> Tokenizer:
-    """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own."""
-    folder = workdir / "tokenizer"
-    if folder.exists():
-        return load_tokenizer(folder)
+    """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own.
+
+    Raises:
+      ValueError: it cannot be loaded; the message names the folder, or the field.
+    """
+    if (workdir / "tokenizer").exists():
+        return read_tokenizer(workdir)
     if config.tokenizer:
-        return load_tokenizer(config.tokenizer)
+        try:
+            return load_tokenizer(config.tokenizer)
+        except Exception as error:  # the library raises every kind
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"tokenizer = {config.tokenizer!r}: {cause}") from error
     return embedded_tokenizer([*vocabulary_words(texts), *task.chain.words])

@@ -31,13 +31,26 @@ def read_json_lines(path: Path) -> list[dict]:
     A last line without a line end was cut off when the run was killed, and is left out.
 
     Raises:
-      ValueError: another line is not JSON; the message names file and line.
+      ValueError: another line is not a JSON object; the message names file and line.
     """
-    rows = []
-    text = path.read_text() if path.exists() else ""
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number}: not JSON ({error.msg})") from error
+    rows, faults = whole_lines(path)
+    if faults:
+        raise ValueError(faults[0])
     return rows
+
+
+def whole_lines(path: Path) -> tuple[list[dict], list[str]]:
+    """Returns the rows of a file of JSON lines, and a message for each whole line that is not a JSON object."""
+    rows, faults = [], []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{path} line {number}: not JSON ({str(error).splitlines()[0]})")
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            faults.append(f"{path} line {number}: {type(row).__name__}; expected a JSON object")
+    return rows, faults

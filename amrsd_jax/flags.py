@@ -35,11 +35,19 @@ def parser(
             check(config.value)
             return arguments
         except KeyError as error:
-            sys.exit(f"config error: no such section: {' '.join(error.args[0].split())}")
+            sys.exit(f"config error: no such section: {' '.join(str(*error.args[:1]).split())}")
         except ConfigError as error:
             sys.exit(f"config error: {error}")
-        except (ImportError, OSError, TypeError, ValueError, flags.Error) as error:
-            cause = str(error).splitlines()[-1].strip()  # the last line is the cause where a config file raises
-            sys.exit(f"config error: {cause}")
+        except Exception as error:  # whatever a config file raises
+            lines = str(error).strip().splitlines() or [""]
+            cause = lines[-1].strip()  # the last line is the cause where a config file raises
+            named = isinstance(error, ImportError | OSError | TypeError | ValueError | flags.Error)
+            sys.exit(f"config error: {cause if named else f'{type(error).__name__}: {cause}'}")
 
     return parse
+
+
+def require_named(*names: str) -> None:
+    """Refuses an empty value of flags that name a folder: it would stand for the current directory."""
+    for name in names:
+        flags.register_validator(name, lambda value: value is None or value.strip(), "expected the name of a folder")

@@ -213,7 +213,14 @@ def early_requests(experiment: Experiment, group: Group, first_row: int, reflect
 
 
 def permute_rewards(rollouts: Rollouts, generator: np.random.Generator) -> Rollouts:
-    """Returns rollouts with rewards and verdicts permuted within the batch, for a control run."""
+    """Returns rollouts with rewards, verdicts and further scores permuted within the batch, for a control run.
+
+    Ranges of characters and tokens (`first_error`, spans) say something about their own response, and stay with it.
+    """
     order = generator.permutation(len(rollouts.text))
-    verdicts = tuple(rollouts.verdicts[i] for i in order)
-    return dataclasses.replace(rollouts, verdicts=verdicts, reward=rollouts.reward[order])
+    verdicts = tuple(
+        dataclasses.replace(rollouts.verdicts[i], spans=own.spans)
+        for i, own in zip(order, rollouts.verdicts, strict=True)
+    )
+    extras = {name: values if values.ndim > 1 else values[order] for name, values in rollouts.extras.items()}
+    return dataclasses.replace(rollouts, verdicts=verdicts, reward=rollouts.reward[order], extras=extras)

@@ -1,13 +1,14 @@
 """Makes the state that a run starts with: from imported, random or warmed-up parameters, or from its newest checkpoint."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from amrsd_jax import processes, rng
+from amrsd_jax import interrupt, processes, rng
 from amrsd_jax.config import ConfigError
 from amrsd_jax.experiment import Experiment, make_experiment, sampler_params
 from amrsd_jax.learning import mesh as meshes
@@ -22,6 +23,7 @@ from amrsd_jax.runtime.console import bar, note
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerParams
 from amrsd_jax.scoring.teachers import copy
+from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
 
 
@@ -35,10 +37,12 @@ class Progress:
       skipped: steps in a row with a skipped update.
       memory: memory of the credit rule.
       tracks: state of the collapse monitor.
+      best: step of the checkpoint with the best accuracy, and that accuracy; of equal ones the last. None before the first.
       good: step of the newest checkpoint saved while no signal that the monitor acts on was beyond its threshold.
       rollbacks: steps after which the run was rolled back to such a checkpoint.
       stopped: signal, step, value and threshold, if the monitor ended the run.
       tokens: response tokens sampled.
+      evaluation: metrics of the finished benchmarks, by name, of an evaluation after `step` that a signal interrupted.
       seconds, wall_seconds: seconds by phase, and in all.
     """
 
@@ -47,12 +51,19 @@ class Progress:
     skipped: int = 0
     memory: list[float] = dataclasses.field(default_factory=list)
     tracks: monitor.Tracks = dataclasses.field(default_factory=dict)
+    best: list[int | float] | None = None
     good: int | None = None
     rollbacks: list[int] = dataclasses.field(default_factory=list)
     stopped: dict[str, Any] | None = None
     tokens: int = 0
+    evaluation: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
+
+    def compare(self, accuracy: float | None) -> None:
+        """Makes this step the best one, if its accuracy is known and none was higher."""
+        if accuracy is not None and (self.best is None or accuracy >= self.best[1]):
+            self.best = [self.step, accuracy]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +77,12 @@ class FixedPolicies:
 def start_or_resume(
     experiment: Experiment, workdir: Path, checkpoints: Checkpoints, clock: Clock
 ) -> tuple[TrainState, FixedPolicies, Progress]:
-    """Returns the newest complete checkpoint's state or a fresh one, the fixed policies, and the progress."""
+    """Returns the newest whole checkpoint's state or a fresh one, the fixed policies, and the progress.
+
+    Raises:
+      ConfigError: weights, warm-up or external run do not fit the config.
+      Interrupted: a signal was received in the warm-up.
+    """
     config, policy, teacher = experiment.config, experiment.policy, experiment.teacher
     step, initial = checkpoints.latest(), None
     external = external_params(experiment, workdir) if experiment.external else None  # may raise, so before a warm-up
@@ -132,7 +148,11 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
         return trained
     config = read_config(workdir)
     config.mesh.update(mesh.shape)
-    experiment = make_experiment(validate(config), workdir)
+    with config.unlocked():  # no row is needed to make the parameters again
+        config.evaluation.benchmarks = {}
+        if not registry.embedded(config.task.name):
+            config.task.args.update(train="", test="")
+    experiment = make_experiment(validate(config, splits=()), workdir, splits=())
     return lora.combine(lora.split(initial_params(experiment, workdir, Clock()))[0], trained)
 
 
@@ -155,7 +175,8 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
     """Returns the parameters without adapters: imported, random, or those of the warm-up, which are saved in the workdir.
 
     Raises:
-      ConfigError: the weights cannot be imported, or the warm-up's documents do not fit its rows.
+      ConfigError: the weights cannot be imported, or the warm-up is damaged, or its documents do not fit its rows.
+      Interrupted: a signal was received in the warm-up.
     """
     config, policy, folder = experiment.config, experiment.policy.base, workdir / "warmup"
     if huggingface.is_checkpoint(config.model):
@@ -171,13 +192,25 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
         return init_params(policy, rng.key(config.seed, "init"), experiment.mesh)
     if processes.broadcast(folder.exists()):
         abstract = policy.abstract_params()
-        return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
+        try:
+            return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
+        except OSError as error:
+            raise ConfigError(f"{error}; delete that folder to have the warm-up made again") from error
     note(f"warm-up on {config.warmup.documents} documents")
-    with clock.phase("warmup"):
-        params, losses = warm_up(
-            policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
-            seed=config.seed, chunk=config.scoring.chunk, progress=lambda batches: bar(batches, "warm-up"),
-        )  # fmt: skip
-    note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
-    save_params(folder, params)
+    with interrupt.Interrupt():
+        with clock.phase("warmup"):
+            params, losses = warm_up(
+                policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
+                seed=config.seed, chunk=config.scoring.chunk,
+                progress=lambda batches: _until_interrupted(bar(batches, "warm-up")),
+            )  # fmt: skip
+        note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
+        save_params(folder, params)
+        interrupt.check()
     return params
+
+
+def _until_interrupted(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        interrupt.check()
+        yield batch

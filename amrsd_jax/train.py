@@ -11,12 +11,13 @@ import ml_collections
 import numpy as np
 from jaxtyping import ScalarLike
 
-from amrsd_jax import plan, processes, rng
+from amrsd_jax import interrupt, plan, processes, rng
 from amrsd_jax.config import Config, ConfigError
 from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.files import atomic_write
+from amrsd_jax.interrupt import Interrupt, Interrupted
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
@@ -30,42 +31,68 @@ from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import bar, note, say
-from amrsd_jax.runtime.interrupt import Interrupt
 from amrsd_jax.runtime.metrics import Metrics
-from amrsd_jax.runtime.rollouts import write_rollouts
+from amrsd_jax.runtime.rollouts import rollout_files, unreadable, write_rollouts
 from amrsd_jax.runtime.summary import one_line, summary, write_results
-from amrsd_jax.runtime.workdir import claim, write_environment
+from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
-from amrsd_jax.tasks import data_report
-from amrsd_jax.validate import validate
+from amrsd_jax.tasks import data_report, digest
+from amrsd_jax.tasks.stream import next_prompts
+from amrsd_jax.validate import cannot_learn, validate
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     """Trains from a config, or resumes the run in `workdir`; returns the content of `results.json`, None on all but process 0.
 
+    Everything that can be checked before a computation is checked before the workdir is claimed, and a run that is refused
+    leaves a workdir that a corrected config can use.
+
     Raises:
-      ConfigError: the config is wrong, or the workdir holds a run with another config; no step has been computed.
+      ConfigError: the config is wrong, or the workdir holds a run with another config or other rows, or another process
+        writes there; no step has been computed.
       FloatingPointError: gradients were not finite in `optimizer.max_skipped` steps in a row.
+      OSError: a file could not be written or read; the same command continues from the last checkpoint.
     """
     begin = time.perf_counter()
     config = validate(config)
     try:
         plan.require(config, workdir)
         experiment = make_experiment(config, workdir)
+        check_prompts(experiment)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    note(f"workdir {workdir}" + (" (resuming)" if claim(workdir, config) else ""))
+    with locked(workdir):
+        return train_experiment(experiment, workdir, begin)
+
+
+def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dict | None:
+    """Trains in a locked workdir, see `train`; `begin` is the time of the start, in seconds of `time.perf_counter`."""
+    config = experiment.config
+    resumed = claim(workdir, config, read_rows(experiment))
+    note(f"workdir {workdir}" + (" (resuming)" if resumed else ""))
     describe(experiment)
     describe_data(experiment, workdir)
     use_compilation_cache(workdir)
-    write_environment(workdir)
-    save_tokenizer(experiment, workdir)
 
     clock = Clock()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    state, fixed, progress = start_or_resume(experiment, workdir, checkpoints, clock)
+    try:
+        state, fixed, progress = start_or_resume(experiment, workdir, checkpoints, clock)
+    except ConfigError:
+        if not resumed:
+            release(workdir)
+        raise
+    except Interrupted as signal:
+        checkpoints.close()
+        note(f"{signal}: stopped before the first step; the same command starts again")
+        return write_results(
+            workdir, 0, clock.total, time.perf_counter() - begin, last=config.evaluation.last, over=False
+        )
+    write_environment(workdir)
+    save_tokenizer(experiment, workdir)
     clock = Clock(progress.seconds or clock.total)  # a resumed run goes on from the seconds of its checkpoint
+    name_unreadable(workdir, progress.step)
     metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1)  # -1 keeps no line
     update = make_train_step(
         experiment.policy, experiment.optimizer, experiment.schedule, experiment.objective, config.learning,
@@ -74,9 +101,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     begin -= progress.wall_seconds
 
     def due(every: int) -> bool:
-        """Returns whether an action with period `every` is due now; after the last step every action is."""
-        last = progress.step == config.steps or progress.stopped is not None
-        return last or (every > 0 and progress.step % every == 0)
+        """Returns whether an action with period `every` is due now; before the first and after the last step every action is."""
+        ends = progress.step in (0, config.steps) or progress.stopped is not None
+        return ends or (every > 0 and progress.step % every == 0)
 
     def save(accuracy: float | None = None) -> None:
         with clock.phase("checkpoint"):
@@ -84,19 +111,35 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
             progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
             if monitor.healthy(progress.tracks, config.monitor):
                 progress.good = progress.step
-            checkpoints.save(progress.step, state, dataclasses.asdict(progress), accuracy, progress.good)
+            progress.compare(accuracy)
+            best = progress.best and progress.best[0]
+            checkpoints.save(progress.step, state, dataclasses.asdict(progress), keep=(best, progress.good))
 
-    with Interrupt() as interrupt, jax.transfer_guard("disallow"):
-        if checkpoints.latest() is None:
-            metrics.write("eval", 0, evaluate(experiment, policy_params(state), clock, workdir, 0, lambda every: True))
-            if monitor.rolls_back(config.monitor):
-                save()
+    def evaluate_now() -> float | None:
+        """Makes and records the evaluation that is due, and returns its accuracy; a signal leaves it to the resumed run."""
+        try:
+            values = evaluate(experiment, policy_params(state), clock, workdir, progress, due)
+        except Interrupted:
+            return None
+        metrics.write("eval", progress.step, values)
+        progress.evaluation = {}
+        return values.get("eval/validation/sampled", values["eval/sampled"])
+
+    with Interrupt() as signals, jax.transfer_guard("disallow"):
+        fresh = checkpoints.latest() is None
+        if due(config.evaluation.every) and metrics.evaluation(progress.step) is None:
+            accuracy = evaluate_now()  # the one before training, or one that a signal interrupted
+            progress.compare(None if fresh else accuracy)
+        else:
+            progress.evaluation = {}
+        if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
+            save()
 
         progress_bar = bar(total=config.steps, initial=progress.step, unit="step")
-        while progress.step < config.steps and not interrupt.requested and not progress.stopped:
+        while progress.step < config.steps and not signals.requested and not progress.stopped:
             clock.lap()
             state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
-            state, progress, signals = watch(config, state, progress, checkpoints, record, update_metrics)
+            state, progress, monitored = watch(config, state, progress, checkpoints, record, update_metrics)
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
@@ -106,20 +149,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
                 record, update_metrics, clock.lap(),
                 group=config.rollout.group, architecture=experiment.policy.architecture,
             )  # fmt: skip
-            row |= signals | {"tokens/total": progress.tokens}
+            row |= monitored | {"tokens/total": progress.tokens}
             metrics.write("train", progress.step, row)
             progress_bar.update()
             say(one_line(progress.step, config.steps, row))
 
             accuracy = None
             if due(config.evaluation.every):
-                values = evaluate(experiment, policy_params(state), clock, workdir, progress.step, due)
-                metrics.write("eval", progress.step, values)
-                accuracy = values.get("eval/validation/sampled", values["eval/sampled"])
-            interrupt.poll()
+                accuracy = evaluate_now()
+            signals.poll()
             progress.skipped = progress.skipped + 1 if row["updates/skipped"] else 0
             diverged = progress.skipped >= config.optimizer.max_skipped
-            if due(config.checkpoint.every) or interrupt.requested or diverged or progress.step in progress.rollbacks:
+            if due(config.checkpoint.every) or signals.requested or diverged or progress.step in progress.rollbacks:
                 save(accuracy)
             if diverged:
                 checkpoints.close()
@@ -128,16 +169,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
                     f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
                 )
         progress_bar.close()
-    with clock.phase("checkpoint"):
-        checkpoints.close()
+        with clock.phase("checkpoint"):
+            checkpoints.close()
     metrics.close()
-    if interrupt.requested:
-        note(f"{interrupt.requested}: saved at step {progress.step}; the same command continues from there")
+    if signals.requested:
+        at = "before the first step" if not progress.step else f"saved at step {progress.step}"
+        note(f"{signals.requested}: {at}; the same command continues from there")
     if progress.stopped:
         note("stopped by the collapse monitor at step {step}: {signal} {value:.3g}".format(**progress.stopped))
     return write_results(
         workdir, progress.step, clock.total, time.perf_counter() - begin,
-        last=config.evaluation.last, stopped=progress.stopped, rollbacks=progress.rollbacks,
+        last=config.evaluation.last, over=(progress.step == config.steps or bool(progress.stopped)),
+        stopped=progress.stopped, rollbacks=progress.rollbacks,
     )  # fmt: skip
 
 
@@ -224,6 +267,9 @@ def watch(
     for alarm in alarms:
         say(alarm.line(progress.step))
     action = alarms[0].action if alarms else "off"
+    if action == "rollback" and (fault := checkpoints.damage(progress.good)):
+        say(f"step {progress.step}: no way back, since the checkpoint of step {progress.good} is damaged: {fault}")
+        action = "stop"
     if action == "stop" or (action == "rollback" and len(progress.rollbacks) == config.monitor.rollbacks):
         progress.stopped = alarms[0].record(progress.step)
     elif action == "rollback":
@@ -231,36 +277,64 @@ def watch(
         state, restored = checkpoints.replace(state, progress.good)
         continued = dict(
             step=progress.step, position=progress.position, tokens=progress.tokens,
-            rollbacks=[*progress.rollbacks, progress.step],
+            rollbacks=[*progress.rollbacks, progress.step], evaluation={},
+            best=progress.best,
         )  # fmt: skip
         progress = Progress(**restored | continued)
     return state, progress, signals
 
 
 def evaluate(
-    experiment: Experiment, params: Params, clock: Clock, workdir: Path, step: int, due: Callable[[int], bool]
+    experiment: Experiment, params: Params, clock: Clock, workdir: Path, progress: Progress, due: Callable[[int], bool]
 ) -> dict[str, float]:
     """Returns the metrics of the benchmarks that are due, and writes their answers.
 
-    Random keys do not depend on the step.
+    Random keys do not depend on the step. `progress.evaluation` has the metrics of the benchmarks that are finished already, and
+    receives those of each that is finished.
+
+    Raises:
+      Interrupted: a signal was received.
     """
-    values = {}
+    finished = progress.evaluation
     with clock.phase("evaluate"):
+        interrupt.check()
         sampler_params = experiment.sampler_params(params)
         for benchmark in experiment.evaluator.benchmarks:
-            if due(benchmark.every):
+            if due(benchmark.every) and benchmark.name not in finished:
                 evaluation = experiment.evaluator(benchmark, sampler_params)
-                path = workdir / "evaluations" / f"step_{step:05d}" / f"{benchmark.name}.parquet"
+                path = workdir / "evaluations" / f"step_{progress.step:05d}" / f"{benchmark.name}.parquet"
                 write_answers(path, benchmark, evaluation.answers)
-                values |= {f"eval/{benchmark.prefix}{name}": value for name, value in evaluation.metrics.items()}
-    return processes.broadcast(values)
+                values = {f"eval/{benchmark.prefix}{name}": value for name, value in evaluation.metrics.items()}
+                finished[benchmark.name] = processes.broadcast(values)
+    return {name: value for values in finished.values() for name, value in values.items()}
 
 
 # ---------------------------------------------------------------- the start of a run
 
 
+def check_prompts(experiment: Experiment) -> None:
+    """Checks that prompts of the training split, and of every benchmark, fit into `rollout.prompt_length`.
+
+    Raises:
+      ValueError: none of them does, or 1,000 in a row do not.
+    """
+    encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
+    next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)
+    for benchmark in experiment.evaluator.benchmarks:
+        experiment.evaluator.prompts(benchmark)
+
+
+def read_rows(experiment: Experiment) -> dict[str, dict]:
+    """Returns a record of the rows of the config's task and benchmarks, by which a resumed run notices others."""
+    record = {"task": digest.describe(experiment.task)}
+    for benchmark in experiment.evaluator.benchmarks:
+        if benchmark.task is not experiment.task:
+            record[f"evaluation.benchmarks.{benchmark.name}"] = digest.describe(benchmark.task, ("test",))
+    return {name: described for name, described in record.items() if described}
+
+
 def describe(experiment: Experiment) -> None:
-    """Prints the rule, the task, the number of parameters, the devices, and which parameters could not be split."""
+    """Prints the rule, the task, the number of parameters, the devices, and what cannot be split or learnt."""
     config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters")
@@ -271,6 +345,8 @@ def describe(experiment: Experiment) -> None:
         )
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
+        note(f"  {line}")
+    for line in cannot_learn(config):
         note(f"  {line}")
 
 
@@ -285,6 +361,14 @@ def describe_data(experiment: Experiment, workdir: Path) -> None:
         note(line)
     if report:
         atomic_write(path, json.dumps(report, indent=2) + "\n")
+
+
+@processes.only_first
+def name_unreadable(workdir: Path, step: int) -> None:
+    """Prints the saved rollouts of the first `step` steps that cannot be opened; those of later steps are written again."""
+    for saved, path in rollout_files(workdir).items():
+        if saved <= step and (fault := unreadable(path)):
+            note(f"{fault}; report and compare leave it out")
 
 
 @processes.only_first

@@ -295,6 +295,37 @@ def _check_division(config: Config) -> None:
         )
 
 
+# ---------------------------------------------------------------- configs that are valid, and cannot learn
+
+
+def cannot_learn(config: Config) -> list[str]:
+    """Returns a sentence for each setting of a validated config with which rewards change no parameter."""
+    lines = []
+    if not config.optimizer.learning_rate:
+        lines.append("optimizer.learning_rate = 0: no parameter will change")
+    if config.rollout.group == 1 and not _credits_equal_rewards(config):
+        lines.append(
+            "rollout.group = 1: an advantage compares the responses of a group, so that it is always 0, and rule "
+            f"{config.credit.rule!r} gives no credit then: nothing will be learnt from rewards"
+        )
+    return lines
+
+
+def _credits_equal_rewards(config: Config) -> bool:
+    """Returns whether a rule gives credit where every advantage is 0, by applying it to random signals."""
+    rule, generator = credit.get(config.credit.rule), np.random.default_rng(0)
+
+    def value(shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        numbers = generator.normal(size=shape.shape) if shape.dtype == np.float32 else np.ones(shape.shape)
+        return numbers.astype(shape.dtype)
+
+    arrays = jax.tree.map(value, signal_shapes(config))
+    arrays |= {name: np.zeros_like(arrays[name]) for name in ("advantage", "reward", "memory")}
+    arrays["mask"] = np.ones_like(arrays["mask"])
+    signals = Signals(**jax.tree.map(jax.numpy.asarray, arrays))
+    return bool(rule.distill or np.any(rule(signals, **config.credit.args).token_advantage))
+
+
 # ---------------------------------------------------------------- the rule's inputs
 
 

@@ -79,8 +79,8 @@ def after_save(monkeypatch, step, act):
     """Calls `act` when the checkpoint of a step is complete; every save is waited for, as its writer would outlive a kill."""
     save = Checkpoints.save
 
-    def patched(self, at, *args):
-        save(self, at, *args)
+    def patched(self, at, *args, **named):
+        save(self, at, *args, **named)
         self._manager.wait_until_finished()
         if at == step:
             act()

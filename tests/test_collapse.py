@@ -1,6 +1,7 @@
 """What the loop does when the collapse monitor fires: roll back and stop, and the same again after a kill."""
 
 import json
+import shutil
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_a_run_killed_before_its_rollback_reaches_the_same_end(finished, run, tm
     train(config(**fields), workdir)
     runs.assert_same_run(run, workdir)
     assert progress(workdir, 4) == progress(run, 4)
+
+
+def test_a_rollback_to_a_damaged_checkpoint_stops_the_run(finished, tmp_path, monkeypatch, capsys):
+    workdir = runs.fresh(finished, tmp_path / "run")
+    runs.after_save(monkeypatch, -1, runs.kill)  # only waits for each
+    runs.after_metrics(monkeypatch, 1, lambda: shutil.rmtree(workdir / "checkpoints" / "0" / "run"))
+    results = train(config(**runs.EVERY_STEP), workdir)
+    assert (results["stopped"]["step"], results["rollbacks"]) == (2, [])
+    assert "the checkpoint of step 0 is damaged: no run" in capsys.readouterr().err

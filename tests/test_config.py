@@ -13,7 +13,7 @@ from amrsd_jax import credit
 from amrsd_jax.config import Config, ConfigError, base
 from amrsd_jax.credit import Rule, TokenCredit
 from amrsd_jax.tasks import registry
-from amrsd_jax.validate import validate
+from amrsd_jax.validate import cannot_learn, validate
 from configs import quickstart, quickstart_grpo
 from tests.tiny import set_fields
 
@@ -361,3 +361,16 @@ def test_a_rule_may_read_what_it_declares(monkeypatch):
     declared = dict(student=True, context="feedback", negatives="other_prompts", negative_count=2)
     monkeypatch.setitem(credit.RULES, "own", own_rule(read, **declared))
     assert check(credit__rule="own").credit.negatives == 2
+
+
+def test_a_config_that_cannot_learn_is_told():
+    def told(rule="grpo", **fields):
+        return cannot_learn(validate(set_fields(base(), credit__rule=rule, **fields)))
+
+    assert told() == []
+    assert "learning_rate = 0" in told(optimizer__learning_rate=0.0)[0]
+    alone = dict(rollout__group=1)
+    for rule in ("grpo", "amrsd", "rlsd"):
+        assert "rollout.group = 1" in told(rule, **alone)[0]
+    for rule in ("hybrid", "sdpo"):  # they give credit without an advantage
+        assert told(rule, **alone) == []

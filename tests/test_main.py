@@ -67,6 +67,7 @@ def test_a_wrong_field_is_one_line(parse, flag, named):
         (["--workdir=w"], "--config must have a value"),
         ([f"--config={CONFIG}"], "--workdir must have a value"),
         (["--config=configs/quickstat.py", "--workdir=w"], "No such file or directory: 'configs/quickstat.py'"),
+        ([f"--config={CONFIG}", "--workdir="], "flag --workdir=: expected the name of a folder"),
         ([f"--config={CONFIG}", "--workdri=w"], "Unknown command line flag 'workdri'. Did you mean: workdir ?"),
     ],
 )
@@ -74,6 +75,25 @@ def test_wrong_flags_are_one_line(parse, arguments, message):
     with pytest.raises(SystemExit) as stop:
         parse(*arguments)
     assert message in stop.value.code and "\n" not in stop.value.code
+
+
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("config.rolout.group = 3", "rolout"),
+        ("config.steps = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("config.steps = undefined", "NameError: name 'undefined' is not defined"),
+        ("raise KeyError('key')", "key"),
+    ],
+)
+def test_a_config_file_that_raises_is_one_line(parse, tmp_path, line, named):
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        f"from amrsd_jax import config as c\ndef get_config():\n    config = c.base()\n    {line}\n    return config\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        parse(f"--config={file}", "--workdir=w")
+    assert stop.value.code.startswith("config error: ") and named in stop.value.code and "\n" not in stop.value.code
 
 
 def test_the_program_stops_with_one_line_and_leaves_nothing(tmp_path):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from amrsd_jax.experiment import make_experiment
-from amrsd_jax.rollout import decide, generate
+from amrsd_jax.rollout import decide, generate, permute_rewards
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.start import initial_params
 from amrsd_jax.validate import validate
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, tiny_rollouts
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +107,22 @@ def test_the_device_is_not_asked_who_needs_a_teacher(experiment, early):
     with jax.transfer_guard("disallow_explicit"):
         _, needs_teacher = decide(experiment, early[0].rollouts, 0)
     assert needs_teacher.all()
+
+
+def test_permuted_rewards_take_the_scores_along_and_leave_the_ranges():
+    """Otherwise a control run's rule could read the true reward from a score."""
+    rollouts = tiny_rollouts([1, 0, 1, 0, 0])
+    verdicts = tuple(
+        dataclasses.replace(verdict, scores={"lenient": float(i)}, spans={"answer": (i, i + 1)})
+        for i, verdict in enumerate(rollouts.verdicts)
+    )
+    spans, scores = np.stack([np.arange(5), np.arange(5) + 1], axis=1), np.arange(5.0)
+    rollouts = dataclasses.replace(rollouts, verdicts=verdicts, extras={"answer": spans, "lenient": scores})
+    permuted = permute_rewards(rollouts, np.random.default_rng(0))
+    order = [int(verdict.scores["lenient"]) for verdict in permuted.verdicts]
+    assert sorted(order) == list(range(5)) != order
+    assert permuted.extras["lenient"].tolist() == order and permuted.reward.tolist() == [
+        rollouts.reward[i] for i in order
+    ]
+    assert [verdict.spans["answer"][0] for verdict in permuted.verdicts] == list(range(5))
+    assert (permuted.extras["answer"] == spans).all() and (permuted.first_error == rollouts.first_error).all()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +14,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from amrsd_jax import credit
+from amrsd_jax import credit, report, start
 from amrsd_jax import train as loop
 from amrsd_jax.config import ConfigError
+from amrsd_jax.evaluate import Evaluator
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.learning.step import make_train_step
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
-from amrsd_jax.runtime.workdir import config_json, read_config
+from amrsd_jax.runtime.workdir import claim, config_json, locked, read_config
 from amrsd_jax.start import start_or_resume
 from amrsd_jax.train import train, training_step
 from amrsd_jax.validate import validate
@@ -165,8 +167,8 @@ from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.train import train
 from tests.tiny import tiny_config
 save = Checkpoints.save
-def save_and_die(self, step, *args):
-    save(self, step, *args)
+def save_and_die(self, step, *args, **named):
+    save(self, step, *args, **named)
     if step == 2:
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGKILL)).start()
 Checkpoints.save = save_and_die
@@ -178,6 +180,126 @@ train(tiny_config(), Path({str(workdir)!r}))
     assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
     train(tiny_config(), workdir)
     runs.assert_same_run(finished, workdir)
+
+
+def test_a_damaged_checkpoint_is_stepped_over(finished, tmp_path, capsys):
+    """To the same bits at the end, from the newest whole one."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    for step, part in ((4, "state"), (3, "run")):
+        shutil.rmtree(run / "checkpoints" / str(step) / part)
+    train(tiny_config(**runs.EVERY_STEP), run)
+    said = capsys.readouterr().err
+    assert "checkpoint 4 is damaged: no state" in said and "checkpoint 3 is damaged: no run" in said
+    assert "resuming at step 2" in said and "step 3/4" in said
+    runs.assert_same_run(finished, run)
+
+
+def test_a_lost_evaluation_of_the_checkpoint_is_made_again(finished, tmp_path):
+    """Its parameters are those of the checkpoint; lost rows of earlier steps are only told."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[1:-1]))
+    results = train(tiny_config(**runs.EVERY_STEP), run)["eval"]
+    assert results["initial"] is None and results["final"]["step"] == 4
+    assert runs.metrics(run) == runs.metrics(finished)[1:]
+
+
+def test_the_best_checkpoint_survives_a_resume(finished, workdir, monkeypatch):
+    """It was kept by its score, which the checkpoint library does not write down."""
+    scores = {2: 0.9, 4: 0.1}
+
+    def scored(experiment, params, clock, folder, progress, due):
+        return {"eval/sampled": scores.get(progress.step, 0.0), "eval/n": 1}
+
+    monkeypatch.setattr(loop, "evaluate", scored)
+    with monkeypatch.context() as patch:
+        runs.after_metrics(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(tiny_config(checkpoint__keep=1), workdir)
+    train(tiny_config(checkpoint__keep=1), workdir)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
+
+
+def test_a_longer_run_is_the_extended_one(finished, workdir):
+    train(tiny_config(steps=2, **runs.EVERY_STEP), workdir)
+    assert train(tiny_config(**runs.EVERY_STEP), workdir)["steps"] == 4
+    runs.assert_same_run(finished, workdir)
+
+
+def test_a_signal_leaves_the_evaluation_to_the_resumed_run(finished, workdir, monkeypatch):
+    """Before the first step with one benchmark done, which is not repeated; and after a step, which is not lost."""
+    config = tiny_config()
+    config.evaluation.benchmarks = {"pairs": {"task": {"name": "addition", "args": {"digits": 2}}, "problems": 5}}
+    asked = []
+
+    def counted(self, benchmark, params, ask=Evaluator.__call__):
+        asked.append(benchmark.name)
+        return ask(self, benchmark, params)
+
+    def interrupt_after(name):
+        def write(path, benchmark, answers, write=loop.write_answers):
+            write(path, benchmark, answers)
+            if benchmark.name == name:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return write
+
+    monkeypatch.setattr(Evaluator, "__call__", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_answers", interrupt_after("test"))
+        results = train(config, workdir)
+    assert results["steps"] == 0 and results["eval"]["initial"] is None and results["eval"]["final"] is None
+    assert runs.metrics(workdir) == [] and asked == ["test", "pairs"]  # the second one stopped between two segments
+    with monkeypatch.context() as patch:
+        runs.after_metrics(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        results = train(config, workdir)
+    assert asked == ["test", "pairs", "pairs"] and results["steps"] == 2
+    assert results["eval"]["final"] is None and results["eval"]["best"]["step"] == 0
+    results = train(config, workdir)
+    assert asked == ["test", "pairs", "pairs", *["test", "pairs"] * 2]
+    assert results["eval"]["final"]["step"] == 4 and len(results["eval"]["mean_of_last"]["steps"]) == 2
+    without = [{name: row[name] for name in row if "/pairs/" not in name} for row in runs.metrics(workdir)]
+    assert without == runs.metrics(finished)
+    runs.assert_same_state(finished, workdir, 4)
+
+
+def test_a_signal_in_the_warm_up_stops_there(tmp_path, monkeypatch):
+    def bar(batches, *_):
+        for number, batch in enumerate(batches):
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(start, "bar", bar)
+    results = train(tiny_config(warmup__documents=400), tmp_path / "run")
+    assert results["steps"] == 0 and results["eval"]["initial"] is None
+    assert not (tmp_path / "run" / "warmup").exists() and report.write(tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- refused before any compute
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(rollout__prompt_length=4), "rollout.prompt_length = 4"),
+        (dict(warmup__row_length=8), "warmup.row_length = 8"),
+        (dict(teacher__kind="external", external__workdir="nowhere"), "nowhere holds no run"),
+        (dict(tokenizer="/nonexistent"), "tokenizer = '/nonexistent'"),
+    ],
+)
+def test_a_refused_start_leaves_a_workdir_for_the_corrected_command(tmp_path, fields, message):
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(**fields), run)
+    assert {path.name for path in run.glob("*")} <= {"lock", "compilation_cache", "checkpoints"}
+    assert not claim(run, validate(tiny_config()))
+
+
+def test_a_run_that_another_process_writes_is_refused(finished, tmp_path):
+    run = runs.fresh(finished, tmp_path / "run")
+    with locked(run), pytest.raises(ConfigError, match="is being written by process"):
+        train(tiny_config(), run)
+    assert {path.name for path in run.iterdir()} == {"lock", "warmup", "tokenizer"}
 
 
 # ---------------------------------------------------------------- exactness

@@ -7,6 +7,8 @@ import sys
 
 from absl import app, flags, logging
 
+from amrsd_jax.flags import require_named
+
 ROLLOUTS = flags.DEFINE_string("rollouts", None, "Folder of a run, or one Parquet file of its rollouts.", required=True)
 METHODS = flags.DEFINE_string(
     "methods",
@@ -20,6 +22,7 @@ STEP = flags.DEFINE_integer(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run that wrote the Parquet file, where the file was moved."
 )
+require_named("rollouts", "out")
 
 
 def main(argv: list[str]) -> None:
@@ -30,7 +33,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # the checkpoint library logs a lot
     try:
         comparison = compare.compare(ROLLOUTS.value, METHODS.value, workdir=WORKDIR.value, step=STEP.value)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"compare error: {error}")
     print(f"{len(comparison.applied)} methods in {comparison.values['seconds']} s")
     print(compare.write(comparison, OUT.value))

@@ -13,7 +13,7 @@ from amrsd_jax.config import Config
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.records import Problem, Rollouts, Verdict
 from amrsd_jax.runtime import workdir as workdirs
-from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
+from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files, unreadable
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.verify import extras, pad
 from amrsd_jax.validate import validate
@@ -71,12 +71,13 @@ def choose(workdir: Path, step: int | None = None) -> Path:
     are kept.
     """
     files = rollout_files(workdir)
-    if not files:
-        raise FileNotFoundError(f"{workdir / 'rollouts'}: no step_*.parquet")
-    if step is not None:
+    if step is not None and files:
         if step not in files:
             raise ValueError(f"step = {step}: {workdir / 'rollouts'} has {', '.join(map(str, files))}")
         return files[step]
+    files = {number: path for number, path in files.items() if not unreadable(path)}
+    if not files:
+        raise FileNotFoundError(f"{workdir / 'rollouts'}: no step_*.parquet that can be read")
 
     def merit(step):
         rewards = pq.read_table(files[step], columns=["reward"])["reward"].to_numpy()
@@ -176,7 +177,7 @@ def _verdict(where: str, row: dict, problem: Problem, experiment: Experiment) ->
     """Returns the verifier's verdict, and checks that its reward is the recorded one, unless the run permuted rewards."""
     verdict = experiment.task.verify(problem, row["response"])
     if experiment.config.reward.permute:
-        return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"])
+        return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"], scores=dict(row["scores"]))
     if not abs(verdict.reward - row["reward"]) <= 1e-6:  # nan is another reward
         raise ValueError(f"{where}: reward: {row['reward']}; the task's verifier gives {verdict.reward}")
     return verdict

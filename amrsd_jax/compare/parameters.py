@@ -6,7 +6,7 @@ from pathlib import Path
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.policy import Params, lora
-from amrsd_jax.runtime.checkpoints import load_params
+from amrsd_jax.runtime.checkpoints import load_params, newest_whole, steps_in
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.start import initial_params
 
@@ -40,9 +40,8 @@ class Parameters:
 
 
 def checkpoint_before(workdir: Path, step: int) -> int | None:
-    """Returns the last complete checkpoint written after at most `step` steps."""
-    names = (path.parent.name for path in (workdir / "checkpoints").glob("*/state"))
-    return max((int(name) for name in names if name.isdecimal() and int(name) <= step), default=None)
+    """Returns the last checkpoint written after at most `step` steps, whole or not."""
+    return max((saved for saved in steps_in(workdir / "checkpoints") if saved <= step), default=None)
 
 
 def load(experiment: Experiment, workdir: Path, step: int) -> Parameters:
@@ -54,7 +53,7 @@ def load(experiment: Experiment, workdir: Path, step: int) -> Parameters:
     if experiment.config.warmup.documents and not (workdir / "warmup").exists():
         raise FileNotFoundError(f"{workdir / 'warmup'}: no such folder, but the run began from a warm-up")
     initial, kind = initial_params(experiment, workdir, Clock()), experiment.teacher.config.kind
-    checkpoint = checkpoint_before(workdir, step)
+    checkpoint = newest_whole(workdir / "checkpoints", most=step)
     if checkpoint is None:
         return Parameters(initial, initial, None, kind, 0)
     parts, stored = (experiment.policy, experiment.optimizer), experiment.teacher.stored

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from amrsd_jax.flags import define_config, parser
+from amrsd_jax.flags import define_config, parser, require_named
 
 CONFIG = define_config()
 CHECKPOINT = flags.DEFINE_string(
@@ -18,11 +18,13 @@ CHECKPOINT = flags.DEFINE_string(
 )
 OUT = flags.DEFINE_string("out", "evaluation", "Folder to write; benchmarks that it holds are not repeated.")
 flags.mark_flag_as_required("config")
+require_named("out")
 
 
 def main(argv: list[str]) -> None:
     from amrsd_jax.evaluate.files import markdown
     from amrsd_jax.evaluate.saved import evaluate_saved
+    from amrsd_jax.interrupt import Interrupted
     from amrsd_jax.runtime.compilation import use_compilation_cache
 
     if len(argv) > 1:
@@ -34,6 +36,8 @@ def main(argv: list[str]) -> None:
         record = evaluate_saved(CONFIG.value, CHECKPOINT.value, out)
     except (OSError, ValueError) as error:
         sys.exit(f"evaluate error: {error}")
+    except (Interrupted, KeyboardInterrupt) as signal:
+        sys.exit(f"evaluate: {signal or 'a second signal'}: the same command continues after the benchmarks in {out}")
     print(markdown(record))
 
 

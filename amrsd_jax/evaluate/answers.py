@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from amrsd_jax import interrupt
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Problem, Prompts, Request, Verdict
@@ -50,9 +51,13 @@ def ask(
       tokenizer: decodes completions.
       sample: the sampler; completions may come in any order.
       group: largest number of samples per request.
+
+    Raises:
+      Interrupted: a signal was received.
     """
     verify = benchmark.task.verify
-    with ThreadPoolExecutor(THREADS) as threads:
+    threads = ThreadPoolExecutor(THREADS)
+    try:
         pending = []
         for completion in sample(requests(benchmark, prompts, group)):
             mode, question, first = completion.request.tag
@@ -60,7 +65,13 @@ def ask(
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
             fields = (question, problem, mode, first + completion.index, text)
             pending.append((fields, threads.submit(verify, problem, text), completion))
-        answers = [Answer(*fields, v.result(), len(c.tokens), c.finish_reason) for fields, v, c in pending]
+        answers = []
+        for number, (fields, verdict, completion) in enumerate(pending):
+            if number % 64 == 0:
+                interrupt.check()
+            answers.append(Answer(*fields, verdict.result(), len(completion.tokens), completion.finish_reason))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # an interrupted evaluation waits for no verdict
     return sorted(answers, key=lambda answer: (answer.mode == "greedy", answer.question, answer.sample))
 
 

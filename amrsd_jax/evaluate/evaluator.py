@@ -1,16 +1,19 @@
 """Evaluates a policy on a benchmark, in training and in the command alike: samples answers and measures them."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from amrsd_jax import rng
+from jaxtyping import Array, Key
+
+from amrsd_jax import interrupt, rng
 from amrsd_jax.evaluate.answers import Answer, ask
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.measure import measure
 from amrsd_jax.policy import Policy
 from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
-from amrsd_jax.records import Problem
-from amrsd_jax.sampling import SamplerConfig, SamplerParams, complete
+from amrsd_jax.records import Completion, Problem, Prompts, Request
+from amrsd_jax.sampling import SamplerConfig, SamplerParams, completed_batches
 from amrsd_jax.tasks.stream import next_prompts
 
 
@@ -53,21 +56,42 @@ class Evaluator:
           params: the sampler's parameters.
 
         Raises:
-          ValueError: all prompts are too long.
+          ValueError: see `prompts`.
+          Interrupted: a signal was received.
+        """
+        task, name, sampler = benchmark.task, benchmark.name, self.sampler
+        prompts, too_long = self.prompts(benchmark)
+        key = rng.key(self.seed, "evaluation" if name == "test" else f"evaluation/{name}", 0)
+        answers = ask(
+            benchmark, prompts, self.tokenizer,
+            lambda requests: self._complete(params, requests, key), sampler.group,
+        )  # fmt: skip
+        metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))
+        return Evaluation(answers, metrics | {"too_long": too_long})
+
+    def prompts(self, benchmark: Benchmark) -> tuple[Prompts, int]:
+        """Returns the prompts of a benchmark's questions, and the number of questions left out because theirs are too long.
+
+        Raises:
+          ValueError: all prompts are too long, or 1,000 in a row.
         """
 
         def encode(problem: Problem) -> list[int]:
             return chat_ids(self.tokenizer, benchmark.texts.question_prompt(problem.question), **self.chat_template)
 
-        task, name, sampler = benchmark.task, benchmark.name, self.sampler
-        count = benchmark.problems or task.size(benchmark.split)
-        prompts, _, too_long = next_prompts(
-            task, benchmark.split, 0, count, encode=encode, longest=sampler.prompt_length
-        )
-        key = rng.key(self.seed, "evaluation" if name == "test" else f"evaluation/{name}", 0)
-        answers = ask(
-            benchmark, prompts, self.tokenizer,
-            lambda requests: complete(self.policy, sampler, params, requests, key), sampler.group,
-        )  # fmt: skip
-        metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))
-        return Evaluation(answers, metrics | {"too_long": too_long})
+        count, longest = benchmark.problems or benchmark.task.size(benchmark.split), self.sampler.prompt_length
+        try:
+            prompts, _, too_long = next_prompts(
+                benchmark.task, benchmark.split, 0, count, encode=encode, longest=longest
+            )
+        except ValueError as error:
+            raise ValueError(f"benchmark {benchmark.name!r}: {error}") from error
+        return prompts, too_long
+
+    def _complete(
+        self, params: SamplerParams, requests: Iterable[Request], key: Key[Array, ""]
+    ) -> Iterator[Completion]:
+        """Yields completions, and raises Interrupted between two segments of decoding if a signal was received."""
+        for finished in completed_batches(self.policy, self.sampler, params, requests, key):
+            interrupt.check()
+            yield from finished

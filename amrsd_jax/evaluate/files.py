@@ -50,15 +50,23 @@ def read_record(folder: Path) -> Record:
     """Reads the record of a folder; {} if there is none.
 
     Raises:
-      ValueError: evaluation.json is not JSON.
+      ValueError: evaluation.json is damaged; the message names it.
     """
     path = folder / "evaluation.json"
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+        raise ValueError(f"{path}: damaged: not JSON ({error})") from error
+    if not isinstance(record, dict) or not all(
+        isinstance(result, dict)
+        and isinstance(result.get("settings"), dict)
+        and isinstance(result.get("metrics"), dict)
+        for result in record.values()
+    ):
+        raise ValueError(f"{path}: damaged: expected the settings and metrics of each benchmark")
+    return record
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -7,17 +7,20 @@ from pathlib import Path
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amrsd_jax.config import ConfigError
+from amrsd_jax import interrupt
+from amrsd_jax.config import Config, ConfigError
 from amrsd_jax.evaluate import files
 from amrsd_jax.experiment import make_evaluator, make_policy, sampler_params
+from amrsd_jax.interrupt import Interrupt
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.console import note
-from amrsd_jax.runtime.workdir import differences, read_config
+from amrsd_jax.runtime.workdir import differences, locked, read_config, read_tokenizer
 from amrsd_jax.start import saved_params
 from amrsd_jax.tasks import registry
+from amrsd_jax.tasks.base import Task
 from amrsd_jax.validate import validate
 
 
@@ -34,10 +37,11 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
     Raises:
       ConfigError: the config is wrong, or `out` holds one of its benchmarks with other settings.
       OSError, ValueError: the checkpoint or the rows are wrong; the message names them.
+      Interrupted: a signal was received; the benchmarks that were finished are in `out`.
     """
     saved = find(checkpoint, config)
     checked, model = (validate(either, splits=("test",)) for either in (saved.config, saved.model))
-    task = registry.make(checked.task.name, checked.task.args, checked.seed, splits=("test",))
+    task = make_task(checked)
     mesh = meshes.make_mesh(**checked.mesh.model_dump())
     policy = make_policy(model, saved.tokenizer, mesh)
     evaluator = make_evaluator(checked, task, policy, saved.tokenizer, mesh)
@@ -49,24 +53,43 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
     todo = [b for b in evaluator.benchmarks if not _is_complete(out, record, b.name, settings[b.name])]
     if not todo:
         return record
-    out.mkdir(parents=True, exist_ok=True)
-    params = sampler_params(policy, saved.read(policy, mesh), mesh)
     for benchmark in todo:
-        note(f"{benchmark.name}: {saved.name}")
-        evaluation = evaluator(benchmark, params)
-        files.write_answers(out / f"{benchmark.name}.parquet", benchmark, evaluation.answers)
-        record[benchmark.name] = {"settings": settings[benchmark.name], "metrics": evaluation.metrics}
-        files.write_record(out, record)
+        evaluator.prompts(benchmark)  # raises where none fits, before the parameters are read
+    with locked(out), Interrupt():
+        params = sampler_params(policy, saved.read(policy, mesh), mesh)
+        for benchmark in todo:
+            note(f"{benchmark.name}: {saved.name}")
+            interrupt.check()
+            evaluation = evaluator(benchmark, params)
+            files.write_answers(out / f"{benchmark.name}.parquet", benchmark, evaluation.answers)
+            record[benchmark.name] = {"settings": settings[benchmark.name], "metrics": evaluation.metrics}
+            files.write_record(out, record)
     return record
+
+
+def make_task(config: Config) -> Task:
+    """Returns the task of an evaluation. Training rows are read for a validation split alone, and not missed for it."""
+    name, args = config.task.name, dict(config.task.args)
+    if not registry.embedded(name):
+        if args["validation"] and args["train"]:
+            try:
+                return registry.make(name, args, config.seed, splits=("test",))
+            except OSError as error:
+                note(f"the validation split is left out: {error}")
+        args |= {"train": "", "validation": 0.0}
+    return registry.make(name, args, config.seed, splits=("test",))
 
 
 def _is_complete(out: Path, record: files.Record, name: str, settings: dict) -> bool:
     """Whether `out` holds a benchmark's result; refuses to overwrite one with other settings."""
-    if name not in record or not (out / f"{name}.parquet").exists():
+    if name not in record:
         return False
     if different := differences(record[name]["settings"], settings):
         listed = "\n  ".join(different)
         raise ConfigError(f"{out} holds {name!r} with other settings; use another --out. They differ in\n  {listed}")
+    if not (out / f"{name}.parquet").exists():
+        note(f"{name}: its answers are no longer in {out}, so it is evaluated again")
+        return False
     note(f"{name}: already in {out}")
     return True
 
@@ -108,8 +131,9 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
     folder, config = Path(checkpoint), config.copy_and_resolve_references()
     if checkpoint and (folder / "checkpoints").is_dir():
         return _of_run(folder, find_step(folder), config)
-    if checkpoint and (folder / "state").is_dir():
-        return _of_run(folder.parent.parent, int(folder.name), config)
+    if checkpoint and folder.parent.name == "checkpoints" and folder.name.isdecimal() and folder.is_dir():
+        run = folder.parent.parent
+        return _of_run(run, find_step(run, int(folder.name)), config)
     if not huggingface.is_checkpoint(checkpoint or config.model):
         expected = "a run, one of its checkpoints/<step>, or a Hugging Face folder or hub id"
         if checkpoint:
@@ -137,7 +161,7 @@ def _of_run(workdir: Path, step: int, config: ConfigDict) -> Saved:
     def read(policy: Policy, mesh: Mesh) -> Params:
         return saved_params(workdir, step, policy, mesh)
 
-    return Saved(f"{workdir} step {step}", config, trained, load_tokenizer(workdir / "tokenizer"), read)
+    return Saved(f"{workdir} step {step}", config, trained, read_tokenizer(workdir), read)
 
 
 def _set_model(config: ConfigDict, model: str, tokenizer: str, architecture: ConfigDict) -> None:

@@ -10,9 +10,8 @@ import jax
 from amrsd_jax.experiment import make_architecture
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora, peft
-from amrsd_jax.policy.tokenizer import load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
-from amrsd_jax.runtime.workdir import read_config
+from amrsd_jax.runtime.workdir import read_config, read_tokenizer
 from amrsd_jax.start import saved_params, trained_params
 from amrsd_jax.validate import validate
 
@@ -23,18 +22,19 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
     Args:
       workdir: workdir of the run.
       out: a new or empty folder.
-      step: step of the checkpoint; None is the newest.
+      step: step of the checkpoint; None is the newest whole one.
       dtype: data type of the weights.
       adapters: write only the adapters, in PEFT's format and float32.
 
     Raises:
       FileNotFoundError: there is no run, or no such checkpoint; the message lists the existing checkpoints.
       FileExistsError: `out` is not empty.
-      ValueError: no model of `transformers` has this architecture, or the run has no adapters.
+      OSError, ValueError: the checkpoint is damaged, no model of `transformers` has this architecture, or the run has no
+        adapters.
     """
     config = validate(read_config(workdir))
     step = find_step(workdir, step)
-    tokenizer = load_tokenizer(workdir / "tokenizer")
+    tokenizer = read_tokenizer(workdir)
     architecture = make_architecture(config, tokenizer)
     if adapters and not architecture.lora:
         raise ValueError(f"{workdir}: lora.rank = 0: the run has no adapters; expected a run with lora.rank above 0")

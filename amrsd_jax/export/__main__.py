@@ -6,12 +6,14 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from amrsd_jax.export import export
+from amrsd_jax.flags import require_named
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; not modified.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder to write, new or empty.", required=True)
 STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; default: the newest.")
 ADAPTERS = flags.DEFINE_bool("adapters", False, "Write only the run's adapters, in PEFT's format.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Data type of the weights; float32 is exact.")
+require_named("workdir", "out")
 
 
 def main(argv: list[str]) -> None:

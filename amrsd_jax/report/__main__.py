@@ -5,9 +5,11 @@ import sys
 from absl import app, flags
 
 from amrsd_jax import report
+from amrsd_jax.flags import require_named
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 FIGURE = flags.DEFINE_string("figure", None, "Also write the figure for a README, an SVG file.")
+require_named("workdir")
 
 
 def main(argv: list[str]) -> None:

@@ -57,7 +57,7 @@ def read(workdir: Path | str) -> RunFiles:
             f"{workdir}/config.json has format {config.get('format', 1)}; this version reads format {FORMAT}"
         )
     notes = [] if results else ["There is no results.json: the run is unfinished or was stopped."]
-    records = sorted(read_json_lines(workdir / "metrics.jsonl"), key=lambda record: record["step"])
+    records = _lines(workdir / "metrics.jsonl", {"step": int, "kind": str})
     infinite = [(key, record["step"]) for record in records for key, value in record.items() if not _finite(value)]
     records = [{key: value if _finite(value) else None for key, value in record.items()} for record in records]
     if infinite:
@@ -66,7 +66,7 @@ def read(workdir: Path | str) -> RunFiles:
     train, evals = ([record for record in records if record["kind"] == kind] for kind in ("train", "eval"))
     if skipped := sum(record.get("updates/skipped") or 0 for record in train):
         notes.append(f"The optimizer skipped {skipped:g} updates in {len(train)} steps.")
-    lines = sorted(read_json_lines(workdir / "timeline.jsonl"), key=lambda line: line["step"])
+    lines = _lines(workdir / "timeline.jsonl", {"step": int})
     return RunFiles(
         workdir=workdir,
         config=config,
@@ -103,8 +103,22 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def _lines(path: Path, fields: dict[str, type]) -> list[Record]:
+    """Returns the rows of a file of JSON lines in step order; raises ValueError where one lacks a field."""
+    rows = read_json_lines(path)
+    for row in rows:
+        if wrong := [name for name, kind in fields.items() if not isinstance(row.get(name), kind)]:
+            raise ValueError(
+                f"{path}: {wrong[0]} = {row.get(wrong[0])!r} in {str(row)[:80]}; expected a {fields[wrong[0]].__name__}"
+            )
+    return sorted(rows, key=lambda row: row["step"])
+
+
 def _json(path: Path) -> Record:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: {type(record).__name__}; expected a JSON object")
+    return record

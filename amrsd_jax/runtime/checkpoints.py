@@ -1,6 +1,17 @@
-"""Writes checkpoints asynchronously and atomically, and restores them directly into their shardings."""
+"""Writes checkpoints asynchronously and atomically, checks their files, and restores them directly into their shardings.
 
+A checkpoint holds `checksums.json`, the size and CRC-32 of each of its files, written before its folder gets its final name. A
+checkpoint whose files are not those is damaged, and the newest whole one takes its place.
+"""
+
+import contextlib
 import dataclasses
+import json
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,62 +19,75 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from amrsd_jax import processes
 from amrsd_jax.records import TrainState
+from amrsd_jax.runtime.console import note
+
+CHECKSUMS = "checksums.json"
+_RECORD = "_CHECKPOINT_METADATA"  # the library's own, which it still changes after the checksums are taken
 
 
 class Checkpoints:
     """The checkpoint folder of a run. A step's folder appears under its final name only when it is complete.
 
     Args:
-      folder: created if absent; remains of a killed write are removed.
-      keep: number of latest checkpoints that are kept, besides the one with the best `score` and the last good one. None opens
-        the folder for reading only, so that a run in progress is not disturbed.
+      folder: created if absent; remains of a killed write are removed. Damaged checkpoints are moved to `<folder>.damaged`, so
+        that the run can write those steps again: the ones newer than the newest whole one, and any without readable parts.
+      keep: number of latest checkpoints that are kept, besides those that `save` names. None opens the folder for reading only,
+        so that a run in progress is not disturbed.
     """
 
     def __init__(self, folder: Path, keep: int | None):
+        self._folder = folder.absolute()
+        self._read_only = keep is None
         if keep is None:
-            self._manager = ocp.CheckpointManager(
-                folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True, create=False)
-            )
+            self._newest = newest_whole(folder)
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
             return
-        latest = policies.LatestN(n=keep)
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
-        )
-        self._good = _Good()
+        _set_damaged_aside(folder)
+        processes.broadcast(None)  # the library reads the folder's names once, on every process
+        self._named = _Named()
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([latest, best, self._good]),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), self._named]),
                 cleanup_tmp_directories=True,
+                async_options=_with_checksums(self._folder, "*"),
             ),
         )
 
-    def save(
-        self, step: int, state: TrainState, run: dict[str, Any], score: float | None, good: int | None = None
-    ) -> None:
+    def save(self, step: int, state: TrainState, run: dict[str, Any], keep: Collection[int | None] = ()) -> None:
         """Starts writing, and returns once the arrays are copied, so they may be donated. Frozen parameters are not written.
 
         Args:
           run: the host's progress, representable in JSON.
-          score: accuracy at this step, if it was measured.
-          good: step of the checkpoint to roll back to, this one or an earlier one; it is kept until `good` changes.
+          keep: steps whose checkpoints are kept until another call names others, such as the best one.
+
+        Raises:
+          OSError: this checkpoint, or the one before, could not be written.
         """
-        self._good.step = good
+        self._named.steps = keep
         state = state.replace(frozen=None)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
-        metrics = None if score is None else {"score": score}
-        self._manager.save(step, args=items, metrics=metrics, force=True)
+        with _named(self._folder, "a checkpoint could not be written"):
+            self._manager.save(step, args=items, force=True)
 
     def latest(self) -> int | None:
-        """Returns the step of the newest complete checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        """Returns the step of the newest whole checkpoint, None if there is none."""
+        return self._newest if self._read_only else self._manager.latest_step()
+
+    def damage(self, step: int) -> str:
+        """Returns what is wrong with the checkpoint of a step, see `damage`; "" for a whole one."""
+        self._manager.wait_until_finished()
+        return processes.broadcast(damage(self._folder / str(step)) if processes.is_first() else None)
 
     def restore(self, step: int, abstract: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Returns the state in the given shardings, and the host's progress."""
         target = _with_shardings(abstract, shardings)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target), run=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
+        with _named(self._folder / str(step), "cannot be read"):
+            restored = self._manager.restore(step, args=items)
         return restored.state, restored.run
 
     def replace(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
@@ -77,9 +101,14 @@ class Checkpoints:
         return restored.replace(frozen=frozen), run
 
     def close(self) -> None:
-        """Waits for the last write, and closes the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for the last write, and closes the folder.
+
+        Raises:
+          OSError: the last checkpoint could not be written.
+        """
+        with _named(self._folder, "a checkpoint could not be written"):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def _with_shardings(abstract: Any, shardings: Any) -> Any:
@@ -88,37 +117,170 @@ def _with_shardings(abstract: Any, shardings: Any) -> Any:
 
 
 @dataclasses.dataclass
-class _Good(policies.PreservationPolicy):
-    """Preserves one named step."""
+class _Named(policies.PreservationPolicy):
+    """Preserves named steps."""
 
-    step: int | None = None
+    steps: Collection[int | None] = ()
 
     def should_preserve(self, checkpoints, *, context):
-        return [checkpoint.step == self.step for checkpoint in checkpoints]
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
+@contextlib.contextmanager
+def _named(place: Path, message: str) -> Iterator[None]:
+    """Turns whatever the checkpoint library raises into an OSError of one line that names the place."""
+    try:
+        yield
+    except Exception as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OSError(f"{place}: {message}: {cause}") from error
+
+
+# ---------------------------------------------------------------- whole and damaged checkpoints
+
+
+def _with_checksums(parent: Path, name: str) -> ocp.AsyncOptions:
+    """Returns options that add checksums to a folder `name` (a pattern) of `parent` before it gets its final name."""
+
+    @processes.only_first
+    def add() -> None:
+        for draft in parent.glob(f"{name}.orbax-checkpoint-tmp*"):
+            (draft / CHECKSUMS).write_text(json.dumps(checksums(draft), indent=1))
+
+    return ocp.AsyncOptions(post_finalization_callback=add)
+
+
+def checksums(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> dict[str, list[int]]:
+    """Returns the size and CRC-32 of the files of a folder by their relative paths, those whose path is `chosen`."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if name not in (CHECKSUMS, _RECORD) and chosen(name)]
+    with ThreadPoolExecutor(8) as threads:
+        return dict(zip(names, threads.map(lambda name: _checksum(folder / name), names), strict=True))
+
+
+def _checksum(path: Path) -> list[int]:
+    size = crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return [size, crc]
+
+
+def damage(folder: Path, *, arrays: bool = True) -> str:
+    """Returns what is wrong with the files of a checkpoint; "" if they are those that were written.
+
+    A checkpoint without checksums was written by an earlier version; only its parts are looked for.
+
+    Args:
+      arrays: whether to check the arrays too, for which all bytes are read.
+    """
+    for part in ("state", "run"):
+        if not (folder / part).is_dir():
+            return f"no {part}"
+    return _damage(folder, lambda name: arrays or not name.startswith("state"))
+
+
+def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> str:
+    try:
+        json.loads((folder / _RECORD).read_text())
+        path = folder / CHECKSUMS
+        expected = json.loads(path.read_text()) if path.exists() else {}
+        expected = {name: (size, crc) for name, (size, crc) in expected.items() if chosen(name)}
+        found = checksums(folder, expected.__contains__)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    for name, (size, crc) in expected.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name][0] != size:
+            return f"{name} has {found[name][0]} of {size} bytes"
+        if found[name][1] != crc:
+            return f"the content of {name} has changed"
+    return ""
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Returns the steps of a folder's checkpoints, whole or not, in ascending order."""
+    return sorted(
+        int(path.name) for path in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir()
+    )
+
+
+def newest_whole(folder: Path, most: int | None = None) -> int | None:
+    """Returns the newest step, of at most `most`, whose checkpoint is whole, and says which newer ones are not; None if none."""
+
+    def search() -> int | None:
+        for step in reversed(steps_in(folder)):
+            if most is None or step <= most:
+                if not (fault := damage(folder / str(step))):
+                    return step
+                note(f"checkpoint {step} is damaged: {fault} (in {folder / str(step)})")
+        return None
+
+    return processes.broadcast(search() if processes.is_first() else None)
+
+
+@processes.only_first
+def _set_damaged_aside(folder: Path) -> None:
+    whole, steps = False, steps_in(folder)
+    for step in reversed(steps):
+        place = folder / str(step)
+        if fault := damage(place, arrays=not whole):
+            aside = folder.with_name(f"{folder.name}.damaged") / str(step)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            place.rename(aside)
+            note(f"checkpoint {step} is damaged: {fault}; moved to {aside}")
+        else:
+            whole = True
+    if steps and not whole:
+        note("no checkpoint is whole: the run starts again at step 0")
 
 
 def find_step(workdir: Path, step: int | None = None) -> int:
-    """Returns the step of a run's newest complete checkpoint, or the given one if it exists.
+    """Returns the step of a run's newest whole checkpoint, or the given one if it is whole.
 
     Raises:
       FileNotFoundError: there is no such checkpoint; the message lists the steps that exist.
+      ValueError: the given checkpoint is damaged.
     """
-    steps = sorted(int(path.parent.name) for path in (workdir / "checkpoints").glob("[0-9]*/state"))
+    folder = workdir / "checkpoints"
+    steps = steps_in(folder)
     if not steps or step not in (None, *steps):
         missing = "no checkpoint" if step is None else f"no checkpoint {step}; expected one of steps {steps}"
-        raise FileNotFoundError(f"{workdir / 'checkpoints'}: {missing}")
-    return steps[-1] if step is None else step
+        raise FileNotFoundError(f"{folder}: {missing}")
+    if step is None:
+        if (newest := newest_whole(folder)) is None:
+            raise FileNotFoundError(f"{folder}: no whole checkpoint; those of steps {steps} are damaged")
+        return newest
+    if fault := damage(folder / str(step)):
+        raise ValueError(f"{folder / str(step)}: damaged: {fault}")
+    return step
+
+
+# ---------------------------------------------------------------- parameters alone
 
 
 def save_params(folder: Path, params: Any) -> None:
     """Writes a parameter tree; the folder appears when it is complete."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), params, force=True)
+    folder = folder.absolute()
+    with (
+        _named(folder, "could not be written"),
+        ocp.StandardCheckpointer(async_options=_with_checksums(folder.parent, folder.name)) as checkpointer,
+    ):
+        checkpointer.save(folder, params, force=True)
 
 
 def load_params(folder: Path, abstract: Any, shardings: Any) -> Any:
-    """Returns a saved parameter tree in the given shardings."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    """Returns a saved parameter tree in the given shardings.
+
+    Raises:
+      OSError: it cannot be read, or its files are not those that were written.
+    """
+    fault = processes.broadcast(_damage(folder) if processes.is_first() and (folder / CHECKSUMS).exists() else "")
+    if fault:
+        raise OSError(f"{folder}: damaged: {fault}")
+    with _named(folder, "cannot be read"), ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), _with_shardings(abstract, shardings))
 
 
@@ -127,5 +289,5 @@ def load_policy(folder: Path, abstract: Any, shardings: Any) -> Any:
     target = _with_shardings(abstract, shardings)
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     args = ocp.args.PyTreeRestore(item={"params": target}, restore_args={"params": restore_args}, partial_restore=True)
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _named(folder, "cannot be read"), ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), args=args)["params"]

@@ -2,26 +2,32 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from amrsd_jax.files import atomic_write, read_json_lines
-from amrsd_jax.processes import only_first
+from amrsd_jax.files import atomic_write, whole_lines
+from amrsd_jax.processes import broadcast, is_first, only_first
+from amrsd_jax.runtime.console import note
 
 
 class Metrics:
     """Writes a workdir's `metrics.jsonl` and `timeline.jsonl`, one object per line, and TensorBoard events.
 
     Lines after `step`, where the run resumes, and a half-written line are dropped first; the resumed run writes them again,
-    with the same metrics. Only process 0 writes.
+    with the same metrics. Lines that are damaged are dropped too, and the steps whose lines are missing are listed on stderr:
+    curves and `results.json` lack them, but training does not depend on them. Only process 0 writes.
     """
 
     @only_first
     def __init__(self, workdir: Path, step: int):
         from tensorboardX import SummaryWriter  # slow to import where PyTorch is installed
 
-        self._file = _reopen(workdir / "metrics.jsonl", step)
-        self._timeline = _reopen(workdir / "timeline.jsonl", step)
+        self._file, rows = _reopen(workdir / "metrics.jsonl", step)
+        self._timeline, _ = _reopen(workdir / "timeline.jsonl", step)
+        self._evaluated = {row["step"]: row for row in rows if row.get("kind") == "eval"}
+        for line in missing(rows, step):
+            note(f"{workdir / 'metrics.jsonl'}: {line}")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     @only_first
@@ -32,6 +38,10 @@ class Metrics:
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
+
+    def evaluation(self, step: int) -> dict[str, float] | None:
+        """Returns, on all processes, the evaluation after `step` that the file held when it was opened; None if none."""
+        return broadcast(self._evaluated.get(step) if is_first() else None)
 
     @only_first
     def write_timeline(self, step: int, timeline: dict) -> None:
@@ -52,8 +62,23 @@ class Metrics:
             writer.close()
 
 
-def _reopen(path: Path, step: int) -> TextIO:
-    """Drops the lines after a step from a file of JSON lines, and opens it for appending."""
-    kept = [row for row in read_json_lines(path) if row["step"] <= step]
+def _reopen(path: Path, step: int) -> tuple[TextIO, list[dict]]:
+    """Drops the lines after a step, and damaged ones, from a file of JSON lines; returns it open for appending, and its rows."""
+    rows, faults = whole_lines(path)
+    for fault in faults:
+        note(f"{fault}; the line is left out")
+    kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
     atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept))
-    return path.open("a")
+    return path.open("a"), kept
+
+
+def missing(rows: Sequence[dict], step: int) -> list[str]:
+    """Returns a sentence for each kind of row that should be among the metrics of a run after `step` steps, and is not."""
+    lines = []
+    trained = {row["step"] for row in rows if row.get("kind") == "train"}
+    if lost := [number for number in range(1, step + 1) if number not in trained]:
+        listed = f"step {lost[0]}" if len(lost) == 1 else f"{len(lost)} steps ({lost[0]} to {lost[-1]})"
+        lines.append(f"no metrics of {listed}, though the checkpoint is that of step {step}; curves have a gap there")
+    if step > 0 and not any(row.get("kind") == "eval" and row["step"] == 0 for row in rows):
+        lines.append("no evaluation before training; results.json has no initial one")
+    return lines

@@ -80,6 +80,15 @@ def rollout_files(workdir: Path) -> dict[int, Path]:
     return dict(sorted(files.items()))
 
 
+def unreadable(path: Path) -> str:
+    """Returns why a file of rollouts cannot be opened, for example because it is half-written; "" for a whole one."""
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        return f"{path}: not a Parquet file ({str(error).splitlines()[0]})"
+    return ""
+
+
 def read_rollouts(path: Path) -> pa.Table:
     """Returns the rows of a file of rollouts.
 

@@ -76,8 +76,7 @@ def _reward_metrics(record: StepRecord) -> dict[str, float]:
         "reward/format": sum(verdict.format_ok for verdict in verdicts) / n,
     }
     for name in sorted({name for verdict in verdicts for name in verdict.scores}):
-        scores = [verdict.scores[name] for verdict in verdicts if name in verdict.scores]
-        row[f"reward/score_{name}"] = sum(scores) / len(scores)
+        row[f"reward/score_{name}"] = sum(verdict.scores.get(name, 0.0) for verdict in verdicts) / n
     return row
 
 
@@ -138,8 +137,9 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
         f"{row['tokens/s']:.0f} tokens/s",
         f"{row['seconds/step']:.2f} s",
     ]
-    if row["groups/zero_advantage"] == 1 and row["grad_norm"] == 0:
-        parts.append("no learning signal: every group's rewards are equal")
+    if row["grad_norm"] == 0:
+        equal = "every group's rewards are equal" if row["groups/zero_advantage"] == 1 else "the gradient is 0"
+        parts.append(f"no learning signal: {equal}")
     if row["updates/skipped"]:
         parts.append("UPDATE SKIPPED: gradient not finite")
     return "  ".join(parts)
@@ -150,14 +150,21 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
 
 @only_first
 def write_results(
-    workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, *, last: int, **more
+    workdir: Path, step: int, seconds: dict[str, float], wall_seconds: float, *, last: int, over: bool = True, **more
 ) -> dict:
-    """Writes `results.json` and returns its content: evaluations, steps, seconds, share of reflections skipped, and `more`."""
+    """Writes `results.json` and returns its content: evaluations, steps, seconds, share of reflections skipped, and `more`.
+
+    Args:
+      step, over: training steps done, and whether the run has ended there or was interrupted.
+      last: see `evaluated`.
+    """
     rows = read_json_lines(workdir / "metrics.jsonl")
-    skipped = [row["reflection/skipped"] for row in rows if row["kind"] == "train"]
+    trained = [row for row in rows if row["kind"] == "train"]
+    skipped = [row["reflection/skipped"] for row in trained]
     results = {
-        "eval": evaluated([row for row in rows if row["kind"] == "eval"], last),
+        "eval": evaluated([row for row in rows if row["kind"] == "eval"], last, step if over else None),
         "steps": step,
+        "steps_without_signal": sum(row.get("grad_norm") == 0 for row in trained),
         "wall_seconds": wall_seconds,
         "seconds_by_phase": seconds,
         "reflections_skipped": float(np.mean(skipped)) if skipped else None,
@@ -166,17 +173,19 @@ def write_results(
     return results
 
 
-def evaluated(rows: Sequence[dict], last: int) -> dict:
+def evaluated(rows: Sequence[dict], last: int, end: int | None) -> dict:
     """Returns selected evaluations of a run, each with its step.
 
     Args:
       rows: the run's metrics of kind "eval".
       last: number of evaluations that mean_of_last averages, the one before training left out.
+      end: number of steps after which the run has ended; None for an interrupted run, which has no final evaluation.
 
     Returns:
-      initial, final, best (by sampled accuracy; chosen on the test split itself, so an optimistic number) and mean_of_last, of
-      the run's own test split. best_by_validation, where the task has a validation split: the test split's evaluation at the
-      step that was best on validation. benchmarks: by name, those four of every other benchmark.
+      initial (after step 0), final (after step `end`), best (by sampled accuracy; chosen on the test split itself, so an
+      optimistic number) and mean_of_last, of the run's own test split; None for an evaluation that was not made.
+      best_by_validation, where the task has a validation split: the test split's evaluation at the step that was best on
+      validation. benchmarks: by name, those four of every other benchmark.
     """
     by_name: dict[str, list[dict]] = {}
     for row in rows:
@@ -187,15 +196,18 @@ def evaluated(rows: Sequence[dict], last: int) -> dict:
                 of_step.setdefault("".join(benchmark), {"step": row["step"]})[metric] = value
         for name, values in of_step.items():
             by_name.setdefault(name, []).append(values)
-    test = by_name.pop("")
-    results = _select(test, last)
+    test = by_name.pop("", [])
+    results = _select(test, last, end)
     if "validation" in by_name:
-        chosen = _best(by_name["validation"])["step"]
-        results["best_by_validation"] = next(values for values in test if values["step"] == chosen)
-    return results | {"benchmarks": {name: _select(values, last) for name, values in by_name.items()}}
+        results["best_by_validation"] = _of_step(test, _best(by_name["validation"])["step"])
+    return results | {"benchmarks": {name: _select(values, last, end) for name, values in by_name.items()}}
 
 
-def _select(evaluations: Sequence[dict], last: int) -> dict:
+def _of_step(evaluations: Sequence[dict], step: int | None) -> dict | None:
+    return next((values for values in evaluations if values["step"] == step), None)
+
+
+def _select(evaluations: Sequence[dict], last: int, end: int | None) -> dict:
     """Returns the initial, final and best evaluation of a benchmark, and the mean of the last ones."""
     counted = [values for values in evaluations if values["step"]][-last:]
     mean = {
@@ -205,28 +217,34 @@ def _select(evaluations: Sequence[dict], last: int) -> dict:
     }
     steps = {"steps": [values["step"] for values in counted]}
     return {
-        "initial": evaluations[0],
-        "final": evaluations[-1],
+        "initial": _of_step(evaluations, 0),
+        "final": _of_step(evaluations, end),
         "best": _best(evaluations),
         "mean_of_last": (steps | mean) if counted else None,
     }
 
 
-def _best(evaluations: Sequence[dict]) -> dict:
-    return max(evaluations, key=lambda values: values["sampled"])
+def _best(evaluations: Sequence[dict]) -> dict | None:
+    return max(evaluations, key=lambda values: values["sampled"], default=None)
 
 
-def outcome(evaluations: dict) -> list[str]:
-    """Returns the console lines about a finished run: one for its own test split, and one for each other benchmark."""
+def outcome(results: dict) -> list[str]:
+    """Returns the console lines about a run from its results: one for its own test split, and one for each other benchmark."""
     lines = []
+    evaluations = results["eval"]
     for name, selected in {"": evaluations, **evaluations["benchmarks"]}.items():
         before, after, best, mean = (selected[key] for key in ("initial", "final", "best", "mean_of_last"))
-        line = f"{before['sampled']:.3f} -> {after['sampled']:.3f} on {after['n']} "
+        if best is None:
+            lines.append("no evaluation yet")
+            continue
+        first, last = (f"{one['sampled']:.3f}" if one else "(not evaluated)" for one in (before, after))
+        line = f"{first} -> {last} on {best['n']} "
         line += f"{name or 'held-out'} problems; best {best['sampled']:.3f} at step {best['step']}"
         if mean:
             line += f", mean of the last {len(mean['steps'])} evaluations {mean['sampled']:.3f}"
-        if "best_by_validation" in selected:
-            chosen = selected["best_by_validation"]
+        if chosen := selected.get("best_by_validation"):
             line += f", best by validation {chosen['sampled']:.3f} at step {chosen['step']}"
         lines.append(f"sampled accuracy {line}")
+    if without := results["steps_without_signal"]:
+        lines.append(f"no learning signal in {without} of {results['steps']} steps")
     return lines

@@ -1,11 +1,19 @@
-"""Writes a run's config and environment into its workdir at the first start; a later start must have the same config."""
+"""Writes what a run is into its workdir at the first start, and locks the workdir while a process writes there.
 
+A later start must have the same config, and read the same rows.
+"""
+
+import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +23,8 @@ from ml_collections import ConfigDict
 from amrsd_jax import processes
 from amrsd_jax.config import Config, ConfigError, base
 from amrsd_jax.files import atomic_write
+from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
+from amrsd_jax.runtime.console import note
 
 FORMAT = 2  # format of a workdir; the first edition wrote no number
 
@@ -29,7 +39,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
     Raises:
       FileNotFoundError: the workdir has no config.json.
-      ConfigError: the run was written by the first edition, or a value is not of its field's type.
+      ConfigError: the file is damaged, the run was written by the first edition, or a value is not of its field's type.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -46,17 +56,162 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        written = saved.get("format", 1) if isinstance(saved, dict) else "unknown"
+    saved = _read_object(path)
+    if saved.get("format") != FORMAT:
         raise ConfigError(
-            f"{path}: format {written}; expected {FORMAT}. The first edition (0.1) named fields and metrics otherwise: "
-            "read this run with that version, or start a new one in another --workdir (CHANGELOG.md has the names)"
+            f"{path}: format {saved.get('format', 1)}; expected {FORMAT}. The first edition (0.1) named fields and metrics "
+            "otherwise: read this run with that version, or start a new one in another --workdir (CHANGELOG.md has the names)"
         )
     return saved
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged: not JSON ({error})") from error
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{path}: damaged: {type(saved).__name__}; expected a JSON object. Use another --workdir")
+    return saved
+
+
+def _shared(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
+    """Returns what process 0 reads from a file, on all processes; None if there is no such file."""
+    content, fault = None, ""
+    if processes.is_first() and path.exists():
+        try:
+            content = read(path)
+        except ConfigError as error:
+            fault = str(error)
+    content, fault = processes.broadcast([content, fault])
+    if fault:
+        raise ConfigError(fault)
+    return content
+
+
+def read_tokenizer(workdir: Path) -> Tokenizer:
+    """Returns the tokenizer that a run saved.
+
+    Raises:
+      ConfigError: it is damaged; the message names the folder.
+    """
+    folder = workdir / "tokenizer"
+    try:
+        return load_tokenizer(folder)
+    except Exception as error:  # the library raises every kind, a bare Exception too
+        raise ConfigError(f"{folder}: no tokenizer that can be loaded ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# ---------------------------------------------------------------- one run, one process, one config
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Creates a folder and keeps other processes from writing there; the lock ends with this process, however that ends.
+
+    Process 0 holds it for all processes of a run. Where the file system has no locks, a line says so.
+
+    Raises:
+      ConfigError: another process holds the lock, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        refusal = processes.broadcast(_lock(folder, stack) if processes.is_first() else None)
+        if refusal:
+            raise ConfigError(refusal)
+        yield
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> str | None:
+    """Locks the file `lock` of a folder until the stack is closed; returns the reason where that is not possible."""
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(path.open("a+", encoding="utf-8"))
+    except OSError as error:
+        return f"{path}: cannot be written ({error.strerror})"
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a child process does not inherit the file, nor thus the lock
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        return f"{folder} is being written by {holder}; wait for its end, or use another folder"
+    except OSError as error:
+        note(f"{path}: no lock ({error.strerror}); no other process must write into {folder}")
+    try:
+        file.truncate(0)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")
+        file.flush()
+    except OSError as error:
+        return f"{path}: cannot be written ({error.strerror})"
+    return None
+
+
+def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> bool:
+    """Writes the config and a record of the rows into the workdir; returns whether it already held this run, to be resumed.
+
+    A run may be resumed with more `steps` than before if its learning rate does not depend on their number.
+
+    Args:
+      rows: the number and digest of the rows that the config names, see `tasks.digest`; {} if it names none.
+
+    Raises:
+      ConfigError: the workdir holds a run with another config or other rows, or another process has such; the message lists
+        the differing fields.
+    """
+    values, rows = config_json(config), rows or {}
+    for number, (other, read) in enumerate(processes.allgather([values, rows])):
+        _require_same(other, values, f"process {number} was started with another config")
+        _require_same(read, rows, f"process {number} reads other rows")
+    saved = _shared(_read, workdir / "config.json")
+    if saved is None:
+        _write(workdir, values, rows)
+        return False
+    steps, fault = saved.get("steps"), f"{workdir} holds a run with another config; use another --workdir"
+    reason = _why_not_extended(steps, config) if steps != config.steps else ""
+    if reason or differences(saved | {"steps": config.steps}, values):
+        _require_same(saved, values, fault + (f". steps = {config.steps}: {reason}" if reason else ""))
+    path = workdir / "rows.json"
+    if (known := _shared(_read_object, path)) is not None:
+        _require_same(
+            known, rows,
+            f"the rows are not those that the run in {workdir} began with, so that their order and its rewards would be others; "
+            f"restore them, use another --workdir, or delete {path} to go on with the new ones",
+        )  # fmt: skip
+    if steps != config.steps:
+        note(f"steps: extended from {steps} to {config.steps}")
+    _write(workdir, values, rows)
+    return True
+
+
+def _why_not_extended(steps: int, config: Config) -> str:
+    """Returns why a run of `steps` steps cannot go on to those of the config; "" if it can: its first steps are the same."""
+    if not isinstance(steps, int) or config.steps < steps:
+        return f"the run was started with {steps}; they can grow, but not shrink"
+    if config.optimizer.schedule != "constant":
+        schedule = f"optimizer.schedule = {config.optimizer.schedule!r}"
+        return f"the run was started with {steps}, and {schedule} ends with them; only 'constant' can be extended"
+    return ""
+
+
+@processes.only_first
+def _write(workdir: Path, values: dict[str, Any], rows: dict[str, Any]) -> None:
+    atomic_write(workdir / "config.json", json.dumps(values, indent=2, sort_keys=True) + "\n")
+    if rows:
+        atomic_write(workdir / "rows.json", json.dumps(rows, indent=2, sort_keys=True) + "\n")
+
+
+@processes.only_first
+def release(workdir: Path) -> None:
+    """Removes what a run wrote that was refused before its first step, so that a corrected config can use the workdir."""
+    for name in ("config.json", "rows.json", "data.json"):
+        (workdir / name).unlink(missing_ok=True)
 
 
 def differences(saved: dict[str, Any], values: dict[str, Any]) -> list[str]:
@@ -66,25 +221,12 @@ def differences(saved: dict[str, Any], values: dict[str, Any]) -> list[str]:
     return [
         f"{field}: {old.get(field, absent)!r} there, {new.get(field, absent)!r} here"
         for field in sorted(old.keys() | new.keys())
-        if old.get(field, absent) != new.get(field, absent)
+        if not _equal(old.get(field, absent), new.get(field, absent))
     ]
 
 
-def claim(workdir: Path, config: Config) -> bool:
-    """Writes the config into the workdir; returns whether the workdir already held a run with the same config, to be resumed.
-
-    Raises:
-      ConfigError: it holds a run with another config, or another process has one; the message lists the differing fields.
-    """
-    path, values = workdir / "config.json", config_json(config)
-    for number, other in enumerate(processes.allgather(values)):
-        _require_same(other, values, f"process {number} was started with another config")
-    saved = processes.broadcast(_read(path) if path.exists() else None)
-    if saved is not None:
-        _require_same(saved, values, f"{workdir} holds a run with another config; use another --workdir")
-    elif processes.is_first():
-        atomic_write(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
-    return saved is not None
+def _equal(a: Any, b: Any) -> bool:
+    return a == b or (a != a and b != b)  # nan, which is not equal to itself
 
 
 def _require_same(saved: dict[str, Any], values: dict[str, Any], message: str) -> None:

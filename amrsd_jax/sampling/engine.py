@@ -67,7 +67,7 @@ def completed_batches(
     requests: Iterable[Request] | RequestQueue,
     key: Key[Array, ""] | Key[Array, " C"],
 ) -> Iterator[list[Completion]]:
-    """Yields the completions of a stream of requests, in one list per segment that finished any.
+    """Yields the completions of a stream of requests, in one list per segment of decoding; an empty one if none finished.
 
     The next segment is dispatched before a list is yielded, so the caller's work on it overlaps with decoding.
 
@@ -96,8 +96,7 @@ def completed_batches(
             resize_cache(config, slots, _longest_row(occupants, config))
             max_active = config.put(np.int32(_max_active(busy, queue, config)))
             slots = decode(policy, config, params.decoding, slots, max_active)
-        if finished:
-            yield finished
+        yield finished
         if not busy and queue.next is None:
             return
         finished = _collect_finished(slots, occupants, config, began)

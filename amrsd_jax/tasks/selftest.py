@@ -30,12 +30,25 @@ def selftest(task: RowTask, split: str, most: int | None = None) -> list[Fault]:
 
 
 def _fault(task: RowTask, problem: Problem, other: Problem | None) -> Fault | None:
-    verdict = task.verify(problem, task.gold_response(problem))
+    gold, reason = _gold(task, problem)
+    if reason:
+        return Fault(problem.id, reason)
+    verdict = task.verify(problem, gold)
     if not verdict.correct:
         return Fault(problem.id, f"rejects its own gold answer {problem.answer[:60]!r}: {verdict.message}")
-    if other is not None and task.verify(problem, task.gold_response(other)).correct:
+    gold, reason = _gold(task, other) if other is not None else ("", "no other row")
+    if not reason and task.verify(problem, gold).correct:
         return Fault(problem.id, f"accepts the answer of {other.id}, {other.answer[:60]!r} for {problem.answer[:60]!r}")
     return None
+
+
+def _gold(task: RowTask, problem: Problem) -> tuple[str, str]:
+    """Returns a row's gold answer as a response, and "", or the reason why a user's own verifier does not give one."""
+    try:
+        gold = task.gold_response(problem)
+    except (Exception, SystemExit) as error:  # whatever a user's function raises
+        return "", f"gold_response raised {type(error).__name__}: {error}"
+    return (gold, "") if isinstance(gold, str) else ("", f"gold_response returned {gold!r}; expected text")
 
 
 def _other(problems: tuple[Problem, ...], i: int) -> Problem | None:

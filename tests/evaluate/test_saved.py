@@ -1,7 +1,9 @@
 """Evaluation of saved policies: the command, a run's checkpoint and its export, interrupted evaluations, refusals."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from amrsd_jax.config import ConfigError
-from amrsd_jax.evaluate import Evaluator
-from amrsd_jax.evaluate.saved import evaluate_saved, find
+from amrsd_jax.evaluate import Evaluator, evaluator, files
+from amrsd_jax.evaluate.saved import evaluate_saved, find, make_task
 from amrsd_jax.export import export
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.interrupt import Interrupted
 from amrsd_jax.runtime.summary import evaluated
 from amrsd_jax.train import train
+from amrsd_jax.validate import validate
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +125,52 @@ def test_finished_benchmarks_are_kept(finished, first, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_signal_ends_an_evaluation_between_two_segments(finished, first, tmp_path, monkeypatch):
+    """Decoding goes on for hours where a benchmark is large; the first benchmark is kept."""
+    segments, completed = [], evaluator.completed_batches
+
+    def counted(*arguments):
+        for batch in completed(*arguments):
+            segments.append(len(batch))
+            if len(written) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    written, write = [], files.write_answers
+    monkeypatch.setattr(files, "write_answers", lambda path, *rest: (write(path, *rest), written.append(path)))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="SIGTERM"):
+        patch.setattr(evaluator, "completed_batches", counted)
+        evaluate_saved(config_with(pairs=PAIRS), str(finished), tmp_path)
+    assert [path.name for path in written] == ["test.parquet"]
+    evaluate_saved(config_with(pairs=PAIRS), str(finished), tmp_path)
+    assert [path.name for path in written] == ["test.parquet", "pairs.parquet"]
+    assert (tmp_path / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_record_without_answers_is_not_overwritten_with_other_settings(finished, first, tmp_path):
+    out = shutil.copytree(first, tmp_path / "out")
+    (out / "pairs.parquet").unlink()
+    with pytest.raises(ConfigError, match="holds 'pairs' with other settings"):
+        evaluate_saved(config_with(pairs=PAIRS | {"samples": 4}), str(finished), out)
+    evaluate_saved(config_with(pairs=PAIRS), str(finished), out)
+    assert (out / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+    assert pq.read_table(out / "pairs.parquet").equals(pq.read_table(first / "pairs.parquet"))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_stepped_over_here_too(finished, first, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "4" / "state")
+    record = evaluate_saved(config_with(), str(run), tmp_path / "out")
+    assert record["test"]["settings"]["checkpoint"] == f"{run} step 3"
+    assert export(run, tmp_path / "model") == 3
+    assert capsys.readouterr().err.count("checkpoint 4 is damaged: no state") == 2
+    with pytest.raises(ValueError, match="checkpoints/4: damaged: no state"):
+        find(str(run / "checkpoints" / "4"), tiny_config())
+
+
+@pytest.mark.slow
 def test_benchmarks_beside_training_change_nothing_of_it(finished, tmp_path):
     for part in ("warmup", "tokenizer"):
         shutil.copytree(finished / part, tmp_path / part)
@@ -162,6 +212,24 @@ def test_a_bad_row_stops_before_anything_is_written(finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_evaluation_needs_no_training_rows(tmp_path, capsys):
+    (tmp_path / "test.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
+    args = dict(train="gone.jsonl", test="test.jsonl", folder=str(tmp_path))
+    config = tiny_config(warmup__documents=0, tokenizer="any")
+    config.task.name, config.task.args = "mathematics", args
+    assert make_task(validate(config, splits=("test",))).size("test") == 1
+    config.task.args.validation = 0.5
+    task = make_task(validate(config, splits=("test",)))
+    assert (task.size("test"), task.size("validation")) == (1, 0) and "gone.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"test": 1}', '{"test": {"metrics": {}}}'])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(ValueError, match="evaluation.json: damaged"):
+        files.read_record(tmp_path)
+
+
 # ---------------------------------------------------------------- summary of a run's evaluations
 
 
@@ -175,7 +243,7 @@ def test_best_final_and_mean_of_last_by_hand():
         row(10 * i, sampled=t, sampled_low=0.0, n=8, **{"validation/sampled": v, "validation/n": 4})
         for i, (t, v) in enumerate(zip(test, validation, strict=True))
     ]
-    summary = evaluated(rows, last=3)
+    summary = evaluated(rows, last=3, end=40)
     assert summary["initial"]["sampled"] == 0.1
     assert summary["final"] == {"step": 40, "sampled": 0.4, "sampled_low": 0.0, "n": 8}
     assert (summary["best"]["step"], summary["best_by_validation"]["step"]) == (20, 30)
@@ -185,5 +253,5 @@ def test_best_final_and_mean_of_last_by_hand():
 
 
 def test_a_run_that_was_not_trained_has_no_mean():
-    summary = evaluated([row(0, sampled=0.1, n=4)], last=5)
+    summary = evaluated([row(0, sampled=0.1, n=4)], last=5, end=0)
     assert summary["mean_of_last"] is None and summary["best"]["step"] == 0 and "best_by_validation" not in summary

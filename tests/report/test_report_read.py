@@ -39,3 +39,20 @@ def test_missing_folders_broken_json_and_old_formats_are_errors(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"seed": 0}))
     with pytest.raises(ValueError, match="format 1"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("config.json", "[1]", "config.json: list"),
+        ("results.json", "3", "results.json: int"),
+        ("metrics.jsonl", '{"kind": "train"}\n', "metrics.jsonl: step = None"),
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl line 1: list"),
+        ("metrics.jsonl", "\x00\x00\n", "metrics.jsonl line 1: not JSON"),
+        ("timeline.jsonl", '{"seconds": 1}\n', "timeline.jsonl: step = None"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)

@@ -57,7 +57,7 @@ def row_of(record):
 def test_the_metrics_of_a_step_by_hand():
     row = row_of(step_record())
     expected = {
-        "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/format": 0.75, "reward/score_lenient": 0.5,
+        "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/format": 0.75, "reward/score_lenient": 0.25,
         "response_length/mean": 2.0, "response_length/min": 1.0, "response_length/max": 4.0,
         "response_length/clip_ratio": 0.25, "groups/zero_advantage": 0.5,
         "reflection/needed": 0.5, "reflection/skipped": 0.5, "reflection/usable": 0.5, "reflection/unusable_truncated": 0.25,
@@ -120,4 +120,34 @@ def test_results_of_a_run(tmp_path):
     assert [evaluations[name]["step"] for name in ("initial", "best", "final", "best_by_validation")] == [0, 1, 3, 2]
     assert evaluations["mean_of_last"] == {"steps": [2, 3], "sampled": pytest.approx(0.35), "n": 16}
     assert evaluations["benchmarks"]["validation"]["best"]["step"] == 2
-    assert len(outcome(evaluations)) == 2
+    assert len(outcome(results)) == 2
+
+
+def test_an_interrupted_run_has_no_final_evaluation(tmp_path):
+    rows = [{"kind": "eval", "step": step, "eval/sampled": 0.5, "eval/n": 4} for step in (0, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step, over, final in ((2, True, 2), (3, True, None), (2, False, None)):
+        results = write_results(tmp_path, step, {}, 1.0, last=2, over=over)
+        assert (results["eval"]["final"] or {}).get("step") == final and results["eval"]["best"]["step"] == 0
+        assert len(outcome(results)) == 1
+
+
+def test_a_run_whose_metrics_are_lost_calls_no_other_evaluation_the_initial_one(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        json.dumps({"kind": "eval", "step": 2, "eval/sampled": 0.5, "eval/n": 4}) + "\n"
+    )
+    results = write_results(tmp_path, 2, {}, 1.0, last=2)
+    assert results["eval"]["initial"] is None and results["eval"]["final"]["step"] == 2
+    (tmp_path / "metrics.jsonl").unlink()
+    results = write_results(tmp_path, 2, {}, 1.0, last=2)
+    assert results["eval"]["final"] is None and outcome(results)
+
+
+def test_steps_without_a_learning_signal_are_counted(tmp_path):
+    rows = [
+        {"kind": "train", "step": step, "reflection/skipped": 0, "grad_norm": norm}
+        for step, norm in ((1, 0.0), (2, 0.5))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = write_results(tmp_path, 2, {}, 1.0, last=2)
+    assert results["steps_without_signal"] == 1 and any("1 of 2 steps" in line for line in outcome(results))

@@ -9,6 +9,7 @@ import pytest
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.problems import Problem
 from amrsd_jax.tasks import registry
+from amrsd_jax.tasks.selftest import selftest
 from amrsd_jax.tasks.verifiers import load
 from amrsd_jax.tasks.verify import extras
 
@@ -134,3 +135,15 @@ def test_a_module_may_define_dataclasses_and_hides_no_other(name, tmp_path):
     (tmp_path / f"{name}.py").write_text("\n".join(lines))
     assert load(f"{tmp_path}/{name}.py:mine").verify(Problem("1", "q", "1"), "a").correct
     assert importlib.import_module("json") is json
+
+
+@pytest.mark.parametrize("body", ["return problem.row['gone']", "raise SystemExit(3)", "return None"])
+def test_a_gold_response_that_fails_is_a_fault_of_its_row(tmp_path, body):
+    (tmp_path / "mine.py").write_text(
+        f"def verify(problem, response):\n    return 1.0\ndef gold_response(problem):\n    {body}\n"
+    )
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "1"}\n{"question": "r", "answer": "2"}\n')
+    args = dict(train="rows.jsonl", test="rows.jsonl", folder=str(tmp_path), verifier=f"{tmp_path}/mine.py:verify")
+    faults = selftest(registry.make("rows", args, seed=0), "test")
+    assert [fault.id for fault in faults] == ["rows-1", "rows-2"]
+    assert all(fault.reason.startswith("gold_response r") for fault in faults)

@@ -1,13 +1,19 @@
-"""Makes Ctrl-C and SIGTERM save a checkpoint and stop the run after the current step; a second signal stops it at once."""
+"""Ends a run on Ctrl-C or SIGTERM at a point from which the same command continues; a second signal ends it at once."""
 
 import signal
 import threading
 
 from amrsd_jax.processes import allgather
 
+_active: "Interrupt | None" = None  # signals belong to the process, and so does what handles them
+
+
+class Interrupted(Exception):
+    """A signal was received, and the work in progress was left; the message is the name of the signal."""
+
 
 class Interrupt:
-    """Records signals to stop, as a context manager, on all processes, so that all stop after the same step.
+    """Records signals to stop, as a context manager, on all processes, so that all stop at the same point.
 
     Outside the main thread no signal is handled, because Python does not allow it.
 
@@ -19,11 +25,15 @@ class Interrupt:
     _received: str | None = None
 
     def __enter__(self):
+        global _active
         signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         self._previous = {number: signal.signal(number, self._note) for number in signals}
+        self._outer, _active = _active, self
         return self
 
     def __exit__(self, *_):
+        global _active
+        _active = self._outer
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -35,3 +45,14 @@ class Interrupt:
         if self._received:
             raise KeyboardInterrupt
         self._received = signal.Signals(number).name
+
+
+def check() -> None:
+    """Raises Interrupted if a signal was received while an `Interrupt` is active. All processes must call this together.
+
+    Work that takes long and leaves nothing behind unless it is finished calls this between its parts.
+    """
+    if _active is not None:
+        _active.poll()
+        if _active.requested:
+            raise Interrupted(_active.requested)

@@ -1,0 +1,41 @@
+"""Describes the rows that a run reads, by number and digest, so that a resumed run notices others."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from amrsd_jax.problems import Problem
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.rows import SPLITS, RowTask
+
+
+def describe(task: Task, splits: Iterable[str] = SPLITS) -> dict[str, Any]:
+    """Returns the number of rows and a SHA-256 of each split, and that of a verifier of the user's own; {} without rows."""
+    if not isinstance(task, RowTask):
+        return {}
+    record: dict[str, Any] = {}
+    for split in splits:
+        if problems := task.rows(split):
+            record[split] = {"rows": len(problems), "sha256": _digest(problems)}
+    if task.verifier:
+        record["verifier"] = {"sha256": hashlib.sha256(_source(task.verifier)).hexdigest()}
+    return record
+
+
+def _digest(problems: Iterable[Problem]) -> str:
+    """Hashes everything that a run reads of the problems, in their order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        fields = (problem.id, problem.question, problem.answer, problem.reference, problem.row)
+        digest.update(json.dumps(fields, default=str, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _source(verifier: str) -> bytes:
+    """Returns the text of the module that defines a verifier, see `verifiers.load`; b"" for one that has no file."""
+    name = verifier.rpartition(":")[0]
+    place = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
+    return Path(place).read_bytes() if place and Path(place).is_file() else b""
