@@ -179,7 +179,9 @@ def _text_ids(tokenizer: Tokenizer, pieces: list[str], control: Mapping[str, int
     ids = encode("".join(pieces))
     if set(control.values()).isdisjoint(ids):
         return ids
-    return [id for piece in pieces for id in encode(piece)]  # `split_special_tokens` leaves added tokens that are not special
+    return [
+        id for piece in pieces for id in encode(piece)
+    ]  # `split_special_tokens` leaves added tokens that are not special
 
 
 def _render(tokenizer: Tokenizer, messages: Sequence[Message], arguments: Mapping[str, object]) -> str:

@@ -16,12 +16,14 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy import cache as caches
-from amrsd_jax.policy.architecture import Architecture, RopeScaling
+from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.lora import LoraLinear, attach
+from amrsd_jax.policy.rope import rotate, rotation
 
 Params = PyTree
+_NO_LOGIT = -1e30  # of an id that has no probability; finite, so that 0 * log 0 is 0
 
 REMAT_POLICIES = {  # which values are saved for the backward pass; None saves all
     "none": None,
@@ -103,31 +105,6 @@ class EmbedAndHead(nnx.Module):
             )
 
 
-def rotation(
-    positions: Integer[Array, "*b T"], size: int, theta: float, scaling: RopeScaling | None = None
-) -> tuple[Float[Array, "*b T 1 h"], Float[Array, "*b T 1 h"]]:
-    """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions."""
-    half = size // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if scaling is not None:
-        # Long wavelengths are multiplied by `factor`, short ones kept, and those between interpolated in 1/wavelength.
-        turns = scaling.original_max_positions * frequency / (2 * jnp.pi)
-        keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-        keep = jnp.clip(keep, 0.0, 1.0)
-        frequency = frequency * (keep + (1 - keep) / scaling.factor)
-    angle = positions[..., None, None].astype(jnp.float32) * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(
-    x: Float[Array, "B T N H"], rotation: tuple[Float[Array, "#B #T 1 h"], Float[Array, "#B #T 1 h"]]
-) -> Float[Array, "B T N H"]:
-    """Applies the rotary position embedding; entry i is paired with i + H/2, as in the released Qwen and Llama models."""
-    cos, sin = rotation
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-
-
 # ---------------------------------------------------------------- the stack (pure functions)
 
 
@@ -152,12 +129,15 @@ class Policy:
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
       rows: sharding of the rows that `forward` is given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
+      entries: how many ids of the vocabulary the tokenizer has; the others are padding of the embedding, and have no
+        probability. None: all.
     """
 
     architecture: Architecture
     remat: str = "none"
     rows: NamedSharding | None = None
     attention: str = "xla"
+    entries: int | None = None
 
     @property
     def mesh(self) -> Mesh | None:
@@ -306,7 +286,10 @@ class Policy:
         A logit rounded to bfloat16 could change a probability ratio by a fifth.
         """
         dtype = self.architecture.dtype
-        return jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
+        logits = jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
+        if self.entries is None:
+            return logits
+        return jnp.where(jnp.arange(logits.shape[-1]) < self.entries, logits, _NO_LOGIT)
 
     def _embed(self, params: Params, tokens):
         return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)

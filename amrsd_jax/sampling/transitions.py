@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 from amrsd_jax import lengths, processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.policy import cache as caches
+from amrsd_jax.sampling.stop import StopStrings
 from amrsd_jax.sampling.warpers import sample
 
 
@@ -32,6 +33,7 @@ class SamplerConfig:
       admit: A, prompts of up to P tokens prefilled together. Longer prompts are prefilled fewer at a time.
       segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
+      stop_strings: strings that end a response; the programs do not depend on them.
       sharding: of the slot axis; None on one device.
     """
 
@@ -43,6 +45,7 @@ class SamplerConfig:
     segment: int
     stop_tokens: tuple[int, ...]
     sharding: NamedSharding | None = None
+    stop_strings: StopStrings | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         if self.group > self.slots:
@@ -231,6 +234,12 @@ def decode(
         return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
+
+
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("slots",))
+def deactivate(config: SamplerConfig, slots: Slots, ended: Bool[Array, " S"]) -> Slots:
+    """Ends the rows of the slots marked by `ended`."""
+    return _constrain(slots.replace(active=slots.active & ~ended), config)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "width"))
