@@ -188,10 +188,11 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
       tokenizer: None where only sizes are needed.
     """
     rollout, reflection = config.rollout, config.reflection
+    decode = tokenizer and functools.partial(tokenizer.decode, skip_special_tokens=False)
     shared = dict(
         segment=rollout.segment,
         stop_tokens=stop_ids(config.model, tokenizer) if tokenizer else (),
-        stop_strings=StopStrings(rollout.stop, tokenizer) if tokenizer and rollout.stop else None,
+        stop_strings=StopStrings(rollout.stop, decode) if tokenizer and rollout.stop else None,
         sharding=meshes.rows(mesh),
     )
     responses = SamplerConfig(

@@ -79,14 +79,16 @@ def arguments(template: str) -> frozenset[str]:
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError within the block once its Python code has run for that long.
+    """Raises TimeoutError in a template that runs within the block, once the block has taken that much processor time.
 
-    It reaches loops in compiled templates, which neither a signal handler nor another thread can end.
+    It traces the template's compiled code, as nothing else can end a loop there from within the process.
     """
-    end, previous = time.monotonic() + seconds, sys.gettrace()
+    end, previous = time.thread_time() + seconds, sys.gettrace()
 
     def trace(frame, event, argument):
-        if time.monotonic() > end:
+        if frame.f_code.co_filename != "<template>":
+            return None
+        if time.thread_time() > end:
             raise TimeoutError(f"chat template: a short conversation takes it more than {seconds:g} seconds")
         return trace
 

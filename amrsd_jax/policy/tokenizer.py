@@ -4,6 +4,7 @@ The contents of messages are text, whatever they spell: only the chat template w
 """
 
 import difflib
+import inspect
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -235,6 +236,10 @@ def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, sec
       ValueError: the template fails, takes too long or does not show the user's message, or a misspelt argument.
     """
     template, system = tokenizer.get_chat_template(), {"role": "system", "content": "a"}
+    reserved = {"tokenizer", "messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
+    for name, value in arguments.items():
+        if name in reserved - {"tools", "documents"}:
+            raise ValueError(f"chat_template.{name} = {value!r}: expected an argument that the template itself reads")
     with chat_template.deadline(seconds):
         for before in ([], [system]):
             first, second = (

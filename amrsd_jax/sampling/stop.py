@@ -1,9 +1,10 @@
 """Ends responses at stop strings, which the host looks for in the text of the tokens that it reads back."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from amrsd_jax.policy.tokenizer import Tokenizer
+import numpy as np
+from jaxtyping import Integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,23 +12,23 @@ class StopStrings:
     """Strings that end a response after the token that completes one of them; the response keeps them.
 
     Attributes:
-      strings: the strings; special tokens count as spelled.
-      tokenizer: decodes the tokens.
+      strings: the strings.
+      decode: returns the text of tokens, special ones as they are spelled.
     """
 
     strings: tuple[str, ...]
-    tokenizer: Tokenizer
+    decode: Callable[[Integer[np.ndarray, " n"]], str]
 
     @property
     def _window(self) -> int:
         """Most tokens that hold a string: a token has at least one byte of the text."""
         return max(len(string.encode("utf-8", "surrogatepass")) for string in self.strings)
 
-    def _in(self, tokens: Sequence[int]) -> bool:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+    def _in(self, tokens: Integer[np.ndarray, " n"]) -> bool:
+        text = self.decode(tokens)
         return any(string in text for string in self.strings)
 
-    def end(self, tokens: Sequence[int], start: int) -> int | None:
+    def end(self, tokens: Integer[np.ndarray, " n"], start: int) -> int | None:
         """Returns the number of tokens up to the first one, not before `start`, that completes a string; None if none does.
 
         Only the tokens in the window before it decide, so that a response does not depend on when the host reads it.
