@@ -224,13 +224,13 @@ def _without_system_role(messages: Sequence[Message]) -> list[Message]:
     return [*rest, {"role": "user", "content": "\n\n".join(system)}] if system else rest
 
 
-def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, seconds: float = 5.0) -> list[str]:
+def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, seconds: float = 2.0) -> list[str]:
     """Tries the chat template on short conversations; returns lines about what a user should know.
 
     Args:
       tokenizer: a tokenizer with a chat template.
       arguments: arguments of the template, as in the config.
-      seconds: time limit.
+      seconds: limit of the processor time.
 
     Raises:
       ValueError: the template fails, takes too long or does not show the user's message, or a misspelt argument.
