@@ -192,6 +192,7 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
     shared = dict(
         segment=rollout.segment,
         stop_tokens=stop_ids(config.model, tokenizer) if tokenizer else (),
+        entries=vocabulary_size(tokenizer) if tokenizer else None,
         stop_strings=StopStrings(rollout.stop, decode) if tokenizer and rollout.stop else None,
         sharding=meshes.rows(mesh),
     )
@@ -220,16 +221,10 @@ def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokeni
 
 
 def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
-    """Returns the policy on a mesh; `config.attention` selects its attention kernel, "auto" one that suits the devices.
-
-    Ids that the tokenizer lacks have no probability, for the sampler and the trainer alike, so that the ratio begins at 1.
-    """
+    """Returns the policy on a mesh; `config.attention` selects its attention kernel, "auto" one that suits the devices."""
     architecture = make_architecture(config, tokenizer)
     backend = attention.choose_backend(config.attention, architecture, mesh.devices.flat[0].platform)
-    entries = None if tokenizer is None else vocabulary_size(tokenizer)
-    return Policy(
-        architecture, config.remat, meshes.rows(mesh), backend, None if entries == architecture.vocab_size else entries
-    )
+    return Policy(architecture, config.remat, meshes.rows(mesh), backend)
 
 
 def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architecture:

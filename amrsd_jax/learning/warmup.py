@@ -148,8 +148,6 @@ def warm_up(
     Raises:
       ConfigError: a document is longer than a row, or the documents fill less than one batch.
     """
-    # Ids that the tokenizer lacks are learned to be improbable, since programs that load an export do not leave them out.
-    policy = dataclasses.replace(policy, entries=None)
     source = documents(task, templates, rng.host(seed, "warm-up"), config)
     ids = (
         (chat_ids(tokenizer, messages), [*tokenizer.encode(text), tokenizer.eos_token_id])

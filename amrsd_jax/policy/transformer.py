@@ -23,7 +23,6 @@ from amrsd_jax.policy.lora import LoraLinear, attach
 from amrsd_jax.policy.rope import rotate, rotation
 
 Params = PyTree
-_NO_LOGIT = -1e30  # of an id that has no probability; finite, so that 0 * log 0 is 0
 
 REMAT_POLICIES = {  # which values are saved for the backward pass; None saves all
     "none": None,
@@ -129,15 +128,12 @@ class Policy:
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
       rows: sharding of the rows that `forward` is given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
-      entries: how many ids of the vocabulary the tokenizer has; the others are padding of the embedding, and have no
-        probability. None: all.
     """
 
     architecture: Architecture
     remat: str = "none"
     rows: NamedSharding | None = None
     attention: str = "xla"
-    entries: int | None = None
 
     @property
     def mesh(self) -> Mesh | None:
@@ -286,10 +282,7 @@ class Policy:
         A logit rounded to bfloat16 could change a probability ratio by a fifth.
         """
         dtype = self.architecture.dtype
-        logits = jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
-        if self.entries is None:
-            return logits
-        return jnp.where(jnp.arange(logits.shape[-1]) < self.entries, logits, _NO_LOGIT)
+        return jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
 
     def _embed(self, params: Params, tokens):
         return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)
