@@ -317,7 +317,9 @@ def _read_leaf(
     spec = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))[-dims:]
     placed = NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if transposed else spec)))
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(sharding, None))
+    @functools.partial(
+        jax.jit, donate_argnums=0, out_shardings=(sharding, NamedSharding(sharding.mesh, PartitionSpec()))
+    )
     def insert(array, tensor, layer):
         finite = jnp.isfinite(tensor).all()
         tensor = (tensor.T if transposed else tensor).astype(dtype)
@@ -343,7 +345,7 @@ def save_params(
     params: Params,
     tokenizer: Tokenizer | None = None,
     *,
-    source: str = "",
+    source: str | None = None,
     dtype: str = "float32",
     file_bytes: int = 4 << 30,
 ) -> None:
@@ -354,7 +356,7 @@ def save_params(
       architecture: the policy's architecture, without adapters.
       params: parameters of that policy.
       tokenizer: saved beside the weights; config.json names its special tokens.
-      source: the model that the run began from; a checkpoint's special token ids and generation_config.json are kept.
+      source: the model that a run began from; a checkpoint's special token ids and generation_config.json are kept.
       dtype: dtype of the weights, "float32", which is exact, or "bfloat16".
       file_bytes: most bytes of a file; a larger tensor has a file of its own. One file's values are in host memory at a time.
 
@@ -362,8 +364,8 @@ def save_params(
       FileExistsError: the folder is not empty.
       ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
     """
-    config = config_json(architecture, tokenizer, dtype) | special_ids(source)
-    generation = generation_config(source)
+    config = config_json(architecture, tokenizer, dtype) | (special_ids(source) if source else {})
+    generation = generation_config(source) if source else {}
 
     def write(draft: Path) -> None:
         tensors.write_folder(draft, export_tensors(params, architecture), np.dtype(dtype), file_bytes)

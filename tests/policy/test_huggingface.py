@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-from types import SimpleNamespace
 
 import huggingface_hub
 import jax
@@ -16,6 +15,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, preset, tensors
 from amrsd_jax.policy.architecture import HUB_PRESETS, change
 from amrsd_jax.policy.rope import Llama3Scaling
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from tests.policy import golden
 
 needs_torch = pytest.mark.skipif(
@@ -191,7 +191,7 @@ def edit(folder, **fields):
         (dict(rope_scaling=dict(rope_type="llama3", factor=4.0)), "rope_scaling.low_freq_factor: missing"),
         (dict(rope_scaling=dict(rope_type="yarn", factor="4")), "rope_scaling.factor = '4': expected a number"),
         (dict(rope_scaling=dict(rope_type="yarn", factor=0.5)), "rope_scaling.factor = 0.5: expected at least 1"),
-        (dict(rope_scaling=dict(rope_type="yarn", factor=4.0, beta=1)), "did you mean 'beta_fast'"),
+        (dict(rope_scaling=dict(rope_type="yarn", factor=4.0, beta_fst=1)), "did you mean 'beta_fast'"),
         (dict(rope_parameters="yarn"), "rope_parameters = 'yarn': expected an object"),
         (
             dict(rope_parameters=dict(rope_theta=1e4, partial_rotary_factor=0.5)),
@@ -240,9 +240,10 @@ def test_a_broken_or_absent_config_is_named(tmp_path):
 
 
 def test_end_tokens_are_those_of_tokenizer_and_generation_config(saved, folder):
-    tokenizer = SimpleNamespace(eos_token_id=7)
-    assert huggingface.stop_ids("tiny", tokenizer) == huggingface.stop_ids(str(saved), tokenizer) == (7,)
-    for ends, expected in [(5, (5, 7)), ([9, 7], (7, 9)), (None, (7,)), ([], (7,))]:
+    tokenizer = embedded_tokenizer([])
+    assert (end := tokenizer.eos_token_id) == 2
+    assert huggingface.stop_ids("tiny", tokenizer) == huggingface.stop_ids(str(saved), tokenizer) == (end,)
+    for ends, expected in [(5, (2, 5)), ([9, 2], (2, 9)), (None, (2,)), ([], (2,))]:
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
         assert huggingface.stop_ids(str(folder), tokenizer) == expected
     for ends in ("5", [5, -1], True, {"a": 1}):

@@ -152,7 +152,10 @@ def test_a_response_ends_after_the_token_that_completes_a_stop_string(run, shape
             assert done[row].finish_reason == (expected.finish_reason if found < 0 else "stop")
 
 
-def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params, monkeypatch):
+def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params, run, monkeypatch):
+    (request,) = make_requests([4], [2])
+    first, second = (run(FOUR, [request])[row].tokens for row in (0, 1))
+    assert len(second) > 4 and letters(first[:1]) not in letters(second)
     active, decode = [], engine.decode
 
     def watched(policy, config, params, slots, most):
@@ -160,11 +163,9 @@ def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params,
         return decode(policy, config, params, slots, most)
 
     monkeypatch.setattr(engine, "decode", watched)
-    strings = StopStrings(tuple("abcdefghijklmnopqrstuvwxyz"), letters)
-    config = dataclasses.replace(FOUR, segment=1, stop_tokens=(), stop_strings=strings)
-    (long, short) = make_requests([3, 3], [4, 4])
-    done = list(complete(policy, config, sampler_params, [long, short], KEY))
-    assert [len(c.tokens) for c in done] == [1] * 8 and active == [4, 4]
+    config = dataclasses.replace(FOUR, stop_strings=StopStrings((letters(first[:1]),), letters))
+    assert len(list(complete(policy, config, sampler_params, [request], KEY))) == 2
+    assert active[:2] == [2, 1]
 
 
 def test_ids_that_the_tokenizer_lacks_are_never_sampled(run, full_logits):
