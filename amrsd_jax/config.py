@@ -141,7 +141,19 @@ class RolloutConfig(Section):
     slots: Count = Field(128, description="rows decoded at the same time")
     admit: Count = Field(16, description="prompts that are prefilled together")
     segment: Count = Field(64, description="decode steps between two reads by the host")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="strings that end a response or a reflection, which keeps them; end tokens always do"
+    )
     rounds: Count = Field(1, description="batches sampled at most, to replace groups of equal rewards (DAPO)")
+
+    @pydantic.field_validator("stop", mode="before")
+    @classmethod
+    def _from_json(cls, stop: Any) -> Any:
+        return tuple(stop) if isinstance(stop, list) else stop
+
+    @pydantic.field_serializer("stop")
+    def _to_json(self, stop: tuple[str, ...]) -> list[str]:
+        return list(stop)  # as config.json has it, with which the config of a resumed run is compared
 
     @pydantic.model_validator(mode="after")
     def _group_fits(self):
@@ -395,7 +407,10 @@ class Config(Section):
     architecture: dict[str, Any] = open_section("fields of policy.Architecture that differ from the model's")
     lora: LoraConfig = section(LoraConfig)
     tokenizer: str = Field("", description="folder or hub id; '': the model's, or for a preset the embedded task's own")
-    chat_template: dict[str, Any] = open_section("arguments of the chat template, e.g. enable_thinking")
+    chat_template: dict[str, Any] = open_section(
+        "arguments of the chat template, e.g. enable_thinking; date_string: the day, where the template writes one; "
+        "path: a file, 'chatml' or 'plain' instead of the tokenizer's own template"
+    )
     attention: Literal["auto", "xla", "cudnn", "splash"] = Field("auto", description="which attention kernel runs")
     remat: Literal["none", "dots", "full"] = Field("dots", description="what the backward pass recomputes")
     mesh: MeshConfig = section(MeshConfig)

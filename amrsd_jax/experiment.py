@@ -19,13 +19,23 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention
-from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.policy.chat_template import read_template
+from amrsd_jax.policy.huggingface import stop_ids
+from amrsd_jax.policy.tokenizer import (
+    Tokenizer,
+    chat_ids,
+    check_template,
+    embedded_tokenizer,
+    load_tokenizer,
+    vocabulary_size,
+)
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.workdir import read_config, read_tokenizer
-from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, complete
+from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, StopStrings, complete
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.scoring.score import Scorer
 from amrsd_jax.scoring.teachers import Teacher
@@ -79,7 +89,7 @@ class Experiment:
     def prompt_ids(self, problem: Problem) -> list[int]:
         """Returns the prompt ids of a problem."""
         messages = self.templates.question_prompt(problem.question)
-        return chat_ids(self.tokenizer, messages, **self.config.chat_template)
+        return chat_ids(self.tokenizer, messages, **template_arguments(self.config))
 
     def sampler_params(self, params: Params) -> SamplerParams:
         """Returns what the sampler reads, from all parameters of the policy."""
@@ -120,6 +130,10 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
 
     schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
     external = make_external(config, tokenizer, mesh)
+    evaluator = make_evaluator(config, task, policy, tokenizer, mesh)
+    reflection_template = template_arguments(config) | config.reflection.chat_template
+    if config.reflection.chat_template:
+        check_template(tokenizer, reflection_template)
     temperature = config.rollout.temperature
     return Experiment(
         config=config,
@@ -134,18 +148,18 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
             task=task,
             tokenizer=tokenizer,
             templates=texts,
-            chat_template=config.chat_template,
-            reflection_chat_template=config.chat_template | config.reflection.chat_template,
+            chat_template=template_arguments(config),
+            reflection_chat_template=reflection_template,
             group=config.rollout.group,
         ),
         teacher=Teacher(config.teacher, policy, external and external.policy),
         external=external,
-        samplers=make_samplers(config, mesh, (tokenizer.eos_token_id,)),
+        samplers=make_samplers(config, mesh, tokenizer),
         scorer=Scorer(config.scoring, temperature, meshes.rows(mesh)),
         objective=Objective(config.loss, rule_divergence(config), temperature, config.scoring.chunk),
         schedule=schedule,
         optimizer=make_optimizer(config.optimizer, schedule),
-        evaluator=make_evaluator(config, task, policy, tokenizer, mesh),
+        evaluator=evaluator,
     )
 
 
@@ -166,10 +180,26 @@ def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:
     return where | {"layers": [layer] * policy.architecture.layers}
 
 
-def make_samplers(config: Config, mesh: Mesh, stop_tokens: tuple[int, ...]) -> dict[str, SamplerConfig]:
-    """Returns the sampler's shape by purpose."""
+def template_arguments(config: Config) -> dict[str, Any]:
+    """Returns the arguments of the chat template."""
+    return {name: value for name, value in config.chat_template.items() if name != "path"}
+
+
+def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> dict[str, SamplerConfig]:
+    """Returns the sampler's shape by purpose.
+
+    Args:
+      tokenizer: None where only sizes are needed.
+    """
     rollout, reflection = config.rollout, config.reflection
-    shared = dict(segment=rollout.segment, stop_tokens=stop_tokens, sharding=meshes.rows(mesh))
+    decode = tokenizer and functools.partial(tokenizer.decode, skip_special_tokens=False)
+    shared = dict(
+        segment=rollout.segment,
+        stop_tokens=stop_ids(config.model, tokenizer) if tokenizer else (),
+        entries=vocabulary_size(tokenizer) if tokenizer else None,
+        stop_strings=StopStrings(rollout.stop, decode) if tokenizer and rollout.stop else None,
+        sharding=meshes.rows(mesh),
+    )
     responses = SamplerConfig(
         slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
         new_tokens=rollout.response_length, admit=rollout.admit, **shared,
@@ -183,9 +213,15 @@ def make_samplers(config: Config, mesh: Mesh, stop_tokens: tuple[int, ...]) -> d
 
 
 def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokenizer, mesh: Mesh) -> Evaluator:
-    """Returns the evaluator of a config's benchmarks, and reads their rows."""
-    sampler = make_samplers(config, mesh, (tokenizer.eos_token_id,))["evaluation"]
-    return Evaluator(benchmarks(config, task), config.seed, policy, sampler, tokenizer, config.chat_template)
+    """Returns the evaluator of a config's benchmarks, reads their rows, and tries the chat template.
+
+    Raises:
+      OSError, ValueError: rows or chat template are wrong.
+    """
+    sampler, arguments = make_samplers(config, mesh, tokenizer)["evaluation"], template_arguments(config)
+    for line in check_template(tokenizer, arguments):
+        note(line)
+    return Evaluator(benchmarks(config, task), config.seed, policy, sampler, tokenizer, arguments)
 
 
 def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
@@ -206,11 +242,11 @@ def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architectu
     """
     changes: dict[str, Any] = dict(config.architecture)
     if not config.tokenizer:  # rounded up so that it can be split over a mesh
-        changes["vocab_size"] = max(changes.get("vocab_size", 0), -(-len(tokenizer) // 16) * 16)
+        changes.setdefault("vocab_size", -(-len(tokenizer) // 16) * 16)
     architecture = architecture_of(config.model, **changes)
-    if tokenizer is not None and architecture.vocab_size < len(tokenizer):
+    if tokenizer is not None and architecture.vocab_size < vocabulary_size(tokenizer):
         raise ValueError(
-            f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {len(tokenizer)} entries"
+            f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {vocabulary_size(tokenizer)} ids"
         )
     return dataclasses.replace(architecture, lora=config.lora if config.lora.rank else None)
 
@@ -247,10 +283,14 @@ def make_tokenizer(config: Config, texts: Templates, task: Task, workdir: Path) 
     """
     if (workdir / "tokenizer").exists():
         return read_tokenizer(workdir)
+    path = config.chat_template.get("path", "")
     if config.tokenizer:
         try:
-            return load_tokenizer(config.tokenizer)
+            return load_tokenizer(config.tokenizer, path)
         except Exception as error:  # the library raises every kind
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"tokenizer = {config.tokenizer!r}: {cause}") from error
-    return embedded_tokenizer([*vocabulary_words(texts), *task.chain.words])
+    tokenizer = embedded_tokenizer([*vocabulary_words(texts), *task.chain.words])
+    if path:
+        tokenizer.chat_template = read_template(path)
+    return tokenizer

@@ -341,7 +341,7 @@ def describe(experiment: Experiment) -> None:
     size, known = policy.architecture.vocab_size, len(experiment.tokenizer)
     if size > 2 * known:
         note(
-            f"  the tokenizer has {known:,} of the model's {size:,} ids: the others decode to nothing (architecture.vocab_size)"
+            f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
         )
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):

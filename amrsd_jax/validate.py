@@ -18,6 +18,7 @@ from amrsd_jax.config import BenchmarkConfig, Config, ConfigError, LoraConfig, L
 from amrsd_jax.evaluate.benchmarks import OWN_SPLITS
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.architecture import PRESETS, Architecture
+from amrsd_jax.policy.chat_template import NAMED
 from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
 from amrsd_jax.records import Signals, TokenCredit
 from amrsd_jax.reflection.prompts import templates
@@ -49,6 +50,8 @@ def validate(config: ml_collections.ConfigDict, splits: Sequence[str] = ("train"
         _check_model(filled)
         _check_monitor(filled)
         _check_together(filled)
+        _check_chat_template(filled)
+        _check_lengths(filled, splits)
         check_rule(filled)
     except ConfigError:
         raise
@@ -169,11 +172,16 @@ def _check_model(config: Config) -> None:
     templates(registry.family(config.task.name), **config.reflection.templates)
     released = architecture_of(config.model)
     own = {name: value for name, value in vars(released).items() if name not in ("lora", "rope_scaling")}
-    _arguments("architecture", own, config.architecture)
+    _arguments("architecture", own, {k: v for k, v in config.architecture.items() if k != "rope_scaling"})
+    scaling = config.architecture.get("rope_scaling", {})
+    if not isinstance(scaling, dict):
+        raise ConfigError(f"architecture.rope_scaling = {scaling!r}: expected its fields, as config.json has them")
     _check_adapters(config.lora, architecture_of(config.model, **config.architecture))
     if is_checkpoint(config.model):
         for name, value in config.architecture.items():
-            if name not in ("rope_theta", "dtype") and value != getattr(released, name):
+            if name not in ("rope_theta", "rope_scaling", "max_positions", "dtype") and value != getattr(
+                released, name
+            ):
                 raise ConfigError(
                     f"architecture.{name} = {value}: model = {config.model!r} has weights of {name} = "
                     f"{getattr(released, name)}; expected it to be left out"
@@ -265,6 +273,33 @@ def _check_together(config: Config) -> None:
         )
     if not (config.tokenizer or embedded):
         raise ConfigError(f"tokenizer = '': task {task!r} needs a tokenizer folder or hub id")
+
+
+def _check_chat_template(config: Config) -> None:
+    path = config.chat_template.get("path", "")
+    if not isinstance(path, str):
+        raise ConfigError(f"chat_template.path = {path!r}: expected a file, or {' or '.join(map(repr, NAMED))}")
+    if "path" in config.reflection.chat_template:
+        raise ConfigError("reflection.chat_template.path: a run has one template; expected chat_template.path")
+
+
+def _check_lengths(config: Config, splits: Sequence[str]) -> None:
+    """Checks that no row is longer than those that the model is meant for."""
+    architecture = architecture_of(config.model, **config.architecture)
+    rollout, reflection, sources = config.rollout, config.reflection, sources_in(config.credit.context)
+    response = ("rollout.response_length", rollout.response_length)
+    rows = [(("rollout.prompt_length", rollout.prompt_length), response)]
+    if "train" in splits and sources != ["none"]:
+        rows.append((("reflection.context_length", reflection.context_length), response))
+        tokens = response if "critic_feedback" in sources else ("reflection.tokens", reflection.tokens)
+        rows.append((("reflection.prompt_length", reflection.prompt_length), tokens))
+    for (prompt, p), (new, t) in rows:
+        if p + t > architecture.longest_row:
+            raise ConfigError(
+                f"{prompt} + {new} = {p} + {t} = {p + t}: model = {config.model!r} is meant for rows of at most "
+                f"{architecture.longest_row} tokens (max_position_embeddings = {architecture.max_positions}); expected "
+                "shorter ones, or architecture.rope_scaling of rope_type 'yarn' or 'linear' with a factor"
+            )
 
 
 def _check_external(config: Config, sources: list[str]) -> None:

@@ -49,6 +49,20 @@ def test_the_defaults_are_valid_and_the_rule_s_and_task_s_own_are_filled_in():
     assert config.model_dump(exclude=filled) == Config().model_dump(exclude=filled)
 
 
+def test_longer_rows_than_the_model_s_are_refused_unless_its_positions_are_scaled():
+    longer = dict(rollout__prompt_length=1024, rollout__response_length=8192)
+    named = refusal(model="qwen3-5m", architecture={"max_positions": 4096}, **longer)
+    assert "rollout.prompt_length + rollout.response_length = 1024 + 8192 = 9216" in named and "= 4096)" in named
+    for scaling in ({"rope_type": "yarn", "factor": 4.0}, {"rope_type": "linear", "factor": 2.5}):
+        architecture = {"max_positions": 4096, "rope_scaling": scaling}
+        assert check(architecture=architecture, **longer).architecture == architecture
+        assert "at most 4096 tokens" in refusal(architecture=architecture | {"rope_scaling": {}}, **longer)
+    named = refusal(reflection__context_length=30_000, rollout__response_length=4096)
+    assert "reflection.context_length + rollout.response_length = 30000 + 4096" in named
+    assert check(credit__rule="grpo", reflection__context_length=30_000, rollout__response_length=4096)
+    validate(set_fields(base(), reflection__context_length=30_000, rollout__response_length=4096), splits=("test",))
+
+
 @pytest.mark.parametrize("rule", credit.RULES)
 def test_one_line_changes_the_rule_and_a_validated_config_is_its_own(rule):
     config = quickstart.get_config()
@@ -162,6 +176,10 @@ def test_flags_override_fields_of_every_kind(monkeypatch):
         ("monitor.reward.threshold", 0.0, "(0, 1]"),
         ("monitor.longer.threshold", 1.0, "above 1"),
         ("evaluation.problems", 0, "at least 1"),
+        ("architecture.rope_theta", 0.0, "above 0"),
+        ("architecture.rope_scaling", "yarn", "fields"),
+        ("rollout.stop", "x", "tuple"),
+        ("chat_template.path", 3, "'chatml'"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value_and_what_was_expected(field, value, named):
@@ -227,6 +245,12 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         (dict(external__workdir="there"), ["external.workdir = 'there'", "teacher.kind"]),
         (dict(credit__rule="grpo", credit__args={"tau": 1.0}), ["credit.args.tau = 1.0"]),
         (dict(reflection__templates={"hnt": ""}), ["reflection.templates.hnt", "'hint'"]),
+        (dict(reflection__chat_template={"path": "plain"}), ["reflection.chat_template.path", "chat_template.path"]),
+        (
+            dict(architecture={"rope_scaling": {"rope_type": "yarm", "factor": 4.0}}),
+            ["architecture.rope_scaling.rope_type = 'yarm'", "'yarn'"],
+        ),
+        (dict(architecture={"rope_scaling": {"rope_type": "yarn"}}), ["architecture.rope_scaling.factor: missing"]),
         (dict(reflection__templates={"hint": 3}), ["reflection.templates.hint = 3", "string"]),
         (dict(credit__rule="grpo", credit__context="answer"), ["credit.context = 'answer'", "'grpo'"]),
         (dict(credit__context="none"), ["credit.context = 'none'", "'amrsd'"]),

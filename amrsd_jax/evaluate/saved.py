@@ -151,7 +151,8 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
     def read(policy: Policy, mesh: Mesh) -> Params:
         return huggingface.load_params(place, policy, meshes.shardings(policy.abstract_params(), mesh))
 
-    return Saved(config.model, config, config, load_tokenizer(config.tokenizer), read)
+    tokenizer = load_tokenizer(config.tokenizer, config.chat_template.get("path", ""))
+    return Saved(config.model, config, config, tokenizer, read)
 
 
 def _of_run(workdir: Path, step: int, config: ConfigDict) -> Saved:

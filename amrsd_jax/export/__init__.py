@@ -45,5 +45,5 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
     params = saved_params(workdir, step, policy, mesh)
     if architecture.lora:
         params = lora.merge(params, architecture.lora)
-    huggingface.save_params(out, architecture, params, tokenizer, dtype=dtype)
+    huggingface.save_params(out, architecture, params, tokenizer, source=config.model, dtype=dtype)
     return step

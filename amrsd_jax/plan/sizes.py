@@ -83,7 +83,7 @@ def planned(config: Config, workdir: Path) -> Planned:
     if config.external.workdir:
         other = Path(config.external.workdir)
         external = _policy(validate(read_config(other)), other, mesh)
-    samplers = experiment.make_samplers(config, mesh, stop_tokens=())
+    samplers = experiment.make_samplers(config, mesh, None)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.steps))
     return Planned(config, _policy(config, workdir, mesh), external, mesh, optimizer, samplers)
 

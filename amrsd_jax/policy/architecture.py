@@ -2,19 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from amrsd_jax.config import LoraConfig
 from amrsd_jax.names import nearest
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """Parameters of the scaling of low rotary frequencies in Llama 3 (`rope_type: llama3` of the released configurations)."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
+from amrsd_jax.policy.rope import Llama3Scaling, RopeScaling, parse_scaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +21,9 @@ class Architecture:
       ffn: inner size of the SwiGLU block.
       qk_norm, qkv_bias: whether queries and keys are normalised; whether their projections and that of values have a bias.
       tied: whether the output projection is the transposed embedding.
-      rope_theta, rope_scaling: rotary base; Llama 3's frequency scaling or None.
+      rope_theta, rope_scaling: rotary base; how its frequencies are scaled (linear, yarn, llama3), or None.
       norm_eps: epsilon of the RMS norms.
-      max_positions: longest row of the original training; only written to config.json on export.
+      max_positions: longest row that the model was trained on, before scaling except for llama3; see `longest_row`.
       dtype: compute dtype, "float32" or "bfloat16"; trainable parameters are always float32.
       lora: adapters or None. With adapters the other parameters are frozen and kept in the compute dtype.
 
@@ -67,10 +59,16 @@ class Architecture:
             )
         if self.head_dim % 2:
             raise ValueError(f"architecture.head_dim = {self.head_dim}: rotary embedding needs an even size")
-        if not 0 < self.rope_theta < math.inf:
-            raise ValueError(f"architecture.rope_theta = {self.rope_theta}: expected a finite number above 0")
+        for field in ("rope_theta", "norm_eps"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ValueError(f"architecture.{field} = {getattr(self, field)}: expected a number above 0")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
+
+    @property
+    def longest_row(self) -> int:
+        """The longest row that the model is meant for."""
+        return self.rope_scaling.longest(self.max_positions) if self.rope_scaling else self.max_positions
 
     def parameters(self) -> int:
         """Returns the number of parameters without adapters; a tied head is counted once."""
@@ -95,7 +93,7 @@ class Architecture:
         return tokens * (matmuls + 4 * self.layers * query * context)
 
 
-_LLAMA3_ROPE = RopeScaling(32.0, 1.0, 4.0, 8192)
+_LLAMA3_ROPE = Llama3Scaling(32.0, 1.0, 4.0, 8192)
 
 PRESETS = {
     # For the embedded tasks: its warm-up takes about two minutes on two CPU cores.
@@ -140,7 +138,7 @@ def preset(name: str, **changes) -> Architecture:
 
 
 def change(architecture: Architecture, **changes) -> Architecture:
-    """Returns the architecture with fields replaced.
+    """Returns the architecture with fields replaced; `rope_scaling` may be as config.json has it.
 
     Raises:
       ValueError: unknown field, with the nearest valid one, or sizes that contradict each other.
@@ -149,4 +147,7 @@ def change(architecture: Architecture, **changes) -> Architecture:
     for field in changes:
         if field not in known:
             raise ValueError(f"architecture.{field}: no such field; {nearest(field, known)}")
+    if isinstance(scaling := changes.get("rope_scaling"), Mapping):
+        positions = changes.get("max_positions", architecture.max_positions)
+        changes["rope_scaling"] = parse_scaling(scaling, positions, "architecture.rope_scaling")
     return dataclasses.replace(architecture, **changes)

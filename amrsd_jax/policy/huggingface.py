@@ -6,6 +6,7 @@ checkpoint is run.
 
 import functools
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from amrsd_jax.files import atomic_write
 from amrsd_jax.policy import lora, tensors
-from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, RopeScaling, change, preset
+from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, change, preset
+from amrsd_jax.policy.rope import parse_scaling
 from amrsd_jax.policy.tensors import LazyTensor, StoredTensor
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.policy.transformer import Params, Policy
@@ -32,6 +34,9 @@ FAMILIES = {
 # Settings of these families that the transformer does not implement, each with the only value that is accepted.
 _FIXED = dict(hidden_act="silu", attention_bias=False, mlp_bias=False, use_sliding_window=False,
               quantization_config=None, partial_rotary_factor=1.0)  # fmt: skip
+
+GENERATION = "generation_config.json"
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 # Path of a parameter in the policy's tree: its name in a checkpoint, where kernels are transposed.
 LAYER_TENSORS = {
@@ -79,7 +84,7 @@ def checkpoint_folder(model: str, *, weights: bool = False) -> Path:
         return Path(model)
     from huggingface_hub import snapshot_download
 
-    patterns = ["config.json", *(["*.safetensors", tensors.INDEX] if weights else [])]
+    patterns = ["config.json", GENERATION, *(["*.safetensors", tensors.INDEX] if weights else [])]
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     except (OSError, ValueError) as error:
@@ -116,67 +121,130 @@ def read_architecture(folder: Path) -> Architecture:
       ValueError: the file is absent or incomplete, or describes a model that the transformer does not implement.
     """
     file = folder / "config.json"
+    c = _read_json(file)
+    if c is None:
+        raise ValueError(f"{file}: no such file; expected a model's config.json")
     try:
-        c = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such file; expected a model's config.json") from None
-    except ValueError:
-        raise ValueError(f"{file}: its JSON cannot be read") from None
-    _check_supported(file, c)
+        return _architecture(c)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
-    def get(name: str) -> Any:
-        if c.get(name) is None:
-            raise ValueError(f"{file}: no {name}")
-        return c[name]
 
+def _architecture(c: dict[str, Any]) -> Architecture:
+    _check_supported(c)
+
+    def size(name: str, default: int | None = None) -> int:
+        value = default if c.get(name) is None else c[name]
+        if value is None:
+            raise ValueError(f"no {name}")
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} = {value!r}: expected an integer of at least 1")
+        return value
+
+    heads, tied = size("num_attention_heads"), c.get("tie_word_embeddings") or False
+    if not isinstance(tied, bool):
+        raise ValueError(f"tie_word_embeddings = {tied!r}: expected true or false")
     return Architecture(
-        vocab_size=get("vocab_size"),
-        width=get("hidden_size"),
-        layers=get("num_hidden_layers"),
-        heads=get("num_attention_heads"),
-        kv_heads=c.get("num_key_value_heads") or get("num_attention_heads"),
-        head_dim=c.get("head_dim") or get("hidden_size") // get("num_attention_heads"),
-        ffn=get("intermediate_size"),
-        tied=bool(c.get("tie_word_embeddings", False)),
-        norm_eps=get("rms_norm_eps"),
-        max_positions=get("max_position_embeddings"),
+        vocab_size=size("vocab_size"),
+        width=size("hidden_size"),
+        layers=size("num_hidden_layers"),
+        heads=heads,
+        kv_heads=size("num_key_value_heads", heads),
+        head_dim=size("head_dim", size("hidden_size") // heads),
+        ffn=size("intermediate_size"),
+        tied=tied,
+        norm_eps=_number("rms_norm_eps", c.get("rms_norm_eps")),
+        max_positions=size("max_position_embeddings"),
         dtype="float32" if (c.get("dtype") or c.get("torch_dtype")) == "float32" else "bfloat16",
-        **_rope(file, c),
+        **_rope(c),
         **FAMILIES[c["model_type"]][1],
     )
 
 
-def _check_supported(file: Path, c: dict[str, Any]) -> None:
+def _read_json(file: Path) -> dict[str, Any] | None:
+    """Returns the object in a JSON file; None where there is no file."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        raise ValueError(f"{file}: its JSON cannot be read") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: {type(values).__name__}; expected an object with the fields by name")
+    return values
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        raise ValueError(f"no {name}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} = {value!r}: expected a number above 0")
+    return float(value)
+
+
+# ---------------------------------------------------------------- special tokens
+
+
+def generation_config(model: str) -> dict[str, Any]:
+    """Returns the generation_config.json of a checkpoint; {} for a preset and for a checkpoint without one.
+
+    Raises:
+      ValueError: it cannot be read, or its end tokens are no ids.
+    """
+    if not is_checkpoint(model):
+        return {}
+    file = checkpoint_folder(model) / GENERATION
+    values = _read_json(file) or {}
+    ends = values.get("eos_token_id")
+    if not all(type(end) is int and end >= 0 for end in _as_list(ends)):
+        raise ValueError(f"{file}: eos_token_id = {ends!r}: expected a token id or a list of them")
+    return values
+
+
+def stop_ids(model: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Returns the ids that end a response: the tokenizer's, and all that the checkpoint's generation_config.json lists."""
+    return tuple(sorted({tokenizer.eos_token_id, *_as_list(generation_config(model).get("eos_token_id"))}))
+
+
+def special_ids(model: str) -> dict[str, Any]:
+    """Returns the special token ids of a checkpoint's config.json, and of its generation_config.json where that has none."""
+    if not is_checkpoint(model):
+        return {}
+    sources = (generation_config(model), _read_json(checkpoint_folder(model) / "config.json") or {})
+    return {name: source[name] for source in sources for name in SPECIAL if source.get(name) is not None}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _check_supported(c: dict[str, Any]) -> None:
     family = c.get("model_type")
-    if family not in FAMILIES:
-        raise ValueError(f"{file}: model_type = {family!r}: not supported; expected one of {', '.join(FAMILIES)}")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ValueError(f"model_type = {family!r}: not supported; expected one of {', '.join(FAMILIES)}")
     expected = [FAMILIES[family][0]]
     if (c.get("architectures") or expected) != expected:
-        raise ValueError(f"{file}: architectures = {c['architectures']}: not supported; expected {expected}")
+        raise ValueError(f"architectures = {c['architectures']}: not supported; expected {expected}")
     for field, supported in _FIXED.items():
         if c.get(field, supported) not in (supported, None):
-            raise ValueError(f"{file}: {field} = {c[field]!r}: not supported; expected {supported!r}")
-    if set(c.get("layer_types") or ()) - {"full_attention"}:
-        raise ValueError(f"{file}: layer_types = {c['layer_types']}: not supported; expected full_attention alone")
+            raise ValueError(f"{field} = {c[field]!r}: not supported; expected {supported!r}")
+    layer_types = c.get("layer_types") or []
+    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
+        raise ValueError(f"layer_types = {c['layer_types']}: not supported; expected full_attention alone")
 
 
-def _rope(file: Path, c: dict[str, Any]) -> dict[str, Any]:
+def _rope(c: dict[str, Any]) -> dict[str, Any]:
     """Reads rotary base and scaling from `rope_parameters` (transformers 5), or from `rope_theta` and `rope_scaling`."""
-    settings = c.get("rope_parameters") or c.get("rope_scaling") or {}
-    theta = settings.get("rope_theta", c.get("rope_theta"))
-    if theta is None:
-        raise ValueError(f"{file}: no rope_theta")
-    kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind == "default":
-        return dict(rope_theta=float(theta), rope_scaling=None)
-    if kind != "llama3":
-        raise ValueError(f"{file}: rope scaling {kind!r}: not supported; expected none or 'llama3'")
-    fields = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    for field in fields:
-        if field not in settings:
-            raise ValueError(f"{file}: rope scaling 'llama3' has no {field}")
-    factor, low, high, positions = (settings[field] for field in fields)
-    return dict(rope_theta=float(theta), rope_scaling=RopeScaling(float(factor), float(low), float(high), positions))
+    field = "rope_parameters" if c.get("rope_parameters") else "rope_scaling"
+    settings = c.get(field) or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{field} = {settings!r}: expected an object with the fields by name")
+    if settings.get("partial_rotary_factor", 1.0) != 1:
+        share = settings["partial_rotary_factor"]
+        raise ValueError(f"{field}.partial_rotary_factor = {share!r}: not supported; expected 1.0")
+    theta = _number("rope_theta", settings.get("rope_theta", c.get("rope_theta")))
+    scaling = parse_scaling(settings, c["max_position_embeddings"], field)
+    return dict(rope_theta=theta, rope_scaling=scaling)
 
 
 # ---------------------------------------------------------------- import
@@ -195,7 +263,7 @@ def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
       shardings: sharding of every leaf.
 
     Raises:
-      ValueError: a tensor is absent, has the wrong shape or belongs to no leaf; names file and tensor.
+      ValueError: a tensor is absent, has the wrong shape, belongs to no leaf or is not finite; names file and tensor.
     """
     abstract = lora.without(policy.abstract_params())
     stored = tensors.open_folder(folder)
@@ -204,7 +272,7 @@ def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
     params = []
     for (path, leaf), sharding in zip(leaves, jax.tree.leaves(shardings), strict=True):
         names = _tensor_names(_path(path), policy.architecture)
-        params.append(_read_leaf(leaf, sharding, [stored[name] for name in names], _is_transposed(names[0])))
+        params.append(_read_leaf(leaf, sharding, {name: stored[name] for name in names}, _is_transposed(names[0])))
     return jax.tree.unflatten(structure, params)
 
 
@@ -242,24 +310,29 @@ def _check_tensors(folder: Path, stored: dict[str, StoredTensor], architecture: 
 
 
 def _read_leaf(
-    leaf: jax.ShapeDtypeStruct, sharding: NamedSharding, sources: list[StoredTensor], transposed: bool
+    leaf: jax.ShapeDtypeStruct, sharding: NamedSharding, sources: dict[str, StoredTensor], transposed: bool
 ) -> jax.Array:
-    """Reads a leaf from its tensors, given in the order of the layers."""
-    shape, dtype, dims = leaf.shape, leaf.dtype, len(sources[0].shape)
+    """Reads a leaf from its tensors by name, given in the order of the layers."""
+    shape, dtype, dims = leaf.shape, leaf.dtype, len(next(iter(sources.values())).shape)
     spec = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))[-dims:]
     placed = NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if transposed else spec)))
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=sharding)
+    @functools.partial(
+        jax.jit, donate_argnums=0, out_shardings=(sharding, NamedSharding(sharding.mesh, PartitionSpec()))
+    )
     def insert(array, tensor, layer):
+        finite = jnp.isfinite(tensor).all()
         tensor = (tensor.T if transposed else tensor).astype(dtype)
         start = (layer, *(0,) * dims) if len(shape) > dims else (0,) * dims
-        return jax.lax.dynamic_update_slice(array, tensor.reshape((1,) * (len(shape) - dims) + tensor.shape), start)
+        tensor = tensor.reshape((1,) * (len(shape) - dims) + tensor.shape)
+        return jax.lax.dynamic_update_slice(array, tensor, start), finite
 
     array = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
-    for layer, source in enumerate(sources):
+    for layer, (name, source) in enumerate(sources.items()):
         tensor = jax.make_array_from_callback(source.shape, placed, source.values.__getitem__)
-        array = insert(array, tensor, np.int32(layer))
-        array.block_until_ready()  # so that the next tensor is not read before this one is freed
+        array, finite = insert(array, tensor, np.int32(layer))
+        if not finite:  # reading this also waits, so that the next tensor is not read before this one is freed
+            raise ValueError(f"{source.file}: tensor {name}: has values that are not finite")
     return array
 
 
@@ -272,6 +345,7 @@ def save_params(
     params: Params,
     tokenizer: Tokenizer | None = None,
     *,
+    source: str | None = None,
     dtype: str = "float32",
     file_bytes: int = 4 << 30,
 ) -> None:
@@ -282,6 +356,7 @@ def save_params(
       architecture: the policy's architecture, without adapters.
       params: parameters of that policy.
       tokenizer: saved beside the weights; config.json names its special tokens.
+      source: the model that a run began from; a checkpoint's special token ids and generation_config.json are kept.
       dtype: dtype of the weights, "float32", which is exact, or "bfloat16".
       file_bytes: most bytes of a file; a larger tensor has a file of its own. One file's values are in host memory at a time.
 
@@ -289,11 +364,14 @@ def save_params(
       FileExistsError: the folder is not empty.
       ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
     """
-    config = config_json(architecture, tokenizer, dtype)
+    config = config_json(architecture, tokenizer, dtype) | (special_ids(source) if source else {})
+    generation = generation_config(source) if source else {}
 
     def write(draft: Path) -> None:
         tensors.write_folder(draft, export_tensors(params, architecture), np.dtype(dtype), file_bytes)
         (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if generation:
+            (draft / GENERATION).write_text(json.dumps(generation, indent=2) + "\n")
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
 
@@ -329,14 +407,6 @@ def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str 
         raise ValueError(
             f"architecture.qk_norm = {c.qk_norm} with qkv_bias = {c.qkv_bias}: no family of transformers has this combination"
         )
-    scaling = c.rope_scaling and {
-        "rope_type": "llama3",
-        "factor": c.rope_scaling.factor,
-        "low_freq_factor": c.rope_scaling.low_freq_factor,
-        "high_freq_factor": c.rope_scaling.high_freq_factor,
-        "original_max_position_embeddings": c.rope_scaling.original_max_positions,
-    }
-    special = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {
         "architectures": [FAMILIES[family][0]],
         "model_type": family,
@@ -352,10 +422,10 @@ def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str 
         "tie_word_embeddings": c.tied,
         "rms_norm_eps": c.norm_eps,
         "rope_theta": c.rope_theta,
-        "rope_scaling": scaling,
+        "rope_scaling": c.rope_scaling and c.rope_scaling.json(),
         "max_position_embeddings": c.max_positions,
         "torch_dtype": dtype,
-        **{name: getattr(tokenizer, name, None) for name in special},
+        **{name: getattr(tokenizer, name, None) for name in SPECIAL},
     }
 
 

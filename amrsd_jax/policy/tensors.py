@@ -65,8 +65,8 @@ def _open_indexed(folder: Path) -> dict[str, StoredTensor]:
     try:
         weight_map = json.loads((folder / INDEX).read_bytes())["weight_map"]
         files = sorted(set(weight_map.values()))
-        outside = [file for file in files if Path(file).name != file]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        outside = [file for file in files if file in ("", "..") or Path(file).name != file]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError(f"{folder / INDEX}: no weight_map; expected the file of every tensor") from None
     if outside:
         raise ValueError(f"{folder / INDEX}: lists {outside[0]!r}; expected a file of the same folder")
@@ -85,7 +85,7 @@ def _open_file(file: Path) -> dict[str, StoredTensor]:
     try:
         with safe_open(file, framework="np") as opened:
             values = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{file}: truncated, damaged or not safetensors: {error}") from None
     for name, tensor in values.items():
         if tensor.get_dtype() not in DTYPES:

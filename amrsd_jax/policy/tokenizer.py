@@ -1,16 +1,22 @@
-"""Makes tokenizers (a small one for the embedded tasks, or any of Hugging Face) and encodes chat messages."""
+"""Makes tokenizers (a small one for the embedded tasks, or any of Hugging Face) and encodes chat messages.
 
+The contents of messages are text, whatever they spell: only the chat template writes control tokens.
+"""
+
+import difflib
+import inspect
+import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from amrsd_jax.names import nearest
+from amrsd_jax.policy import chat_template
+from amrsd_jax.policy.chat_template import CHATML
+
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # A tag, a run of letters with a leading space, a run of #, or one character, so that every digit is a token.
 _PIECES = r"</?[a-z]+>| ?[A-Za-z]+|#+|[\s\S]"
@@ -18,7 +24,7 @@ _PIECES = r"</?[a-z]+>| ?[A-Za-z]+|#+|[\s\S]"
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used: these methods, and `eos_token_id`.
+    """The part of a Hugging Face tokenizer that is used: these methods, `eos_token_id` and `added_tokens_decoder`.
 
     `transformers` is imported only where a tokenizer is made, because that takes seconds and loads PyTorch if it is installed.
     """
@@ -34,6 +40,9 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
         """Renders messages as one text."""
+
+    def get_chat_template(self) -> str:
+        """Returns the chat template."""
 
     def get_vocab(self) -> dict[str, int]:
         """Returns the id of every entry of the vocabulary."""
@@ -75,36 +84,204 @@ def embedded_tokenizer(words: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(source: str | Path) -> Tokenizer:
+def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
     """Loads the tokenizer of a local folder or hub id, without running code from it.
 
+    Args:
+      source: folder or hub id.
+      template: name or file of a chat template that replaces the tokenizer's own.
+
     Raises:
-      ValueError: it has no chat template or no end-of-sequence token.
+      ValueError: there is no tokenizer, or it has no vocabulary, chat template or end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    place = f"tokenizer = {str(source)!r}"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except Exception as error:  # a damaged file makes the library raise errors of many types
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise ValueError(f"{place}: cannot be loaded: {reason}") from error
+    if not tokenizer.encode("a", add_special_tokens=False):
+        raise ValueError(f"{place}: no vocabulary; expected tokenizer.json, or vocab.json and merges.txt")
+    if template:
+        tokenizer.chat_template = chat_template.read_template(template)
     if tokenizer.chat_template is None:
-        raise ValueError(f"tokenizer {source}: no chat template; expected one in tokenizer_config.json")
+        raise ValueError(
+            f"{place}: no chat template; expected one in tokenizer_config.json, or chat_template.path = a file, "
+            f"{' or '.join(map(repr, chat_template.NAMED))}"
+        )
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"tokenizer {source}: no end-of-sequence token")
+        raise ValueError(f"{place}: no end-of-sequence token")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Returns the number of ids up to the tokenizer's last one."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+# ---------------------------------------------------------------- messages to ids
+
+
 def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], **template: object) -> list[int]:
     """Returns the token ids of a conversation followed by the header of the assistant's reply.
+
+    A control token that a message spells is encoded as ordinary text. Control tokens are the tokenizer's special tokens, and
+    what else of its added tokens the template itself writes around the messages. A template without a system role gets the
+    system's text before the user's. A template that asks for the date gets `date_string`, or a fixed day.
 
     Args:
       tokenizer: a tokenizer with a chat template.
       messages: the conversation.
       **template: arguments of the chat template, such as `enable_thinking=False` for Qwen3.
+
+    Raises:
+      ValueError: the template fails.
     """
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False, **template)
-    return tokenizer.encode(text, add_special_tokens=False)
+    if any(message["role"] == "system" for message in messages) and not _has_system_role(tokenizer, template):
+        messages = _without_system_role(messages)
+    contents = [message["content"] for message in messages]
+    added = {id: token for id, token in tokenizer.added_tokens_decoder.items() if not token.content.isspace()}
+    spelled = any(token.content in content for token in added.values() for content in contents)
+    frame = _render(tokenizer, [message | {"content": "x"} for message in messages], template) if spelled else ""
+    control = {token.content: id for id, token in added.items() if token.special or token.content in frame}
+    if not any(token in content for token in control for content in contents):
+        return tokenizer.encode(_render(tokenizer, messages, template), add_special_tokens=False)
+
+    unused = (chr(code) for code in range(0xE000, 0xF900) if not any(chr(code) in content for content in contents))
+    start, end = next(unused), next(unused)
+    token = "|".join(map(re.escape, sorted(control, key=len, reverse=True)))
+    marked = [m | {"content": re.sub(token, rf"{start}\g<0>{end}", m["content"])} for m in messages]
+
+    def split(match: re.Match) -> str:
+        """Moves the mark into the token, where it keeps the token from being one; a mark that lost its token goes."""
+        return match[1][0] + start + match[1][1:] if match[1] else ""
+
+    text = re.sub(f"{start}({token}){end}|[{start}{end}]", split, _render(tokenizer, marked, template))
+    ids, before = [], ""
+    for part in re.split(f"({token})", text):  # as a tokenizer does it: texts between control tokens are encoded alone
+        if start in part:
+            ids += tokenizer.encode(before, add_special_tokens=False) + _text_ids(tokenizer, part.split(start), control)
+            before = ""
+        else:
+            before += part
+    return ids + tokenizer.encode(before, add_special_tokens=False)
+
+
+def _text_ids(tokenizer: Tokenizer, pieces: list[str], control: Mapping[str, int]) -> list[int]:
+    """Returns the ids of a text, given in pieces that are cut within its control tokens, with none of these."""
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    ids = encode("".join(pieces))
+    if set(control.values()).isdisjoint(ids):
+        return ids
+    return [
+        id for piece in pieces for id in encode(piece)
+    ]  # `split_special_tokens` leaves added tokens that are not special
+
+
+def _render(tokenizer: Tokenizer, messages: Sequence[Message], arguments: Mapping[str, object]) -> str:
+    template = tokenizer.get_chat_template()
+    day = str(arguments.get("date_string", chat_template.DAY))
+    try:
+        return tokenizer.apply_chat_template(
+            list(messages), chat_template=chat_template.fix_day(template, day), add_generation_prompt=True,
+            tokenize=False, **arguments,
+        )  # fmt: skip
+    except TimeoutError:
+        raise
+    except Exception as error:  # a template can raise anything
+        raise ValueError(f"chat template: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _has_system_role(tokenizer: Tokenizer, arguments: Mapping[str, object]) -> bool:
+    """Returns whether a system message reaches the prompt: some templates refuse one, others leave it out."""
+    try:
+        first, second = (
+            _render(tokenizer, [{"role": "system", "content": text}, {"role": "user", "content": "x"}], arguments)
+            for text in "ab"
+        )
+    except ValueError:
+        return False
+    return first != second
+
+
+def _without_system_role(messages: Sequence[Message]) -> list[Message]:
+    """Returns the messages with each system text moved to the front of the next user message."""
+    rest, system = [], []
+    for message in messages:
+        if message["role"] == "system":
+            system.append(message["content"])
+            continue
+        if system and message["role"] == "user":
+            message, system = message | {"content": "\n\n".join([*system, message["content"]])}, []
+        rest.append(message)
+    return [*rest, {"role": "user", "content": "\n\n".join(system)}] if system else rest
+
+
+def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, seconds: float = 2.0) -> list[str]:
+    """Tries the chat template on short conversations; returns lines about what a user should know.
+
+    Args:
+      tokenizer: a tokenizer with a chat template.
+      arguments: arguments of the template, as in the config.
+      seconds: limit of the processor time.
+
+    Raises:
+      ValueError: the template fails, takes too long or does not show the user's message, or a misspelt argument.
+    """
+    template, system = tokenizer.get_chat_template(), {"role": "system", "content": "a"}
+    reserved = {"tokenizer", "messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
+    for name, value in arguments.items():
+        if name in reserved - {"tools", "documents"}:
+            raise ValueError(f"chat_template.{name} = {value!r}: expected an argument that the template itself reads")
+    with chat_template.deadline(seconds):
+        for before in ([], [system]):
+            first, second = (
+                chat_ids(tokenizer, [*before, {"role": "user", "content": text}], **arguments) for text in "ab"
+            )
+            if first == second:
+                raise ValueError("chat template: the user's message does not reach the prompt")
+    lines, known = [], chat_template.arguments(template)
+    for name, value in arguments.items():
+        if name not in known:
+            line = f"chat_template.{name} = {value!r}: the chat template reads no such variable"
+            if difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+                raise ValueError(f"{line}; {nearest(name, known)}")
+            lines.append(f"{line}; it reads {', '.join(sorted(known)) or 'none'}")
+    if chat_template.writes_day(template) and "date_string" not in arguments:
+        lines.append(f"the chat template writes a date: {chat_template.DAY}; chat_template.date_string sets another")
+    return lines
+
+
+# ---------------------------------------------------------------- ids to text
 
 
 def token_texts(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[str]:
-    """Returns the text of each token decoded by itself, special tokens included."""
-    return [tokenizer.decode([token], skip_special_tokens=False) for token in tokens]
+    """Returns the text of each token, special tokens included; together they are the text of all.
+
+    A character that is split over tokens is shown at the last of them.
+    """
+    tokens = [int(token) for token in tokens]
+
+    def decode(start: int, end: int) -> str:
+        return tokenizer.decode(tokens[start:end], skip_special_tokens=False)
+
+    texts = [decode(i, i + 1) for i in range(len(tokens))]
+    if "".join(texts) == decode(0, len(tokens)):
+        return texts
+    # Tokens are decoded after those of the text before, since some decoders treat the first token of a text differently.
+    before, start = 0, 0  # begin of the text before, and of the tokens that are not yet shown
+    for i in range(len(tokens)):
+        shown, text = decode(before, start), decode(before, i + 1)
+        last = i + 1 == len(tokens)
+        joins = not last and text.endswith("�") and decode(start, i + 2) != decode(start, i + 1) + decode(i + 1, i + 2)
+        texts[i] = "" if joins else text[len(shown) :]
+        if not joins:
+            before, start = start, i + 1
+    return texts

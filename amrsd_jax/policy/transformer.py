@@ -16,10 +16,11 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from amrsd_jax.policy import cache as caches
-from amrsd_jax.policy.architecture import Architecture, RopeScaling
+from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.lora import LoraLinear, attach
+from amrsd_jax.policy.rope import rotate, rotation
 
 Params = PyTree
 
@@ -101,31 +102,6 @@ class EmbedAndHead(nnx.Module):
             self.head = nnx.Linear(
                 c.width, c.vocab_size, use_bias=False, kernel_init=init, param_dtype=jnp.float32, rngs=rngs
             )
-
-
-def rotation(
-    positions: Integer[Array, "*b T"], size: int, theta: float, scaling: RopeScaling | None = None
-) -> tuple[Float[Array, "*b T 1 h"], Float[Array, "*b T 1 h"]]:
-    """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions."""
-    half = size // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if scaling is not None:
-        # Long wavelengths are multiplied by `factor`, short ones kept, and those between interpolated in 1/wavelength.
-        turns = scaling.original_max_positions * frequency / (2 * jnp.pi)
-        keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-        keep = jnp.clip(keep, 0.0, 1.0)
-        frequency = frequency * (keep + (1 - keep) / scaling.factor)
-    angle = positions[..., None, None].astype(jnp.float32) * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(
-    x: Float[Array, "B T N H"], rotation: tuple[Float[Array, "#B #T 1 h"], Float[Array, "#B #T 1 h"]]
-) -> Float[Array, "B T N H"]:
-    """Applies the rotary position embedding; entry i is paired with i + H/2, as in the released Qwen and Llama models."""
-    cos, sin = rotation
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 # ---------------------------------------------------------------- the stack (pure functions)

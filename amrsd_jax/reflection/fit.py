@@ -19,7 +19,7 @@ def fit(
     The end of `text` is cut off as far as needed; everything that `build` and the chat template put around it stays whole.
     The result is None if the conversation does not fit even with an empty text.
     """
-    tokens = tokenizer.encode(text, add_special_tokens=False)
+    tokens = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)  # as `chat_ids` encodes it
     keep = len(tokens)
     while True:
         shortened = text if keep == len(tokens) else tokenizer.decode(tokens[:keep])

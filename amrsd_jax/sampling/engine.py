@@ -17,7 +17,7 @@ from amrsd_jax import processes
 from amrsd_jax.policy import Params, Policy
 from amrsd_jax.records import Completion, Request
 from amrsd_jax.sampling.requests import RequestQueue
-from amrsd_jax.sampling.transitions import SamplerConfig, Slots, admit, decode, empty_slots, resize_cache
+from amrsd_jax.sampling.transitions import SamplerConfig, Slots, admit, deactivate, decode, empty_slots, resize_cache
 
 
 class SamplerParams(NamedTuple):
@@ -35,12 +35,14 @@ class _Occupant:
       request, index: its request, and its number among the request's rollouts.
       admitted: when it was admitted, in seconds of `time.perf_counter`.
       generated: tokens sampled when the host last read the slots.
+      searched: tokens that were searched for stop strings.
     """
 
     request: Request
     index: int
     admitted: float
     generated: int = 1
+    searched: int = 0
 
     def longest(self, config: SamplerConfig) -> int:
         """Returns the most tokens, prompt included, that the row can have after the next segment."""
@@ -99,7 +101,7 @@ def completed_batches(
         yield finished
         if not busy and queue.next is None:
             return
-        finished = _collect_finished(slots, occupants, config, began)
+        finished, slots = _collect_finished(slots, occupants, config, began)
 
 
 def _longest_row(occupants: list[_Occupant | None], config: SamplerConfig) -> int:
@@ -150,8 +152,8 @@ def _assign_slots(
 
 def _collect_finished(
     slots: Slots, occupants: list[_Occupant | None], config: SamplerConfig, began: float
-) -> list[Completion]:
-    """Reads the slots back, frees those that finished and returns their completions.
+) -> tuple[list[Completion], Slots]:
+    """Reads the slots back, frees those that finished and returns their completions, and the slots with ended rows inactive.
 
     Args:
       began: when the segment was dispatched, in seconds of `time.perf_counter`. The end of a row is interpolated: the steps of
@@ -160,17 +162,21 @@ def _collect_finished(
     active, generated, tokens, logprobs = processes.fetch((slots.active, slots.generated, slots.tokens, slots.logprobs))
     seconds = time.perf_counter() - began
     steps = max((int(generated[slot]) - row.generated for slot, row in enumerate(occupants) if row), default=0)
-    finished = []
+    finished, ended_by_string = [], np.zeros(config.slots, bool)
     for slot, row in enumerate(occupants):
         if row is None:
             continue
         before, n = row.generated, int(generated[slot])
-        row.generated = n
-        if active[slot]:
+        end = config.stop_strings and config.stop_strings.end(tokens[slot, :n], row.searched)
+        row.generated = row.searched = n
+        if active[slot] and end is None:
             continue
         occupants[slot] = None
-        reason = "stop" if tokens[slot, n - 1] in config.stop_tokens else "length"
+        ended_by_string[slot], n = active[slot], end or n
+        reason = "stop" if end or tokens[slot, n - 1] in config.stop_tokens else "length"
         ended = began + seconds * (n - before) / max(steps, 1)
         arrays = tokens[slot, :n].copy(), logprobs[slot, :n].copy()
         finished.append(Completion(row.request, row.index, *arrays, reason, row.admitted, ended))
-    return finished
+    if ended_by_string.any():
+        slots = deactivate(config, slots, config.put(ended_by_string))
+    return finished, slots

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 from amrsd_jax import lengths, processes, rng
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.policy import cache as caches
+from amrsd_jax.sampling.stop import StopStrings
 from amrsd_jax.sampling.warpers import sample
 
 
@@ -32,6 +33,8 @@ class SamplerConfig:
       admit: A, prompts of up to P tokens prefilled together. Longer prompts are prefilled fewer at a time.
       segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
+      entries: number of ids that the tokenizer has; others are never sampled. None: all of the vocabulary.
+      stop_strings: strings that end a response; the programs do not depend on them.
       sharding: of the slot axis; None on one device.
     """
 
@@ -43,6 +46,8 @@ class SamplerConfig:
     segment: int
     stop_tokens: tuple[int, ...]
     sharding: NamedSharding | None = None
+    entries: int | None = None
+    stop_strings: StopStrings | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         if self.group > self.slots:
@@ -190,7 +195,8 @@ def admit(
     cache = jax.lax.fori_loop(0, group, copy_prompts, slots.cache)
     keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
     settings = dict(temperature=repeat(temperature), top_k=repeat(top_k), top_p=repeat(top_p))
-    token, logprob = sample(repeat(policy.logits(params, hidden)), rng.fold_positions(keys, zero), **settings)
+    logits = repeat(policy.logits(params, hidden))
+    token, logprob = sample(logits, rng.fold_positions(keys, zero), **settings, entries=config.entries)
     slots = slots.replace(
         cache=cache,
         length=put(slots.length, repeat(lengths)),
@@ -226,11 +232,17 @@ def decode(
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
         token, logprob = sample(
             policy.logits(params, hidden), rng.fold_positions(slots.key, slots.generated),
-            temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p,
+            temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p, entries=config.entries,
         )  # fmt: skip
         return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)
 
     return jax.lax.while_loop(unfinished, step, (0, slots))[1]
+
+
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("slots",))
+def deactivate(config: SamplerConfig, slots: Slots, ended: Bool[Array, " S"]) -> Slots:
+    """Ends the rows of the slots marked by `ended`."""
+    return _constrain(slots.replace(active=slots.active & ~ended), config)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "width"))

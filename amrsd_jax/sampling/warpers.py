@@ -18,6 +18,7 @@ def sample(
     temperature: Float[Array, " B"],
     top_k: Integer[Array, " B"],
     top_p: Float[Array, " B"],
+    entries: int | None = None,
 ) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
     """Samples one token per row.
 
@@ -27,23 +28,27 @@ def sample(
       temperature: 0 chooses the most likely token.
       top_k: keeps the k most likely tokens and ties with the k-th; 0 keeps all.
       top_p: keeps the smallest set of most likely tokens with a probability of at least p, after top-k; 1 keeps all.
+      entries: ids at or beyond it, padding of the vocabulary, are never sampled; None: there are none.
 
     Returns:
-      The tokens, and their log-probabilities under the distributions they were sampled from (0 where temperature is 0).
+      The tokens, and their log-probabilities under the distributions they were sampled from (0 where temperature is 0). The
+      probability of padding counts as that of an id that was not sampled, as it does where the policy is trained: training
+      lowers it then, and programs that load an export sample no padding either.
     """
+    entries = None if entries is None or entries >= logits.shape[-1] else entries
     greedy = temperature <= 0
     scaled = logits / jnp.where(greedy, 1.0, temperature)[:, None]
     truncating = jnp.any((top_k > 0) | (top_p < 1))
-    warped = jax.lax.cond(truncating, lambda: truncate(scaled, top_k, top_p), lambda: scaled)
-    token, normaliser = sample_token(warped, keys, greedy)
+    warped = jax.lax.cond(truncating, lambda: truncate(_without_padding(scaled, entries), top_k, top_p), lambda: scaled)
+    token, normaliser = sample_token(warped, keys, greedy, entries)
     logit = jnp.take_along_axis(warped, token[:, None], axis=-1)[:, 0]
     return token, jnp.where(greedy, 0.0, logit - normaliser)
 
 
 def sample_token(
-    logits: Float[Array, "B V"], keys: Key[Array, " B"], greedy: Bool[Array, " B"]
+    logits: Float[Array, "B V"], keys: Key[Array, " B"], greedy: Bool[Array, " B"], entries: int | None = None
 ) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
-    """Samples a token per row from softmax(logits), or takes the most likely one where `greedy`.
+    """Samples a token below `entries` per row from softmax(logits), or takes the most likely one where `greedy`.
 
     A block of the vocabulary is sampled by its probability and then an entry within it, both with the Gumbel-max trick. This
     is exact and takes V / 128 + 128 random numbers a row, where sampling from the whole vocabulary at once takes V.
@@ -52,15 +57,25 @@ def sample_token(
       The tokens, and logsumexp(logits).
     """
     width = min(_BLOCK, logits.shape[-1])
-    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % width)), constant_values=_DROPPED)
-    blocks = blocks.reshape(len(logits), -1, width)
+
+    def split(logits):
+        padded = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % width)), constant_values=_DROPPED)
+        return padded.reshape(len(logits), -1, width)
+
+    normaliser = jax.nn.logsumexp(jax.nn.logsumexp(split(logits), axis=-1), axis=-1)
+    blocks = split(_without_padding(logits, entries))
     mass = jax.nn.logsumexp(blocks, axis=-1)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (width + mass.shape[1],)))(keys)
     noise = jnp.where(greedy[:, None], 0.0, noise)
     block = jnp.argmax(jnp.where(greedy[:, None], blocks.max(axis=-1), mass) + noise[:, width:], axis=-1)
     inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
     entry = jnp.argmax(inside + noise[:, :width], axis=-1)
-    return (block * width + entry).astype(jnp.int32), jax.nn.logsumexp(mass, axis=-1)
+    return (block * width + entry).astype(jnp.int32), normaliser
+
+
+def _without_padding(logits: Float[Array, "B V"], entries: int | None) -> Float[Array, "B V"]:
+    """Sets the logits of ids at or beyond `entries` to -inf."""
+    return logits if entries is None else jnp.where(jnp.arange(logits.shape[-1]) < entries, logits, _DROPPED)
 
 
 def truncate(

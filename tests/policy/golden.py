@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amrsd_jax.policy.architecture import Architecture, RopeScaling
+from amrsd_jax.policy.architecture import Architecture
+from amrsd_jax.policy.rope import Llama3Scaling
 
 FILE = Path(__file__).with_suffix(".json")
 SIZES = dict(vocab_size=96, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, max_positions=64)
@@ -18,7 +19,7 @@ FAMILIES = {
     "qwen2": Architecture(**SIZES, qk_norm=False, qkv_bias=True, tied=False),
     "qwen3": Architecture(**SIZES | dict(head_dim=16)),  # heads x head_dim is not the width
     "llama": Architecture(
-        **SIZES, qk_norm=False, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5
+        **SIZES, qk_norm=False, rope_theta=5e5, rope_scaling=Llama3Scaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5
     ),
 }
 TOKENS = np.random.default_rng(0).integers(0, 96, (2, 40))

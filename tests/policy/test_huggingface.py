@@ -13,7 +13,9 @@ import pytest
 from amrsd_jax import rng
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, preset, tensors
-from amrsd_jax.policy.architecture import HUB_PRESETS, RopeScaling, change
+from amrsd_jax.policy.architecture import HUB_PRESETS, change
+from amrsd_jax.policy.rope import Llama3Scaling
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from tests.policy import golden
 
 needs_torch = pytest.mark.skipif(
@@ -173,7 +175,7 @@ def test_rope_as_transformers_5_writes_it(folder):
         rope_theta=5e5, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
         original_max_position_embeddings=64))  # fmt: skip
     found = huggingface.read_architecture(folder)
-    assert (found.rope_theta, found.rope_scaling) == (5e5, RopeScaling(8.0, 1.0, 4.0, 64))
+    assert (found.rope_theta, found.rope_scaling) == (5e5, Llama3Scaling(8.0, 1.0, 4.0, 64))
 
 
 def edit(folder, **fields):
@@ -186,10 +188,26 @@ def edit(folder, **fields):
     [
         (dict(model_type="mamba"), "model_type = 'mamba': not supported; expected one of qwen2, qwen3, llama"),
         (dict(architectures=["Qwen3ForTokenClassification"]), r"expected \['Qwen3ForCausalLM'\]"),
-        (dict(rope_scaling=dict(rope_type="yarn", factor=4.0)), "rope scaling 'yarn': not supported; expected none"),
-        (dict(rope_scaling=dict(type="linear", factor=4.0)), "rope scaling 'linear': not supported"),
-        (dict(rope_scaling=dict(rope_type="llama3", factor=4.0)), "'llama3' has no low_freq_factor"),
+        (dict(rope_scaling=dict(rope_type="dynamic", factor=4.0)), "rope_scaling.rope_type = 'dynamic': not supported"),
+        (dict(rope_scaling=dict(rope_type="llama3", factor=4.0)), "rope_scaling.low_freq_factor: missing"),
+        (dict(rope_scaling=dict(rope_type="yarn", factor="4")), "rope_scaling.factor = '4': expected a number"),
+        (dict(rope_scaling=dict(rope_type="yarn", factor=0.5)), "rope_scaling.factor = 0.5: expected at least 1"),
+        (dict(rope_scaling=dict(rope_type="yarn", factor=4.0, beta_fst=1)), "did you mean 'beta_fast'"),
+        (dict(rope_parameters="yarn"), "rope_parameters = 'yarn': expected an object"),
+        (
+            dict(rope_parameters=dict(rope_theta=1e4, partial_rotary_factor=0.5)),
+            "partial_rotary_factor = 0.5: not supported",
+        ),
         (dict(rope_theta=None), "no rope_theta"),
+        (dict(rope_theta="1e6"), "rope_theta = '1e6': expected a number"),
+        (dict(rope_theta=0), "rope_theta = 0: expected a number above 0"),
+        (dict(hidden_size="32"), "hidden_size = '32': expected an integer of at least 1"),
+        (dict(num_hidden_layers=True), "num_hidden_layers = True: expected an integer"),
+        (dict(num_attention_heads=0, head_dim=None), "num_attention_heads = 0: expected an integer of at least 1"),
+        (dict(rms_norm_eps="x"), "rms_norm_eps = 'x': expected a number"),
+        (dict(tie_word_embeddings="no"), "tie_word_embeddings = 'no': expected true or false"),
+        (dict(model_type=["qwen3"]), r"model_type = \['qwen3'\]: not supported"),
+        (dict(layer_types="full_attention"), "layer_types"),
         (dict(hidden_size=None), "no hidden_size"),
         (dict(attention_bias=True), "attention_bias = True: not supported; expected False"),
         (dict(hidden_act="gelu"), "hidden_act = 'gelu': not supported; expected 'silu'"),
@@ -208,9 +226,43 @@ def test_unsupported_configs_are_refused(folder, fields, message):
 def test_a_broken_or_absent_config_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"config.json: no such file"):
         huggingface.read_architecture(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json: its JSON cannot be read"):
-        huggingface.read_architecture(tmp_path)
+    for content, message in [
+        ("{", "config.json: its JSON cannot be read"),
+        ("[" * 100_000, "config.json: its JSON cannot be read"),
+        ("[]", "config.json: list; expected an object"),
+        ("null", "config.json: NoneType; expected an object"),
+    ]:
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            huggingface.read_architecture(tmp_path)
+
+
+# ---------------------------------------------------------------- special tokens
+
+
+def test_end_tokens_are_those_of_tokenizer_and_generation_config(saved, folder):
+    tokenizer = embedded_tokenizer([])
+    assert (end := tokenizer.eos_token_id) == 2
+    assert huggingface.stop_ids("tiny", tokenizer) == huggingface.stop_ids(str(saved), tokenizer) == (end,)
+    for ends, expected in [(5, (2, 5)), ([9, 2], (2, 9)), (None, (2,)), ([], (2,))]:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        assert huggingface.stop_ids(str(folder), tokenizer) == expected
+    for ends in ("5", [5, -1], True, {"a": 1}):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        with pytest.raises(
+            ValueError, match="generation_config.json: eos_token_id = .*: expected a token id or a list"
+        ):
+            huggingface.stop_ids(str(folder), tokenizer)
+
+
+def test_an_export_keeps_generation_config_and_special_ids(folder, random, tmp_path):
+    generation = {"eos_token_id": [5, 6], "bos_token_id": 6, "pad_token_id": 6, "temperature": 0.6}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    edit(folder, eos_token_id=5, pad_token_id=4)
+    huggingface.save_params(tmp_path / "out", SMALL, random, source=str(folder))
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == generation
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert [config[name] for name in huggingface.SPECIAL] == [6, 5, 4]
 
 
 # ---------------------------------------------------------------- damaged weights
@@ -270,6 +322,19 @@ def test_a_damaged_file_is_named(folder, damage):
         load(folder)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(folder, value):
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    lazy = {
+        name: tensors.LazyTensor(shape, lambda n=name, s=shape: np.full(s, value if n == UP else 0, np.float32))
+        for name, shape in huggingface.tensor_shapes(SMALL).items()
+    }
+    tensors.write_folder(folder, lazy, np.dtype(np.float32), 1 << 30)
+    with pytest.raises(ValueError, match=f"model.safetensors: tensor {UP}: has values that are not finite"):
+        load(folder)
+
+
 def test_an_unknown_dtype_is_named(folder):
     file = sorted(folder.glob("model-*.safetensors"))[0]
     file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"', 1))
@@ -286,6 +351,8 @@ def test_an_index_and_its_files_must_agree(folder):
     (folder / "elsewhere").rename(folder / file)
     for listed, message in [
         ("../x", "expected a file of the same folder"),
+        ("..", "expected a file of the same folder"),
+        ("", "expected a file of the same folder"),
         (sorted(index["weight_map"].values())[0], UP),
     ]:
         (folder / tensors.INDEX).write_text(json.dumps({"weight_map": index["weight_map"] | {UP: listed}}))

@@ -9,15 +9,14 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import PRESETS, Policy, preset
-from amrsd_jax.policy.architecture import RopeScaling
 from amrsd_jax.policy.cache import block, resize
-from amrsd_jax.policy.transformer import rotate, rotation
+from amrsd_jax.policy.rope import Llama3Scaling, rotate, rotation
 
 SMALL = dict(vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
 FAMILIES = {
     "qwen3": {},
     "qwen2.5": dict(qk_norm=False, qkv_bias=True, tied=False),
-    "llama3": dict(qk_norm=False, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5),
+    "llama3": dict(qk_norm=False, rope_theta=5e5, rope_scaling=Llama3Scaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5),
 }
 
 

@@ -15,7 +15,15 @@ from amrsd_jax import lengths, rng
 from amrsd_jax.learning.mesh import make_mesh, rows, shardings
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Request
-from amrsd_jax.sampling import RequestQueue, SamplerConfig, SamplerParams, complete, engine, transitions
+from amrsd_jax.sampling import (
+    RequestQueue,
+    SamplerConfig,
+    SamplerParams,
+    StopStrings,
+    complete,
+    engine,
+    transitions,
+)
 
 STOP = (2, 3)
 WIDE = SamplerConfig(slots=16, group=4, prompt_length=8, new_tokens=12, admit=4, segment=5, stop_tokens=STOP)
@@ -118,6 +126,58 @@ def test_rollouts_of_a_prompt_differ_and_steps_differ(sampled):
     request = make_requests([4], [4], temperature=1.5)
     steps = [sampled(WIDE, request, rng.key(0, "rollout", step)) for step in (1, 2)]
     assert len({tuple(tokens) for step in steps for tokens in step.values()}) == 8
+
+
+def letters(tokens):
+    """Decodes each token as two letters."""
+    return "".join(chr(97 + token % 26) + chr(97 + token // 26) for token in tokens)
+
+
+@settings(max_examples=4)
+@given(SHAPES, st.integers(1, 5), st.data())
+def test_a_response_ends_after_the_token_that_completes_a_stop_string(run, shapes, length, data):
+    """Whatever the slots and segments, and with the log-probabilities of the same tokens; other rows stay as they are."""
+    requests = make_requests(*zip(*shapes, strict=True))
+    whole = run(WIDE, requests)
+    text = letters(whole[0].tokens)
+    begin = data.draw(st.integers(0, max(0, len(text) - length)))
+    string = text[begin : begin + length]
+    strings = StopStrings((string, "never"), letters)
+    for config in (WIDE, FOUR):
+        done = run(dataclasses.replace(config, stop_strings=strings), requests)
+        for row, expected in whole.items():
+            found = letters(expected.tokens).find(string)
+            end = len(expected.tokens) if found < 0 else -(-(found + len(string)) // 2)
+            assert done[row].tokens.tolist() == expected.tokens[:end].tolist()
+            np.testing.assert_allclose(done[row].logprobs, expected.logprobs[:end], atol=1e-5)
+            assert done[row].finish_reason == (expected.finish_reason if found < 0 else "stop")
+
+
+def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params, run, monkeypatch):
+    (request,) = make_requests([4], [2])
+    first, second = (run(FOUR, [request])[row].tokens for row in (0, 1))
+    assert len(second) > 4 and letters(first[:1]) not in letters(second)
+    active, decode = [], engine.decode
+
+    def watched(policy, config, params, slots, most):
+        active.append(int(slots.active.sum()))
+        return decode(policy, config, params, slots, most)
+
+    monkeypatch.setattr(engine, "decode", watched)
+    config = dataclasses.replace(FOUR, stop_strings=StopStrings((letters(first[:1]),), letters))
+    assert len(list(complete(policy, config, sampler_params, [request], KEY))) == 2
+    assert active[:2] == [2, 1]
+
+
+def test_ids_that_the_tokenizer_lacks_are_never_sampled(run, full_logits):
+    config = dataclasses.replace(WIDE, entries=9, stop_tokens=())
+    for settings_ in (dict(temperature=1.5), dict(temperature=0.0), dict(temperature=1.0, top_k=20, top_p=0.99)):
+        done = run(config, make_requests([4, 6], [4, 4], **settings_)).values()
+        assert max(c.tokens.max() for c in done) < 9
+    for c in run(config, make_requests([4], [4], temperature=1.5)).values():  # of the policy that is trained
+        logits = full_logits([*c.request.prompt, *c.tokens.tolist()])[len(c.request.prompt) - 1 :]
+        expected = jax.nn.log_softmax(logits / 1.5)[np.arange(len(c.tokens)), c.tokens]
+        np.testing.assert_allclose(c.logprobs, expected, atol=2e-5)
 
 
 def test_greedy_rollouts_agree(sampled):
