@@ -124,7 +124,9 @@ def gold_letter(gold: Any, options: Options) -> str:
         gold = gold[0]
     text = " ".join(str(gold).split())
     places = {str(index): letter for index, letter in enumerate(options)}
-    same = [letter for letter, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""]
+    same = [
+        letter for letter, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""
+    ]
     written = _GOLD.fullmatch(text)
     letter = written[1].upper() if written and isinstance(gold, str) else None
     if isinstance(gold, int) and not isinstance(gold, bool) and text in places:
@@ -133,10 +135,14 @@ def gold_letter(gold: Any, options: Options) -> str:
         return letter
     if isinstance(gold, str) and (len(same) == 1 or (not same and text in places)):
         return same[0] if same else places[text]
-    raise ValueError(f"answer {text[:80]!r}: expected one of the row's options {', '.join(options)}, or its index from 0")
+    raise ValueError(
+        f"answer {text[:80]!r}: expected one of the row's options {', '.join(options)}, or its index from 0"
+    )
 
 
-_GOLD = re.compile(r"(?:<answer>|[(\[{*$ ]|\\boxed\{|\\text\{){0,6}([A-Za-z])(?:</answer>|[)\]}*$.: ]){0,6}((?<=[).:\]]) .+)?")
+_GOLD = re.compile(
+    r"(?:<answer>|[(\[{*$ ]|\\boxed\{|\\text\{){0,6}([A-Za-z])(?:</answer>|[)\]}*$.: ]){0,6}((?<=[).:\]]) .+)?"
+)
 
 
 def stem(question: str) -> str:
