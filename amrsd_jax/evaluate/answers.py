@@ -8,7 +8,7 @@ from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Problem, Prompts, Request, Verdict
 from amrsd_jax.sampling import Sampler
-from amrsd_jax.tasks.verify import THREADS
+from amrsd_jax.tasks.verify import THREADS, judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,6 @@ def ask(
       sample: the sampler; completions may come in any order.
       group: largest number of samples per request.
     """
-    verify = benchmark.task.verify
     with ThreadPoolExecutor(THREADS) as threads:
         pending = []
         for completion in sample(requests(benchmark, prompts, group)):
@@ -59,7 +58,13 @@ def ask(
             problem = prompts.problems[question]
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
             fields = (question, problem, mode, first + completion.index, text)
-            pending.append((fields, threads.submit(verify, problem, text), completion))
+            pending.append(
+                (
+                    fields,
+                    threads.submit(judged, benchmark.task, tokenizer, completion.request.prompt, problem, text),
+                    completion,
+                )
+            )
         answers = [Answer(*fields, v.result(), len(c.tokens), c.finish_reason) for fields, v, c in pending]
     return sorted(answers, key=lambda answer: (answer.mode == "greedy", answer.question, answer.sample))
 

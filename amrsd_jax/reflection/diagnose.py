@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.thinking import without_thinking
+from amrsd_jax.tasks.thoughts import after_thoughts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ def diagnose(rollouts: Rollouts, row: int, settings: ContextSettings) -> Diagnos
 def sibling_solutions(rollouts: Rollouts, row: int, settings: ContextSettings, *, correct: bool) -> Iterator[str]:
     """Yields the siblings' correct or wrong responses, without thoughts, that are not empty and differ from the row's."""
     opened = settings.responses_open_thinking
-    attempt = without_thinking(rollouts.text[row], opened)
+    attempt = after_thoughts(rollouts.text[row], opened)
     for i in siblings(row, settings.group):
-        solution = without_thinking(rollouts.text[i], opened)
+        solution = after_thoughts(rollouts.text[i], opened)
         if rollouts.verdicts[i].correct == correct and solution not in ("", attempt):
             yield solution
 

@@ -18,8 +18,8 @@ from amrsd_jax.reflection.parse import TAGS, parse, states_answer
 from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.thinking import without_thinking
 from amrsd_jax.sampling import Sampler
+from amrsd_jax.tasks.thoughts import after_thoughts
 
 
 @dataclasses.dataclass
@@ -116,7 +116,7 @@ def self_reflection(
         texts.put(row, kind, "no_room", "")
         if row in completions:
             written = settings.tokenizer.decode(completions[row].tokens, skip_special_tokens=True)
-            written = without_thinking(written, settings.reflections_open_thinking)
+            written = after_thoughts(written, settings.reflections_open_thinking)
             finished = completions[row].finish_reason == "stop"
             texts.text[row], texts.status[row] = parse(written, kind, rollouts.problems[row].answer, finished=finished)
     return texts
@@ -168,7 +168,7 @@ def critic_feedback(
     for completion in generators.critic(requests()):
         row = completion.request.row
         trace = settings.tokenizer.decode(completion.tokens, skip_special_tokens=True)
-        trace = without_thinking(trace, settings.reflections_open_thinking).strip()
+        trace = after_thoughts(trace, settings.reflections_open_thinking).strip()
         finished = completion.finish_reason == "stop"
         texts.status[row] = "truncated" if not finished else "ok" if trace else "empty"
         texts.text[row] = fill(settings.templates.given_solution, solution=trace) if texts.status[row] == "ok" else ""
