@@ -77,7 +77,7 @@ class Experiment:
 
     def prompt_ids(self, problem: Problem) -> list[int]:
         """Returns the prompt ids of a problem."""
-        messages = self.templates.question_prompt(problem.question)
+        messages = self.templates.question_prompt(problem.question, problem.messages)
         return chat_ids(self.tokenizer, messages, **self.config.chat_template)
 
     def sampler_params(self, params: Params) -> SamplerParams:

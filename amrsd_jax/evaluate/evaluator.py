@@ -57,7 +57,8 @@ class Evaluator:
         """
 
         def encode(problem: Problem) -> list[int]:
-            return chat_ids(self.tokenizer, benchmark.texts.question_prompt(problem.question), **self.chat_template)
+            messages = benchmark.texts.question_prompt(problem.question, problem.messages)
+            return chat_ids(self.tokenizer, messages, **self.chat_template)
 
         task, name, sampler = benchmark.task, benchmark.name, self.sampler
         count = benchmark.problems or task.size(benchmark.split)

@@ -108,7 +108,7 @@ def read_options(value: Any) -> dict[str, str]:
         or not 2 <= len(texts) <= len(LETTERS)
         or any(isinstance(text, bool) or not isinstance(text, str | int | float) for text in texts)
     ):
-        raise ValueError(f"{str(value)[:200]}; expected a list of 2 to {len(LETTERS)} options")
+        raise ValueError(f"{repr(value)[:200]}; expected a list of 2 to {len(LETTERS)} options")
     return dict(zip(letters_given, map(str, texts), strict=False))
 
 

@@ -99,7 +99,7 @@ def test_lists_references_options_and_places_inside_columns(tmp_path):
     assert skipped == ("a-2",)
     with pytest.raises(ValueError, match=r"a\.jsonl line 1: no column 'gold\.answer'; .*choices, gold, prompt, why"):
         read_rows(path, "why", "gold.answer", "")
-    with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 10 options"):
+    with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 26 options"):
         read_rows(path, "why", "gold.answers", "", "", "why")
 
 
@@ -135,7 +135,7 @@ def test_gold_answers_that_nothing_matches_are_refused_or_skipped(tmp_path):
     write(tmp_path / "a.jsonl", {"question": "q1", "answer": "a({})"}, {"question": "q2", "answer": call})
     write(tmp_path / "b.jsonl", {"question": "q3", "answer": call})
     task = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools")
-    with pytest.raises(ValueError, match=r"^a-1: .*"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, a-1: "):
         task.check()
     lenient = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools", unanswered="skip")
     lenient.check()

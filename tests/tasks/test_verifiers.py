@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_a_place_without_a_verifier_is_named(tmp_path, place):
 def test_a_verdict_that_a_run_cannot_use_is_an_error_of_the_verifier(returned, tmp_path):
     (tmp_path / "mine.py").write_text(f"{IMPORT}\ndef mine(problem, response): return {returned}\n")
     verdict = load(f"{tmp_path}/mine.py:mine").verify(Problem("1", "q", "1"), "a")
-    assert verdict.reward == 0 and verdict.message.startswith("the verifier raised") and not verdict.spans
+    assert verdict.reward == 0 and "mine.py:mine raised" in verdict.message and not verdict.spans
 
 
 @pytest.mark.parametrize(
@@ -134,3 +135,36 @@ def test_a_module_may_define_dataclasses_and_hides_no_other(name, tmp_path):
     (tmp_path / f"{name}.py").write_text("\n".join(lines))
     assert load(f"{tmp_path}/{name}.py:mine").verify(Problem("1", "q", "1"), "a").correct
     assert importlib.import_module("json") is json
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "__import__('time').sleep(60)",
+        "__import__('re').match('(a+)+$', 'a' * 60 + 'b')",  # deaf to signals, as any single operation
+        "__import__('os')._exit(3)",
+    ],
+)
+def test_a_verifier_that_hangs_or_ends_its_process_costs_a_verdict_that_names_it(body, tmp_path):
+    (tmp_path / "mine.py").write_text(f"SECONDS = 0.5\ndef mine(problem, response):\n    return {body} if response else 1\n")
+    verify, problem = load(f"{tmp_path}/mine.py:mine").verify, Problem("1", "q", "1")
+    assert verify(problem, "").correct
+    begin = time.monotonic()
+    verdict = verify(problem, "a")
+    assert time.monotonic() - begin < 20 and verdict.reward == 0
+    assert "mine.py:mine" in verdict.message and "timed out" in verdict.message
+    assert verify(problem, "").correct  # the next response is judged
+
+
+def test_a_verifier_sees_the_problem_as_it_is_and_may_print(tmp_path):
+    source = f"{IMPORT}\ndef mine(problem, response):\n    print('seen')\n    return Verdict(1.0, repr(problem), response, True)\n"
+    (tmp_path / "mine.py").write_text(source)
+    problem = Problem("1", "q\ud800", "1", "why", (("system", "x"), ("user", "q")), {"a": [1, None]})
+    verdict = load(f"{tmp_path}/mine.py:mine").verify(problem, "é\n\ud800")
+    assert verdict.correct and verdict.message == repr(problem) and verdict.parsed == "é\n\ud800"
+
+
+def test_seconds_of_a_verifier_are_checked(tmp_path):
+    (tmp_path / "mine.py").write_text("SECONDS = 0\ndef mine(problem, response): return 1\n")
+    with pytest.raises(ValueError, match="SECONDS = 0; expected a number above 0"):
+        load(f"{tmp_path}/mine.py:mine")
