@@ -83,9 +83,10 @@ def question_options(question: str) -> dict[str, str]:
 
 
 def read_options(value: Any) -> dict[str, str]:
-    """Reads a row's options: a list of texts, an object by letter, `{"label": [...], "text": [...]}`, or a list of such objects.
+    """Reads a row's options, label -> text: a list of texts, an object by label, or labels beside texts.
 
-    Labels that are letters stay; others are replaced by A, B, C, ... in order. A list of letters alone has no texts.
+    The last are `{"label": [...], "text": [...]}` or a list of `{"label": ..., "text": ...}`. Without labels these are A, B, C,
+    ...; a list of letters alone has no texts.
 
     Raises:
       ValueError: it is something else, or has fewer than 2 or more than 26 options.
@@ -99,42 +100,47 @@ def read_options(value: Any) -> dict[str, str]:
         labels, texts = [item.get("label") for item in value], [item["text"] for item in value]
     elif isinstance(value, list) and all(isinstance(item, str) and item in LETTERS for item in value):
         labels, texts = value, [""] * len(value)
-    given = isinstance(labels, list) and len(labels) == len(texts) and all(isinstance(x, str) for x in labels)
-    letters_given = [label.strip().strip("().").upper() for label in labels] if given else []
-    if not given or len(set(letters_given)) < len(texts) or not set(letters_given) <= set(LETTERS):
-        letters_given = list(LETTERS)
     if (
         not isinstance(texts, list)
         or not 2 <= len(texts) <= len(LETTERS)
         or any(isinstance(text, bool) or not isinstance(text, str | int | float) for text in texts)
     ):
         raise ValueError(f"{repr(value)[:200]}; expected a list of 2 to {len(LETTERS)} options")
-    return dict(zip(letters_given, map(str, texts), strict=False))
+    labels = [str(label).strip(" ().") for label in labels] if isinstance(labels, list) else []
+    labels = [label.upper() if len(label) == 1 else label for label in labels]
+    if len(set(labels)) != len(texts):
+        labels = LETTERS
+    return dict(zip(labels, map(str, texts), strict=False))
+
+
+def lettered(options: Options) -> dict[str, str]:
+    """Returns options with A, B, C, ... in place of their labels, in order; a text that is not known is the label."""
+    return {letter: text or label for letter, (label, text) in zip(LETTERS, options.items(), strict=False)}
 
 
 def gold_letter(gold: Any, options: Options) -> str:
-    """Returns the letter of a gold answer: a letter (`C`, `c`, `(C)`, `C. blue`), an option's text, or its index, counted from 0.
+    """Returns the label of a gold answer: a label (`C`, `c`, `(C)`, `C. blue`), an option's text, or its index, counted from 0.
 
-    An integer is an index; text is tried as a letter, then as an option's text, then as an index (our choice).
+    They are tried in this order, but a number that is no text is a label or an index (our choice).
 
     Raises:
       ValueError: it names none of the options.
     """
     if isinstance(gold, list) and len(gold) == 1:
         gold = gold[0]
-    text = " ".join(str(gold).split())
-    places = {str(index): letter for index, letter in enumerate(options)}
-    same = [
-        letter for letter, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""
-    ]
+    text, numeric = " ".join(str(gold).split()), isinstance(gold, int) and not isinstance(gold, bool)
+    places = {str(index): label for index, label in enumerate(options)}
+    same = [label for label, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""]
     written = _GOLD.fullmatch(text)
     letter = written[1].upper() if written and isinstance(gold, str) else None
-    if isinstance(gold, int) and not isinstance(gold, bool) and text in places:
-        return places[text]
+    if text in options and (numeric or isinstance(gold, str)):
+        return text
     if letter in options and (not written[2] or written[2].strip().casefold() in options[letter].strip().casefold()):
         return letter
-    if isinstance(gold, str) and (len(same) == 1 or (not same and text in places)):
-        return same[0] if same else places[text]
+    if isinstance(gold, str) and len(same) == 1:
+        return same[0]
+    if (numeric or (isinstance(gold, str) and not same)) and text in places:
+        return places[text]
     raise ValueError(
         f"answer {text[:80]!r}: expected one of the row's options {', '.join(options)}, or its index from 0"
     )

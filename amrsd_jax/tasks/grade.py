@@ -1,9 +1,9 @@
 """Grades a file of answers: `python -m amrsd_jax.tasks.grade --kind=math --input=cases.jsonl --output=verdicts.jsonl`.
 
 Each input line is a JSON object with `gold` and either `response`, a whole reply, or `prediction`, an extracted answer. Kind
-choice also reads `options` (see `choice.read_options`) or `question`; kind tool reads `prompt`, which documents the tools. The output
-has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and `scores`
-added. A line that cannot be graded gets reward 0 and a message that begins with "error".
+choice also reads `options` (see `choice.read_options`) or `question`; kind tool reads `prompt`, which documents the tools. The
+output has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and
+`scores` added. A line that cannot be graded gets reward 0 and a message that begins with "error".
 """
 
 import json
@@ -40,6 +40,8 @@ def multiple_choice(row: dict, form: str) -> Verdict:
     _text(row, "gold")  # raises where there is none
     options = _options(row)
     gold = choice.gold_letter(row["gold"], options)
+    if not set(options) <= set(choice.LETTERS):  # labels such as 1, 2, 3
+        gold, options = choice.LETTERS[list(options).index(gold)], choice.lettered(options)
     if row.get("response") is not None:
         return choice.verify_choice(gold, _text(row, "response"), options, form=form)
     prediction = _text(row, "prediction")

@@ -95,7 +95,8 @@ def states_value(text: str, answer: str) -> bool:
     text, answer = text[-TAIL:].translate(_SIGNS), "".join(answer.translate(_SIGNS).split())
     if not answer:
         return False
-    exact, near = number(answer), value(answer)
+    exact = number(answer)
+    near = value(answer) if exact is None else float(exact)
     if exact is not None and exact in map(number, numbers(_PLACES.sub(" ", text))):
         return True
     if near is not None:

@@ -202,7 +202,7 @@ def read_rows(
         known = choice.listed_options(text)
         if options:
             known = _options(_column(row, options, where), options, where)
-            lines = (f"{letter}: {known[label]}" for letter, label in zip(choice.LETTERS, known, strict=False))
+            lines = (f"{letter}: {option}" for letter, option in choice.lettered(known).items())
             text = "\n".join((f"{text}\n", *lines))
             messages = messages and (*messages[:-1], (messages[-1][0], text))
         if lettered:

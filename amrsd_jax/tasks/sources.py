@@ -143,13 +143,12 @@ def _parquet(uri: str) -> list[Row]:
 
     with _open(uri) as file:
         try:
-            table = pq.read_table(file)
+            names = pq.ParquetFile(file).schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{uri}: two columns are named {twice!r}")
+            return pq.read_table(file).to_pylist()
         except (pa.ArrowException, OSError) as error:  # its message does not name the file
             raise ValueError(f"{uri}: not a whole Parquet file ({str(error)[:200]})") from error
-    names = table.column_names
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{uri}: two columns are named {twice!r}")
-    return table.to_pylist()
 
 
 def _hub(name: str, arguments: dict[str, str]) -> Iterator[Row]:

@@ -146,7 +146,9 @@ def test_a_module_may_define_dataclasses_and_hides_no_other(name, tmp_path):
     ],
 )
 def test_a_verifier_that_hangs_or_ends_its_process_costs_a_verdict_that_names_it(body, tmp_path):
-    (tmp_path / "mine.py").write_text(f"SECONDS = 0.5\ndef mine(problem, response):\n    return {body} if response else 1\n")
+    (tmp_path / "mine.py").write_text(
+        f"SECONDS = 0.5\ndef mine(problem, response):\n    return {body} if response else 1\n"
+    )
     verify, problem = load(f"{tmp_path}/mine.py:mine").verify, Problem("1", "q", "1")
     assert verify(problem, "").correct
     begin = time.monotonic()
