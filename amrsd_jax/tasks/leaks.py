@@ -29,8 +29,8 @@ _LABEL = re.compile(
     r"([AI])(?=\s*(?:,|/|and\b|or\b|is\b|are\b)))(?![A-Za-z0-9À-ɏ'’])"
 )
 _RIGHT = re.compile(
-    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choose|choosing|pick|select|reconsider|dismiss\w*|overlook\w*|"
-    r"rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
+    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choose|choosing|pick|select|reconsider|dismiss\w*|"
+    r"overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
 )
 _NOT = re.compile(
     r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"

@@ -87,25 +87,11 @@ _BOX = re.compile("\x03([^\x03\x04]*)\x04")
 _PART = re.compile(r"(?i:(<answer>)|(</answer>))|(\\f?box(?:ed)?\s{0,5}\{)|(\{)|(\})")
 _MARKUP = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf)|boldsymbol|bm|bf|rm|operatorname|displaystyle|large|Large|left|right|[()\[\]])"
-    r"(?![a-z])|</?(?:b|i|u|em|strong|mark|code|span|p|div)>|[*`$\"“”„«»‘‚「」『』{}]|(?<![A-Za-zÀ-ɏ])['’]|['’](?![A-Za-zÀ-ɏ])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
+    r"(?![a-z])|</?(?:b|i|u|em|strong|mark|code|span|p|div)>|[*`$\"“”„«»‘‚「」『』{}]|(?<![A-Za-zÀ-ɏ])['’]|['’](?![A-Za-zÀ-ɏ])|"
+    r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
 )
 _SPACE = re.compile(r"\\(?:quad|qquad|[ ,;:!])|~|&nbsp;|[^\S\n]")
-_WIDE = str.maketrans(
-    {
-        "（": "(",
-        "）": ")",
-        "［": "[",
-        "］": "]",
-        "【": "[",
-        "】": "]",
-        "：": ":",
-        "，": ",",
-        "？": "?",
-        "；": ";",
-        "．": ".",
-    }
-    | {control: " " for control in map(chr, range(1, 9))}
-)
+_WIDE = str.maketrans("（）［］【】：，？；．\1\2\3\4", "()[][]:,?;.    ")
 
 
 def _marked(text: str) -> str:
@@ -139,28 +125,31 @@ _LATIN = r"[A-Za-z0-9À-ɏА-я]"
 _SKIPPED = re.compile(
     r"(?:[\s:=,>→\]\x01\x03-]|[–—]|(?i:the|an?(?=\s+option)|options?|choices?|letter|answer|alternative|number|response|statement|"
     r"clearly|therefore|thus|definitely|(?:most )?likely|probably|simply|indeed|actually|obviously|hence|still|just|only|correct|"
-    r"die|der|das|antwort|buchstabe|möglichkeit|la|le|les?|lettre|réponse|choix|bien|donc|also|quindi|portanto|entonces|el|opción|letra|alternativa|respuesta|inciso|"
-    r"il|opzione|lettera|risposta|opção|resposta|это|вариант|буква|ответ|под|буквой|"
-    r"optie|het|de|antwoord|opcja)(?![a-zà-ÿ])|l['’]|[oa] |选项|選項|选|選|是|为|為|項|项|選択肢|は|보기|선택지|은|는){0,12}"
+    r"die|der|das|antwort|buchstabe|möglichkeit|la|le|les|lettre|réponse|choix|bien|donc|also|quindi|portanto|entonces|el|opción|"
+    r"letra|alternativa|respuesta|inciso|il|opzione|lettera|risposta|opção|resposta|это|вариант|буква|ответ|под|буквой|optie|het|de|"
+    r"antwoord)(?![a-zà-ÿ])|l['’]|[oa] |选项|選項|选|選|是|为|為|項|项|選択肢|は|보기|선택지|은|는){0,12}"
 )
-_BRACKETED = re.compile(  # a small letter without brackets must be the last word
+_CANDIDATE = re.compile(  # a small letter without brackets must be the last word
     rf"[(\[<]{{1,2}}\s?([A-Za-z])\s?[)\]>]{{1,2}}|[(\[]?([A-Z])(?!{_LATIN})|([b-z])(?=[.)]?\s*(?:\Z|\n))|(a)(?=[.)]?\s*\Z)"
 )
-_ANOTHER = (
-    r"[)\]]?\s*(?:[,/&、+]|(?i:or|and|and/or|oder|und|ou|et|o|y|e|u|или|и|of|en|lub|veya|ve|hoặc|và|atau|dan)(?![a-zа-я])|"
-    r"或者?|和|与|與|及|または|か|と|또는|과|와|,?\s?(?:or|and))\s*(?:(?i:or|and|option|choice|either|both|maybe|possibly|perhaps|even)\s+)?"
+_OR = r"or|and|oder|und|ou|et|o|y|e|u|или|и|of|en|lub|veya|ve|hoặc|và|atau|dan|nor"
+_SECOND = re.compile(
+    rf"[)\]]?\s*(?:[,/&、+]|(?i:{_OR})(?![a-zа-я])|,\s(?:or|and)|或者?|和|与|與|及|または|か|と|또는|과|와)\s*"
+    rf"(?:(?i:or|and|option|choice|either|both|maybe|possibly|perhaps|even)\s+)?[(\[]?(?!I\s+[a-z])([A-Z])(?!{_LATIN})"
 )
-_SECOND = re.compile(rf"{_ANOTHER}[(\[]?(?!I\s+[a-z])([A-Z])(?!{_LATIN})")
 _DENIED = re.compile(
-    r"[)\]]?\s*(?:\?|\s*(?:(?:is|was|are|seems|would be|ist|est|es|è|é|está)\s+)?(?:clearly\s+|definitely\s+|also\s+)?"
-    r"(?i:not(?!\s+[(\[]?[A-Z][)\].,\s])|wrong|incorrect|false|never|nicht|falsch|n'?est|ne|pas|no|non|não|не|неверн|faux|falsa|errad|sbagliat|incorrect)"
-    r"|isn['’]?t|wasn['’]?t|不|错|錯|ではな|じゃな|ではあり|じゃあり|이?가? ?아[니닙닌]|is\s+out\b|(?:could|might|may|can)\b)"
+    r"[)\]]?\s*(?:\?|(?:(?:is|was|are|seems|would be|ist|est|es|è|é|está)\s+)?(?:clearly\s+|definitely\s+|also\s+)?"
+    r"(?i:not(?!\s+[(\[]?[A-Z][)\].,\s])|wrong|incorrect|false|never|nicht|falsch|n['’]?est|ne|pas|no|non|não|не|неверн|faux|falsa|"
+    r"errad|sbagliat)|(?:isn|wasn)['’]?t|不|错|錯|ではな|じゃな|ではあり|じゃあり|이?가? ?아[니닙닌]|is\s+out\b|"
+    r"(?:could|might|may|can)\b)"
 )
 _CLEAR = re.compile(
-    r"(?:\s*(?:$|[\n.,;:)\]<!|(\x01-\x04。、]|[–—]|\s-)|\s+(?:because|since|as|which|with|due|based|given|where|while|so|but|for|not|rather|instead|over|"
-    r"weil|da|denn|car|parce|puisque|porque|pues|ya|perché|poiché|pois|потому|так|поскольку|omdat)(?![a-z])|\s*[぀-ヿ一-鿿가-힣]|"
+    r"(?:\s*(?:$|[\n.,;:)\]<!|(\x01-\x04。、]|[–—]|\s-)|\s+(?:because|since|as|which|with|due|based|given|where|while|so|but|for|not|"
+    r"rather|instead|over|weil|da|denn|car|parce|puisque|porque|pues|ya|perché|poiché|pois|потому|так|поскольку|omdat)(?![a-z])|"
+    r"\s*[぀-ヿ一-鿿가-힣]|"
     r"\s+(?:is|ist|est|es|è|é|está)\s+(?:\w+\s+)?(?:correct|right|best|richtig|korrekt|bonne|juste|corr|cert|giust|esatt))"
 )
+_ENDS = re.compile(r"[)\]]?\s*(?:[.!。]?\s*(?:$|\n)|[\x03\x04])")
 
 
 def _letter(text: str, options: Mapping[str, str], *, whole_sentence: bool = False) -> str | None:
@@ -169,7 +158,7 @@ def _letter(text: str, options: Mapping[str, str], *, whole_sentence: bool = Fal
     Args:
       whole_sentence: nothing may follow but the end of the sentence or line.
     """
-    match = _BRACKETED.match(text, _SKIPPED.match(text).end())
+    match = _CANDIDATE.match(text, _SKIPPED.match(text).end())
     if not match or (whole_sentence and (match[3] or match[4])):
         return None
     letter, rest = next(filter(None, match.groups())).upper(), text[match.end() :]
@@ -181,8 +170,14 @@ def _letter(text: str, options: Mapping[str, str], *, whole_sentence: bool = Fal
     if _DENIED.match(rest):
         return None
     if whole_sentence:
-        return letter if re.match(r"[)\]]?\s*(?:[.!。]?\s*(?:$|\n)|[\x03\x04])", rest) else None
+        return letter if _ENDS.match(rest) else None
     return letter if match[1] or _CLEAR.match(rest) else None
+
+
+def _option(text: str, texts: Mapping[str, list[str]]) -> str | None:
+    """Returns the letter of the option that has a text, SEVERAL if several have it, None if none has."""
+    labels = texts.get(_normal(text[:1000]), [])
+    return labels[0] if len(labels) == 1 else SEVERAL if labels else None
 
 
 def _inside(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]]) -> str | None:
@@ -192,9 +187,9 @@ def _inside(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]
         if (second := _SECOND.match(text[whole.end(1) :])) and second[1] in options:
             return SEVERAL
         return whole[1].upper()
-    if letters := texts.get(_normal(text[:1000])):
-        return letters[0] if len(letters) == 1 else SEVERAL
-    letter = _letter(text[:WINDOW], options)
+    letter = _option(text, texts)
+    if letter is None:
+        letter = _letter(text[:WINDOW], options)
     if letter is None and len(text) < 1000:
         found = [s for noun in _NOUN.finditer(text) for s in _after_noun(text, noun, options, texts)]
         letter = found[-1].letter if found else None
@@ -202,8 +197,7 @@ def _inside(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]
 
 
 _WHOLE = re.compile(
-    r"(?:(?i:option|choice|answer|letter|选项|選択肢|보기)[\s:]{0,5})?[(\[<]?\s?([A-Za-z])\s?(?:[)\]>]|[.,:)\-]|\Z)(?:[^\n]*)",
-    re.DOTALL,
+    r"(?:(?i:option|choice|answer|letter|选项|選択肢|보기)[\s:]{0,5})?[(\[<]?\s?([A-Za-z])\s?(?:[)\]>.,:-]|\Z)[^\n]*"
 )
 
 
@@ -233,33 +227,24 @@ _NOUN = re.compile(
     ),
     re.IGNORECASE,
 )
+_SIGNS = r"[:=>→]|\s[-–—]\s|[–—]"
 _JOINTS = {
-    name: re.compile(rf"(?:(?<![^\W\d_])(?:{joints})(?![a-zà-ɏ])|[:=>→]|\s[-–—]\s|[–—])" if name not in _CJK else rf"(?:{joints}|[:=>→])", re.IGNORECASE)
+    name: re.compile(rf"{joints}|[:=>→]" if name in _CJK else rf"(?<![^\W\d_])(?:{joints})(?![a-zà-ɏ])|{_SIGNS}", re.IGNORECASE)
     for name, (_, joints) in _LANGUAGES.items()
 }  # fmt: skip
 _DIRECT = {  # nouns after which a letter is the answer: "Answer B"; "option B" alone only mentions it
-    *(
-        "answer",
-        "ans",
-        "antwort",
-        "réponse",
-        "respuesta",
-        "risposta",
-        "resposta",
-        "gabarito",
-        "ответ",
-        "antwoord",
-        "odpowiedź",
-    ),
-    *("cevap", "yanıt", "đáp án", "jawaban", "верный вариант", "правильный вариант"),
-}
+    "answer", "ans", "antwort", "réponse", "respuesta", "risposta", "resposta", "gabarito", "ответ", "antwoord", "odpowiedź",
+    "cevap", "yanıt", "đáp án", "jawaban", "верный вариант", "правильный вариант",
+}  # fmt: skip
 _WRONG = re.compile(
     r"(?i:\b(?:wrong|incorrect|not|never|false|except|eliminat\w*|tempting|neither|nor|cannot|unlikely|choices|options|"
-    r"falsch\w*|nicht|no|non|não|ne|niet|nie|incorrecte?|incorrecta|fausse|errada|sbagliata|неверн\w*|неправильн\w*)\b|n['’]t\b)|不|错|錯|아니|틀린"
+    r"falsch\w*|nicht|no|non|não|ne|niet|nie|incorrect[ea]|fausse|errada|sbagliata|неверн\w*|неправильн\w*)\b|n['’]t\b)|"
+    r"不|错|錯|아니|틀린"
 )
 _SUPPOSED = re.compile(
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|incorrect|false|tempting|other|another|previous|earlier|distractor|"
-    r"students?|your|not|cannot|wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|\bno $|[不非别][^。\n]{0,3}$|如果[^，。,\n]{0,15}$"
+    r"students?|your|not|cannot|wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|\bno $|[不非别][^。\n]{0,3}$|"
+    r"如果[^，。,\n]{0,15}$"
 )
 
 
@@ -282,16 +267,9 @@ def _after_noun(
         end = noun.end() + joint.end()
         window = text[end : end + WINDOW]
         letter = _letter(window, options)
-        if (
-            letter is None
-            and texts
-            and (
-                same := texts.get(
-                    _normal(re.split(r"\n|\.(?:\s|$)|[\x01-\x04]", window.strip(" \n\x03"), maxsplit=1)[0])
-                )
-            )
-        ):
-            letter = same[0] if len(same) == 1 else SEVERAL
+        if letter is None and texts:
+            said = re.split(r"\n|\.(?:\s|$)|[\x01-\x04]", window.strip(" \n\x03"), maxsplit=1)[0]
+            letter = _option(said, texts)
         if letter is not None:
             yield from _unless_listed(text, end, letter)
             return
@@ -311,21 +289,19 @@ def _unless_listed(text: str, place: int, letter: str) -> Iterator[Statement]:
 
 
 _CHOSEN = re.compile(
-    r"(?i:(?<![a-z])(?:choose|chose|choosing|select|pick|picking|opt for|go(?:ing)? with|went with|mark|circle|wähle|choisis|elijo|escojo|"
-    r"selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
+    r"(?i:(?<![a-z])(?:choose|chose|choosing|select|pick|picking|opt for|go(?:ing)? with|went with|mark|circle|wähle|choisis|"
+    r"elijo|escojo|selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
 )
 _CONCLUDED = re.compile(r"(?i:(?<![a-z])(?:therefore|thus|hence|so|consequently|conclusion|finally|=>|∴)(?![a-z]))")
 _NEGATED_BEFORE = re.compile(
     r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"
 )
-_JOINED_BEFORE = re.compile(
-    rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|or|and|nor|und|oder|et|ou|y|o|e|и|или|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$"
-)
+_JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")
 _IS_CORRECT = re.compile(
     rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})\s{{0,3}}(?:"
-    r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:clearly\s+|indeed\s+|therefore\s+|thus\s+|definitely\s+|also\s+|"
-    r"the\s+|most\s+|only\s+|our\s+|my\s+|single\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z])|"
+    r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|also|the|most|"
+    r"only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z])|"
     r"ist\s+(?:die\s+)?(?:richtig|korrekt|antwort)|est\s+(?:la\s+|le\s+)?(?:bonne|correct|juste|exact|réponse)|"
     r"es\s+(?:la\s+)?(?:opción\s+|respuesta\s+)?correcta|è\s+(?:la\s+)?(?:risposta\s+|opzione\s+)?(?:corrett|giust|esatt)|"
     r"(?:é|está)\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?(?:corret|cert)|[-–—]?\s*(?:это\s+)?(?:правильн|верн)|"
@@ -342,26 +318,33 @@ def _lines(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]]
     if _WHOLE_REPLY.fullmatch(whole):
         yield Statement(FINAL, len(text), whole.strip(" \n()[].")[-1].upper())
         return
-    if letters := texts.get(_normal(whole[:1000])):
-        yield Statement(FINAL, len(text), letters[0] if len(letters) == 1 else SEVERAL)
+    if (letter := _option(whole, texts)) is not None:
+        yield Statement(FINAL, len(text), letter)
         return
     for line, end in ((lines[-1], len(text)), (lines[0], 0)):
         if only := _ONLY_LETTER.fullmatch(line):
             yield Statement(FINAL if end else LABELLED_LINE, end, (only[1] or only[2]).upper())
         elif labelled := _LABELLED.match(line + " "):
-            letter = next(filter(None, labelled.groups())).upper()
-            said = _normal(line[labelled.end() - 1 :])
+            letter, rest = next(filter(None, labelled.groups())).upper(), line[labelled.end() - 1 :]
+            said = _normal(rest)
             if labelled[3] and not (said and said == _normal(options.get(letter, ""))):
                 continue
-            others = {m[1] for m in _LABEL.finditer(text)}
-            if others <= {letter} and not _SECOND.match(line[labelled.end() - 1 :]):
+            others = {label[1] for label in _LABEL.finditer(text)} - {letter}
+            if not others and not _SECOND.match(rest) and not _DENIED.match(rest) and not _REMARK.match(rest):
                 yield Statement(LABELLED_LINE, end, letter)
 
 
-_LABEL_WORD = r"(?:(?i:option|choice|letter|opción|opzione|opção|alternativa|letra|lettre|lettera|вариант|选项|選項|選択肢|보기)\s?)?"
+_LABEL_WORD = (
+    r"(?:(?i:option|choice|letter|opción|opzione|opção|alternativa|letra|lettre|lettera|вариант|选项|選項|選択肢|보기)"
+    r"\s?)?"
+)
 _WHOLE_REPLY = re.compile(rf"{_LABEL_WORD}[\s(\[]*[a-zA-Z][\s)\].]*")
 _ONLY_LETTER = re.compile(rf"{_LABEL_WORD}(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Z]))\s?[.。!)]?")
 _LABELLED = re.compile(
-    rf"{_LABEL_WORD}(?:[(\[]([A-Z])[)\]]\s?[.:]?\s|([A-Z])\s?(?:[.:)]\s|,?\s(?=(?i:because|since)\s)|\((?=[^()]*\)\.?\s*$))|([a-z])[.:)]\s)"
+    rf"{_LABEL_WORD}(?:[(\[]([A-Z])[)\]]\s?[.:]?\s|([A-Z])\s?(?:[.:)]\s|,?\s(?=(?i:because|since)\s)|\((?=[^()]*\)\.?\s*$))|"
+    r"([a-z])[.:)]\s)"
 )
 _LABEL = re.compile(rf"^\s{{0,5}}{_LABEL_WORD}[(\[]?([A-Z])[)\]]?[.:)\]]", re.MULTILINE)
+_REMARK = re.compile(  # "(A) is too small" speaks about an option and does not choose it
+    r"\s*(?:is|was|are|has|does|do|can|could|would|will|may|might|seems|looks|gives|says|states|contradicts|fails|confuses)\b"
+)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from amrsd_jax.names import nearest
 from amrsd_jax.problems import Problem, Verdict
@@ -147,7 +146,7 @@ def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:
 
 @functools.cache
 def _workers(place: str) -> Pool:
-    """Returns the pool of processes that run a user's verifier: one per processor, up to 8 (our choice), none on an accelerator."""
+    """Returns the processes that run a user's verifier, without accelerators: one per processor, up to 8 (our choice)."""
     script, path = Path(own_verifier.__file__), json.dumps([str(Path(folder).resolve()) for folder in sys.path])
     return Pool(script, min(os.cpu_count() or 1, 8), path, place, environment={"JAX_PLATFORMS": "cpu"})
 

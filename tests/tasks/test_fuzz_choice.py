@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from amrsd_jax.tasks.choice import lenient, verify_choice
 
 OPTIONS = {
-    letter: f"the {word} one" for letter, word in zip("ABCDEF", "red green blue grey pink teal".split(), strict=True)
+    letter: f"the {word} one"
+    for letter, word in zip("ABCDEF", ["red", "green", "blue", "grey", "pink", "teal"], strict=True)
 }
 letters = st.sampled_from(sorted(OPTIONS))
 dress = st.sampled_from(
@@ -20,12 +21,14 @@ dress = st.sampled_from(
 )
 SAYS = (
     "The answer is {}.", "Answer: {}", "So the correct option is {}", "The right choice must be {}.", "**Final answer:** {}",
-    r"\boxed{{{}}}", "<answer>{}</answer>", "Therefore, the answer is: {}", "{} is correct.", "I choose {}.", "答案是{}。", "故选{}",
+    r"\boxed{{{}}}", "<answer>{}</answer>", "Therefore, the answer is: {}", "{} is correct.", "I choose {}.",
+    "答案是{}。", "故选{}",
     "Die Antwort lautet {}.", "La bonne réponse est {}.", "La respuesta correcta es {}.", "La risposta è {}.",
     "A resposta é {}.", "Ответ: {}", "正解は{}です。", "정답은 {}입니다.", '{{"answer": "{}"}}',
 )  # fmt: skip
 DENIES = (
-    "The answer is not {}.", "{} is wrong.", "{} is incorrect.", "The incorrect option is {}.", "It cannot be {}.", "答案不是{}。",
+    "The answer is not {}.", "{} is wrong.", "{} is incorrect.", "The incorrect option is {}.", "It cannot be {}.",
+    "答案不是{}。",
     "Don't choose {}.", "{} isn't the answer.", "Die Antwort ist nicht {}.", "La respuesta no es {}.", "If the answer is {}, we",
 )  # fmt: skip
 SEVERAL = (
@@ -43,7 +46,6 @@ filler = st.sampled_from(
     ]
 )
 remark = st.sampled_from(["", "\n", "\n\nHope this helps!", "\n\nThe others are too small."])
-seen = {"right": 0, "refused": 0}
 
 
 def fast(response, options=OPTIONS):
@@ -54,26 +56,29 @@ def fast(response, options=OPTIONS):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
-@given(filler, st.sampled_from(SAYS), dress, letters, remark)
-def test_right_statements_are_read_and_never_as_another_letter(before, says, wear, letter, after):
-    named = fast(before + says.format(wear.format(letter)) + after)
-    assert named in (letter, None)
-    seen["right"] += 1
-    seen["refused"] += named is None
-    if seen["right"] >= 2000:
-        assert seen["refused"] <= 0.02 * seen["right"]
+def test_right_statements_are_read_and_never_as_another_letter():
+    read = []
+
+    @settings(max_examples=800, deadline=None)
+    @given(filler, st.sampled_from(SAYS), dress, letters, remark)
+    def check(before, says, wear, letter, after):
+        named = fast(before + says.format(wear.format(letter)) + after)
+        assert named in (letter, None)
+        read.append(named is not None)
+
+    check()
+    assert sum(read) >= 0.98 * len(read)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(filler, st.sampled_from(DENIES), st.sampled_from(["{}", "({})", "**{}**"]), letters)
 def test_a_denied_letter_is_not_accepted(before, denies, wear, letter):
     assert fast(before + denies.format(wear.format(letter))) != letter
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     filler,
     st.sampled_from(SEVERAL),
@@ -85,7 +90,7 @@ def test_several_letters_are_none(before, several, pair, wear):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SAYS), letters, st.booleans(), st.text(max_size=20))
 def test_what_is_thought_does_not_count(says, letter, closed, after):
     response = "<think>" + says.format(letter) + ("</think>" if closed else "")
@@ -94,7 +99,7 @@ def test_what_is_thought_does_not_count(says, letter, closed, after):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -72,7 +72,7 @@ def written(form, made):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=900, deadline=None)
 @given(calls, st.sampled_from(["row", "any"]), seeds)
 def test_the_same_calls_in_other_words_are_right(wanted, form, chance):
     made = [(name, otherwise(arguments, chance)) for name, arguments in wanted]
@@ -81,7 +81,7 @@ def test_the_same_calls_in_other_words_are_right(wanted, form, chance):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(calls, st.sampled_from(["row", "any"]), seeds)
 def test_one_change_is_wrong(wanted, form, chance):
     made, place = copy.deepcopy(wanted), chance.randrange(len(wanted))
@@ -103,7 +103,7 @@ def test_one_change_is_wrong(wanted, form, chance):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.sampled_from(

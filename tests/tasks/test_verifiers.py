@@ -159,7 +159,8 @@ def test_a_verifier_that_hangs_or_ends_its_process_costs_a_verdict_that_names_it
 
 
 def test_a_verifier_sees_the_problem_as_it_is_and_may_print(tmp_path):
-    source = f"{IMPORT}\ndef mine(problem, response):\n    print('seen')\n    return Verdict(1.0, repr(problem), response, True)\n"
+    body = "print('seen')\n    return Verdict(1.0, repr(problem), response, True)\n"
+    source = f"{IMPORT}\ndef mine(problem, response):\n    {body}"
     (tmp_path / "mine.py").write_text(source)
     problem = Problem("1", "q\ud800", "1", "why", (("system", "x"), ("user", "q")), {"a": [1, None]})
     verdict = load(f"{tmp_path}/mine.py:mine").verify(problem, "é\n\ud800")

@@ -103,10 +103,11 @@ def test_a_response_that_never_closes_the_thought_of_its_prompt_has_no_reply():
         (closed, "<answer>B</answer>", 1),
         (tokenizer.encode("assistant\n"), "<answer>B</answer>", 1),
     )
-    completions = [
-        Completion(Request(prompt, row=i, tag=problem), 0, np.array(ids := tokenizer.encode(text)), np.zeros(len(ids), np.float32), "stop")
-        for i, (prompt, text, _) in enumerate(cases)
-    ]  # fmt: skip
+    completions = []
+    for i, (prompt, text, _) in enumerate(cases):
+        ids = np.array(tokenizer.encode(text))
+        request = Request(prompt, row=i, tag=problem)
+        completions.append(Completion(request, 0, ids, np.zeros(len(ids), np.float32), "stop"))
     rollouts = verify(task, tokenizer, completions, prompt_length=32, response_length=64)
     assert rollouts.reward.tolist() == [reward for *_, reward in cases]
     assert rollouts.text == tuple(text for _, text, _ in cases)
