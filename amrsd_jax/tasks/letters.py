@@ -300,8 +300,8 @@ _NEGATED_BEFORE = re.compile(
 _JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")
 _IS_CORRECT = re.compile(
     rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})\s{{0,3}}(?:"
-    r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|also|the|most|"
-    r"only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z])|"
+    r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|also|the|"
+    r"most|only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z])|"
     r"ist\s+(?:die\s+)?(?:richtig|korrekt|antwort)|est\s+(?:la\s+|le\s+)?(?:bonne|correct|juste|exact|réponse)|"
     r"es\s+(?:la\s+)?(?:opción\s+|respuesta\s+)?correcta|è\s+(?:la\s+)?(?:risposta\s+|opzione\s+)?(?:corrett|giust|esatt)|"
     r"(?:é|está)\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?(?:corret|cert)|[-–—]?\s*(?:это\s+)?(?:правильн|верн)|"
