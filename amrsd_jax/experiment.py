@@ -88,7 +88,7 @@ class Experiment:
 
     def prompt_ids(self, problem: Problem) -> list[int]:
         """Returns the prompt ids of a problem."""
-        messages = self.templates.question_prompt(problem.question)
+        messages = self.templates.question_prompt(problem.question, problem.messages)
         return chat_ids(self.tokenizer, messages, **template_arguments(self.config))
 
     def sampler_params(self, params: Params) -> SamplerParams:

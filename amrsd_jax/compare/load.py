@@ -15,7 +15,7 @@ from amrsd_jax.records import Problem, Rollouts, Verdict
 from amrsd_jax.runtime import workdir as workdirs
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files, unreadable
 from amrsd_jax.tasks.base import Task
-from amrsd_jax.tasks.verify import extras, pad
+from amrsd_jax.tasks.verify import extras, judged, pad
 from amrsd_jax.validate import validate
 
 
@@ -118,8 +118,8 @@ def make_rollouts(file: Path, rows: list[dict], experiment: Experiment) -> Rollo
         where = f"{file} row {i}"
         _check_tokens(where, row, experiment)
         problems.append(_problem(where, row, known))
-        verdicts.append(_verdict(where, row, problems[i], experiment))
         prompts.append(experiment.prompt_ids(problems[i]))
+        verdicts.append(_verdict(where, row, problems[i], prompts[i], experiment))
         if len(prompts[i]) > config.prompt_length:
             raise ValueError(
                 f"{where}: question: {len(prompts[i])} tokens; rollout.prompt_length = {config.prompt_length}"
@@ -173,9 +173,9 @@ def _problem(where: str, row: dict, known: dict[str, Problem]) -> Problem:
     return problem
 
 
-def _verdict(where: str, row: dict, problem: Problem, experiment: Experiment) -> Verdict:
+def _verdict(where: str, row: dict, problem: Problem, prompt: list[int], experiment: Experiment) -> Verdict:
     """Returns the verifier's verdict, and checks that its reward is the recorded one, unless the run permuted rewards."""
-    verdict = experiment.task.verify(problem, row["response"])
+    verdict = judged(experiment.task, experiment.tokenizer, prompt, problem, row["response"])
     if experiment.config.reward.permute:
         return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"], scores=dict(row["scores"]))
     if not abs(verdict.reward - row["reward"]) <= 1e-6:  # nan is another reward

@@ -11,7 +11,6 @@ from scipy import stats
 from amrsd_jax.compare.apply import Applied
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Credit, Rollouts
-from amrsd_jax.reflection.parse import states_answer
 from amrsd_jax.runtime.monitor import top_share
 from amrsd_jax.tasks.verify import token_span
 
@@ -208,7 +207,7 @@ def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
     tokenizer, states, recall = applied.experiment.tokenizer, [], {1: [], 3: []}
     for i in applied.contexts.rows.tolist():
         problem, text = rollouts.problems[i], applied.contexts.text[i]
-        states.append(states_answer(text, problem.answer))
+        states.append(applied.experiment.task.states_answer(problem, text))
         if problem.reference:
             ids = [tokenizer.encode(part, add_special_tokens=False) for part in (text, problem.reference)]
             for n, shares in recall.items():

@@ -9,7 +9,7 @@ from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Problem, Prompts, Request, Verdict
 from amrsd_jax.sampling import Sampler
-from amrsd_jax.tasks.verify import THREADS
+from amrsd_jax.tasks.verify import THREADS, judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,6 @@ def ask(
     Raises:
       Interrupted: a signal was received.
     """
-    verify = benchmark.task.verify
     threads = ThreadPoolExecutor(THREADS)
     try:
         pending = []
@@ -64,7 +63,8 @@ def ask(
             problem = prompts.problems[question]
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
             fields = (question, problem, mode, first + completion.index, text)
-            pending.append((fields, threads.submit(verify, problem, text), completion))
+            verdict = threads.submit(judged, benchmark.task, tokenizer, completion.request.prompt, problem, text)
+            pending.append((fields, verdict, completion))
         answers = []
         for number, (fields, verdict, completion) in enumerate(pending):
             if number % 64 == 0:

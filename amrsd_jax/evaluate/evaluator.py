@@ -77,7 +77,8 @@ class Evaluator:
         """
 
         def encode(problem: Problem) -> list[int]:
-            return chat_ids(self.tokenizer, benchmark.texts.question_prompt(problem.question), **self.chat_template)
+            messages = benchmark.texts.question_prompt(problem.question, problem.messages)
+            return chat_ids(self.tokenizer, messages, **self.chat_template)
 
         count, longest = benchmark.problems or benchmark.task.size(benchmark.split), self.sampler.prompt_length
         try:

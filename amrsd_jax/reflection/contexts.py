@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from amrsd_jax.records import Contexts, Rollouts
+from amrsd_jax.records import Contexts, Problem, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, null, privileged_texts
@@ -52,7 +52,7 @@ def teacher_prompts(
     """Returns texts as prompts with the question of row question_rows[r] for row r; one that does not fit becomes "no_room"."""
     prompts: dict[int, list[int]] = {}
     for row in texts.usable():
-        prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]].question, texts.text[row])
+        prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]], texts.text[row])
         if prompt is None:
             texts.status[row] = "no_room"
         else:
@@ -68,11 +68,11 @@ def teacher_prompts(
     )
 
 
-def _teacher_prompt(settings: ContextSettings, question: str, text: str) -> list[int] | None:
+def _teacher_prompt(settings: ContextSettings, problem: Problem, text: str) -> list[int] | None:
     """Returns the prompt ids of a question and a text, or None if too long; checks that the closing instruction is whole."""
 
     def messages(text):
-        return settings.templates.teacher_prompt(question, text)
+        return settings.templates.teacher_prompt(problem.question, text, problem.messages)
 
     ids = fit(settings.tokenizer, messages, text, settings.config.context_length, **settings.chat_template)
     if ids is not None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from amrsd_jax.records import Rollouts
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.thinking import without_thinking
+from amrsd_jax.tasks.thoughts import after_thoughts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ def diagnose(rollouts: Rollouts, row: int, settings: ContextSettings) -> Diagnos
     same peer. A sibling with the same text as the attempt is skipped: there is nothing to compare (our choice).
     """
     config = settings.config
-    attempt = without_thinking(rollouts.text[row], settings.responses_open_thinking)
+    attempt = after_thoughts(rollouts.text[row], settings.responses_open_thinking)
     others = (peer for peer in sibling_solutions(rollouts, row, settings, correct=True) if peer != attempt)
     peer = next(others, None) if config.peers else None
     reference = rollouts.problems[row].reference if config.reference and peer is None else None
@@ -43,7 +43,7 @@ def sibling_solutions(rollouts: Rollouts, row: int, settings: ContextSettings, *
     One with the row's own text is included, as in the code of SDPO and of RLCSD, which leave out the row itself only.
     """
     for i in siblings(row, settings.group):
-        solution = without_thinking(rollouts.text[i], settings.responses_open_thinking)
+        solution = after_thoughts(rollouts.text[i], settings.responses_open_thinking)
         if solution and rollouts.verdicts[i].correct == correct:
             yield solution
 

@@ -9,6 +9,8 @@ import re
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.tokenizer import Message
 
+Conversation = tuple[tuple[str, str], ...]  # (role, content) of each message
+
 _FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection", "answer", "solution")
 _FIELD = re.compile(r"\{(" + "|".join(_FIELDS) + r")\}")
 
@@ -44,9 +46,9 @@ class Templates:
     given_solution: str
     given_feedback: str
 
-    def question_prompt(self, question: str) -> list[Message]:
-        """Returns the messages that ask the policy to answer a question."""
-        return self._answering(self.solve, question=question)
+    def question_prompt(self, question: str, conversation: Conversation = ()) -> list[Message]:
+        """Returns the messages that ask the policy to answer a question; a conversation (`Problem.messages`) is used as it is."""
+        return _messages(conversation) or self._answering(self.solve, question=question)
 
     def reflection_prompt(
         self, kind: str, question: str, attempt: str, verdict: str, peer: str | None, reference: str | None
@@ -67,8 +69,13 @@ class Templates:
             reference=fill(self.reference, reference=reference) if reference is not None else "",
         )
 
-    def teacher_prompt(self, question: str, reflection: str) -> list[Message]:
-        """Returns the teacher's messages: the question together with a reflection or another privileged text."""
+    def teacher_prompt(self, question: str, reflection: str, conversation: Conversation = ()) -> list[Message]:
+        """Returns the teacher's messages: the question together with a reflection or another privileged text.
+
+        The messages of a conversation before the question stay as they are.
+        """
+        if conversation:
+            return _messages(conversation[:-1]) + _user(self.teacher, question=question, reflection=reflection)
         return self._answering(self.teacher, question=question, reflection=reflection)
 
     def repair_prompt(self, question: str, attempt: str, answer: str) -> list[Message]:
@@ -78,6 +85,10 @@ class Templates:
     def _answering(self, template: str, **fields: str) -> list[Message]:
         system = [{"role": "system", "content": self.system}] if self.system else []
         return system + _user(template, **fields)
+
+
+def _messages(conversation: Conversation) -> list[Message]:
+    return [{"role": role, "content": content} for role, content in conversation]
 
 
 def _user(template: str, **fields: str) -> list[Message]:

@@ -69,7 +69,9 @@ def reflection_request(settings: ContextSettings, rollouts: Rollouts, index: int
 
     def messages(attempt, peer=None, reference=None):
         kind = TAGS[verdict.correct]
-        return settings.templates.reflection_prompt(kind, problem.question, attempt, diagnosis.verdict, peer, reference)
+        return settings.templates.reflection_prompt(
+            kind, problem.prompt_text, attempt, diagnosis.verdict, peer, reference
+        )
 
     template = settings.reflection_chat_template
     whole = messages(rollouts.text[index], diagnosis.peer, diagnosis.reference)

@@ -14,12 +14,12 @@ from amrsd_jax import rng
 from amrsd_jax.records import Request, Rollouts
 from amrsd_jax.reflection.diagnose import sibling_solutions
 from amrsd_jax.reflection.fit import fit
-from amrsd_jax.reflection.parse import TAGS, parse, states_answer
+from amrsd_jax.reflection.parse import TAGS, parse
 from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.thinking import without_thinking
 from amrsd_jax.sampling import Sampler
+from amrsd_jax.tasks.thoughts import after_thoughts
 
 
 @dataclasses.dataclass
@@ -116,9 +116,12 @@ def self_reflection(
         texts.put(row, kind, "no_room", "")
         if row in completions:
             written = settings.tokenizer.decode(completions[row].tokens, skip_special_tokens=True)
-            written = without_thinking(written, settings.reflections_open_thinking)
-            finished = completions[row].finish_reason == "stop"
-            texts.text[row], texts.status[row] = parse(written, kind, rollouts.problems[row].answer, finished=finished)
+            written = after_thoughts(written, settings.reflections_open_thinking)
+            finished, problem = completions[row].finish_reason == "stop", rollouts.problems[row]
+            texts.text[row], texts.status[row] = parse(
+                written, kind, problem.answer, finished=finished,
+                states=lambda text, _, problem=problem: settings.task.states_answer(problem, text),
+            )  # fmt: skip
     return texts
 
 
@@ -138,7 +141,7 @@ def shuffled_reflection(
             texts.text[row] = written[other]
             if other == row:
                 texts.text[row], texts.status[row] = "", "no_partner"
-            elif states_answer(texts.text[row], rollouts.problems[row].answer):
+            elif settings.task.states_answer(rollouts.problems[row], texts.text[row]):
                 texts.text[row], texts.status[row] = "", "leak"
     return texts
 
@@ -157,7 +160,7 @@ def critic_feedback(
             problem = rollouts.problems[row]
 
             def messages(attempt, problem=problem):
-                return settings.templates.repair_prompt(problem.question, attempt, problem.answer)
+                return settings.templates.repair_prompt(problem.prompt_text, attempt, problem.answer)
 
             limit, template = settings.config.prompt_length, settings.reflection_chat_template
             prompt = fit(settings.tokenizer, messages, rollouts.text[row], limit, **template)
@@ -168,7 +171,7 @@ def critic_feedback(
     for completion in generators.critic(requests()):
         row = completion.request.row
         trace = settings.tokenizer.decode(completion.tokens, skip_special_tokens=True)
-        trace = without_thinking(trace, settings.reflections_open_thinking).strip()
+        trace = after_thoughts(trace, settings.reflections_open_thinking).strip()
         finished = completion.finish_reason == "stop"
         texts.status[row] = "truncated" if not finished else "ok" if trace else "empty"
         texts.text[row] = fill(settings.templates.given_solution, solution=trace) if texts.status[row] == "ok" else ""

@@ -3,6 +3,7 @@
 from typing import ClassVar, Protocol, runtime_checkable
 
 from amrsd_jax.problems import Problem, Verdict
+from amrsd_jax.tasks import leaks
 
 
 @runtime_checkable
@@ -27,6 +28,10 @@ class Task(Protocol):
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judges a response. Never raises, whatever the response holds."""
+
+    def states_answer(self, problem: Problem, text: str) -> bool:
+        """Returns whether a text, such as a reflection, states the gold answer, so that it must not be shown."""
+        return leaks.states_answer(text, problem.answer)
 
     def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
         """Returns the characters [start, end) of the first wrong step, from where it departs from the right one.

@@ -1,9 +1,9 @@
 """Grades a file of answers: `python -m amrsd_jax.tasks.grade --kind=math --input=cases.jsonl --output=verdicts.jsonl`.
 
 Each input line is a JSON object with `gold` and either `response`, a whole reply, or `prediction`, an extracted answer. Kind
-choice also reads `options` (letters or texts) or `question`; kind tool reads `prompt`, which documents the tools. The output
-has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and `scores`
-added. A line that cannot be graded gets reward 0 and a message that begins with "error".
+choice also reads `options` (see `choice.read_options`) or `question`; kind tool reads `prompt`, which documents the tools. The
+output has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and
+`scores` added. A line that cannot be graded gets reward 0 and a message that begins with "error".
 """
 
 import json
@@ -37,12 +37,16 @@ def math(row: dict, form: str) -> Verdict:
 
 def multiple_choice(row: dict, form: str) -> Verdict:
     """Grades a choice; a prediction of at most three characters counts as the content of an answer tag."""
-    gold, labels = _text(row, "gold").strip(" ().\n").upper(), _labels(row)
+    _text(row, "gold")  # raises where there is none
+    options = _options(row)
+    gold = choice.gold_letter(row["gold"], options)
+    if not set(options) <= set(choice.LETTERS):  # labels such as 1, 2, 3
+        gold, options = choice.LETTERS[list(options).index(gold)], choice.lettered(options)
     if row.get("response") is not None:
-        return choice.verify_choice(gold, _text(row, "response"), labels, form=form)
+        return choice.verify_choice(gold, _text(row, "response"), options, form=form)
     prediction = _text(row, "prediction")
     bare = "<answer>" not in prediction and len(prediction) <= 3
-    return choice.verify_choice(gold, choice.in_form(prediction) if bare else prediction, labels, form=form)
+    return choice.verify_choice(gold, choice.in_form(prediction) if bare else prediction, options, form=form)
 
 
 def tool(row: dict, form: str) -> Verdict:
@@ -91,17 +95,12 @@ def _text(row: dict, column: str, default: str | None = None) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
-def _labels(row: dict) -> tuple[str, ...]:
-    """Returns the letters of a row's options: from `options`, else from its question, else all ten."""
-    options = row.get("options")
-    if isinstance(options, dict):
-        options = list(options)
-    if isinstance(options, list) and options:
-        if all(isinstance(option, str) and option in choice.LETTERS for option in options):
-            return tuple(options)
-        return choice.LETTERS[: len(options)]
+def _options(row: dict) -> dict[str, str]:
+    """Returns a row's options: those of `options`, else those that its question lists, else every letter without a text."""
+    if row.get("options"):
+        return choice.read_options(row["options"])
     question = row.get("question") or row.get("prompt")
-    return choice.option_labels(question) if isinstance(question, str) else choice.LETTERS
+    return choice.question_options(question if isinstance(question, str) else "")
 
 
 _KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "Kind of the answers.")

@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
+from decimal import Decimal
 from typing import Any
 
 from amrsd_jax import rng
@@ -25,8 +27,10 @@ class RowTask(Task):
       train, test: URIs of the rows, see `sources`; "" for none.
       folder: folder or web address of `train` and `test` where they are relative; "" is the working directory.
       question, answer, reference, options: columns, or values inside them such as `prompt.0.content`; `a|b` is the first of
-        the two that a row has. A list of answers is joined by commas. `reference` is a worked solution; `options` is a list
-        of texts, appended to the question as lines `A: ...`; "" for none.
+        the two that a row has. A question that is a list of chat messages becomes the prompt as it is, without a template; the
+        last one must be the user's. A list of answers is joined by commas; of a choice, the answer is a letter, the text or the
+        index of an option (`choice.gold_letter`). `reference` is a worked solution; `options` are appended to the question as
+        lines `A: ...` (`choice.read_options`); "" for none.
       answer_after: a mark such as "####" for GSM8K: in the answer's column, the gold answer follows the last mark, and the
         reference solution precedes it; "" takes the whole column as the answer.
       unanswered: treatment of a row without an answer, or with one that no response can match: "refuse" raises an error,
@@ -87,15 +91,20 @@ class RowTask(Task):
     def scores(self) -> tuple[str, ...]:
         return self.judge.scores
 
+    def states_answer(self, problem: Problem, text: str) -> bool:
+        return verifiers.FAMILIES[self.family].states(problem, text)
+
     def gold_response(self, problem: Problem) -> str | None:
         """Returns the gold answer in the form that the prompt asks for; None where the verifier does not say."""
         return self.judge.gold_response and self.judge.gold_response(problem)
 
     def check(self) -> None:
         """Raises ValueError, naming the row, for a gold answer that no response could match."""
-        for problem in (*self.rows("train"), *self.rows("validation"), *self.rows("test")):
-            if fault := self.judge.fault(problem):
-                raise ValueError(f"{problem.id}: {fault}")
+        for split in SPLITS:
+            for problem in self.rows(split):
+                if fault := self.judge.fault(problem):
+                    source = sources.under(self.folder, self.test if split == "test" else self.train)
+                    raise ValueError(f"{source}, {problem.id}: {fault}")
 
     def rows(self, split: str) -> tuple[Problem, ...]:
         """Returns all problems of a split, in file order."""
@@ -110,7 +119,8 @@ class RowTask(Task):
     def _read(self, uri: str):
         if not uri:
             return (), ()
-        columns = (self.question, self.answer, self.answer_after, self.reference, self.options)
+        lettered = self.family == "choice" and not self.verifier
+        columns = (self.question, self.answer, self.answer_after, self.reference, self.options, lettered)
         if self.unanswered == "refuse":
             return read_rows(sources.under(self.folder, uri), *columns)
         return _matchable(self.judge, sources.under(self.folder, uri), *columns)
@@ -127,7 +137,7 @@ def _judge(verifier: str, family: str) -> Verifier:
 
 
 @functools.lru_cache
-def _matchable(judge: Verifier, *source: str) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+def _matchable(judge: Verifier, *source: Any) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """As `read_rows`, but also skips rows whose answer no response can match."""
     problems, skipped = read_rows(*source, skip_unanswered=True)
     kept = tuple(problem for problem in problems if not judge.fault(problem))
@@ -155,9 +165,15 @@ def read_rows(
     answer_after: str,
     reference: str = "",
     options: str = "",
+    lettered: bool = False,
     skip_unanswered: bool = False,
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """Reads a source; returns its problems and the ids of rows that were skipped because they have no answer.
+
+    Args:
+      uri: see `sources`; the other arguments are attributes of `RowTask`.
+      lettered: whether the answer becomes the letter of one of the row's options; it stays as it is if it names none.
+      skip_unanswered: whether rows without an answer are skipped.
 
     Raises:
       ValueError: a row is not an object, a column is missing or neither text nor a number, or there is no answer (behind its
@@ -166,11 +182,14 @@ def read_rows(
     problems, skipped = [], []
     for where, number, row in sources.rows(uri):
         name = f"{sources.label(uri)}-{number}"
-        if skip_unanswered and _column(row, answer, where) in (None, "", []):
+        raw = _column(row, answer, where)
+        if skip_unanswered and (raw in (None, "", []) or raw != raw):
             skipped.append(name)
             continue
-        text, gold = (_text(_column(row, column, where), column, where) for column in (question, answer))
-        solution = None
+        asked = _column(row, question, where)
+        messages = _messages(asked, question, where)
+        text = messages[-1][1] if messages else _text(asked, question, where)
+        gold, solution = _text(raw, answer, where), None
         if answer_after:
             whole = gold
             solution, mark, gold = whole.rpartition(answer_after)
@@ -180,9 +199,17 @@ def read_rows(
                 )
         if reference:
             solution = _text(_column(row, reference, where), reference, where)
+        known = choice.listed_options(text)
         if options:
-            text = f"{text}\n\n{_listed(_column(row, options, where), options, where)}"
-        problems.append(Problem(name, text, gold.strip(), solution and solution.strip(), row))
+            known = _options(_column(row, options, where), options, where)
+            lines = (f"{letter}: {option}" for letter, option in choice.lettered(known).items())
+            text = "\n".join((f"{text}\n", *lines))
+            messages = messages and (*messages[:-1], (messages[-1][0], text))
+        if lettered:
+            with contextlib.suppress(ValueError):  # `RowTask.check` tells, or the row is skipped
+                letter = choice.gold_letter(raw if isinstance(raw, int) else gold, known)
+                gold = choice.LETTERS[list(known).index(letter)]
+        problems.append(Problem(name, text, gold.strip(), solution and solution.strip(), messages, row))
     if not problems:
         raise ValueError(f"{uri}: no rows")
     return tuple(problems), tuple(skipped)
@@ -195,23 +222,63 @@ def _column(row: sources.Row, column: str, where: str) -> Any:
     raise ValueError(f"{where}: no column {column!r}; {nearest(column, row)}")
 
 
+def _messages(value: Any, column: str, where: str) -> tuple[tuple[str, str], ...]:
+    """Returns (role, content) of each message of a conversation that ends with the user's; () for another value."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        return ()
+    messages = []
+    for number, item in enumerate(value):
+        place = f"{column}.{number}"
+        role, content = item.get("role"), item.get("content")
+        if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            content = "".join(part.get("text") or "" for part in content)
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise ValueError(
+                f"{where}: column {place!r} is {_shown(item)}; expected a message with role and content, both text"
+            )
+        if unused := sorted(key for key in item if key not in ("role", "content") and item[key] not in (None, [], "")):
+            raise ValueError(
+                f"{where}: column {place!r} has {unused[0]!r}; expected a message with role and content alone"
+            )
+        messages.append((role, _encodable(content, f"{place}.content", where)))
+    if messages[-1][0] != "user" or not messages[-1][1].strip():
+        raise ValueError(f"{where}: column {column!r} ends with {_shown(value[-1])}; expected a message of the user")
+    return tuple(messages)
+
+
 def _text(value: Any, column: str, where: str) -> str:
     if isinstance(value, list) and value and all(map(_is_text, value)):
-        return ", ".join(map(str, value))
+        return _encodable(", ".join(map(str, value)), column, where)
     if isinstance(value, list | dict) and value and all(isinstance(item, dict) for item in value):
-        return json.dumps(value)
+        return _encodable(json.dumps(value, ensure_ascii=False, default=str), column, where)
     if not _is_text(value):
-        raise ValueError(f"{where}: column {column!r} is {value!r}; expected text or a number")
-    return str(value)
+        raise ValueError(f"{where}: column {column!r} is {_shown(value)}; expected text or a number")
+    return _encodable(str(value), column, where)
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and bool(str(value).strip())
+    if isinstance(value, bool) or (isinstance(value, float | Decimal) and not math.isfinite(value)):
+        return False
+    return isinstance(value, str | int | float | Decimal) and bool(str(value).strip())
 
 
-def _listed(value: Any, column: str, where: str) -> str:
-    if not isinstance(value, list) or not 2 <= len(value) <= len(choice.LETTERS) or not all(map(_is_text, value)):
-        raise ValueError(
-            f"{where}: column {column!r} is {value!r}; expected a list of 2 to {len(choice.LETTERS)} options"
-        )
-    return "\n".join(f"{letter}: {text}" for letter, text in zip(choice.LETTERS, value, strict=False))
+def _encodable(text: str, column: str, where: str) -> str:
+    """Returns a text; raises if it has a lone surrogate, which no tokenizer and no file of rollouts can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        place = text[max(0, error.start - 20) : error.end + 20]
+        raise ValueError(f"{where}: column {column!r} has half of a surrogate pair, as in {place!r}") from error
+    return text
+
+
+def _options(value: Any, column: str, where: str) -> dict[str, str]:
+    try:
+        options = choice.read_options(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: column {column!r} is {error}") from error
+    return {label: _encodable(text, column, where) for label, text in options.items()}
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:200]

@@ -8,6 +8,7 @@
 No code of a dataset is run and nothing is unpickled.
 """
 
+import codecs
 import io
 import json
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
     """Yields (where, number, row); `where` names source and row for error messages, numbers start at 1.
 
     Raises:
-      ValueError: a row is not a JSON object (names source and line), or the URI has an unknown argument.
+      ValueError: a row is not a JSON object, or a file not a whole one of its kind (names source and line), or the URI has an
+        unknown argument.
       OSError: the source cannot be read.
     """
     kind, _, rest = uri.partition(":")
@@ -88,25 +90,45 @@ def _open(uri: str) -> io.BufferedIOBase:
 
 def _json(uri: str) -> Iterator[tuple[str, int, Row]]:
     with _open(uri) as lines:
-        first = lines.readline()
-        lines.seek(0)
-        if uri.endswith(".json") and first.lstrip().startswith(b"["):
+        if lines.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            lines.seek(0)
+        start = lines.tell()
+        if uri.endswith(".json") and _first_byte(lines) == b"[":
+            lines.seek(start)
             for number, row in enumerate(_parsed(lines.read(), uri), start=1):
                 yield f"{uri} row {number}", number, _object(row, f"{uri} row {number}")
             return
+        lines.seek(start)
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 where = f"{uri} line {number}"
                 yield where, number, _object(_parsed(line, where), where)
 
 
+def _first_byte(lines: io.BufferedIOBase) -> bytes:
+    """Returns the first byte that is not white space."""
+    return next((line.strip()[:1] for line in lines if line.strip()), b"")
+
+
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8"))
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error.msg} at character {error.colno})") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: lists and objects are nested too deep to be read") from error
+    except ValueError as error:  # a key that occurs twice, or a number of more than 4,300 digits
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return row
 
 
 def _object(row: Any, where: str) -> Row:
@@ -116,10 +138,17 @@ def _object(row: Any, where: str) -> Row:
 
 
 def _parquet(uri: str) -> list[Row]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _open(uri) as file:
-        return pq.read_table(file).to_pylist()
+        try:
+            names = pq.ParquetFile(file).schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{uri}: two columns are named {twice!r}")
+            return pq.read_table(file).to_pylist()
+        except (pa.ArrowException, OSError) as error:  # its message does not name the file
+            raise ValueError(f"{uri}: not a whole Parquet file ({str(error)[:200]})") from error
 
 
 def _hub(name: str, arguments: dict[str, str]) -> Iterator[Row]:

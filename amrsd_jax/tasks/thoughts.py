@@ -1,7 +1,23 @@
-"""Finds where the thoughts of a response end. Verifiers read only what follows."""
+"""Separates the thoughts of a response, `<think>...</think>`, from the reply.
+
+Verifiers judge the reply alone, and siblings' responses and the texts that a policy or a critic writes are shown without
+thoughts. A thought can state the answer, is many times longer than the solution, and is not a solution.
+"""
+
+OPEN, CLOSE = "<think>", "</think>"
 
 
-def after_thoughts(response: str) -> str:
-    """Returns the text after the last `</think>`, or the whole response if nothing follows it."""
-    final = response.rpartition("</think>")[2]
-    return final if final.strip() else response
+def after_thoughts(response: str, opened: bool = False) -> str:
+    """Returns the reply: what follows the last closed thought and precedes a thought that is cut off; "" if there is nothing.
+
+    Args:
+      response: a response.
+      opened: whether its prompt opened a thought, as some chat templates do.
+    """
+    visible = (OPEN * opened + response).rpartition(CLOSE)[2].partition(OPEN)[0]
+    return visible if visible == response else visible.strip()
+
+
+def inside_thought(prompt: str) -> bool:
+    """Returns whether a prompt ends inside a thought, so that the response begins in one."""
+    return OPEN in prompt.rpartition(CLOSE)[2]

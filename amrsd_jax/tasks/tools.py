@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 from amrsd_jax.problems import Verdict
@@ -14,17 +16,22 @@ from amrsd_jax.tasks.thoughts import after_thoughts
 SCORES = ("names", "arguments", "compat")  # names of every verdict's further scores
 MAX_CALLS = 64  # in one reply, our choice; benchmarks' gold answers have five at most
 TAIL = 200_000  # calls are searched in this many characters at the end of a reply, our choice
+DEEPEST = 64  # levels of objects and lists in arguments, our choice; benchmarks' gold answers have four at most
 
 _DOCUMENTED = re.compile(r"^(\S[^\n:]*):[^\n]*\nParameters:", re.MULTILINE)
 _ACTION = re.compile(r"^[ \t>*#-]*Action(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?([^\n]*)", re.MULTILINE)
 _INPUT = re.compile(r"^[ \t>*#-]*Action[ _]Input(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?\s*(?:```(?:json)?\s*)?", re.MULTILINE)
 _NAME_KEYS = ("Action", "action", "name", "function", "tool", "tool_name", "function_name")
 _INPUT_KEYS = ("Action_Input", "Action Input", "action_input", "arguments", "parameters", "args", "input", "tool_input")
+_BESIDE = {"id", "type", "index", "thought", "reasoning"}  # keys that a call without arguments may have beside its name
+_NOTHING = ("", "null", "None", "{}")  # texts in place of arguments where there are none
+_AFTER_INPUT = re.compile(r"(?:Observation|Thought|Action|Final Answer|</|```)|\Z", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,40})(?:\.\d{1,40})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call: the tool's name and its arguments, None where these are not one JSON object."""
+    """A call: the tool's name and its arguments, {} where it has none, None where these are not one JSON object."""
 
     name: str
     arguments: dict[str, Any] | None
@@ -45,7 +52,8 @@ def verify_tools(gold: str, response: str, tools: Sequence[str] = (), *, form: s
     """
     expected, actual = gold_calls(gold), calls(response[-TAIL:], tools, form)
     format_ok = bool(actual) and all(call.arguments is not None for call in actual)
-    scores = {"names": 0.0, "arguments": 0.0, "compat": tool_score(gold, response[-TAIL:])}
+    published = tool_score([(call.name, call.arguments) for call in expected], response[-TAIL:])
+    scores = {"names": 0.0, "arguments": 0.0, "compat": published}
     if not actual or len(actual) > MAX_CALLS:
         message = f"more than {MAX_CALLS} calls" if actual else "no call was found"
         return Verdict(0.0, message, None, False, scores)
@@ -67,23 +75,41 @@ def verify_tools(gold: str, response: str, tools: Sequence[str] = (), *, form: s
 def same_arguments(gold: Call, actual: Call) -> bool:
     """Whether two calls have equal arguments.
 
-    An empty argument equals an omitted one, a number equals its text, and space around text is ignored.
+    A gold argument that is null or empty may be omitted, and an empty one may be added; an added null is one argument too many.
+    A number equals its text (19.9 and "19.90"), and space around text is ignored. Lists are compared in order.
     """
-    return actual.arguments is not None and _plain(gold.arguments) == _plain(actual.arguments)
+    return actual.arguments is not None and _same(gold.arguments, actual.arguments)
 
 
-def _plain(value: Any) -> Any:
-    """Converts a value so that arguments that count as equal compare equal: objects to sorted items, numbers to text."""
-    if isinstance(value, dict):
-        items = ((key, _plain(item)) for key, item in value.items())
-        return ("object", tuple(sorted((key, item) for key, item in items if item != ("text", ""))))
-    if isinstance(value, list):
-        return ("list", tuple(map(_plain, value)))
-    if isinstance(value, bool):
-        return ("text", "true" if value else "false")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value) if abs(value) < 2**53 else value
-    return ("text", "" if value is None else str(value).strip())
+def _same(gold: Any, actual: Any) -> bool:
+    if isinstance(gold, dict) and isinstance(actual, dict):
+        return all(_same_argument(name, gold, actual) for name in {**gold, **actual})
+    if isinstance(gold, list) and isinstance(actual, list):
+        return len(gold) == len(actual) and all(map(_same, gold, actual))
+    if isinstance(gold, dict | list) or isinstance(actual, dict | list):
+        return False
+    if gold in (None, ""):
+        return actual in (None, "")
+    if isinstance(gold, str) == isinstance(actual, str):  # two texts, or two numbers
+        return _text(gold) == _text(actual) or (not isinstance(gold, str) and _equal_numbers(gold, actual))
+    return _text(gold) == _text(actual) or _equal_numbers(gold, actual)
+
+
+def _same_argument(name: str, gold: dict, actual: dict) -> bool:
+    if name not in actual:
+        return gold[name] in (None, "")
+    if name not in gold:
+        return actual[name] == ""
+    return _same(gold[name], actual[name])
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def _equal_numbers(x: Any, y: Any) -> bool:
+    texts = _text(x), _text(y)
+    return all(map(_NUMBER.fullmatch, texts)) and Decimal(texts[0]) == Decimal(texts[1])
 
 
 def _match(expected: Sequence[Call], actual: Sequence[Call]) -> list[tuple[int, int]]:
@@ -121,10 +147,10 @@ def _faults(
 
 
 def _wrong_arguments(where: str, gold: dict, actual: dict) -> Iterator[str]:
-    for name, value in actual.items():
-        if _plain(value) != _plain(gold.get(name)):
+    for name in actual:
+        if not _same_argument(name, gold, actual):
             yield f"{where}: argument {name[:60]!r} is {'wrong' if name in gold else 'not needed'}"
-    if any(name not in actual and _plain(value) != ("text", "") for name, value in gold.items()):
+    if any(name not in actual and not _same_argument(name, gold, actual) for name in gold):
         yield f"{where}: an argument is missing"
 
 
@@ -143,9 +169,9 @@ def gold_calls(gold: str) -> list[Call]:
     Raises:
       ValueError: it is not a JSON list of calls.
     """
-    rows = json.loads(gold)
+    rows, end = _decode(gold.strip(), 0)
     parsed = [_as_call(row) for row in (rows if isinstance(rows, list) else [rows])]
-    if not parsed or any(call is None or call.arguments is None for call in parsed):
+    if end < len(gold.strip()) or not parsed or any(call is None or call.arguments is None for call in parsed):
         raise ValueError(f"gold answer {gold[:80]!r}: expected a JSON list of calls")
     return parsed
 
@@ -165,34 +191,54 @@ def _written(text: str, tools: Sequence[str]) -> Iterator[Call]:
     for action, following in zip(actions, [*actions[1:], None], strict=False):
         end = following.start() if following else len(text)
         given = _INPUT.search(text, action.end(), end)
-        value, _ = _decode(text, given.end()) if given else (None, 0)
-        yield Call(_name(action[1].strip(), tools), value if isinstance(value, dict) else None)
+        yield Call(_name(action[1].strip(), tools), _input(text, given.end(), end) if given else {})
+
+
+def _input(text: str, place: int, end: int) -> dict[str, Any] | None:
+    """Returns the JSON object at a place, {} where nothing is written there, None for anything else."""
+    value, _ = _decode(text, place)
+    if isinstance(value, dict):
+        return value
+    line = text[place:end].partition("\n")[0].strip("`* ")
+    return {} if line in _NOTHING or _AFTER_INPUT.match(text, place, end) else None
 
 
 def _objects(text: str) -> Iterator[Call]:
-    """Reads JSON objects with a name and arguments anywhere in a text, alone or in lists."""
-    place, tries = 0, 0
+    """Reads JSON objects with a name anywhere in a text, alone or in lists; not those inside of an object that is cut off."""
+    place, tries, broken = 0, 0, False
     while (place := text.find("{", place)) >= 0 and tries <= MAX_CALLS:
         value, end = _decode(text, place)
-        call = _as_call(value)
-        tries += 1
+        if value is None:
+            call, broken = None, broken or _OPENED.match(text, place) is not None
+        else:
+            broken = broken and not _BEGINS.search(text[max(0, place - 100) : place])
+            call = None if broken else _as_call(value)
         if call is not None:
             yield call
-        place = end if call is not None else place + 1
+        place, tries = (place + 1 if call is None else end), tries + 1
+
+
+_OPENED = re.compile(r'\{\s*"')  # an object, as opposed to a brace in prose
+_BEGINS = re.compile(r"(?:^|\n|>)\s*$")
 
 
 def _as_call(value: Any) -> Call | None:
-    """Returns a JSON value as a call, or None if it is not one. The arguments may be JSON text."""
+    """Returns a JSON value as a call, or None if it is not one. The arguments may be JSON text, null or absent."""
     if not isinstance(value, dict):
         return None
     value = value.get("function") if isinstance(value.get("function"), dict) else value
-    name = next((value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
-    given = next((value[key] for key in _INPUT_KEYS if key in value), None)
-    if name is None or given is None:
+    key = next((key for key in _NAME_KEYS if isinstance(value.get(key), str)), None)
+    inputs = [name for name in _INPUT_KEYS if name in value]
+    if key is None or (not inputs and not set(value) <= {key} | _BESIDE):
         return None
-    if isinstance(given, str):
-        given, _ = _decode(given.strip() or "{}", 0)
-    return Call(name, given if isinstance(given, dict) else None)
+    given = value[inputs[0]] if inputs else None
+    if isinstance(given, str) and given.strip() not in _NOTHING:
+        text = given.strip()
+        given, end = _decode(text, 0)
+        given = given if end == len(text) else text
+    elif given is None or isinstance(given, str):
+        given = {}
+    return Call(value[key], given if isinstance(given, dict) else None)
 
 
 def _name(written: str, tools: Sequence[str]) -> str:
@@ -204,11 +250,20 @@ def _name(written: str, tools: Sequence[str]) -> str:
 
 
 def _decode(text: str, place: int) -> tuple[Any, int]:
-    """Returns the JSON value at a place and its end; (None, place) if there is none, or one with duplicate keys or NaN."""
+    """Returns the JSON value at a place and its end.
+
+    (None, place) if there is none, or one with duplicate keys, NaN, a number beyond every float or more than `DEEPEST` levels.
+    """
     try:
-        return _DECODER.raw_decode(text, place)
+        value, end = _DECODER.raw_decode(text, place)
     except (ValueError, RecursionError):
         return None, place
+    level = [value]
+    for _ in range(DEEPEST + 1):  # without recursion
+        level = [
+            item for x in level if isinstance(x, dict | list) for item in (x.values() if isinstance(x, dict) else x)
+        ]
+    return (None, place) if level else (value, end)
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict:
@@ -221,7 +276,13 @@ def _refuse_constant(name: str):
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def in_form(gold: str) -> str:

@@ -1,19 +1,24 @@
 """Verifiers of rows: one for each family of tasks, or a function of the user's own."""
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
+import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from amrsd_jax.names import nearest
 from amrsd_jax.problems import Problem, Verdict
-from amrsd_jax.tasks import choice, tools
+from amrsd_jax.tasks import choice, leaks, own_verifier, tools
 from amrsd_jax.tasks.mathematics import verify_mathematics
+from amrsd_jax.tasks.workers import Pool
+
+SECONDS = 20.0  # wall time of one judgement by a user's own verifier, our choice
 
 
 def _no_fault(problem: Problem) -> str:
@@ -29,20 +34,29 @@ class Verifier:
       gold_response: problem -> its gold answer in the form that the prompt asks for; None where that is not known: the
         data report then has no self-test.
       fault: problem -> why no response can match its gold answer; "" if one can.
+      states: (problem, text) -> whether the text states the gold answer.
       spans, scores: names of the verdicts' spans and scores that become `Rollouts.extras`.
     """
 
     verify: Callable[[Problem, str], Verdict]
     gold_response: Callable[[Problem], str] | None = None
     fault: Callable[[Problem], str] = _no_fault
+    states: Callable[[Problem, str], bool] = lambda problem, text: leaks.states_answer(text, problem.answer)
     spans: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
 
 
 def _unmatchable_option(problem: Problem) -> str:
-    if problem.answer not in (labels := choice.option_labels(problem.question)):
-        return f"answer {problem.answer!r}: expected one of the row's options {', '.join(labels)}"
+    if problem.answer not in (options := choice.question_options(problem.question)):
+        return f"answer {problem.answer!r}: expected one of the row's options {', '.join(options)}, or its index from 0"
     return ""
+
+
+def _states_option(problem: Problem, text: str) -> bool:
+    options = choice.question_options(problem.question)
+    if problem.answer not in options:  # of a user's own verifier
+        return leaks.states_answer(text, problem.answer)
+    return leaks.states_letter(text, problem.answer, options)
 
 
 def _unmatchable_calls(problem: Problem) -> str:
@@ -60,16 +74,18 @@ FAMILIES = {
     ),
     "choice": Verifier(
         lambda problem, response: choice.verify_choice(
-            problem.answer, response, choice.option_labels(problem.question)
+            problem.answer, response, choice.question_options(problem.question)
         ),
         lambda problem: choice.in_form(problem.answer),
         _unmatchable_option,
+        _states_option,
         scores=choice.SCORES,
     ),
     "tools": Verifier(
-        lambda problem, response: tools.verify_tools(problem.answer, response, tools.documented(problem.question)),
+        lambda problem, response: tools.verify_tools(problem.answer, response, tools.documented(problem.prompt_text)),
         lambda problem: tools.in_form(problem.answer),
         _unmatchable_calls,
+        lambda problem, text: leaks.states_calls(text, problem.answer),
         scores=tools.SCORES,
     ),
 }
@@ -78,13 +94,24 @@ FAMILIES = {
 def load(place: str) -> Verifier:
     """Returns the verifier at `module:function` or `file.py:function`.
 
-    The function takes (problem, response) and returns a verdict, or the reward as a number. If it raises, or returns something
-    else or a reward that is not finite, the reward is 0 and the message says so. The module may also define
+    The function takes (problem, response) and returns a verdict, or the reward as a number. It runs in worker processes, which
+    are killed after `SECONDS`, or the number of that name in the module. If it raises, hangs or ends its process, or returns
+    something else or a reward that is not finite, the reward is 0 and the message names the verifier. The module may also define
     `gold_response(problem)`, and SPANS and SCORES, tuples of names.
 
     Raises:
       ValueError: there is no such module, file or function, or the module raises; names it.
     """
+    module, _ = find(place)
+    names = {field: _names(module, field.upper(), place) for field in ("spans", "scores")}
+    seconds = getattr(module, "SECONDS", SECONDS)
+    if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise ValueError(f"task.args.verifier = {place!r}: SECONDS = {seconds!r}; expected a number above 0")
+    return Verifier(_in_worker(place, seconds), getattr(module, "gold_response", None), **names)
+
+
+def find(place: str) -> tuple[ModuleType, Callable]:
+    """Returns the module and the function at `module:function` or `file.py:function`; raises as `load`."""
     name, _, function = place.rpartition(":")
     if not name or not function:
         raise ValueError(f"task.args.verifier = {place!r}: expected module:function or file.py:function")
@@ -94,8 +121,34 @@ def load(place: str) -> Verifier:
             key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
         ]
         raise ValueError(f"task.args.verifier = {place!r}: no function {function!r}; {nearest(function, functions)}")
-    names = {field: _names(module, field.upper(), place) for field in ("spans", "scores")}
-    return Verifier(_guarded(verify), getattr(module, "gold_response", None), **names)
+    return module, verify
+
+
+def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:
+    """Returns the function at a place as one that always returns a complete verdict in time: a response must not end a run."""
+
+    def verify(problem: Problem, response: str) -> Verdict:
+        fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
+        line = json.dumps([fields, response], default=str).encode()
+        try:
+            answer = _workers(place).ask(line, seconds=seconds)
+        except RuntimeError as error:
+            return Verdict(0.0, f"the verifier {place} did not start: {error}", None, False)
+        if answer is None:
+            return Verdict(
+                0.0, f"the verifier {place} timed out after {seconds:g} s, or ended its process", None, False
+            )
+        verdict = json.loads(answer)
+        return Verdict(**verdict | {"spans": {name: tuple(span) for name, span in verdict["spans"].items()}})
+
+    return verify
+
+
+@functools.cache
+def _workers(place: str) -> Pool:
+    """Returns the processes that run a user's verifier, without accelerators: one per processor, up to 8 (our choice)."""
+    script, path = Path(own_verifier.__file__), json.dumps([str(Path(folder).resolve()) for folder in sys.path])
+    return Pool(script, min(os.cpu_count() or 1, 8), path, place, environment={"JAX_PLATFORMS": "cpu"})
 
 
 def _names(module: ModuleType, field: str, place: str) -> tuple[str, ...]:
@@ -103,36 +156,6 @@ def _names(module: ModuleType, field: str, place: str) -> tuple[str, ...]:
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"task.args.verifier = {place!r}: {field} = {names!r}; expected a tuple of names")
     return tuple(names)
-
-
-def _guarded(verify: Callable[[Problem, str], Verdict | float]) -> Callable[[Problem, str], Verdict]:
-    """Returns a user's function as one that always returns a complete verdict: a response must not end a run."""
-
-    def guarded(problem: Problem, response: str) -> Verdict:
-        try:
-            return _complete(verify(problem, response))
-        except (Exception, SystemExit) as error:
-            return Verdict(0.0, f"the verifier raised {type(error).__name__}: {error}", None, False)
-
-    return guarded
-
-
-def _complete(verdict: Any) -> Verdict:
-    """Returns a user's result as a verdict with the declared types; raises if it is none, or its reward is not finite."""
-    if not isinstance(verdict, Verdict):
-        reward = float(verdict)
-        verdict = Verdict(reward, "correct" if reward >= 1 else "wrong", None, True)
-    reward = float(verdict.reward)
-    if not math.isfinite(reward):  # would make every gradient of the step so
-        raise ValueError(f"reward = {reward}; expected a finite number")
-    return Verdict(
-        reward,
-        str(verdict.message),
-        None if verdict.parsed is None else str(verdict.parsed),
-        bool(verdict.format_ok),
-        {name: float(score) for name, score in verdict.scores.items()},
-        {name: (int(start), int(end)) for name, (start, end) in verdict.spans.items()},
-    )
 
 
 def _module(name: str, place: str) -> ModuleType:

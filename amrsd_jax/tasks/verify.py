@@ -9,9 +9,11 @@ from jaxtyping import Integer
 
 from amrsd_jax import processes
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
-from amrsd_jax.records import Completion, Rollouts, Verdict
+from amrsd_jax.records import Completion, Problem, Rollouts, Verdict
 from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.thoughts import CLOSE, OPEN, inside_thought
 
+HEADER = 16  # tokens at the end of a prompt that hold the header of the reply; Qwen3's has 7
 THREADS = min(os.cpu_count() or 1, 8) + 1  # verifier threads; one more than processors, since some wait for a worker
 
 
@@ -33,10 +35,14 @@ def verify(
     """
     problems = tuple(c.request.tag for c in completions)
     texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
-    judged = processes.map_rows(lambda *row: dataclasses.asdict(task.verify(*row)), problems, texts, threads=THREADS)
+    prompts = tuple(c.request.prompt for c in completions)
+
+    def judge(*row) -> dict:
+        return dataclasses.asdict(judged(task, tokenizer, *row))
+
+    fields = processes.map_rows(judge, prompts, problems, texts, threads=THREADS)
     verdicts = tuple(
-        Verdict(**fields | {"spans": {name: tuple(span) for name, span in fields["spans"].items()}})
-        for fields in judged
+        Verdict(**one | {"spans": {name: tuple(span) for name, span in one["spans"].items()}}) for one in fields
     )
     tokens = [c.tokens.tolist() for c in completions]
     return Rollouts(
@@ -57,6 +63,17 @@ def verify(
         ),
         extras=extras(task, tokenizer, tokens, verdicts),
     )
+
+
+def judged(task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str) -> Verdict:
+    """Returns the task's verdict on a response.
+
+    Some chat templates open a thought at the end of the prompt. A response that never closes it is a thought to its end, which
+    the verifier sees by an opening tag before it; the verdict then has no spans, since nothing is in the reply.
+    """
+    if CLOSE in text or not inside_thought(tokenizer.decode(list(prompt[-HEADER:]))):
+        return task.verify(problem, text)
+    return dataclasses.replace(task.verify(problem, OPEN + text), spans={})
 
 
 def extras(

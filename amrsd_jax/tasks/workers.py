@@ -5,12 +5,16 @@ devices, and it does not use `multiprocessing`, so nothing is pickled and the ma
 """
 
 import atexit
+import collections
+import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 READY = b"ready"
@@ -21,83 +25,126 @@ class Worker:
 
     Args:
       script: a Python file that writes the line `ready` once it has started, and then one line for every line it reads.
+      arguments: of the script's command line.
+      environment: variables that the process has beside those of this one.
     """
 
-    def __init__(self, script: Path):
-        self._command = [sys.executable, "-P", str(script)]
+    def __init__(self, script: Path, *arguments: str, environment: Mapping[str, str] | None = None):
+        self._command = [sys.executable, "-P", str(script), *arguments]
+        self._environment = environment or {}
         self._process: subprocess.Popen | None = None
+        self._changes = threading.Lock()  # of `_process`, since `stop` may come from another thread
 
     def ask(self, line: bytes, *, seconds: float, start_seconds: float = 120.0) -> bytes | None:
-        """Returns the answer without its line end; None if it takes longer than `seconds` or the process dies.
+        """Returns the answer without its line end; None if it takes longer than `seconds` or the process dies of the question.
+
+        A process that was killed from outside (SIGKILL, as by the kernel when memory is short) is asked again, once.
 
         Raises:
           RuntimeError: the process does not start within `start_seconds`.
         """
-        if self._process is None:
-            self._start(start_seconds)
-        try:
-            self._process.stdin.write(line + b"\n")
-            answer = self._read(seconds)
-        except BrokenPipeError:
-            answer = None
-        if answer is None:
-            self.stop()
-        return answer
+        for _ in range(2):
+            process = self._running(start_seconds)
+            end = time.monotonic() + seconds
+            if _write(process, line + b"\n", end) and (answer := _read(process, end)) is not None:
+                return answer
+            if time.monotonic() >= end or _exit_code(process) != -signal.SIGKILL:
+                break
+        self.stop()
+        return None
 
     def stop(self) -> None:
         """Kills the process, if there is one, and waits until it has ended."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        with self._changes:
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
-    def _start(self, seconds: float) -> None:
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self._process = subprocess.Popen(self._command, bufsize=0, **pipes)
-        if self._read(seconds) != READY:
+    def _running(self, seconds: float) -> subprocess.Popen:
+        """Returns the process, a new one where there is none or it has ended."""
+        with self._changes:
+            process = self._process
+            starts = process is None or process.poll() is not None
+            if starts:
+                pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                environment = {**os.environ, **self._environment}
+                process = self._process = subprocess.Popen(self._command, bufsize=0, env=environment, **pipes)
+                os.set_blocking(process.stdin.fileno(), False)
+        if starts and _read(process, time.monotonic() + seconds) != READY and _exit_code(process) != -signal.SIGKILL:
             self.stop()
             raise RuntimeError(f"{' '.join(self._command)}: did not start; run it by hand to see why")
+        return process
 
-    def _read(self, seconds: float) -> bytes | None:
-        """Returns the next line; None at the deadline or at the end of the stream."""
-        end, line, stream = time.monotonic() + seconds, b"", self._process.stdout
-        while not line.endswith(b"\n"):
-            if not select.select([stream], [], [], max(0.0, end - time.monotonic()))[0]:
-                return None
-            piece = stream.read(65536)
-            if not piece:
-                return None
-            line += piece
-        return line.rstrip(b"\n")
+
+def _write(process: subprocess.Popen, line: bytes, end: float) -> bool:
+    """Writes a line; returns False at the deadline or if the process has ended."""
+    while line:
+        if not select.select([], [process.stdin], [], max(0.0, end - time.monotonic()))[1]:
+            return False
+        try:
+            line = line[process.stdin.write(line) or 0 :]
+        except BrokenPipeError:
+            return False
+    return True
+
+
+def _read(process: subprocess.Popen, end: float) -> bytes | None:
+    """Returns the next line without its end; None at the deadline or at the end of the stream."""
+    line = b""
+    while not line.endswith(b"\n"):
+        if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+            return None
+        piece = process.stdout.read(65536)
+        if not piece:
+            return None
+        line += piece
+    return line.rstrip(b"\n")
+
+
+def _exit_code(process: subprocess.Popen) -> int | None:
+    """Returns the exit code of a process whose streams have ended; None if it goes on without them."""
+    try:
+        return process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 class Pool:
-    """A pool of workers that threads share; each worker answers one thread at a time.
+    """A pool of workers that threads share; each worker answers one thread at a time, in the order in which they ask.
 
     Args:
-      script: the script that each worker runs, see `Worker`.
+      script, arguments, environment: of each worker, see `Worker`.
       size: largest number of processes.
     """
 
-    def __init__(self, script: Path, size: int):
+    def __init__(self, script: Path, size: int, *arguments: str, environment: Mapping[str, str] | None = None):
         self.size = size
-        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # last in, first out: reuses processes that run
-        self._all = [Worker(script) for _ in range(size)]
-        for worker in self._all:
-            self._free.put(worker)
-        self._lock = threading.Lock()
+        self._all = [Worker(script, *arguments, environment=environment) for _ in range(size)]
+        self._free = list(self._all)  # last in, first out: reuses processes that run
+        self._waiting: collections.deque[queue.SimpleQueue[Worker]] = collections.deque()
+        self._lock = threading.Lock()  # of both
         atexit.register(self.stop)
 
     def ask(self, line: bytes, *, seconds: float) -> bytes | None:
         """Asks the first free worker, see `Worker.ask`. Waiting for a worker does not count towards `seconds`."""
-        worker = self._free.get()
+        place: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        with self._lock:
+            if self._free:
+                place.put(self._free.pop())
+            else:
+                self._waiting.append(place)
+        worker = place.get()
         try:
             return worker.ask(line, seconds=seconds)
         finally:
-            self._free.put(worker)
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().put(worker)
+                else:
+                    self._free.append(worker)
 
     def stop(self) -> None:
         """Kills all processes; the next question starts one again."""
-        with self._lock:
-            for worker in self._all:
-                worker.stop()
+        for worker in self._all:
+            worker.stop()

@@ -10,7 +10,8 @@ from amrsd_jax.records import Completion
 from amrsd_jax.reflection.diagnose import diagnose
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, privileged_texts
-from amrsd_jax.reflection.thinking import opens_thinking, without_thinking
+from amrsd_jax.reflection.thinking import opens_thinking
+from amrsd_jax.tasks.thoughts import after_thoughts
 from tests.reflection.test_diagnose import context_settings
 from tests.tiny import tiny_rollouts
 
@@ -32,7 +33,7 @@ from tests.tiny import tiny_rollouts
     ],
 )
 def test_by_hand(text, opened, visible):
-    assert without_thinking(text, opened) == visible
+    assert after_thoughts(text, opened) == visible
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "x", "\n"])), st.booleans())
@@ -41,7 +42,7 @@ def test_nothing_inside_a_thought_is_left(pieces, opened):
     for piece in pieces:  # a thought reaches from an opening tag to the next closing one
         depth = {"<think>": 1, "</think>": 0}.get(piece, depth)
         inside.append("secret" if piece == "x" and depth else piece)
-    visible = without_thinking("".join(inside), opened)
+    visible = after_thoughts("".join(inside), opened)
     assert "secret" not in visible and "think>" not in visible
 
 

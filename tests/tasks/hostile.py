@@ -64,8 +64,8 @@ _CHOICE = (
     "<answer>С</answer>", "<answer>C, D</answer>", "<answer>C or D</answer>", "<answer>not C</answer>", "<answer>3</answer>",
     "<answer>C<answer>D</answer>", "<answer>ABCD</answer>", "<answer>C</answer><answer>B</answer>", "<answer>CC</answer>",
     "The answer is not C.", "The answer is C or D", "The answer is C?", r"\boxed{C, D}", r"\boxed{}", r"\boxed{E}", "C or B",
-    "The answer is C/D", "Option C is wrong", "all but C", "answer answer answer", "The answer is (", "**", "vitamin C", "c",
-    "<answer>&#67;</answer>", "<ANSWER>C</ANSWER>.", "<answer>D</answer> C was tempting", "Z", "<answer>\u200bC D</answer>",
+    "The answer is C/D", "Option C is wrong", "all but C", "answer answer answer", "The answer is (", "**", "vitamin C",
+    "<answer>&#67;</answer>", "<answer>D</answer> C was tempting", "Z", "<answer>\u200bC D</answer>",
 )  # fmt: skip
 
 _TOOL = (

@@ -1,8 +1,19 @@
 """Multiple choice by hand: the strict tag, the lenient reading, options of a question, the published exact match."""
 
+import time
+
 import pytest
 
-from amrsd_jax.tasks.choice import lenient, option_labels, stem, verify_choice
+from amrsd_jax.tasks.choice import (
+    gold_letter,
+    lenient,
+    listed_options,
+    question_options,
+    read_options,
+    stem,
+    tagged,
+    verify_choice,
+)
 
 LABELS = tuple("ABCD")
 
@@ -66,8 +77,86 @@ def test_lenient_reading_by_hand(response, letter):
     assert lenient(response, LABELS) == letter
 
 
-def test_ten_options():
-    assert lenient("The answer is (J).") == "J" and lenient("The answer is (K).") is None
+def test_up_to_twenty_six_options():
+    assert lenient("The answer is (K).") == "K" and lenient("The answer is (K).", LABELS) is None
+    options = dict.fromkeys("ABCDEFGHIJKLMNOPQR", "")
+    assert (
+        verify_choice("Q", "<answer>Q</answer>", options).correct and lenient("So the answer is (R).", options) == "R"
+    )
+
+
+STATED = """B is correct.|The correct option is \\text{B}.|The answer is “B”.|ANSWER: \\(B\\)|Answer: [B]|
+{"answer": "B"}|b|**B**|[[B]]|Therefore, B.|I choose B.|Go with option (B).|It must be **B**.|
+The answer to the question is B.|B (green).|b) green|Answer: <b>B</b>|
+<answer>The answer is B</answer>|<answer>[B]</answer>|<ANSWER>B</ANSWER>|\\boxed{\\text{Option B}}|
+\\boxed{\\textbf{(B) } green}|The answer is B, not C.|A is wrong. So the correct answer is B.|
+The answer is green.|\\boxed{green}|green|The best choice here would be B.|答案：B|答案是 B。|
+故选：B|B是正确的|選B|正确选项是B。|Die richtige Antwort lautet B.|B ist richtig.|
+La bonne réponse est la B.|Réponse : B|La respuesta correcta es la opción B.|Respuesta: B|
+L'opzione corretta è B.|Risposta: B|A resposta correta é a letra B.|Gabarito: B|
+Правильный ответ — B.|Ответ: B|答えはBです。|正解：B|Bが正解です。|정답은 B입니다.|B가 정답입니다.|
+Het antwoord is B."""
+UNSTATED = """A and B|A or B|not B|The answer is not B.|a mixture|A mixture|I think|The answer is I think unclear|
+The answer is (B) and (C).|B/C|B, C|Both B and C are correct.|B isn't correct.|
+The wrong answer is B.|The incorrect option is B.|The answer cannot be B.|B?|
+If the answer is B, then it is green.|Is the answer B?|Neither B nor C is correct.|Don't choose B.|
+We can eliminate option B.|Consider option B.|<answer>B or C</answer>|\\boxed{B, C}|
+{"answer": ["B", "C"]}|答案是A或B|答案不是B|不选B|B不正确|Die Antwort ist nicht B.|
+La réponse est A ou B.|La respuesta no es B.|La risposta non è B.|A resposta não é B.|Ответ: A или B|
+答えはBではありません|정답은 B가 아닙니다|vitamin B|Bob|There is no answer B|
+Answer: (B) or maybe (C)|Options: A. red B. green"""
+OPTIONS = {"A": "red", "B": "green", "C": "a blue car", "D": "42"}
+
+
+@pytest.mark.parametrize("response", [text.strip() for text in STATED.split("|")])
+def test_plain_statements_of_a_letter_are_read(response):
+    assert lenient(response, OPTIONS) == "B"
+    assert verify_choice("B", response, OPTIONS).reward == 0  # form row stays strict
+
+
+@pytest.mark.parametrize("response", [text.strip() for text in UNSTATED.split("|")])
+def test_what_names_several_letters_or_none_names_none(response):
+    assert lenient(response, OPTIONS) is None
+
+
+@pytest.mark.parametrize(
+    "response, letter",
+    [
+        ("**Answer: D**\n\nwith \\boxed{\\langle E\\rangle}", "D"),  # a box that names no option
+        ("The answer is B.\n\nA: too small.\nC: too large.\nD. wrong", "B"),  # remarks on the others
+        ("B\n\nThe others are too small.", "B"),
+        ("Option (B): 1 < 2 is right, so B is fine. So the answer is (A).", "A"),
+        ("A is correct. C is correct. The answer is B, the false one.", "B"),
+        ("A is correct. B is correct.", None),
+        ("Which?\nA. x\nB. y\nAnswer: A. x\nB. y", None),  # a repeated question
+    ],
+)
+def test_the_final_statement_decides(response, letter):
+    assert lenient(response, LABELS) == letter
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "<think>Try <answer>B</answer>, but",
+        "<think>It is <answer>B</answer>?</think>\nI cannot tell.",
+        "<think>B</think>",
+    ],
+)
+def test_what_stands_in_a_thought_does_not_count(response):
+    assert tagged(response) is None and lenient(response, LABELS) is None
+    assert tagged("<think>A</think><answer>B</answer>") == "B"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<answer>" + " " * 400 + "x</answer>", " ", "answer ", "答案", "选", "{", "\\boxed{", "A or ", "is (", "B. x\n"],
+)
+def test_time_is_linear(piece):
+    text = (piece * 100_000)[:100_000]
+    begin = time.process_time()
+    lenient(text, LABELS), tagged(text)
+    assert time.process_time() - begin < 10  # what grows with the square of the length takes minutes
 
 
 def test_verdicts_say_what_is_wrong_and_not_what_is_right():
@@ -81,7 +170,46 @@ def test_verdicts_say_what_is_wrong_and_not_what_is_right():
 
 
 def test_options_of_a_question():
-    assert option_labels("Which?\n\nA: 1\nB: 2\nC: 3\nPlease reason.") == ("A", "B", "C")
-    assert option_labels("Let\nA: set.\n\n(A) 1\n(B) 2") == ("A", "B")
-    assert len(option_labels("Which?")) == 10
+    assert listed_options("Which?\n\nA: 1\nB: 2\nC: 3\nPlease reason.") == {"A": "1", "B": "2", "C": "3"}
+    assert listed_options("Let\nA: set.\n\n(A) 1\n(B) 2") == {"A": "1", "B": "2"}
+    assert len(question_options("Which?")) == 26
+    assert len(listed_options("\n".join(f"({letter}) x" for letter in "ABCDEFGHIJKLMNOP"))) == 16
     assert stem("Which?\n\nA: 1\nB: 2") == "Which?\n\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["one", "two"],
+        {"A": "one", "B": "two"},
+        {"label": ["A", "B"], "text": ["one", "two"]},
+        {"label": ["(a)", "(b)"], "text": ["one", "two"]},
+        [{"label": "A", "text": "one"}, {"label": "B", "text": "two"}],
+    ],
+)
+def test_options_in_every_form(value):
+    assert read_options(value) == {"A": "one", "B": "two"}
+
+
+@pytest.mark.parametrize(
+    "value", [None, "one, two", ["one"], {"A": "one"}, ["one", None], [["one"], ["two"]], ["x"] * 27]
+)
+def test_options_that_are_none(value):
+    with pytest.raises(ValueError, match="expected a list of 2 to 26 options"):
+        read_options(value)
+
+
+@pytest.mark.parametrize(
+    "gold", ["C", "c", "(C)", "[c]", "C.", "C)", " C ", "C. three", "three", "Three ", 2, "2", ["C"]]
+)
+def test_gold_answers_in_every_form(gold):
+    assert gold_letter(gold, dict(zip("ABCD", ["one", "two", "three", "4"], strict=True))) == "C"
+
+
+def test_a_gold_answer_that_is_text_is_looked_up_before_it_is_an_index():
+    options = dict(zip("ABC", ["1", "2", "3"], strict=True))
+    assert gold_letter(1, options) == "B" and gold_letter("1", options) == "A"
+    assert gold_letter("2", {"1": "x", "2": "y"}) == gold_letter(2, {"1": "x", "2": "y"}) == "2"  # a label
+    for wrong in ("D", 3, -1, "four", "", "A or B", True, None, "C. two", 1.5):
+        with pytest.raises(ValueError, match="expected one of the row's options A, B, C"):
+            gold_letter(wrong, options)

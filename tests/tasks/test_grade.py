@@ -104,4 +104,4 @@ def test_tools_by_columns():
     )
     assert [row["reward"] for row in rows] == [1, 1, 0, 0]
     assert rows[2]["message"].startswith("call 1 (fly): no such tool")
-    assert rows[3]["message"].startswith("error: JSONDecodeError")
+    assert rows[3]["message"].startswith("error: ValueError: gold answer")

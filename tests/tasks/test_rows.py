@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.tasks.rows import RowTask, read_rows
 
 
@@ -99,7 +100,7 @@ def test_lists_references_options_and_places_inside_columns(tmp_path):
     assert skipped == ("a-2",)
     with pytest.raises(ValueError, match=r"a\.jsonl line 1: no column 'gold\.answer'; .*choices, gold, prompt, why"):
         read_rows(path, "why", "gold.answer", "")
-    with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 10 options"):
+    with pytest.raises(ValueError, match=r"line 1: column 'why' is 'because'; expected a list of 2 to 26 options"):
         read_rows(path, "why", "gold.answers", "", "", "why")
 
 
@@ -135,10 +136,108 @@ def test_gold_answers_that_nothing_matches_are_refused_or_skipped(tmp_path):
     write(tmp_path / "a.jsonl", {"question": "q1", "answer": "a({})"}, {"question": "q2", "answer": call})
     write(tmp_path / "b.jsonl", {"question": "q3", "answer": call})
     task = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools")
-    with pytest.raises(ValueError, match=r"^a-1: .*"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, a-1: "):
         task.check()
     lenient = RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="tools", unanswered="skip")
     lenient.check()
     assert [p.id for p in lenient.rows("train")] == ["a-2"] and lenient.skipped("train") == ("a-1",)
     with pytest.raises(ValueError, match=r"b.jsonl: no row has an answer"):
         RowTask("a.jsonl", "b.jsonl", str(tmp_path), family="choice", unanswered="skip").rows("test")
+
+
+CHAT = [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "What is 2+3?"}]
+
+
+def test_a_question_of_chat_messages_is_the_prompt_as_it_is(tmp_path):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Which"}, {"type": "text", "text": "?"}]}]
+    earlier = [*CHAT, {"role": "assistant", "content": "5", "tool_calls": None}, {"role": "user", "content": "Sure?"}]
+    path = write(
+        tmp_path / "a.jsonl", *(dict(prompt=p, answer="5", options=["x", "y"]) for p in (CHAT, parts, earlier))
+    )
+    (plain, joined, longer), _ = read_rows(path, "prompt", "answer", "")
+    assert (plain.question, plain.messages) == ("What is 2+3?", (("system", "Be terse."), ("user", "What is 2+3?")))
+    assert joined.question == "Which?" and longer.question == "Sure?" and len(longer.messages) == 4
+    assert longer.prompt_text == "Be terse.\nWhat is 2+3?\n5\nSure?"
+    (listed, *_), _ = read_rows(path, "prompt", "answer", "", "", "options")
+    assert listed.question == "What is 2+3?\n\nA: x\nB: y" and listed.messages[-1] == ("user", listed.question)
+    texts = templates("choice")  # whose template has a system message
+    assert texts.question_prompt(plain.question, plain.messages) == CHAT
+    assert texts.teacher_prompt(longer.question, "HINT", longer.messages)[:3] == [
+        dict(role=role, content=content) for role, content in longer.messages[:3]
+    ]
+    assert (
+        "Sure?" in (last := texts.teacher_prompt(longer.question, "HINT", longer.messages)[3]["content"])
+        and "HINT" in last
+    )
+
+
+@pytest.mark.parametrize(
+    "messages, message",
+    [
+        ([{"role": "user"}], "column 'q.0' is .*expected a message with role and content"),
+        ([{"from": "human", "value": "x"}], "column 'q.0' is .*expected a message with role and content"),
+        ([*CHAT, {"role": "assistant", "content": "5"}], "column 'q' ends with .*expected a message of the user"),
+        ([{"role": "user", "content": "x", "tool_calls": [1]}], "column 'q.0' has 'tool_calls'"),
+        ([{"role": "user", "content": [{"type": "image", "image": "x"}]}], "column 'q.0' is .*expected a message"),
+        ([{"role": "user", "content": "\ud800"}], "column 'q.0.content' has half of a surrogate pair"),
+    ],
+)
+def test_messages_that_are_none_are_told(tmp_path, messages, message):
+    path = write(tmp_path / "a.jsonl", dict(q="x", answer=1), dict(q=messages, answer=1))
+    with pytest.raises(ValueError, match=rf"a\.jsonl line 2: {message}"):
+        read_rows(path, "q", "answer", "")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"question": "q", "answer": NaN}', "column 'answer' is nan; expected text or a number"),
+        ('{"question": "q", "answer": 1e999}', "column 'answer' is inf; expected text or a number"),
+        ('{"question": "q", "answer": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ('{"question": "q", "answer": 1, "z": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deep"),
+        ('{"question": "q\\ud800", "answer": 1}', "column 'question' has half of a surrogate pair"),
+        ('{"question": "q", "answer": "\\udfff"}', "column 'answer' has half of a surrogate pair"),
+        ('{"question": "q", "answer": "1", "answer": "2"}', "the key 'answer' occurs twice"),
+    ],
+)
+def test_what_no_run_can_use_is_told_with_file_and_line(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": "1", "other": NaN}\n' + line + "\n")
+    with pytest.raises(ValueError, match=rf"rows\.jsonl line 2: .*{message}"):
+        read_rows(str(path), "question", "answer", "")
+
+
+def test_an_answer_that_is_nan_is_none(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": NaN}\n{"question": "q", "answer": 2}\n')
+    problems, skipped = read_rows(str(path), "question", "answer", "", skip_unanswered=True)
+    assert [problem.answer for problem in problems] == ["2"] and skipped == ("rows-1",)
+
+
+@pytest.mark.parametrize(
+    "row, listed, letter",
+    [
+        (dict(answer="b", options=["x", "y"]), "A: x\nB: y", "B"),
+        (dict(answer=1, options={"B": "x", "A": "y"}), "A: x\nB: y", "B"),
+        (dict(answer="A", options={"B": "x", "A": "y"}), "A: x\nB: y", "B"),  # labels are written anew, in order
+        (dict(answer="2", options={"label": ["1", "2"], "text": ["x", "y"]}), "A: x\nB: y", "B"),
+        (dict(answer="y", options=["x", "y"]), "A: x\nB: y", "B"),
+        (dict(answer="K", options=list("lmnopqrstuv")), "K: v", "K"),
+    ],
+)
+def test_choices_in_every_form_become_lettered_lines(tmp_path, row, listed, letter):
+    path = write(tmp_path / "a.jsonl", dict(question="Which?") | row)
+    task = RowTask(path, path, options="options", family="choice")
+    task.check()
+    (problem,) = task.rows("test")
+    assert listed in problem.question and problem.answer == letter
+    assert task.verify(problem, task.gold_response(problem)).correct
+
+
+def test_a_choice_that_no_option_matches_is_told_or_skipped(tmp_path):
+    good, bad = (dict(question="Which?\nA: x\nB: y", answer=answer) for answer in ("(b)", "E"))
+    path = write(tmp_path / "a.jsonl", good, bad)
+    with pytest.raises(ValueError, match=r"a\.jsonl, a-2: answer 'E': expected one of the row's options A, B"):
+        RowTask(path, path, family="choice").check()
+    task = RowTask(path, path, family="choice", unanswered="skip")
+    assert [problem.answer for problem in task.rows("test")] == ["B"] and task.skipped("test") == ("a-2",)

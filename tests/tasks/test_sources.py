@@ -106,3 +106,22 @@ def test_places_inside_columns():
     for path in ("x", "a.x", "a.c.1", "a.c.d", "a.b.c"):
         with pytest.raises(KeyError):
             sources.column(row, path)
+
+
+def test_a_byte_order_mark_and_empty_lines_before_the_rows(tmp_path):
+    for name, text in (("a.jsonl", "\n" + "\n".join(map(json.dumps, ROWS))), ("b.json", "\n\n" + json.dumps(ROWS))):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert [row for _, row in read(tmp_path / name)] == ROWS
+
+
+def test_a_parquet_file_that_is_cut_or_has_a_column_twice_is_named(tmp_path):
+    whole, cut, twice = (tmp_path / f"{name}.parquet" for name in ("whole", "cut", "twice"))
+    pq.write_table(pa.Table.from_pylist(ROWS), whole)
+    cut.write_bytes(whole.read_bytes()[:-50])
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["question", "question"]), twice)
+    for name in ("cut", "empty"):
+        with pytest.raises(ValueError, match=rf"{name}\.parquet: not a whole Parquet file"):
+            read(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"twice\.parquet: two columns are named 'question'"):
+        read(twice)

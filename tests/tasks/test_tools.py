@@ -1,6 +1,7 @@
 """Tool calls by hand: reading, matching one by one, scores apart, messages without the gold answer."""
 
 import json
+import time
 
 import pytest
 
@@ -100,3 +101,116 @@ def test_a_gold_answer_that_is_none_is_an_error(wrong):
 def test_a_gold_answer_in_the_wanted_form_is_right():
     wanted = gold(NESTED, *TWICE)
     assert verify_tools(wanted, in_form(wanted), TOOLS).reward == 1
+
+
+PWD = gold(("pwd", {}))
+
+
+@pytest.mark.parametrize(
+    "said, form",
+    [
+        ("Action: pwd\nAction Input:", "row"),
+        ("Action: pwd\nAction Input: {}", "row"),
+        ("Action: pwd\nAction Input: null", "row"),
+        ("Action: pwd\nAction Input:\nObservation: /home", "row"),
+        ("Action: pwd", "row"),
+        ('{"name": "pwd"}', "any"),
+        ('<tool_call>\n{"name": "pwd", "arguments": null}\n</tool_call>', "any"),
+        ('{"name": "pwd", "arguments": ""}', "any"),
+        ('{"name": "pwd", "arguments": "{}"}', "any"),
+        ('[{"type": "function", "id": "1", "function": {"name": "pwd"}}]', "any"),
+        ('{"role": "assistant", "tool_calls": [{"function": {"name": "pwd", "arguments": {}}}]}', "any"),
+    ],
+)
+def test_a_call_without_arguments_in_every_form(said, form):
+    assert verify_tools(PWD, said, form=form).reward == 1
+    assert verify_tools(gold(("pwd", {"a": 1})), said, form=form).reward == 0
+
+
+@pytest.mark.parametrize(
+    "wanted, given, right",
+    [
+        (19.9, "19.90", True),
+        ("19.90", 19.9, True),
+        (5, "5.0", True),
+        (100, 1e2, True),
+        (1000, "1e3", True),
+        (5, " 5 ", True),
+        (19.9, "19.91", False),
+        (19.9, "19.9 USD", False),
+        ("1.10", "1.1", False),  # two texts, as of versions
+        ("007", 7, False),
+        (1, True, False),
+        (True, "true", True),
+        (None, None, True),
+        (None, "", True),
+        ("", None, True),
+        ("x", None, False),
+        ([1, 2], ["1", 2.0], True),
+        ([1, 2], [1], False),
+        ({"b": 1}, {"b": 1, "c": None}, False),
+        ({"b": 1}, {"b": 1, "c": ""}, True),
+        ({"b": 1, "c": None}, {"b": 1}, True),
+        ({"b": 1}, [1], False),
+        (0, "", False),
+        (0, False, False),
+    ],
+)
+def test_equal_arguments_by_hand(wanted, given, right):
+    assert verify_tools(gold(("f", {"a": wanted})), reply(("f", {"a": given}))).reward == right
+
+
+def test_a_null_that_the_gold_call_does_not_have_is_one_argument_too_many():
+    verdict = verify_tools(gold(("f", {"a": 1})), reply(("f", {"a": 1, "b": None})))
+    assert verdict.reward == 0 and verdict.message == "call 1 (f): argument 'b' is not needed"
+
+
+def test_a_call_inside_of_a_call_or_of_a_cut_one_is_none():
+    inner = '{"name": "buy", "arguments": {"n": 1}}'
+    wanted = gold(("buy", {"n": 1}))
+    for said in (
+        f'{{"name": "plan", "arguments": {{"task": {inner}}}}}',
+        f'{{"name": "plan", "arguments": {{"task": {inner}',
+    ):
+        assert verify_tools(wanted, said, form="any").reward == 0
+    assert verify_tools(wanted, f"I use {{braces}} and call {inner}", form="any").reward == 1
+
+
+def test_a_repeated_call_is_one_call_too_many_unless_the_gold_answer_repeats_it():
+    once, twice = [("f", {"a": 1})], [("f", {"a": 1})] * 2
+    rewards = [verify_tools(gold(*w), reply(*s)).reward for w in (once, twice) for s in (once, twice)]
+    assert rewards == [1, 0, 0, 1]
+
+
+def test_gold_calls_of_other_forms_are_judged():
+    for wanted in ('[{"name": "f", "arguments": {"a": 1}}]', '{"name": "f", "arguments": {"a": 1}}'):
+        verdict = verify_tools(wanted, reply(("f", {"a": 1})))
+        assert verdict.reward == 1 and verdict.scores["compat"] == 1
+
+
+@pytest.mark.parametrize("depth", [63, 64, 400, 990, 100_000])
+def test_nested_arguments_of_any_depth_get_a_verdict(depth):
+    said = "Action: a\nAction Input: " + '{"x":' * depth + "1" + "}" * depth
+    for form in ("row", "any"):
+        assert verify_tools('[{"Action": "a", "Action_Input": "{\\"x\\": 1}"}]', said, form=form).reward == 0
+    with pytest.raises(ValueError, match="expected a JSON list of calls"):
+        gold_calls('[{"Action": "a", "Action_Input": ' + '{"x":' * 65 + "1" + "}" * 65 + "}]")
+
+
+def test_thoughts_make_no_calls():
+    said = reply(("f", {"a": 1}))
+    wanted = gold(("f", {"a": 1}))
+    assert [verify_tools(wanted, text, form=form).reward for form in ("row", "any") for text in (
+        f"<think>{said}", f"<think>{said}</think>", f"<think>x</think>{said}",
+    )] == [0, 0, 1, 0, 0, 1]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["Action Input: {", "Action: f\n", "Action Input:", "{", '{"name":', " ", "Action " + " " * 50, "\n", '{"a":1}'],
+)
+def test_time_is_linear(piece):
+    begin = time.process_time()
+    for form in ("row", "any"):
+        verify_tools(PWD, (piece * 200_000)[:200_000], form=form)
+    assert time.process_time() - begin < 10  # what grows with the square of the length takes minutes

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_place_without_a_verifier_is_named(tmp_path, place):
 def test_a_verdict_that_a_run_cannot_use_is_an_error_of_the_verifier(returned, tmp_path):
     (tmp_path / "mine.py").write_text(f"{IMPORT}\ndef mine(problem, response): return {returned}\n")
     verdict = load(f"{tmp_path}/mine.py:mine").verify(Problem("1", "q", "1"), "a")
-    assert verdict.reward == 0 and verdict.message.startswith("the verifier raised") and not verdict.spans
+    assert verdict.reward == 0 and "mine.py:mine raised" in verdict.message and not verdict.spans
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,39 @@ def test_a_gold_response_that_fails_is_a_fault_of_its_row(tmp_path, body):
     faults = selftest(registry.make("rows", args, seed=0), "test")
     assert [fault.id for fault in faults] == ["rows-1", "rows-2"]
     assert all(fault.reason.startswith("gold_response r") for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "__import__('time').sleep(60)",
+        "__import__('re').match('(a+)+$', 'a' * 60 + 'b')",  # deaf to signals, as any single operation
+        "__import__('os')._exit(3)",
+    ],
+)
+def test_a_verifier_that_hangs_or_ends_its_process_costs_a_verdict_that_names_it(body, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        f"SECONDS = 0.5\ndef mine(problem, response):\n    return {body} if response else 1\n"
+    )
+    verify, problem = load(f"{tmp_path}/mine.py:mine").verify, Problem("1", "q", "1")
+    assert verify(problem, "").correct
+    begin = time.monotonic()
+    verdict = verify(problem, "a")
+    assert time.monotonic() - begin < 20 and verdict.reward == 0
+    assert "mine.py:mine" in verdict.message and "timed out" in verdict.message
+    assert verify(problem, "").correct  # the next response is judged
+
+
+def test_a_verifier_sees_the_problem_as_it_is_and_may_print(tmp_path):
+    body = "print('seen')\n    return Verdict(1.0, repr(problem), response, True)\n"
+    source = f"{IMPORT}\ndef mine(problem, response):\n    {body}"
+    (tmp_path / "mine.py").write_text(source)
+    problem = Problem("1", "q\ud800", "1", "why", (("system", "x"), ("user", "q")), {"a": [1, None]})
+    verdict = load(f"{tmp_path}/mine.py:mine").verify(problem, "é\n\ud800")
+    assert verdict.correct and verdict.message == repr(problem) and verdict.parsed == "é\n\ud800"
+
+
+def test_seconds_of_a_verifier_are_checked(tmp_path):
+    (tmp_path / "mine.py").write_text("SECONDS = 0\ndef mine(problem, response): return 1\n")
+    with pytest.raises(ValueError, match="SECONDS = 0; expected a number above 0"):
+        load(f"{tmp_path}/mine.py:mine")

@@ -9,6 +9,7 @@ from amrsd_jax.sampling import Completion, Request
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
+from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.verify import extras, pad, token_span, verify
 
 
@@ -90,3 +91,23 @@ def test_token_span_by_hand(span, tokens):
     tokenizer = embedded_tokenizer(["ab", "def"])
     ids = [tokenizer.convert_tokens_to_ids(piece) for piece in ("ab", "c", "def", "g")]
     assert token_span(tokenizer, ids, span) == tokens
+
+
+def test_a_response_that_never_closes_the_thought_of_its_prompt_has_no_reply():
+    tokenizer = embedded_tokenizer(["<think>", "</think>", "<answer>", "</answer>", "assistant"])
+    task, problem = RowTask(family="choice"), Problem("a", "Which?\nA: 1\nB: 2", "B")
+    opened, closed = tokenizer.encode("assistant\n<think>\n"), tokenizer.encode("assistant\n<think>\n</think>\n")
+    cases = (
+        (opened, "<answer>B</answer>", 0),
+        (opened, "so</think><answer>B</answer>", 1),
+        (closed, "<answer>B</answer>", 1),
+        (tokenizer.encode("assistant\n"), "<answer>B</answer>", 1),
+    )
+    completions = []
+    for i, (prompt, text, _) in enumerate(cases):
+        ids = np.array(tokenizer.encode(text))
+        request = Request(prompt, row=i, tag=problem)
+        completions.append(Completion(request, 0, ids, np.zeros(len(ids), np.float32), "stop"))
+    rollouts = verify(task, tokenizer, completions, prompt_length=32, response_length=64)
+    assert rollouts.reward.tolist() == [reward for *_, reward in cases]
+    assert rollouts.text == tuple(text for _, text, _ in cases)

@@ -1,5 +1,7 @@
 """Workers: lines answered in turn, deadlines kept, the dead replaced."""
 
+import os
+import signal
 import threading
 import time
 
@@ -14,6 +16,8 @@ for line in sys.stdin:
     word = line.strip()
     if word == "sleep":
         time.sleep(60)
+    if word == "pause":
+        time.sleep(0.3)
     if word == "die":
         os._exit(1)
     print(word.upper() * (100_000 if word == "much" else 1), os.getpid(), flush=True)
@@ -61,4 +65,64 @@ def test_a_pool_lends_each_worker_to_one_thread_at_a_time(script):
     assert len({answer.split()[1] for answer in answers.values()}) <= 2
     pool.stop()
     assert pool.ask(b"once more", seconds=60).startswith(b"ONCE MORE")
+    pool.stop()
+
+
+def processes(pool):
+    return [worker._process for worker in pool._all if worker._process]
+
+
+def test_a_worker_that_was_killed_costs_a_retry_and_no_answer(script):
+    pool = Pool(script, 1)
+    assert pool.ask(b"first", seconds=60).startswith(b"FIRST")
+    (process,) = processes(pool)
+    os.kill(process.pid, signal.SIGKILL)  # while idle
+    process.wait()
+    assert pool.ask(b"second", seconds=60).startswith(b"SECOND")
+    (process,) = processes(pool)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(pool.ask(b"pause", seconds=60)))
+    asking.start()
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)  # while it works
+    asking.join()
+    assert answers[0].startswith(b"PAUSE")
+    pool.stop()
+
+
+def test_stopping_a_pool_disturbs_no_question(script):
+    pool, answers = Pool(script, 2), []
+    threads = [threading.Thread(target=lambda: answers.append(pool.ask(b"pause", seconds=60))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.2)
+        pool.stop()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4  # no thread died, none waits for ever
+    pool.stop()
+
+
+def test_a_question_longer_than_a_pipe_and_a_process_that_reads_nothing(script, tmp_path):
+    worker = Worker(script)
+    assert len(worker.ask(b"x" * 500_000, seconds=60)) > 500_000
+    worker.stop()
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    begin = time.monotonic()
+    assert Worker(deaf).ask(b"x" * 500_000, seconds=0.5) is None
+    assert time.monotonic() - begin < 30
+
+
+def test_questions_are_answered_in_the_order_in_which_they_are_asked(script):
+    pool, order, threads = Pool(script, 1), [], []
+    assert pool.ask(b"ready", seconds=60)
+    for i in range(6):
+        threads.append(threading.Thread(target=lambda i=i: (pool.ask(b"pause", seconds=60), order.append(i))))
+        threads[-1].start()
+        time.sleep(0.03)
+    for thread in threads:
+        thread.join()
+    assert order == sorted(order)
     pool.stop()

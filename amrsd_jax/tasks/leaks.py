@@ -1,0 +1,148 @@
+"""Tells whether a text states the gold answer, with the readers of the verifiers.
+
+A letter is stated where the choice verifier would read it, where a sentence singles it out as right, and where all others are
+ruled out; a value in any spelling, but not as a number of a step or an exponent; a call where it is written out.
+"""
+
+import re
+from collections.abc import Mapping
+
+from amrsd_jax.tasks import letters, tools
+from amrsd_jax.tasks.arithmetic import value
+from amrsd_jax.tasks.letters import LETTERS
+from amrsd_jax.tasks.mathematics import number, numbers
+
+TAIL = 100_000  # characters at the end of a text that are searched, our choice
+
+
+def states_answer(text: str, answer: str) -> bool:
+    """Returns whether a text states an answer: one letter as the letter of an option, anything else as a value."""
+    if re.fullmatch(r"\s*[A-Za-z]\s*", answer):
+        return states_letter(text, answer.strip().upper(), dict.fromkeys(LETTERS, ""))
+    return states_value(text, answer)
+
+
+# ---------------------------------------------------------------- letters
+
+_LABEL = re.compile(
+    r"(?<![A-Za-z0-9À-ɏ])(?:[(\[*]{1,2}\s?([A-Za-z])\s?[)\]*]{1,2}|(?i:option|choice|letter|answer)s?\s+([A-Z])\b|([B-HJ-Z])|"
+    r"([AI])(?=\s*(?:,|/|and\b|or\b|is\b|are\b)))(?![A-Za-z0-9À-ɏ'’])"
+)
+_RIGHT = re.compile(
+    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choose|choosing|pick|select|reconsider|dismiss\w*|"
+    r"overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
+)
+_NOT = re.compile(
+    r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"
+)
+
+
+def states_letter(text: str, letter: str, options: Mapping[str, str]) -> bool:
+    """Returns whether a text states a letter, or the text of its option, as the answer.
+
+    Args:
+      letter: of the right option.
+      options: the text of each letter's option, "" where it is not known.
+    """
+    text = text[-TAIL:]
+    if any(statement.letter == letter for statement in letters.statements(text, options)):
+        return True
+    for sentence in re.split(r"(?<=[.!?])\s|\n", text):
+        named = {next(filter(None, m.groups())).upper() for m in _LABEL.finditer(sentence)} & set(options)
+        if named == {letter} and _RIGHT.search(sentence) and not _denies(sentence, letter):
+            return True
+        others = set(options) - {letter} if len(options) < len(LETTERS) else set(LETTERS[: len(named) + 1]) - {letter}
+        if len(named) > 1 and named == others and _NOT.search(sentence):
+            return True
+    return False
+
+
+def _denies(sentence: str, letter: str) -> bool:
+    """Returns whether a sentence says of a letter that it is not the answer."""
+    said = rf"(?<![A-Za-z0-9]){letter}[)\]*]{{0,2}}"
+    wrong = r"(?:is|seems|looks)\s+(?:also\s+|clearly\s+)?(?:not|wrong|incorrect|false)|isn['’]t"
+    return (
+        re.search(rf"{said}\s+(?:{wrong})|\b(?:not|never)\s+(?:\w+\s+){{0,2}}[(\[*]{{0,2}}{said}", sentence) is not None
+    )
+
+
+# ---------------------------------------------------------------- values
+
+_SIGNS = str.maketrans({"−": "-", "–": "-", "π": r"\pi ", "√": r"\sqrt "})
+# Numbers that name a place and not a value: "step 2", "equations (1) and (2)", "2. Then", "the 2nd", exponents and indices.
+_PLACES = re.compile(
+    r"\b(?:step|line|equation|eq\.?|case|part|problem|question|paragraph|section|sentence|row|column|item|attempt|figure|table|"
+    r"theorem|lemma|rule|point|stage|phase|sub-?part|no\.|number)s?\s{0,3}#?\(?\d{1,3}\)?(?:\s{0,3}(?:,|and|or|to|-|&)\s{0,3}\(?\d{1,3}\)?){0,9}"
+    r"(?![\d.]*\d)|^[ \t]{0,9}\(?\d{1,2}[.)][ \t]|\b\d+(?:st|nd|rd|th)\b|[\^_](?:\{-?\d+\}|-?\d+)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_WRAPPER = re.compile(
+    r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
+)
+_EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
+_FORM = re.compile(
+    r"\\|\^|/"
+)  # fractions, roots and powers; a sum is a calculation, which may have the answer as its result
+_OPERATION = re.compile(r"[+*×]|\\(?:cdot|times)|(?<!^)-|\d/\d+/")
+
+
+def states_value(text: str, answer: str) -> bool:
+    """Returns whether a text states a value as a word, a number or an expression of its own.
+
+    Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 10^6 and 1000000).
+    Anything else matches regardless of case, spacing, braces and LaTeX's words for text.
+    """
+    text, answer = text[-TAIL:].translate(_SIGNS), "".join(answer.translate(_SIGNS).split())
+    if not answer:
+        return False
+    exact = number(answer)
+    near = value(answer) if exact is None else float(exact)
+    if exact is not None and exact in map(number, numbers(_PLACES.sub(" ", text))):
+        return True
+    if near is not None:
+        for candidate in _EXPRESSION.finditer(text):
+            expression = candidate[0].strip(".!?()[]\"'*`")
+            if _FORM.search(expression + answer) and not _OPERATION.search(expression):
+                found = value(expression)
+                if found is not None and abs(found - near) <= 1e-9 * abs(near):
+                    return True
+    if exact is not None:
+        return False
+    plain = _WRAPPER.sub("", answer)
+    stated = r"(?<!\w)" + r"\s*".join(map(re.escape, plain)) + r"(?!\w)"
+    return bool(plain) and re.search(stated, _WRAPPER.sub("", text), flags=re.IGNORECASE) is not None
+
+
+# ---------------------------------------------------------------- calls
+
+
+def states_calls(text: str, gold: str) -> bool:
+    """Returns whether a text writes out a gold call: in a form of replies, or its name and every argument beside its value.
+
+    A gold answer that is no list of calls is looked for as a value.
+    """
+    text = text[-TAIL:]
+    try:
+        expected = tools.gold_calls(gold)
+    except ValueError:
+        return states_value(text, gold)
+    written = [*tools.calls(text), *tools.calls(text, form="any")]
+    return any(
+        any(call.name == said.name and tools.same_arguments(call, said) for said in written)
+        or (
+            call.arguments
+            and re.search(rf"(?<!\w){re.escape(call.name)}(?!\w)", text)
+            and _all_beside(text, call.arguments)
+        )
+        for call in expected
+    )
+
+
+def _all_beside(text: str, arguments: Mapping[str, object]) -> bool:
+    """Returns whether each argument's name is followed by its value."""
+    joint = r"[\"'`*]{0,3}\s{0,3}(?:is|to|as|of|=|:|be|should be|must be|set to)?\s{0,3}[\"'`*(]{0,3}"
+    return all(
+        re.search(rf"(?<!\w){re.escape(name)}{joint}{re.escape(str(given).strip())}(?!\w)", text, re.IGNORECASE)
+        for name, given in arguments.items()
+        if not isinstance(given, dict | list)
+    ) and not any(isinstance(given, dict | list) for given in arguments.values())

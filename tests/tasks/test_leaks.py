@@ -1,0 +1,124 @@
+"""Whether a text states the answer: letters, values and calls, and what only looks like it."""
+
+import json
+import time
+
+import pytest
+
+from amrsd_jax.problems import Problem
+from amrsd_jax.tasks.leaks import states_answer, states_calls, states_letter
+from amrsd_jax.tasks.rows import RowTask
+
+OPTIONS = {"A": "red", "B": "green", "C": "blue", "D": "grey"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The correct letter is B.",
+        "B is correct.",
+        "It must be **B**.",
+        "Go with B.",
+        "Choose B.",
+        "The answer should be B.",
+        r"\boxed{\text{B}}",
+        "Not A, C or D.",
+        "Look at **B** again: it is right.",
+        "The right one is B.",
+        "You ruled out option B too early.",
+        "Reconsider (B).",
+        "答案是B",
+        "The answer is green.",
+        "B. green",
+    ],
+)
+def test_a_letter_is_stated(text):
+    assert states_letter(text, "B", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is C.",
+        "C is correct.",
+        "Compare B with C before you choose.",
+        "A and C are wrong.",
+        "The magnetic field B points right-handed around the wire.",
+        "Bob is right.",
+        "Which law is right here?",
+        "The answer is not B.",
+        "Check what each option says about the charge.",
+        "Vitamin B is good.",
+    ],
+)
+def test_a_letter_is_not_stated(text):
+    assert not states_letter(text, "B", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "text, answer, stated",
+    [
+        (r"so 2\sqrt5 it is", r"2\sqrt{5}", True),
+        ("that gives −7", "-7", True),
+        ("Evelyn ran most", r"\text{Evelyn}", True),
+        ("a million, 1000000", "10^{6}", True),
+        ("a million, 10^6", "1,000,000", True),
+        (r"half, $\dfrac{1}{2}$", "0.5", True),
+        ("Check step 2 again.", "2", False),
+        ("Check steps 1, 2 and 3 again.", "2", False),
+        ("Look at equation (2).", "2", False),
+        ("1. Read it.\n2. Solve it.", "2", False),
+        ("Complete the square in x^2 + x.", "2", False),
+        ("The 2nd line is odd.", "2", False),
+        ("In step 2 you should get 2.", "2", True),
+        ("Then x = 2, as in step 3.", "2", True),
+        ("Is 2 a root?", "2", True),
+        ("Step 22 of them", "2", False),
+        (r"use \sqrt{3}", r"2\sqrt{5}", False),
+    ],
+)
+def test_values_by_hand(text, answer, stated):
+    assert states_answer(text, answer) == stated
+
+
+GOLD = json.dumps([{"Action": "find", "Action_Input": json.dumps({"city": "Oslo", "year": 1843})}])
+
+
+@pytest.mark.parametrize(
+    "text, stated",
+    [
+        ('Action: find\nAction Input: {"city": "Oslo", "year": 1843}', True),
+        ('Call {"name": "find", "arguments": {"year": "1843", "city": "Oslo"}}.', True),
+        (GOLD, True),
+        ("Call find with city = Oslo and year 1843.", True),
+        ('find(city="Oslo", year=1843)', True),
+        ("Use find, and read the city in the request.", False),
+        ("The user lives in Oslo and speaks of 1843.", False),
+        ('Action: find\nAction Input: {"city": "Rome", "year": 1843}', False),
+        ("Check call 1 again.", False),
+    ],
+)
+def test_calls_by_hand(text, stated):
+    assert states_calls(text, GOLD) == stated
+
+
+def test_each_family_has_its_reader():
+    letter = Problem("1", "Which?\nA: red\nB: green", "B")
+    for family, problem, text in (
+        ("choice", letter, "It is green, so the answer is green."),
+        ("tools", Problem("1", "q", GOLD), "find: city Oslo, year 1843"),
+        ("mathematics", Problem("1", "q", r"\frac12"), "that is 0.5"),
+    ):
+        task = RowTask(family=family)
+        assert task.states_answer(problem, text) and not task.states_answer(problem, "Read it again.")
+
+
+@pytest.mark.parametrize(
+    "piece", ["B ", "answer is ", "1 and ", "step 1, ", "\\sqrt{", "{", "a" * 30, " ", "x^", "find city ", "("]
+)
+def test_time_is_linear(piece):
+    text, begin = (piece * 20_000)[:20_000], time.process_time()
+    for answer in ("B", "2", r"2\sqrt{5}", "Paris"):
+        states_answer(text, answer)
+    states_calls(text, GOLD)
+    assert time.process_time() - begin < 10
