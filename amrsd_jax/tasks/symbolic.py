@@ -232,6 +232,7 @@ _SIGNS = str.maketrans(
 def latex(text: str) -> str:
     """Converts an expression in LaTeX, in code (`3*sqrt(2)`, `2**10`, `1e5`) or with Unicode signs to LaTeX."""
     text = re.sub(r"√\s*(\d+)", r"\\sqrt{\1}", text).translate(_SIGNS)
+    text = text.replace(r"\cr", r"\\\\")
     for pattern, written in _PLAIN:
         text = re.sub(pattern, written, text)
     text = text.strip()
