@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from amrsd_jax.tasks import expressions, regions, units
-from amrsd_jax.tasks.brackets import inside, pieces
+from amrsd_jax.tasks.brackets import inside, outer, pieces
 from amrsd_jax.tasks.notation import notation, squeezed
 
 ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
@@ -32,6 +32,9 @@ _QUALIFIED = re.compile(
 )
 _FUNCTIONS = r"sin|cos|tan|log|ln|exp|mod|gcd|lcm|max|min|det|dim|deg|arg|lim|sup|inf"
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|equiv|in|subset|mid|to)(?![A-Za-z])")
+_WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
+_MEMBER = re.compile(r"[A-Za-z]\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
+_BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\\in\s*\\mathbb\{R\})?\s*[|:]([^|:]*)\\\}", re.DOTALL)  # {x | x > 2} is x > 2
 _DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
 _INTEGER = re.compile(r"-?\d+")
 
@@ -43,8 +46,8 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
       gold, answer: in LaTeX, code or plain text, of bounded length: nested brackets are taken apart one by one.
       ask: decides about two expressions that `expressions` cannot parse; it may raise.
     """
-    answer = notation(answer)
-    return any(_same(notation(one), answer, ask) for one in _ALTERNATIVES.split(gold))
+    golds = [notation(one) for one in _ALTERNATIVES.split(gold)]
+    return all(any(_same(one, notation(other), ask) for one in golds) for other in _ALTERNATIVES.split(answer))
 
 
 def _same(gold: str, answer: str, ask: Ask) -> bool:
@@ -55,6 +58,9 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
         return False
     if _said(gold) != _said(answer):
         return False
+    belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
+    if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):
+        gold, answer = (match[1] if match else text for match, text in zip(belongs, (gold, answer), strict=True))
     for kind in (_labels, _words, _times, _matrices, _regions, _lists, _relations):
         verdict = kind(gold, answer, ask)
         if verdict is not None:
@@ -72,6 +78,8 @@ def _trimmed(text: str) -> str:
             text = text[:-1].strip()
         if (lead := _LEAD.match(text)) and lead.end() < len(text):
             text = text[lead.end() :]
+        if builder := _BUILDER.fullmatch(text):
+            text = builder[1]
         if text.startswith("{") and _closes(text) == len(text) - 1:
             text = text[1:-1]
         elif text.startswith("(") and (content := inside(text)) and text.endswith(")") and len(pieces(content, (",", ";"))) == 1:
@@ -238,16 +246,10 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     a, b = _items(gold), _items(answer)
     if len(a.values) < 2 and len(b.values) < 2:
         return _same(a.values[0], b.values[0], ask) if "{" in (a.bracket, b.bracket) else None
-    readings = [(x, y) for x in _readings(a, gold) for y in _readings(b, answer)]
-    return any(_lists_agree(x, y, ask) for x, y in readings)
-
-
-def _readings(items: _Items, text: str) -> list[_Items]:
-    """Returns the readings of a text with commas: `1,22` is also a decimal number, and 100200300 also a list."""
-    found = [items]
-    if re.fullmatch(r"-?\d+,\d+", text) and not re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", text):
-        found.append(_Items([text.replace(",", ".")], [""], ""))
-    return found
+    for one, other in ((gold, b), (answer, a)):  # `1,22` is the decimal number 1.22 where the other is no list
+        if re.fullmatch(r"-?\d+,\d+", one) and len(other.values) == 1:
+            return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
+    return _lists_agree(a, b, ask)
 
 
 def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
@@ -355,14 +357,14 @@ def _assigned(text: str) -> tuple[str, str] | None:
     A name is one letter, or a product, sum or ratio of letters, with subscripts or arguments: `x_1`, `f(2)`, `m+n`, `AB`. A
     chain must be true: `x = 7 = 11` is none.
     """
-    sides = [side.strip() for side in re.split(r"(?<![<>!\\])=", text)]
+    sides = pieces(text, ("=",))
     if len(sides) == 1:
         sides = [side.strip() for side in _APPROXIMATES.split(text)]
-    if len(sides) < 2 or "" in sides or inside(text) or any(_INEQUALITY.search(side) for side in sides):
+    if len(sides) < 2 or "" in sides or inside(text) or _INEQUALITY.search(outer(text)):
         return None
     if _NAME.fullmatch(sides[0]) or _is_point_of_names(sides[0]):
         name, values = sides[0], sides[1:]
-    elif "=" in text and all(_value(side) is not None for side in sides):
+    elif "=" in outer(text) and all(_value(side) is not None for side in sides):
         name, values = "", sides
     else:
         return None
@@ -393,8 +395,7 @@ def _value(text: str):
 
 def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares equations and inequalities; a relation equals a value only as the assignment of one name."""
-    marks = _RELATION.search(gold), _RELATION.search(answer)
-    if not any(marks):
+    if not _RELATION.search(outer(gold) + outer(answer)):
         return None
     gold, answer = _known_approximation(gold), _known_approximation(answer)
     a, b = _assigned(gold), _assigned(answer)
@@ -403,9 +404,9 @@ def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
             return _same(a[1], b[1], ask)
         return _equations(gold, answer)
     for assigned, other in ((a, answer), (b, gold)):
-        if assigned and not _RELATION.search(other):
+        if assigned and not _RELATION.search(outer(other)):
             return _same(*((assigned[1], other) if assigned is a else (other, assigned[1])), ask)
-    marks = _RELATION.search(gold), _RELATION.search(answer)
+    marks = _RELATION.search(outer(gold)), _RELATION.search(outer(answer))
     if not any(marks):
         return _same(gold, answer, ask)
     if not all(marks):
@@ -428,7 +429,7 @@ def _known_approximation(text: str) -> str:
     sides = [side.strip() for side in _APPROXIMATES.split(text)]
     if len(sides) != 2:
         return text
-    exact, rounded = re.split(r"(?<![<>!\\])=", sides[0])[-1].strip(), sides[1]
+    exact, rounded = pieces(sides[0], ("=",))[-1], sides[1]
     u, v = _value(exact), _value(rounded)
     if u is None or v is None:
         return text
@@ -507,21 +508,27 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
     base = [re.fullmatch(r"(-?[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]
     if any(base):  # a base may be missing, as a unit may
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
-        return squeezed(digits[0]) == squeezed(digits[1]) and not (all(base) and base[0][2] != base[1][2])
+        return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
     gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
     if _dangling(answer) or _dangling(gold):
         return False
     a, b = expressions.parse(gold), expressions.parse(answer)
     if a is None or b is None:
-        return ask(gold, answer)
+        return _undecided(gold, answer, ask)
     try:
         if (verdict := expressions.same(a, b, ROUNDED if _has_point(gold, answer) else None)) is None:
-            return ask(gold, answer)
+            return _undecided(gold, answer, ask)
         if verdict or a.names or b.names:
             return verdict
         return _rounds(gold, answer, a.at({}), b.at({}))
     except expressions.Unsupported:
-        return ask(gold, answer)
+        return _undecided(gold, answer, ask)
+
+
+def _undecided(gold: str, answer: str, ask: Ask) -> bool:
+    """Asks about two values, unless words or a relation in one of them say something that the other does not."""
+    words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in (gold, answer)]
+    return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
 
 
 def _has_point(gold: str, answer: str) -> bool:

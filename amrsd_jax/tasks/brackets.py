@@ -23,6 +23,16 @@ def pieces(text: str, separators: Sequence[str]) -> list[str]:
     return result
 
 
+def outer(text: str) -> str:
+    """Returns a text without what stands inside brackets, braces of arguments among them."""
+    kept, depth = [], 0
+    for match in _TOKEN.finditer(text):
+        depth -= match[0] in _CLOSE
+        kept.append(match[0] if depth <= 0 else "")
+        depth += match[0] in _OPEN
+    return "".join(kept)
+
+
 def inside(text: str) -> str | None:
     """Returns the content of the one pair of brackets that holds the whole text, None without one.
 

@@ -239,6 +239,9 @@ class _Parser:
             name += "_" + (self.raw() if self.next() == "{" else self.pop())
         while self.take("'"):
             name += "'"
+        if argument := re.match(r"\(-?\d+\)", "".join(self.tokens[self.place : self.place + 4])):
+            name += argument[0]  # T(10) is a value of a function, not a product
+            self.place += argument[0].count("-") + 3
         self.names.add(name)
         if letter in _OPAQUE and self.next() == "(":
             inside = self.group()

@@ -20,6 +20,13 @@ _STATED = re.compile(
     r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
     re.IGNORECASE,
 )
+_IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
+_COMMENT = re.compile(r"(?:in)?correct\b|right\b|wrong\b|obtained\b|found\b|given\b", re.IGNORECASE)
+_TURN = re.compile(  # what a model goes on to write when it does not stop
+    r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>"
+    r"|\n(?:Human|User|Question|Q|Problem|### ?(?:Instruction|Question|Problem|User|Input))\s?(?:\d{1,3})?:)"
+)
+_PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n\s*\n)|。")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -54,16 +61,22 @@ def _final(text: str) -> tuple[str | None, bool]:
 def any_answer(response: str) -> tuple[str | None, bool]:
     """As `final_answer`, but before the last line tries the last answer tag and the last "the answer is ...", in some languages.
 
-    Where the last line has no formula or number, earlier lines are read.
+    "The final answer is ..." behind the last box counts more than the box. Where the last line has no formula or number, earlier
+    lines are read; what follows the reply, as another question, is not.
     """
-    text = after_thoughts(response)[-TAIL:]
+    text = _TURN.split(after_thoughts(response)[-TAIL:].strip(), maxsplit=1)[0]
+    text = _PHRASE.sub("", text).rstrip()
     answer, asked_for = _final(text)
     if asked_for:
-        return answer, True
+        behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), text.rfind("####")) :]
+        return _last_stated(behind, final=True) or answer, True
     if (tagged := _last_tagged(text)) is not None:
         return _of_sentence(tagged), True
-    if stated := _last_stated(text):
+    if stated := _last_stated(text, final=True) or _last_stated(text):
         return stated, False
+    found = formulas(text[-SENTENCE:])
+    if found and (behind := re.split(r"[.。]\s", text[-SENTENCE:][found[-1][2] :], maxsplit=1)[1:]) and numbers_of(behind[0]):
+        return last_expression(behind[0]), False
     while answer is None and "\n" in (text := text.rstrip()):
         text = text[: text.rindex("\n")]
         answer = of_last_line(text[-SENTENCE:])
@@ -119,32 +132,42 @@ def _last_tagged(text: str) -> str | None:
 # ---------------------------------------------------------------- sentences and lines
 
 
-def _last_stated(text: str) -> str | None:
-    """Returns the answer of the last "the answer is ..." that states one."""
+def _last_stated(text: str, final: bool = False) -> str | None:
+    """Returns the answer of the last "the answer is ..." that states one; with `final`, of "the final answer is ..." alone."""
     answer = None
     for stated in _STATED.finditer(text):
+        if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
+            continue
         behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
-        sentence = _SENTENCE_END.split(behind, maxsplit=1)[0]
-        if not sentence.startswith((r"\[", "$$")):
-            sentence = sentence.split("\n")[0]
-        answer = _of_sentence(sentence) or answer
+        sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
+        if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
+            sentence = behind[: max(len(sentence), found[0][2])]
+        found = _of_sentence(sentence)
+        if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
+            answer = found
     return answer
 
 
 def _of_sentence(text: str) -> str | None:
-    """Returns the answer in a sentence: its formulas, its only number, or all of it."""
-    text = text.replace("**", "").strip().strip("*_`").strip()
+    """Returns the answer in a sentence: its formulas, its number, or all of it."""
+    text = text.replace("**", "").replace(r"\$", "").strip().strip("*_`").strip()
     if found := formulas(text):
         outside = _outside(text, found)
         # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
-        if (behind := re.split(r"\b(?:is|are)\b|=", outside)[-1]) != outside and numbers_of(behind) and len(found[-1][0]) < 3:
+        if (behind := _IS.split(outside)[-1]) != outside and numbers_of(behind) and not re.search(r"\d|\\", found[-1][0]):
             return last_expression(behind)
-        inside = [content for content, _, _ in found]
-        return _with_unit(text, found[-1]) if len(inside) == 1 else ", ".join(inside)
+        if len(found) == 1:
+            return _with_unit(text, found[0])
+        either = re.search(r"\bor\b", outside)
+        return (" or " if either else ", ").join(content.strip(" ,") for content, _, _ in found)
     text = re.sub(r"\.$", "", text.replace("$", "")).strip()
-    if (behind := re.split(r"\bis\b|\bare\b", text)[-1]) != text and numbers_of(behind):
-        text = behind.strip()
-    return _only_number(text) or text or None
+    if (behind := _IS.split(text)[-1].strip()) != text and numbers_of(behind):
+        text = behind
+    if number := _only_number(text):
+        return number
+    if len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3 and not _SAID.search(text) and (values := numbers_of(text)):
+        return last_expression(text) if "=" in text or len(values) == 1 else values[0]
+    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
 
 
 def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
