@@ -20,7 +20,7 @@ Ask = Callable[[str, str], bool]
 
 _ALTERNATIVES = re.compile(r"\\text\s*\{\s*OR\s*\}|\bOR\b")
 _LEAD = re.compile(  # words before the answer itself
-    r"(?:\\text\{[^{}]*?(?:\b(?:is|are|be|equals)|[:=])\s*\}|(?:[A-Za-z]{2,} ?){1,12}(?<=[a-z] )(?:is|are|equals) (?=\S)"
+    r"(?:\\text\{[^{}]*?(?:\b(?:is|are|be|equals)|[:=])\s*\}|(?:[A-Za-z]{2,} ){1,12}(?:is|are|equals) (?=\S)"
     r"|(?:(?i:final |the )*(?i:answer|result|solution))\s?[:=]|[:=])\s*"
 )
 _QUALIFIED = re.compile(
@@ -74,6 +74,8 @@ def _trimmed(text: str) -> str:
         before = text
         text = text.replace("$", "").strip().strip(",;").strip()
         text = text.removesuffix("\\").strip()
+        if text.endswith("}") and text.count("}") > text.count("{"):
+            text = text[:-1].strip()
         if text.endswith(".") and not text.endswith(".."):
             text = text[:-1].strip()
         if (lead := _LEAD.match(text)) and lead.end() < len(text):
@@ -186,7 +188,7 @@ def _of_day(time: _Time) -> int:
 
 # ---------------------------------------------------------------- matrices
 
-_MATRIX = re.compile(r"\\begin\{(?:[pbvBV]?(?:small)?matrix|array|cases|aligned|align\*?)\}(?:\{[^{}]*\})?(.*?)\\end\{[A-Za-z]+\*?\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{(?:[pbvBV]?(?:small)?matrix|array|cases|aligned|align\*?)\}(?:\{[^{}]*\})?((?:(?!\\begin).)*?)\\end\{[A-Za-z]+\*?\}", re.DOTALL)
 
 
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -345,9 +347,9 @@ def _both_signs(text: str) -> list[str]:
 
 # ---------------------------------------------------------------- relations
 
-_NAME = re.compile(
-    r"(?:\\(?:angle|triangle|overline|frac|vec|mathbb|mathbf|text\{[^{}]*\}|hat|bar|widehat|Delta|alpha|beta|gamma|theta|phi|lambda|mu"
-    r"|sigma|rho|omega|tau|epsilon|pi|det|gcd|max|min|deg)(?![A-Za-z])\s*|[A-Za-z](?:_(?:\{[^{}]*\}|\w))?'*(?:\([^()=]*\)|\[[^\[\]=]*\])?|[{}|:/+*.\s()-])+"
+_NAME = re.compile(  # atomic, since `a(b)` can be read in two ways
+    r"(?>\\(?:angle|triangle|overline|frac|vec|mathbb|mathbf|text\{[^{}]*\}|hat|bar|widehat|Delta|alpha|beta|gamma|theta|phi|lambda|mu"
+    r"|sigma|rho|omega|tau|epsilon|pi|det|gcd|max|min|deg)(?![A-Za-z])\s*|[A-Za-z](?:_(?:\{[^{}]*\}|\w))?'*(?:\([^()=]*\)|\[[^\[\]=]*\])?|[{}|:/+*.\s()-])++"
 )
 
 
@@ -416,7 +418,7 @@ def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
         if len(left) == len(right) == 2:
             return squeezed(left[0]) == squeezed(right[0]) and _same(left[1], right[1], ask)
     verdict = _equations(gold, answer)
-    return ask(gold, answer) if verdict is None else verdict
+    return _undecided(gold, answer, ask) if verdict is None else verdict
 
 
 def _functions(a: str, b: str) -> bool:

@@ -9,6 +9,8 @@ import re
 from amrsd_jax.tasks.thoughts import after_thoughts
 
 TAIL = 100_000  # the final answer is searched in this many characters at the end of a response, our choice
+LINES = 4_000  # characters at the end in which earlier lines than the last are read, our choice
+STATEMENTS = 20  # how many of the last "the answer is" are read, our choice
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 
 _BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?\{|\}")
@@ -28,7 +30,7 @@ _TURN = re.compile(  # what a model goes on to write when it does not stop
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n\s*\n)|。")
+_SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTERS_OF_FORMULAS = {
     *("and", "or", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "mod", "cm", "km", "mm", "kg", "ft"),
@@ -77,9 +79,10 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     found = formulas(text[-SENTENCE:])
     if found and (behind := re.split(r"[.。]\s", text[-SENTENCE:][found[-1][2] :], maxsplit=1)[1:]) and numbers_of(behind[0]):
         return last_expression(behind[0]), False
-    while answer is None and "\n" in (text := text.rstrip()):
-        text = text[: text.rindex("\n")]
-        answer = of_last_line(text[-SENTENCE:])
+    lines = [line for line in text[-LINES:].splitlines() if line.strip()]
+    while answer is None and lines:
+        lines.pop()
+        answer = of_last_line("\n".join(lines)[-SENTENCE:])
     return answer, False
 
 
@@ -135,7 +138,7 @@ def _last_tagged(text: str) -> str | None:
 def _last_stated(text: str, final: bool = False) -> str | None:
     """Returns the answer of the last "the answer is ..." that states one; with `final`, of "the final answer is ..." alone."""
     answer = None
-    for stated in _STATED.finditer(text):
+    for stated in list(_STATED.finditer(text))[-STATEMENTS:]:
         if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
             continue
         behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
@@ -213,7 +216,7 @@ def _is_money(content: str) -> bool:
     """Whether what stands between two dollar signs begins with an amount and goes on as a text, not as a formula."""
     if len(content) > 2000 or not re.match(r"-?[\d.]", content.strip()) and not content.startswith("?"):
         return len(content) > 2000
-    if re.search(r"(?:\s[-+*/=x×]|[-+*/=]\s?|\\)\s*$", content):
+    if re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()):
         return True
     words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
     return any(word.lower() not in _LETTERS_OF_FORMULAS for word in words) or content.startswith("?") or bool(re.search(r"\.\s", content.strip()))
