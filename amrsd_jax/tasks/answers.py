@@ -236,7 +236,7 @@ def _regions(gold: str, answer: str, ask: Ask) -> bool | None:
         return None
     if a[1] and b[1] and a[1] != b[1]:
         return False
-    return regions.equal(a[0], b[0], ROUNDED if "." in gold + answer else None)
+    return regions.equal(a[0], b[0], _near if _has_point(gold, answer) else expressions.close)
 
 
 def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -248,8 +248,8 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     a, b = _items(gold), _items(answer)
     if len(a.values) < 2 and len(b.values) < 2:
         return _same(a.values[0], b.values[0], ask) if "{" in (a.bracket, b.bracket) else None
-    for one, other in ((gold, b), (answer, a)):  # `1,22` is the decimal number 1.22 where the other is no list
-        if re.fullmatch(r"-?\d+,\d+", one) and len(other.values) == 1:
+    for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
+        if re.fullmatch(r"-?\d+,\d+", one) and _DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
 
@@ -518,11 +518,13 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
     if a is None or b is None:
         return _undecided(gold, answer, ask)
     try:
-        if (verdict := expressions.same(a, b, ROUNDED if _has_point(gold, answer) else None)) is None:
+        variables = a.names | b.names
+        if (verdict := expressions.same(a, b, ROUNDED if variables and _has_point(gold, answer) else None)) is None:
             return _undecided(gold, answer, ask)
-        if verdict or a.names or b.names:
+        if verdict or variables:
             return verdict
-        return _rounds(gold, answer, a.at({}), b.at({}))
+        u, v = a.at({}), b.at({})
+        return _rounds(gold, answer, u, v) or (_has_point(gold, answer) and _near(u, v))
     except expressions.Unsupported:
         return _undecided(gold, answer, ask)
 
@@ -531,6 +533,11 @@ def _undecided(gold: str, answer: str, ask: Ask) -> bool:
     """Asks about two values, unless words or a relation in one of them say something that the other does not."""
     words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in (gold, answer)]
     return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
+
+
+def _near(u, v) -> bool:
+    """Whether two values agree to six decimals, and in their first digits."""
+    return bool(abs(u - v) <= 1e-6) and expressions.close(u, v, ROUNDED)
 
 
 def _has_point(gold: str, answer: str) -> bool:

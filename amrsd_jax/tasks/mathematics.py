@@ -13,7 +13,7 @@ from pathlib import Path
 
 from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import answers, symbolic
-from amrsd_jax.tasks.notation import squeezed
+from amrsd_jax.tasks.notation import notation, squeezed
 from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer, numbers_of
 from amrsd_jax.tasks.workers import Pool
 
@@ -22,6 +22,9 @@ LONGEST = 1_000  # characters of an answer that is compared as more than a text,
 QUESTIONS = 12  # comparisons by a worker for one pair of answers, our choice; a list asks one for each pair of its values
 
 numbers = numbers_of
+_EXACT = re.compile(
+    r"(?P<sign>-?)(?:(?P<number>\d+(?:\.\d+)?(?:/\d+)?|\.\d+)|(?P<whole>\d*)\\frac\{(?P<above>\d+)\}\{(?P<over>\d+)\})", re.ASCII
+)
 
 
 class _OutOfTime(Exception):
@@ -53,17 +56,18 @@ def judge(gold: str, answer: str | None, format_ok: bool = True) -> Verdict:
 
 
 def number(answer: str) -> Fraction | None:
-    """Returns the exact value of an answer that is a plain number, None for other answers."""
-    text = re.sub(r"[$%\s]|\\[,;!$%]|\.$", "", _unwrapped(answer))
+    """Returns the exact value of an answer that is a plain or mixed number, None for other answers; a per cent sign is dropped."""
+    match = _EXACT.fullmatch(re.sub(r"[$%\s]|\.$", "", notation(answer)))
+    if not match:
+        return None
     try:
-        return Fraction(found[0]) if (found := numbers_of(text)) and re.fullmatch(r"[-\d.,/]+|-?\\[dt]?frac\{?\d+\}?\{?\d+\}?", text) \
-            and len(found) == 1 and found[0].count("/") == ("/" in text or "frac" in text) else None
+        if match["over"]:
+            value = int(match["whole"] or 0) + Fraction(int(match["above"]), int(match["over"]))
+        else:
+            value = Fraction(match["number"])
     except (ValueError, ZeroDivisionError):  # 1.5/2 or too many digits for Python; 1/0
         return None
-
-
-def _unwrapped(text: str) -> str:
-    return re.sub(r"^\s*\\(?:text|mathrm|textbf|mathbf)\s?\{([^{}]*)\}\s*$", r"\1", text)
+    return -value if match["sign"] else value
 
 
 def compare(gold: str, answer: str) -> str:

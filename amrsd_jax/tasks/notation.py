@@ -123,7 +123,7 @@ def _spaces(text: str) -> str:
     text = re.sub(r"[~\s]+", " ", text)
     pieces = re.split(r"(\\text\{[^{}]*\})", text)
     for i in range(0, len(pieces), 2):
-        pieces[i] = re.sub(r"(?<![A-Za-z0-9.]) | (?![A-Za-z0-9.])", "", pieces[i])
+        pieces[i] = re.sub(r"(?<![A-Za-z0-9.,]) | (?![A-Za-z0-9.])", "", pieces[i])
         pieces[i] = re.sub(r"(?<=[A-Za-z]) (?=\d)|(?<=\d) (?=[A-Za-z](?![A-Za-z]))", _between_word_and_number, pieces[i])
     return "".join(pieces)
 

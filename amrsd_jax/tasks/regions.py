@@ -1,12 +1,13 @@
 """Reads sets of real numbers, written as intervals, unions or inequalities, as lists of intervals with numbers as ends."""
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import mpmath
 
 from amrsd_jax.tasks.brackets import inside, pieces
-from amrsd_jax.tasks.expressions import Expression, Unsupported, close, exact, parse
+from amrsd_jax.tasks.expressions import Expression, Unsupported, exact, parse
 
 INFINITY = mpmath.inf
 RELATION = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])")
@@ -35,12 +36,12 @@ def region(text: str) -> tuple[Region, str] | None:
     return None if found is None else (_merged(found[0]), found[1])
 
 
-def equal(a: Region, b: Region, tolerance: float | None) -> bool:
-    """Whether two regions have the same ends, up to a relative difference."""
+def equal(a: Region, b: Region, near: Callable[[Any, Any], bool]) -> bool:
+    """Whether two regions have the same ends; `near` compares two finite ends."""
     return len(a) == len(b) and all(
         x.low_closed == y.low_closed
         and x.high_closed == y.high_closed
-        and all(u == v or (mpmath.isfinite(u) and mpmath.isfinite(v) and close(u, v, tolerance)) for u, v in ((x.low, y.low), (x.high, y.high)))
+        and all(u == v or (mpmath.isfinite(u) and mpmath.isfinite(v) and near(u, v)) for u, v in ((x.low, y.low), (x.high, y.high)))
         for x, y in zip(a, b, strict=True)
     )
 
