@@ -14,7 +14,10 @@ from amrsd_jax.tasks.brackets import inside, outer, pieces
 from amrsd_jax.tasks.notation import notation, squeezed
 
 ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
-STATED, GIVEN = 3, 4  # significant digits from which a decimal gold answer, and a decimal answer, may be rounded, our choice
+STATED, GIVEN = (
+    3,
+    4,
+)  # significant digits from which a decimal gold answer, and a decimal answer, may be rounded, our choice
 
 Ask = Callable[[str, str], bool]
 
@@ -84,7 +87,12 @@ def _trimmed(text: str) -> str:
             text = builder[1]
         if text.startswith("{") and _closes(text) == len(text) - 1:
             text = text[1:-1]
-        elif text.startswith("(") and (content := inside(text)) and text.endswith(")") and len(pieces(content, (",", ";"))) == 1:
+        elif (
+            text.startswith("(")
+            and (content := inside(text))
+            and text.endswith(")")
+            and len(pieces(content, (",", ";"))) == 1
+        ):
             text = content
         if text == before:
             return text
@@ -155,19 +163,15 @@ _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*(?:([a
 
 
 def _times(gold: str, answer: str, ask: Ask) -> bool | None:
-    """Compares times of day; a time without am or pm may stand for either half, and 20:34 is 8:34 pm."""
-    a, b = _time(gold), _time(answer)
+    """Compares times of day; a time without am or pm may stand for either half, and 20:34 is 8:34 pm. Dates are texts."""
     if _DATE.fullmatch(gold) or _DATE.fullmatch(answer):
         return False
+    a, b = _time(gold), _time(answer)
     if a is None or b is None:
-        return False if (a or b) and ("m" in (gold, answer)[a is None].lower()) and _CLOCK.fullmatch((gold, answer)[b is None]) is None and _is_number((gold, answer)[b is None]) is False else None
+        return None
     if a.half and b.half:
         return _of_day(a) == _of_day(b)
     return a.seconds == b.seconds or _of_day(a) == _of_day(b)
-
-
-def _is_number(text: str) -> bool:
-    return _value(text) is not None
 
 
 def _time(text: str) -> _Time | None:
@@ -188,7 +192,10 @@ def _of_day(time: _Time) -> int:
 
 # ---------------------------------------------------------------- matrices
 
-_MATRIX = re.compile(r"\\begin\{(?:[pbvBV]?(?:small)?matrix|array|cases|aligned|align\*?)\}(?:\{[^{}]*\})?((?:(?!\\begin).)*?)\\end\{[A-Za-z]+\*?\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\{(?:[pbvBV]?(?:small)?matrix|array|cases|aligned|align\*?)\}(?:\{[^{}]*\})?((?:(?!\\begin).)*?)\\end\{[A-Za-z]+\*?\}",
+    re.DOTALL,
+)
 
 
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -204,7 +211,11 @@ def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
 def _rows(text: str) -> list[list[str]] | None:
     """Returns the entries of a matrix, or of a list in brackets as a column; None for other text."""
     bare = text.replace(r"\hline", "").strip()
-    if match := _MATRIX.fullmatch(bare) or _MATRIX.fullmatch(bare.strip("([|])} ")) or _MATRIX.fullmatch(bare.strip("([|]) ")):
+    if (
+        match := _MATRIX.fullmatch(bare)
+        or _MATRIX.fullmatch(bare.strip("([|])} "))
+        or _MATRIX.fullmatch(bare.strip("([|]) "))
+    ):
         rows = [row for row in re.split(r"\\cr(?![A-Za-z])", match[1]) if row.strip()]
         return [[cell.strip() for cell in row.split("&")] for row in rows]
     content = inside(text)
@@ -263,7 +274,9 @@ def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
     named = all(a.names), all(b.names)
     if all(named):
         return set(a.names) == set(b.names) and all(
-            _matched(*([v for v, n in zip(items.values, items.names, strict=True) if n == name] for items in (a, b)), ask)
+            _matched(
+                *([v for v, n in zip(items.values, items.names, strict=True) if n == name] for items in (a, b)), ask
+            )
             for name in set(a.names)
         )
     order = any(has and len(set(items.names)) > 1 for has, items in zip(named, (a, b), strict=True))
@@ -309,7 +322,9 @@ def _items(text: str) -> _Items:
     if len(values) > 1 and named[0] and not any(named[1:]):  # a = 4, -8, -10
         name = named[0][0]
         return _Items([named[0][1], *values[1:]], [name] * len(values), bracket)
-    if len(values) == 1 and named[0] and (points := inside(named[0][0])) and (content := inside(named[0][1])):  # (x,y) = (1,2)
+    if (
+        len(values) == 1 and named[0] and (points := inside(named[0][0])) and (content := inside(named[0][1]))
+    ):  # (x,y) = (1,2)
         names, values = pieces(points, (",",)), pieces(content, (",", ";"))
         if len(names) == len(values):
             return _Items(values, names, "(")
@@ -436,7 +451,9 @@ def _known_approximation(text: str) -> str:
     if u is None or v is None:
         return text
     decimal = _DECIMAL.fullmatch(units.split(rounded)[0])
-    return sides[0] if abs(u - v) <= 10.0 ** -(len(decimal[2]) if decimal else 0) * (0.51 if not decimal else 1) else text
+    return (
+        sides[0] if abs(u - v) <= 10.0 ** -(len(decimal[2]) if decimal else 0) * (0.51 if not decimal else 1) else text
+    )
 
 
 def _equations(gold: str, answer: str) -> bool | None:
@@ -531,7 +548,8 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
 
 def _undecided(gold: str, answer: str, ask: Ask) -> bool:
     """Asks about two values, unless words or a relation in one of them say something that the other does not."""
-    words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in (gold, answer)]
+    plain = [re.sub(r"\\(?:begin|end)\{[^{}]*\}", "", text) for text in (gold, answer)]
+    words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in plain]
     return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
 
 

@@ -39,7 +39,9 @@ class _Local(threading.local):
 
 _local = _Local()
 
-_TOKEN = re.compile(r"\d+(?:\.\d+)?(?:\.?\\overline\{\d+\})?|\.\d+(?:\\overline\{\d+\})?|\\[A-Za-z]+|\\.|[A-Za-z]|[^\sA-Za-z\d]")
+_TOKEN = re.compile(
+    r"\d+(?:\.\d+)?(?:\.?\\overline\{\d+\})?|\.\d+(?:\\overline\{\d+\})?|\\[A-Za-z]+|\\.|[A-Za-z]|[^\sA-Za-z\d]"
+)
 _GREEK = set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi chi psi"
     " omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar angle triangle".split()
@@ -154,7 +156,9 @@ class _Parser:
             return self.tokens[self.place - 1] in ("}", ")")
         if token == "|":
             return not self.bars
-        return token in _CLOSING or token.isalpha() or (token[0] == "\\" and token[1:].isalpha() and token not in _STOPS)
+        return (
+            token in _CLOSING or token.isalpha() or (token[0] == "\\" and token[1:].isalpha() and token not in _STOPS)
+        )
 
     def signed(self) -> Node:
         if self.take("-"):

@@ -18,12 +18,17 @@ from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer, numbe
 from amrsd_jax.tasks.workers import Pool
 
 SECONDS = 20.0  # wall time of one comparison by a worker, our choice; a worker's limit of processor time comes first
-LONGEST = 1_000  # characters of an answer that is compared as more than a text, our choice; benchmarks' gold answers have 224
-QUESTIONS = 12  # comparisons by a worker for one pair of answers, our choice; a list asks one for each pair of its values
+LONGEST = (
+    1_000  # characters of an answer that is compared as more than a text, our choice; benchmarks' gold answers have 224
+)
+QUESTIONS = (
+    12  # comparisons by a worker for one pair of answers, our choice; a list asks one for each pair of its values
+)
 
 numbers = numbers_of
 _EXACT = re.compile(
-    r"(?P<sign>-?)(?:(?P<number>\d+(?:\.\d+)?(?:/\d+)?|\.\d+)|(?P<whole>\d*)\\frac\{(?P<above>\d+)\}\{(?P<over>\d+)\})", re.ASCII
+    r"(?P<sign>-?)(?:(?P<number>\d+(?:\.\d+)?(?:/\d+)?|\.\d+)|(?P<whole>\d*)\\frac\{(?P<above>\d+)\}\{(?P<over>\d+)\})",
+    re.ASCII,
 )
 
 
@@ -98,7 +103,7 @@ def _compare(gold: str, answer: str) -> str:
         return symbolic.EQUAL if answers.equal(gold, answer, ask) else symbolic.DIFFERENT
     except _OutOfTime:
         return symbolic.TIMED_OUT
-    except RecursionError:  # brackets in brackets, hundreds deep
+    except Exception:  # a model's text must not end a run; brackets hundreds deep raise a RecursionError
         return symbolic.DIFFERENT
 
 

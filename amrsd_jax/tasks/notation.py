@@ -124,7 +124,9 @@ def _spaces(text: str) -> str:
     pieces = re.split(r"(\\text\{[^{}]*\})", text)
     for i in range(0, len(pieces), 2):
         pieces[i] = re.sub(r"(?<![A-Za-z0-9.,]) | (?![A-Za-z0-9.])", "", pieces[i])
-        pieces[i] = re.sub(r"(?<=[A-Za-z]) (?=\d)|(?<=\d) (?=[A-Za-z](?![A-Za-z]))", _between_word_and_number, pieces[i])
+        pieces[i] = re.sub(
+            r"(?<=[A-Za-z]) (?=\d)|(?<=\d) (?=[A-Za-z](?![A-Za-z]))", _between_word_and_number, pieces[i]
+        )
     return "".join(pieces)
 
 

@@ -41,7 +41,10 @@ def equal(a: Region, b: Region, near: Callable[[Any, Any], bool]) -> bool:
     return len(a) == len(b) and all(
         x.low_closed == y.low_closed
         and x.high_closed == y.high_closed
-        and all(u == v or (mpmath.isfinite(u) and mpmath.isfinite(v) and near(u, v)) for u, v in ((x.low, y.low), (x.high, y.high)))
+        and all(
+            u == v or (mpmath.isfinite(u) and mpmath.isfinite(v) and near(u, v))
+            for u, v in ((x.low, y.low), (x.high, y.high))
+        )
         for x, y in zip(a, b, strict=True)
     )
 
@@ -143,7 +146,10 @@ def _linear(a: Expression, b: Expression, bound: Any, relation: str) -> tuple[Re
             return None
         values.append(u - v)
     slope = values[1] - values[0]
-    if slope == 0 or any(abs(values[0] + slope * place - value) > 1e-20 * (1 + abs(value)) for place, value in zip((2, -5), values[2:], strict=True)):
+    if slope == 0 or any(
+        abs(values[0] + slope * place - value) > 1e-20 * (1 + abs(value))
+        for place, value in zip((2, -5), values[2:], strict=True)
+    ):
         return None
     end = (bound - values[0]) / slope
     if slope < 0:

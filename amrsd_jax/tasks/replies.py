@@ -33,7 +33,27 @@ _TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _LETTERS_OF_FORMULAS = {
-    *("and", "or", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "mod", "cm", "km", "mm", "kg", "ft"),
+    *(
+        "and",
+        "or",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "pi",
+        "mod",
+        "cm",
+        "km",
+        "mm",
+        "kg",
+        "ft",
+    ),
     *("if", "for", "gcd", "lcm", "max", "min", "frac", "text"),
 }
 
@@ -77,7 +97,11 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     if stated := _last_stated(text, final=True) or _last_stated(text):
         return stated, False
     found = formulas(text[-SENTENCE:])
-    if found and (behind := re.split(r"[.。]\s", text[-SENTENCE:][found[-1][2] :], maxsplit=1)[1:]) and numbers_of(behind[0]):
+    if (
+        found
+        and (behind := re.split(r"[.。]\s", text[-SENTENCE:][found[-1][2] :], maxsplit=1)[1:])
+        and numbers_of(behind[0])
+    ):
         return last_expression(behind[0]), False
     lines = [line for line in text[-LINES:].splitlines() if line.strip()]
     while answer is None and lines:
@@ -92,7 +116,9 @@ def gold_answer(gold: str) -> str:
         return box
     if "####" in gold:
         return _final(gold)[0] or gold
-    words = [word for word in _WORD.findall(re.sub(r"\\text\s?\{[^{}]*\}", "", gold)) if word not in _LETTERS_OF_FORMULAS]
+    words = [
+        word for word in _WORD.findall(re.sub(r"\\text\s?\{[^{}]*\}", "", gold)) if word not in _LETTERS_OF_FORMULAS
+    ]
     if len(words) > 2 and (formulas(gold) or len(gold) > 200):
         return any_answer(gold)[0] or gold
     return gold
@@ -145,7 +171,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
-        found = _of_sentence(sentence)
+        found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
         if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
             answer = found
     return answer
@@ -157,7 +183,11 @@ def _of_sentence(text: str) -> str | None:
     if found := formulas(text):
         outside = _outside(text, found)
         # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
-        if (behind := _IS.split(outside)[-1]) != outside and numbers_of(behind) and not re.search(r"\d|\\", found[-1][0]):
+        if (
+            (behind := _IS.split(outside)[-1]) != outside
+            and numbers_of(behind)
+            and not re.search(r"\d|\\", found[-1][0])
+        ):
             return last_expression(behind)
         if len(found) == 1:
             return _with_unit(text, found[0])
@@ -168,7 +198,11 @@ def _of_sentence(text: str) -> str | None:
         text = behind
     if number := _only_number(text):
         return number
-    if len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3 and not _SAID.search(text) and (values := numbers_of(text)):
+    if (
+        len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3
+        and not _SAID.search(text)
+        and (values := numbers_of(text))
+    ):
         return last_expression(text) if "=" in text or len(values) == 1 else values[0]
     return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
 
@@ -219,7 +253,11 @@ def _is_money(content: str) -> bool:
     if re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()):
         return True
     words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
-    return any(word.lower() not in _LETTERS_OF_FORMULAS for word in words) or content.startswith("?") or bool(re.search(r"\.\s", content.strip()))
+    return (
+        any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
+        or content.startswith("?")
+        or bool(re.search(r"\.\s", content.strip()))
+    )
 
 
 def of_last_line(text: str) -> str | None:
@@ -237,7 +275,9 @@ def of_last_line(text: str) -> str | None:
     return last_expression(text[last:])
 
 
-_RUN = re.compile(r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z])|[ \t$]|\\\$)+")
+_RUN = re.compile(
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z])|[ \t$]|\\\$)+"
+)
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
 
@@ -297,7 +337,9 @@ def _only_number(text: str) -> str | None:
     return values[0] if len(values) == 1 and plain else None
 
 
-_SAID = re.compile(r"\b(?:not|no|never|than|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b", re.IGNORECASE)
+_SAID = re.compile(
+    r"\b(?:not|no|never|than|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b", re.IGNORECASE
+)
 
 
 def numbers_of(text: str) -> list[str]:

@@ -74,7 +74,9 @@ def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
         return all(len(word) > 2 for word in letters) and spaced
     if spaced or "/" in words or re.fullmatch(r"[a-z]\^\{[23]\}", words):
         return all(len(word) > 2 or word.lower() in _NAMES for word in letters)
-    return all(len(word) > 1 and (word.lower() in _NAMES or word.lower().removesuffix("s") in _NAMES) for word in letters)
+    return all(
+        len(word) > 1 and (word.lower() in _NAMES or word.lower().removesuffix("s") in _NAMES) for word in letters
+    )
 
 
 def _unit(words: str) -> Unit | None:
