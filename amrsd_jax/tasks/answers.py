@@ -29,8 +29,8 @@ _LEAD = re.compile(  # words before the answer itself
 _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
     r"|greater|larger|smaller|higher|lower|other|rather) than\b|\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
-    r"|undefined|almost|nearly|up to|neither|nor|isn't|un(?:known|likely))\b|n't\b|\bover (?=\d)|\bunder (?=\d)|\babove\b|\bbelow\b"
-    r"|\bbetween\b|\bminus\b|\bnegative\b",
+    r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
+    r"|\b(?:over|under) (?=\d)",
     re.IGNORECASE,
 )
 _FUNCTIONS = r"sin|cos|tan|log|ln|exp|mod|gcd|lcm|max|min|det|dim|deg|arg|lim|sup|inf"
@@ -254,7 +254,7 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares lists, points and sets.
 
     The values of a bare list or of a set may stand in any order, as solutions do, but as often as in the other; a set and a list
-    of points hold each once. A point has an order. Names are dropped where only one side has them: `x=1, y=2` is the point (1, 2).
+    of points hold each once. A point has an order. Names are dropped where one side has none: `x=1, y=2` is the point (1, 2).
     """
     a, b = _items(gold), _items(answer)
     if len(a.values) < 2 and len(b.values) < 2:
@@ -529,7 +529,7 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
         return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
     gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
-    if _dangling(answer) or _dangling(gold):
+    if any(_dangling(text) or re.search(r"\d \d", text) for text in (gold, answer)):
         return False
     a, b = expressions.parse(gold), expressions.parse(answer)
     if a is None or b is None:

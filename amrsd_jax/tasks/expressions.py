@@ -42,10 +42,13 @@ _local = _Local()
 _TOKEN = re.compile(
     r"\d+(?:\.\d+)?(?:\.?\\overline\{\d+\})?|\.\d+(?:\\overline\{\d+\})?|\\[A-Za-z]+|\\.|[A-Za-z]|[^\sA-Za-z\d]"
 )
-_GREEK = set(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi chi psi"
-    " omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar angle triangle".split()
-)
+_GREEK = frozenset(
+    {
+        "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu",
+        "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+        "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle",
+    }
+)  # fmt: skip
 _FUNCTIONS = {
     "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "sinh": "sinh", "cosh": "cosh",
     "tanh": "tanh", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log", "log": "log", "exp": "exp", "lg": "log10",

@@ -61,8 +61,8 @@ def judge(gold: str, answer: str | None, format_ok: bool = True) -> Verdict:
 
 
 def number(answer: str) -> Fraction | None:
-    """Returns the exact value of an answer that is a plain or mixed number, None for other answers; a per cent sign is dropped."""
-    match = _EXACT.fullmatch(re.sub(r"[$%\s]|\.$", "", notation(answer)))
+    """Returns the exact value of an answer that is a plain or mixed number, without its per cent sign; None for other answers."""
+    match = _EXACT.fullmatch(re.sub(r"[$%\s]|\.$", "", notation(answer))) if len(answer) <= LONGEST else None
     if not match:
         return None
     try:

@@ -28,8 +28,8 @@ _REWRITES = [
         (r"\\\\(?:\[[^\[\]]*\])?", r"\\cr "),  # the end of a row
         (r"\\(?:text|math)?color\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
-        (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|f?boxed|fbox|phantom|ensuremath)(?![A-Za-z])", ""),
-        (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
+        (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
+        (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
         (r"\\text\{([A-Za-z])\}(?=[_^({]|$)", r"\1"),  # upright letters
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),

@@ -59,7 +59,11 @@ def _region(text: str) -> tuple[Region, str] | None:
         if len(parts) > 1:
             found = [_region(part) for part in parts]
             names = {part[1] for part in found if part}
-            return (sum((part[0] for part in found), []), max(names)) if all(found) and len(names - {""}) < 2 else None
+            return (
+                ([interval for part in found for interval in part[0]], max(names))
+                if all(found) and len(names - {""}) < 2
+                else None
+            )
     parts = pieces(text, (r"\setminus", r"\backslash"))
     if len(parts) == 2:
         whole, removed = _region(parts[0]), _region(parts[1])

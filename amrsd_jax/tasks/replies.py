@@ -248,16 +248,15 @@ def formulas(text: str) -> list[tuple[str, int, int]]:
 
 def _is_money(content: str) -> bool:
     """Whether what stands between two dollar signs begins with an amount and goes on as a text, not as a formula."""
-    if len(content) > 2000 or not re.match(r"-?[\d.]", content.strip()) and not content.startswith("?"):
-        return len(content) > 2000
-    if re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()):
+    if len(content) > SENTENCE or content.startswith("?"):
         return True
+    if not re.match(r"-?[\d.]", content.strip()):
+        return False
     words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
     return (
-        any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
-        or content.startswith("?")
-        or bool(re.search(r"\.\s", content.strip()))
-    )
+        bool(re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()) or re.search(r"\.\s", content.strip()))
+        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
+    )  # fmt: skip
 
 
 def of_last_line(text: str) -> str | None:

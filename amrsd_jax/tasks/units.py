@@ -17,9 +17,12 @@ _NAMES = {
     )
     for name in names
 }  # fmt: skip
-_NO_UNIT = set(
-    "and or to not no than if is are wrong but nor except unless at from between mod for where when either maybe without".split()
-)
+_NO_UNIT = frozenset(
+    {
+        "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
+        "between", "mod", "for", "where", "when", "either", "maybe", "without",
+    }
+)  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
 _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
@@ -42,7 +45,7 @@ class Unit:
     known: bool = True
 
     def agrees(self, other: "Unit") -> bool:
-        """Whether two units may stand for the same: they are equal, one is missing, or one has more words, as `dollars per day`."""
+        """Whether two units may be the same: they are equal, one is missing, or one has more words, as `dollars per day`."""
         if not self.powers or not other.powers or self.powers == other.powers:
             return True
         if self.known and other.known:

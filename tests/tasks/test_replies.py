@@ -8,10 +8,42 @@ from amrsd_jax.tasks.mathematics import compare
 from amrsd_jax.tasks.replies import any_answer, final_answer, formulas, gold_answer
 
 PIECES = [
-    "a", " ", "\n", "$", "{", "}", "(", "\\", "#", ",", "9", "-", "\\(", "\\[", "$5 ", "\\frac{", "the answer is 5. ", "the answer: $",
-    "\\boxed{", "\\boxed{1} and ", "<answer>x", "</answer>", "is ", "1,000", "x^2 ", "a(b)", "not 5 ", "答案是", "|", "'", "- ", " \n", "\\$",
-    "<answer> </answer>", "final answer is $5$ ", "\\text{", "\\begin{pmatrix}",
-]  # fmt: skip
+    *(
+        "a",
+        " ",
+        "\n",
+        "$",
+        "{",
+        "}",
+        "(",
+        "\\",
+        "#",
+        ",",
+        "9",
+        "-",
+        "\\(",
+        "\\[",
+        "$5 ",
+        "\\frac{",
+        "|",
+        "'",
+        "- ",
+        " \n",
+        "\\$",
+        "is ",
+    ),
+    *(
+        "the answer is 5. ",
+        "the answer: $",
+        "\\boxed{",
+        "\\boxed{1} and ",
+        "<answer>x",
+        "</answer>",
+        "<answer> </answer>",
+        "1,000",
+    ),
+    *("x^2 ", "a(b)", "not 5 ", "答案是", "final answer is $5$ ", "\\text{", "\\begin{pmatrix}"),
+]
 
 
 @pytest.mark.slow
