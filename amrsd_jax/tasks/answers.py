@@ -134,7 +134,7 @@ def _words(gold: str, answer: str, ask: Ask) -> bool | None:
         return None
     if texts[0] is None or texts[1] is None:  # `\text{AB}` may stand for the expression AB
         plain = [re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip() for text in (gold, answer)]
-        return plain[0] == plain[1] if min(map(len, plain)) < 3 and "" not in plain else False
+        return plain[0] == plain[1] or (plain[0].lower() == plain[1].lower() and min(map(len, plain)) > 2)
     if all(re.fullmatch(r"[A-Z]{2,}", text) for text in texts):
         return texts[0] == texts[1]
     return texts[0].lower().split() == texts[1].lower().split() and (len(texts[0]) > 1 or texts[0] == texts[1])
@@ -143,6 +143,8 @@ def _words(gold: str, answer: str, ask: Ask) -> bool | None:
 def _as_words(text: str) -> str | None:
     """Returns the words that a text consists of, None for other text."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
+    if "," in text and r"\text" not in text:
+        return None
     plain = re.sub(r"[\s.,;:!?\"'-]+", " ", plain).strip()
     if not re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", plain):
         return None

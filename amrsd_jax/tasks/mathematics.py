@@ -82,7 +82,7 @@ def compare(gold: str, answer: str) -> str:
     gold = gold_answer(gold)
     if max(len(gold), len(answer)) > LONGEST:
         return symbolic.EQUAL if squeezed(gold) == squeezed(answer) else symbolic.DIFFERENT
-    if not any(map(str.isalnum, answer)):
+    if not re.search(r"\w|\\\{|∅", answer):
         return symbolic.DIFFERENT
     return _compare(gold, answer)
 

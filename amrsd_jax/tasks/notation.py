@@ -21,6 +21,13 @@ _SIGNS = str.maketrans(
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
+
+def _multiple(match: re.Match) -> str:
+    """Returns `5 million` as a product."""
+    power = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}[match[2]]
+    return f"*10^{{{power}}}{match[1] or ''}"
+
+
 _REWRITES = [
     (re.compile(pattern), written)
     for pattern, written in (
@@ -46,6 +53,9 @@ _REWRITES = [
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*\*(?=\s*[\d(A-Za-z{])|\*", lambda m: "^" if m[0] == "**" else "*"),
         (r"\\div(?![A-Za-z])", "/"),
+        (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
+        (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
+        (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),

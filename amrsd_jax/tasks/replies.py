@@ -171,6 +171,10 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
+        if re.search(
+            r"(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$", text[max(0, stated.start() - 40) : stated.start()]
+        ):
+            sentence = f"not {sentence}"
         found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
         if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
             answer = found
@@ -274,6 +278,10 @@ def of_last_line(text: str) -> str | None:
     return last_expression(text[last:])
 
 
+_DENIED = re.compile(
+    r"(?:\bnot|n['’]t|\bnever)(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
+    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
+)
 _RUN = re.compile(
     r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z])|[ \t$]|\\\$)+"
 )
@@ -287,7 +295,7 @@ def last_expression(line: str) -> str | None:
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
     line = re.sub(r"\*\*|__|`", "", line[-SENTENCE:])
-    if re.search(r"\bnot (?:equal to |be )?[-$\\]{0,3}\d[\d.,]*[.!]?\s*$", line):
+    if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None
     for run in _RUN.finditer(line):

@@ -20,7 +20,7 @@ _NAMES = {
 _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
-        "between", "mod", "for", "where", "when", "either", "maybe", "without",
+        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k",
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
