@@ -5,41 +5,22 @@ decide is asked of a function, for `mathematics` the math-verify workers. docs/v
 """
 
 import re
-from collections.abc import Callable
-from fractions import Fraction
 from typing import NamedTuple
 
-from amrsd_jax.tasks import expressions, regions, units
+from amrsd_jax.tasks import expressions, regions, units, values, words
 from amrsd_jax.tasks.brackets import inside, outer, pieces
 from amrsd_jax.tasks.notation import notation, squeezed
-
-ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
-STATED, GIVEN = (
-    3,
-    4,
-)  # significant digits from which a decimal gold answer, and a decimal answer, may be rounded, our choice
-
-Ask = Callable[[str, str], bool]
+from amrsd_jax.tasks.values import APPROXIMATES, DECIMAL, ROUNDED, Ask, value
 
 _ALTERNATIVES = re.compile(r"\\text\s*\{\s*OR\s*\}|\bOR\b")
 _LEAD = re.compile(  # words before the answer itself
     r"(?:\\text\{[^{}]*?(?:\b(?:is|are|be|equals)|[:=])\s*\}|(?:[A-Za-z]{2,} ){1,12}(?:is|are|equals) (?=\S)"
     r"|(?:(?i:final |the )*(?i:answer|result|solution))\s?[:=]|[:=])\s*"
 )
-_QUALIFIED = re.compile(
-    r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
-    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
-    r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
-    r"|\b(?:over|under) (?=\d)",
-    re.IGNORECASE,
-)
-_FUNCTIONS = r"sin|cos|tan|log|ln|exp|mod|gcd|lcm|max|min|det|dim|deg|arg|lim|sup|inf"
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|equiv|in|subset|mid|to)(?![A-Za-z])")
-_WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
+_OF_REGIONS = re.compile(r"<|>|\\(?:cup|setminus|in|mathbb|le|ge|ne)(?![A-Za-z])")
 _MEMBER = re.compile(r"[A-Za-z]\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
 _BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\\in\s*\\mathbb\{R\})?\s*[|:]([^|:]*)\\\}", re.DOTALL)  # {x | x > 2} is x > 2
-_DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
-_INTEGER = re.compile(r"-?\d+")
 
 
 def equal(gold: str, answer: str, ask: Ask) -> bool:
@@ -59,16 +40,18 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
         return True
     if not gold or not answer or ("..." in gold) != ("..." in answer):
         return False
-    if _said(gold) != _said(answer):
+    if words.said(gold) != words.said(answer):
         return False
     belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
     if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):
         gold, answer = (match[1] if match else text for match, text in zip(belongs, (gold, answer), strict=True))
-    for kind in (_labels, _words, _times, _matrices, _regions, _lists, _relations):
-        verdict = kind(gold, answer, ask)
-        if verdict is not None:
+    for kind in (words.labels, words.words, words.times):
+        if (verdict := kind(gold, answer)) is not None:
             return verdict
-    return _quantities(gold, answer, ask)
+    for kind in (_matrices, _regions, _lists, _relations):
+        if (verdict := kind(gold, answer, ask)) is not None:
+            return verdict
+    return values.equal(gold, answer, ask)
 
 
 def _trimmed(text: str) -> str:
@@ -87,12 +70,8 @@ def _trimmed(text: str) -> str:
             text = builder[1]
         if text.startswith("{") and _closes(text) == len(text) - 1:
             text = text[1:-1]
-        elif (
-            text.startswith("(")
-            and (content := inside(text))
-            and text.endswith(")")
-            and len(pieces(content, (",", ";"))) == 1
-        ):
+        content = inside(text) if text.startswith("(") and text.endswith(")") else None
+        if content and len(pieces(content, (",", ";"))) == 1:
             text = content
         if text == before:
             return text
@@ -106,90 +85,6 @@ def _closes(text: str) -> int:
         if depth == 0:
             return place
     return -1
-
-
-def _said(text: str) -> list[str]:
-    """Returns what a text says about its value in words, such as `at least`."""
-    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
-    plain = re.sub(r"\b[A-Z]{2,}\b", " ", plain).lower()  # NO is a segment
-    return sorted({re.sub(r"\s+", " ", found.strip()) for found in _QUALIFIED.findall(plain)})
-
-
-# ---------------------------------------------------------------- words, labels and times
-
-
-def _labels(gold: str, answer: str, ask: Ask) -> bool | None:
-    """Compares an option's letter with the letter and the option's text: `C` and `C. x = 42`, or `(C) x = 42`."""
-    for one, other in ((gold, answer), (answer, gold)):
-        letter = re.fullmatch(r"(?:\\text\{)?\(?([A-H])\)?\}?", one)
-        if letter and (label := re.match(r"(?:\\text\{)?(?:\(([A-H])\)|([A-H])[.:)])(?=[\s}]|[^\s=]|$)", other)):
-            return letter[1] == (label[1] or label[2])
-    return None
-
-
-def _words(gold: str, answer: str, ask: Ask) -> bool | None:
-    """Compares words, which are no products of variables: `even`, `HTH`, `\\text{Monday}`; case counts for capitals alone."""
-    texts = [_as_words(text) for text in (gold, answer)]
-    if texts[0] is None and texts[1] is None:
-        return None
-    if texts[0] is None or texts[1] is None:  # `\text{AB}` may stand for the expression AB
-        plain = [re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip() for text in (gold, answer)]
-        return plain[0] == plain[1] or (plain[0].lower() == plain[1].lower() and min(map(len, plain)) > 2)
-    if all(re.fullmatch(r"[A-Z]{2,}", text) for text in texts):
-        return texts[0] == texts[1]
-    return texts[0].lower().split() == texts[1].lower().split() and (len(texts[0]) > 1 or texts[0] == texts[1])
-
-
-def _as_words(text: str) -> str | None:
-    """Returns the words that a text consists of, None for other text."""
-    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
-    if "," in text and r"\text" not in text:
-        return None
-    plain = re.sub(r"[\s.,;:!?\"'-]+", " ", plain).strip()
-    if not re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", plain):
-        return None
-    if r"\text" in text or re.fullmatch(r"[A-Z]{2,}", plain):
-        return plain if len(plain) > 1 or r"\text" in text else None
-    longest = max(plain.split(), key=len)
-    product = len(longest) < 3 or (len(longest) == 3 and len(set(longest)) == 3 and longest.islower())
-    return None if product and " " not in plain else plain
-
-
-class _Time(NamedTuple):
-    seconds: int
-    half: str  # "a", "p" or ""
-
-
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{4}")
-_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*(?:([ap])\.?\s?m\.?)?\s*\}?", re.IGNORECASE)
-
-
-def _times(gold: str, answer: str, ask: Ask) -> bool | None:
-    """Compares times of day; a time without am or pm may stand for either half, and 20:34 is 8:34 pm. Dates are texts."""
-    if _DATE.fullmatch(gold) or _DATE.fullmatch(answer):
-        return False
-    a, b = _time(gold), _time(answer)
-    if a is None or b is None:
-        return None
-    if a.half and b.half:
-        return _of_day(a) == _of_day(b)
-    return a.seconds == b.seconds or _of_day(a) == _of_day(b)
-
-
-def _time(text: str) -> _Time | None:
-    match = _CLOCK.fullmatch(text.strip())
-    if not match or not (match[2] or match[4]):
-        return None
-    hours, minutes, seconds = int(match[1]), int(match[2] or 0), int(match[3] or 0)
-    if hours > 24 or minutes > 59 or seconds > 59:
-        return None
-    return _Time(hours * 3600 + minutes * 60 + seconds, (match[4] or "").lower())
-
-
-def _of_day(time: _Time) -> int:
-    if not time.half:
-        return time.seconds
-    return time.seconds % (12 * 3600) + (12 * 3600 if time.half == "p" else 0)
 
 
 # ---------------------------------------------------------------- matrices
@@ -239,8 +134,7 @@ class _Items(NamedTuple):
 
 def _regions(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares sets of real numbers where one side is an inequality or a union, or both are intervals."""
-    mark = re.compile(r"\\(?:cup|setminus|in|mathbb)(?![A-Za-z])|<|>|\\(?:le|ge|ne)(?![A-Za-z])")
-    if not (mark.search(gold) or mark.search(answer)):
+    if not (_OF_REGIONS.search(gold) or _OF_REGIONS.search(answer)):
         return None
     a, b = regions.region(gold), regions.region(answer)
     if a is None or b is None:
@@ -249,7 +143,7 @@ def _regions(gold: str, answer: str, ask: Ask) -> bool | None:
         return None
     if a[1] and b[1] and a[1] != b[1]:
         return False
-    return regions.equal(a[0], b[0], _near if _has_point(gold, answer) else expressions.close)
+    return regions.equal(a[0], b[0], values.near if values.has_point(gold, answer) else expressions.close)
 
 
 def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -262,7 +156,7 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     if len(a.values) < 2 and len(b.values) < 2:
         return _same(a.values[0], b.values[0], ask) if "{" in (a.bracket, b.bracket) else None
     for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
-        if re.fullmatch(r"-?\d+,\d+", one) and _DECIMAL.fullmatch(other):
+        if re.fullmatch(r"-?\d+,\d+", one) and DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
 
@@ -289,14 +183,14 @@ def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
 
 def _matched(a: list[str], b: list[str], ask: Ask, once: bool = False) -> bool:
     """Whether two lists hold the same values in some order; with `once`, or where all are points, repeated values count once."""
-    if once or all(_is_point(value) for value in a + b):
+    if once or all(_is_point(item) for item in a + b):
         a, b = _distinct(a), _distinct(b)
     if len(a) != len(b):
         return False
     left = list(b)
-    for value in a:
+    for item in a:
         for other in left:
-            if _same(value, other, ask):
+            if _same(item, other, ask):
                 left.remove(other)
                 break
         else:
@@ -309,8 +203,8 @@ def _is_point(text: str) -> bool:
     return content is not None and len(pieces(content, (",", ";"))) > 1
 
 
-def _distinct(values: list[str]) -> list[str]:
-    return list({squeezed(value): value for value in values}.values())
+def _distinct(items: list[str]) -> list[str]:
+    return list({squeezed(item): item for item in items}.values())
 
 
 def _items(text: str) -> _Items:
@@ -319,20 +213,20 @@ def _items(text: str) -> _Items:
     if content is not None and (len(_split(content)) > 1 or text.startswith(r"\{")):
         bracket = _bracket(text, len(_split(content)))
         text = content
-    values = [value for value in _split(text) for value in _both_signs(value)]
-    named = [_assigned(value) for value in values]
-    if len(values) > 1 and named[0] and not any(named[1:]):  # a = 4, -8, -10
+    found = [item for part in _split(text) for item in _both_signs(part)]
+    named = [_assigned(item) for item in found]
+    if len(found) > 1 and named[0] and not any(named[1:]):  # a = 4, -8, -10
         name = named[0][0]
-        return _Items([named[0][1], *values[1:]], [name] * len(values), bracket)
+        return _Items([named[0][1], *found[1:]], [name] * len(found), bracket)
     if (
-        len(values) == 1 and named[0] and (points := inside(named[0][0])) and (content := inside(named[0][1]))
+        len(found) == 1 and named[0] and (points := inside(named[0][0])) and (content := inside(named[0][1]))
     ):  # (x,y) = (1,2)
-        names, values = pieces(points, (",",)), pieces(content, (",", ";"))
-        if len(names) == len(values):
-            return _Items(values, names, "(")
+        names, found = pieces(points, (",",)), pieces(content, (",", ";"))
+        if len(names) == len(found):
+            return _Items(found, names, "(")
     if all(named):
-        return _Items([value for _, value in named], [name for name, _ in named], bracket)
-    return _Items(values, [""] * len(values), bracket)
+        return _Items([content for _, content in named], [name for name, _ in named], bracket)
+    return _Items(found, [""] * len(found), bracket)
 
 
 def _bracket(text: str, length: int) -> str:
@@ -364,6 +258,8 @@ def _both_signs(text: str) -> list[str]:
 
 # ---------------------------------------------------------------- relations
 
+_INEQUALITY = re.compile(r"<|>|\\(?:le|ge|ne|in)(?![A-Za-z])")
+
 _NAME = re.compile(  # atomic, since `a(b)` can be read in two ways
     r"(?>\\(?:angle|triangle|overline|frac|vec|mathbb|mathbf|text\{[^{}]*\}|hat|bar|widehat|Delta|alpha|beta|gamma|theta|phi|lambda|mu"
     r"|sigma|rho|omega|tau|epsilon|pi|det|gcd|max|min|deg)(?![A-Za-z])\s*|[A-Za-z](?:_(?:\{[^{}]*\}|\w))?'*(?:\([^()=]*\)|\[[^\[\]=]*\])?|[{}|:/+*.\s()-])++"
@@ -378,38 +274,24 @@ def _assigned(text: str) -> tuple[str, str] | None:
     """
     sides = pieces(text, ("=",))
     if len(sides) == 1:
-        sides = [side.strip() for side in _APPROXIMATES.split(text)]
+        sides = [side.strip() for side in APPROXIMATES.split(text)]
     if len(sides) < 2 or "" in sides or inside(text) or _INEQUALITY.search(outer(text)):
         return None
     if _NAME.fullmatch(sides[0]) or _is_point_of_names(sides[0]):
-        name, values = sides[0], sides[1:]
-    elif "=" in outer(text) and all(_value(side) is not None for side in sides):
-        name, values = "", sides
+        name, chain = sides[0], sides[1:]
+    elif "=" in outer(text) and all(value(side) is not None for side in sides):
+        name, chain = "", sides
     else:
         return None
-    known = [value for value in map(_value, values) if value is not None]
-    if name.startswith(("-", "+")) or any(not expressions.close(value, known[-1], ROUNDED) for value in known[:-1]):
+    known = [number for number in map(value, chain) if number is not None]
+    if name.startswith(("-", "+")) or any(not expressions.close(number, known[-1], ROUNDED) for number in known[:-1]):
         return None
-    return name, values[-1]
-
-
-_APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
-_INEQUALITY = re.compile(r"<|>|\\(?:le|ge|ne|in)(?![A-Za-z])")
+    return name, chain[-1]
 
 
 def _is_point_of_names(text: str) -> bool:
     content = inside(text)
     return content is not None and all(_NAME.fullmatch(item) for item in pieces(content, (",",)))
-
-
-def _value(text: str):
-    """Returns the value of an expression without variables, None for other text."""
-    value, _ = units.split(_APPROXIMATES.split(text)[0])
-    expression = expressions.parse(value.strip().rstrip("."))
-    try:
-        return expression.at({}) if expression is not None and not expression.names else None
-    except expressions.Unsupported:
-        return None
 
 
 def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -435,7 +317,7 @@ def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
         if len(left) == len(right) == 2:
             return squeezed(left[0]) == squeezed(right[0]) and _same(left[1], right[1], ask)
     verdict = _equations(gold, answer)
-    return _undecided(gold, answer, ask) if verdict is None else verdict
+    return values.undecided(gold, answer, ask) if verdict is None else verdict
 
 
 def _functions(a: str, b: str) -> bool:
@@ -445,17 +327,16 @@ def _functions(a: str, b: str) -> bool:
 
 def _known_approximation(text: str) -> str:
     """Returns the exact side of `a \\approx b` if b is a rounded, else the text."""
-    sides = [side.strip() for side in _APPROXIMATES.split(text)]
+    sides = [side.strip() for side in APPROXIMATES.split(text)]
     if len(sides) != 2:
         return text
     exact, rounded = pieces(sides[0], ("=",))[-1], sides[1]
-    u, v = _value(exact), _value(rounded)
+    u, v = value(exact), value(rounded)
     if u is None or v is None:
         return text
-    decimal = _DECIMAL.fullmatch(units.split(rounded)[0])
-    return (
-        sides[0] if abs(u - v) <= 10.0 ** -(len(decimal[2]) if decimal else 0) * (0.51 if not decimal else 1) else text
-    )
+    decimal = DECIMAL.fullmatch(units.split(rounded)[0])
+    step = 10.0 ** -len(decimal[2]) if decimal else 0.5
+    return sides[0] if abs(u - v) <= step else text
 
 
 def _equations(gold: str, answer: str) -> bool | None:
@@ -482,107 +363,3 @@ def _equations(gold: str, answer: str) -> bool | None:
     if ratio is None:
         return False
     return kind in ("=", r"\ne") or ratio > 0
-
-
-# ---------------------------------------------------------------- quantities
-
-
-def _quantities(gold: str, answer: str, ask: Ask) -> bool:
-    """Compares values with units or percent signs.
-
-    Per cent are hundredths, `35%` = 0.35, or the unit of the question, `35%` = 35; a bare gold answer of at most 1 is a share, so
-    that 0.5% is not 1/2.
-    """
-    gold, gold_unit = units.split(gold)
-    answer, answer_unit = units.split(answer)
-    if not gold_unit.agrees(answer_unit):
-        return False
-    shares = gold.endswith("%"), answer.endswith("%")
-    gold, answer = (re.sub(r"\s*%$", "", text).strip() for text in (gold, answer))
-    if _ratio(gold) is not None and _ratio(answer) is not None:
-        return _proportional(_ratio(gold), _ratio(answer), ask)
-    if not any(shares) or all(shares):
-        return _values(gold, answer, ask)
-    if shares[0]:
-        return _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask)
-    share = _value(gold)
-    if share is not None and abs(share) <= 1:
-        return _values(gold, f"({answer})/100", ask)
-    return _values(gold, answer, ask) or _values(gold, f"({answer})/100", ask)
-
-
-def _ratio(text: str) -> list[str] | None:
-    parts = pieces(text, (":",))
-    return parts if len(parts) > 1 and all(parts) else None
-
-
-def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
-    if len(a) != len(b):
-        return False
-    if all(map(_same, a, b, [ask] * len(a))):
-        return True
-    return all(_same(f"({x})({b[0]})", f"({y})({a[0]})", ask) for x, y in zip(a, b, strict=True))
-
-
-def _values(gold: str, answer: str, ask: Ask) -> bool:
-    """Compares two expressions, a decimal number among them with regard to its rounding."""
-    base = [re.fullmatch(r"(-?[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]
-    if any(base):  # a base may be missing, as a unit may
-        digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
-        return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
-    gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
-    if any(_dangling(text) or re.search(r"\d \d", text) for text in (gold, answer)):
-        return False
-    a, b = expressions.parse(gold), expressions.parse(answer)
-    if a is None or b is None:
-        return _undecided(gold, answer, ask)
-    try:
-        variables = a.names | b.names
-        if (verdict := expressions.same(a, b, ROUNDED if variables and _has_point(gold, answer) else None)) is None:
-            return _undecided(gold, answer, ask)
-        if verdict or variables:
-            return verdict
-        u, v = a.at({}), b.at({})
-        return _rounds(gold, answer, u, v) or (_has_point(gold, answer) and _near(u, v))
-    except expressions.Unsupported:
-        return _undecided(gold, answer, ask)
-
-
-def _undecided(gold: str, answer: str, ask: Ask) -> bool:
-    """Asks about two values, unless words or a relation in one of them say something that the other does not."""
-    plain = [re.sub(r"\\(?:begin|end)\{[^{}]*\}", "", text) for text in (gold, answer)]
-    words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in plain]
-    return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
-
-
-def _near(u, v) -> bool:
-    """Whether two values agree to six decimals, and in their first digits."""
-    return bool(abs(u - v) <= 1e-6) and expressions.close(u, v, ROUNDED)
-
-
-def _has_point(gold: str, answer: str) -> bool:
-    return bool(re.search(r"\.\d|\d\.", re.sub(r"\.\d*\\overline", "", gold + " " + answer)))
-
-
-def _dangling(text: str) -> bool:
-    """Whether a text ends in an operator, as `7+`: nothing that has a value."""
-    return bool(re.search(r"[-+*/^=]$", text))
-
-
-def _rounds(gold: str, answer: str, u, v) -> bool:
-    """Whether one value is a decimal number, with digits enough, to which the exact value of the other is rounded or cut."""
-    if expressions.imaginary(u) or expressions.imaginary(v):
-        return False
-    for text, rounded, other, exact, digits in ((gold, u, answer, v, STATED), (answer, v, gold, u, GIVEN)):
-        decimal = _DECIMAL.fullmatch(text)
-        if not decimal or _DECIMAL.fullmatch(other) or _INTEGER.fullmatch(other):
-            continue
-        places = len(decimal[2]) - int(decimal[3] or 0)
-        if abs(places) > 1000 or len((decimal[1] + decimal[2]).lstrip("0")) < digits:
-            continue
-        step = Fraction(10) ** -places
-        difference = abs(expressions.fraction(rounded) - expressions.fraction(exact))
-        cut = abs(rounded) <= abs(exact) and difference < step
-        if difference <= step / 2 or cut:
-            return True
-    return False
