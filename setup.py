@@ -35,9 +35,10 @@ setup(
         "jax>=0.7",
         "jaxtyping>=0.3",
         "jinja2>=3.1",  # chat templates; transformers does not pull it in
-        "math-verify[antlr4_13_2]>=0.9,<0.10",  # tasks/symbolic.py guards against its false positives
+        "math-verify[antlr4_13_2]>=0.9,<0.10",  # tasks/symbolic.py checks what it accepts
         "ml-collections>=1.0",
         "ml-dtypes>=0.3",
+        "mpmath>=1.3",
         "numpy>=1.26",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",

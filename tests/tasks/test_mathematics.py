@@ -30,7 +30,7 @@ from amrsd_jax.tasks.mathematics import final_answer, number, numbers, verify_ma
         ("the range is 5-10", "10", False),
         ("that makes -3", "-3", False),
         ("$.50", ".50", False),
-        (r"half, \frac{1}{2}", "1/2", False),
+        (r"half, \frac{1}{2}", r"\frac{1}{2}", False),
         ("I do not know", None, False),
         ("5\nI do not know", None, False),
         ("", None, False),

@@ -114,7 +114,7 @@ def test_very_long_answers_are_compared_as_text_only():
         (r"\boxed{7} which is \boxed{7}", "7", "7"),
         (r"<think>\boxed{3}</think> the answer is 4", "4", "4"),
         (r"\fbox{3}", "3", "3"),
-        ("The area is 5 m^2", "5", "5"),
+        ("The area is 5 m^2", "5 m^2", "5 m^2"),
         (r"Thus $x=\frac{1}{2}$", r"x=\frac{1}{2}", r"x=\frac{1}{2}"),
         ("**Answer:** 18 dollars\n\nGlad to help!", None, "18"),
         ("The final answer is therefore 5.\nI hope so.", None, "5"),

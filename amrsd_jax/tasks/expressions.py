@@ -1,0 +1,483 @@
+"""Parses an expression in `notation`, and compares two by their values at a few points, to 50 digits.
+
+Two expressions are equal if they are real at the same points and have the same values there: a convention, by which
+`\\sqrt{1/k}` equals `1/\\sqrt{k}`, and `\\sqrt{x^2}` does not equal `x`. Comparing values is exact enough for benchmarks, takes
+about a millisecond, and needs no simplification, which may take for ever. Every operation is bounded: what is too large to
+evaluate is left to the caller, as is what the parser does not know (sums, integrals, limits).
+"""
+
+import functools
+import math
+import re
+import threading
+from collections.abc import Callable, Container, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+LONGEST = 1_000  # characters of an expression, our choice
+DIGITS = 50  # decimal digits of a value, our choice
+_EQUAL = 1e-25  # largest relative difference of equal values, our choice; above the error of cancellation
+_LARGEST = 100_000  # decimal digits before the point that a power or factorial may have, our choice
+
+Values = Mapping[str, Any]  # variable -> number
+Node = Callable[[Values], Any]
+
+
+class Unsupported(Exception):
+    """Says that an expression cannot be parsed or evaluated here."""
+
+
+class _Local(threading.local):
+    """The mpmath context of a thread: its precision changes inside functions, so threads must not share one."""
+
+    def __init__(self):
+        self.context = mpmath.MPContext()
+        self.context.dps = DIGITS
+
+
+_local = _Local()
+
+_TOKEN = re.compile(
+    r"\d+(?:\.\d+)?(?:\.?\\overline\{\d+\})?|\.\d+(?:\\overline\{\d+\})?|\\[A-Za-z]+|\\.|[A-Za-z]|[^\sA-Za-z\d]"
+)
+_GREEK = frozenset(
+    {
+        "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu",
+        "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+        "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle",
+    }
+)  # fmt: skip
+_FUNCTIONS = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "sinh": "sinh", "cosh": "cosh",
+    "tanh": "tanh", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log", "log": "log", "exp": "exp", "lg": "log10",
+}  # fmt: skip
+_INVERSE = {"sin": "asin", "cos": "acos", "tan": "atan", "sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
+_CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+_OPAQUE = set("fghFG")  # these letters before a bracket are functions, not factors
+_ENDS_ARGUMENT = {"*", "(", "[", *(f"\\{name}" for name in _FUNCTIONS)}
+
+
+class Expression:
+    """A parsed expression.
+
+    Attributes:
+      names: its variables.
+    """
+
+    def __init__(self, node: Node, names: frozenset[str]):
+        self._node, self.names = node, names
+
+    def at(self, values: Values) -> Any:
+        """Returns the value at a point; None where there is none, as at 1/0.
+
+        Raises:
+          Unsupported: a number on the way is too large.
+        """
+        try:
+            value = self._node(values)
+        except (ArithmeticError, ValueError, TypeError, mpmath.libmp.NoConvergence):
+            return None
+        return value if mpmath.isfinite(value) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def parse(text: str) -> Expression | None:
+    """Returns the expression that a text in `notation` writes; None for other text."""
+    if len(text) > LONGEST or not text:
+        return None
+    parser = _Parser(text)
+    try:
+        node = parser.sum()
+        return Expression(node, frozenset(parser.names)) if not parser.next() else None
+    except (Unsupported, IndexError, RecursionError):
+        return None
+
+
+class _Parser:
+    """A recursive-descent parser that makes closures from a point to a value."""
+
+    def __init__(self, text: str):
+        self.tokens, self.place = _TOKEN.findall(text), 0
+        self.names: set[str] = set()
+        self.angle = 0  # depth of arguments of trigonometric functions, in which a degree is pi/180
+        self.bars = False  # whether a bar closes
+
+    def next(self) -> str:
+        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+
+    def pop(self) -> str:
+        """Consumes and returns the next token; raises IndexError at the end."""
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def take(self, *names: str) -> str:
+        """Consumes and returns the next token if it is one of `names`, else returns ""."""
+        return self.pop() if self.next() and self.next() in names else ""
+
+    def ahead(self, *names: str) -> bool:
+        """Consumes the next tokens if they are `names`, and returns whether they are."""
+        if tuple(self.tokens[self.place : self.place + len(names)]) != names:
+            return False
+        self.place += len(names)
+        return True
+
+    def sum(self) -> Node:
+        terms = [(1, self.product())]
+        while sign := self.take("+", "-"):
+            terms.append((1 if sign == "+" else -1, self.product()))
+        return terms[0][1] if len(terms) == 1 else lambda at: sum(sign * term(at) for sign, term in terms)
+
+    def product(self) -> Node:
+        if sign := self.take("+", "-"):
+            inside = self.product()
+            return inside if sign == "+" else lambda at: -inside(at)
+        return self.factors(())
+
+    def factors(self, stops: Container[str]) -> Node:
+        """Parses a product up to one of some tokens, or to a token that does not continue a product."""
+        whole = self.next()
+        result = self.power()
+        if whole.isdigit() and re.fullmatch(r"\\frac\{\d+\}\{\d+\}", "".join(self.tokens[self.place : self.place + 7])):
+            result = _plus(result, self.power())  # a mixed number
+        while self.next() and self.next() not in stops:
+            if self.take("/"):
+                result = _divided(result, self.signed())
+            elif self.take("*"):
+                result = _times(result, self.signed())
+            elif self.starts_factor():
+                result = _times(result, self.power())
+            else:
+                break
+        return result
+
+    def starts_factor(self) -> bool:
+        """Whether the next token begins a factor without a sign before it; numbers side by side are none, nor is `x2`."""
+        token = self.next()
+        if token[0].isdigit() or token[0] == ".":
+            return self.tokens[self.place - 1] in ("}", ")")
+        if token == "|":
+            return not self.bars
+        return (
+            token in _CLOSING or token.isalpha() or (token[0] == "\\" and token[1:].isalpha() and token not in _STOPS)
+        )
+
+    def signed(self) -> Node:
+        if self.take("-"):
+            inside = self.signed()
+            return lambda at: -inside(at)
+        self.take("+")
+        return self.power()
+
+    def power(self) -> Node:
+        base = self.postfix()
+        if self.take("^"):
+            exponent = self.signed() if self.next() == "-" else self.argument()
+            return lambda at: _power(base(at), exponent(at))
+        return base
+
+    def postfix(self) -> Node:
+        node = self.atom()
+        while True:
+            if self.take("!"):
+                node = _applied(_factorial, node)
+            elif self.take("%"):
+                node = _divided(node, lambda at: _local.context.mpf(100))
+            elif self.ahead("^", r"\circ"):
+                node = _times(node, lambda at: _local.context.pi / 180) if self.angle else node
+            else:
+                return node
+
+    def argument(self) -> Node:
+        """Parses the argument of a command or power: a group in braces, or one token."""
+        token = self.next()
+        if token.isdigit() and len(token) > 1:  # \frac12
+            self.tokens[self.place : self.place + 1] = [token[0], token[1:]]
+        return self.atom()
+
+    def group(self) -> Node:
+        opening = self.pop()
+        outside, self.bars = self.bars, opening == "|"
+        node = self.sum()
+        self.bars = outside
+        if not self.take(_CLOSING[opening]):
+            raise Unsupported(opening)
+        applied = {"|": abs, r"\lfloor": lambda x: _local.context.floor(x), r"\lceil": lambda x: _local.context.ceil(x)}
+        return _applied(applied[opening], node) if opening in applied else node
+
+    def atom(self) -> Node:
+        if self.next() in _CLOSING and not (self.bars and self.next() == "|"):
+            return self.group()
+        token = self.pop()
+        if token[0].isdigit() or token[0] == ".":
+            if self.next() == "_":  # a number to a base
+                raise Unsupported(token)
+            return lambda at: _number(token)
+        if token == r"\frac":
+            return _divided(self.argument(), self.argument())
+        if token == r"\sqrt":
+            degree = self.group() if self.next() == "[" else None
+            inside = self.argument()
+            if degree is None:
+                return lambda at: _local.context.sqrt(inside(at))
+            return lambda at: _root(inside(at), degree(at))
+        if token in (r"\binom", r"\dbinom", r"\tbinom"):
+            n, k = self.argument(), self.argument()
+            return lambda at: _binomial(n(at), k(at))
+        if token == r"\text":
+            return self.variable("text " + self.raw())
+        if token[0] == "\\" and token[1:] in _FUNCTIONS:
+            return self.function(token[1:])
+        if token == r"\pi":
+            return lambda at: +_local.context.pi
+        if token == "e" and self.next() != "_":
+            return lambda at: +_local.context.e
+        if token == "i" and self.next() != "_":
+            return lambda at: _local.context.mpc(0, 1)
+        if token.isalpha() or (token[0] == "\\" and token[1:] in _GREEK):
+            return self.variable(token)
+        raise Unsupported(token)
+
+    def variable(self, name: str) -> Node:
+        """Parses what belongs to a name: a subscript, primes, and the argument of f, g or h."""
+        letter = name
+        if self.take("_"):
+            name += "_" + (self.raw() if self.next() == "{" else self.pop())
+        while self.take("'"):
+            name += "'"
+        if argument := re.match(r"\(-?\d+\)", "".join(self.tokens[self.place : self.place + 4])):
+            name += argument[0]  # T(10) is a value of a function, not a product
+            self.place += argument[0].count("-") + 3
+        self.names.add(name)
+        if letter in _OPAQUE and self.next() == "(":
+            inside = self.group()
+            # Any function will do that equals no other expression: only its name and its argument make values equal.
+            return lambda at: _local.context.cos(inside(at) * at[name] + at[name]) + inside(at) ** 2 / 7
+        return lambda at: at[name]
+
+    def raw(self) -> str:
+        """Consumes a group in braces and returns its text."""
+        if not self.take("{"):
+            raise Unsupported("{")
+        content, depth = [], 1
+        while depth:
+            content.append(self.pop())
+            depth += (content[-1] == "{") - (content[-1] == "}")
+        return "".join(content[:-1])
+
+    def function(self, name: str) -> Node:
+        function, exponent, base = _FUNCTIONS[name], None, None
+        for _ in range(2):  # a base and an exponent, in either order
+            if name == "log" and self.take("_"):
+                base = self.argument()
+            elif name in _INVERSE and self.ahead("^", "{", "-", "1", "}"):
+                function = _INVERSE[name]
+            elif self.take("^"):
+                exponent = self.argument()
+        trigonometric = function in ("sin", "cos", "tan", "cot", "sec", "csc")
+        self.angle += trigonometric
+        # \sin 2x \cos x is a product
+        inside = self.group() if self.next() in _CLOSING else self.factors(_ENDS_ARGUMENT)
+        self.angle -= trigonometric
+
+        def value(at: Values) -> Any:
+            argument = inside(at)
+            if function in ("exp", "sinh", "cosh", "tanh"):
+                _moderate(argument)
+            result = getattr(_local.context, function)(argument)
+            if base is not None:
+                result /= _local.context.log(base(at))
+            return result if exponent is None else _power(result, exponent(at))
+
+        return value
+
+
+_STOPS = {
+    r"\le", r"\ge", r"\ne", r"\in", r"\cup", r"\cap", r"\approx", r"\rfloor", r"\rceil", r"\pm", r"\mp", r"\circ", r"\to",
+    r"\setminus", r"\begin", r"\end", r"\infty", r"\emptyset", r"\mathbb",
+}  # fmt: skip
+
+
+def _times(a: Node, b: Node) -> Node:
+    return lambda at: a(at) * b(at)
+
+
+def _plus(a: Node, b: Node) -> Node:
+    return lambda at: a(at) + b(at)
+
+
+def _applied(function: Callable, a: Node) -> Node:
+    return lambda at: function(a(at))
+
+
+def _divided(a: Node, b: Node) -> Node:
+    return lambda at: a(at) / b(at)
+
+
+def _number(token: str) -> Any:
+    """Returns the value of a decimal number, whose last digits may be overlined since they repeat."""
+    digits, _, repeated = token.partition(r"\overline{")
+    context = _local.context
+    value = context.mpf(digits.rstrip(".") or 0)
+    if repeated := repeated.rstrip("}"):
+        places = len(digits.partition(".")[2])
+        value += context.mpf(int(repeated)) / (10 ** len(repeated) - 1) / context.mpf(10) ** places
+    return value
+
+
+def _moderate(value: Any) -> Any:
+    """Returns a value; raises Unsupported if its exponential has too many digits."""
+    if abs(value) > _LARGEST * math.log(10):
+        raise Unsupported("too large")
+    return value
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if base != 0 and abs(exponent) > 1:
+        _moderate(exponent * _local.context.log(abs(base)))
+    if base == 0 and exponent == 0:
+        raise ValueError("0^0")
+    context = _local.context
+    if context.im(base) == 0 and context.re(base) < 0 and (odd := _odd_root(exponent)):
+        return (-1 if odd % 2 else 1) * context.power(-context.re(base), exponent)  # the real root, as of x^{2/3}
+    return context.power(base, exponent)
+
+
+def _odd_root(exponent: Any) -> int:
+    """Returns the numerator of an exponent p/q with a small odd q > 1; 0 for other exponents."""
+    if mpmath.im(exponent) == 0:
+        for q in (3, 5, 7, 9):
+            if (p := round(float(exponent * q))) % q and abs(exponent * q - p) < _EQUAL:
+                return p if p % 2 else 2
+    return 0
+
+
+def _root(inside: Any, degree: Any) -> Any:
+    if degree == 0 or abs(degree) > 1000:
+        raise Unsupported("degree of a root")
+    return _power(inside, 1 / degree)
+
+
+def _factorial(value: Any) -> Any:
+    if abs(value) > 20_000:
+        raise Unsupported("too large")
+    return _local.context.factorial(value)
+
+
+def _binomial(n: Any, k: Any) -> Any:
+    if abs(n) > 20_000 or abs(k) > 20_000:
+        raise Unsupported("too large")
+    return _local.context.binomial(n, k)
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def points(names: frozenset[str], count: int = 12) -> list[dict[str, Any]]:
+    """Returns points for some variables, the same for the same names: positive ones, then ones of either sign, near and far."""
+    scales = (1, 1, 1, 5, 20, 0.2, 1, 1, 3, 10, 1, 0.3)
+    result = []
+    for k in range(count):
+        point = {}
+        for name in sorted(names):
+            share = _share(f"{name} {k}")
+            sign = -1 if k >= count // 2 and _share(f"sign {name} {k}") < (0.75 if len(names) == 1 else 0.5) else 1
+            point[name] = sign * scales[k % len(scales)] * (_local.context.mpf(share) + 0.37)
+        result.append(point)
+    return result
+
+
+def _share(text: str) -> float:
+    """Returns a number in [0, 1) that depends on a text, the same in every process."""
+    state = 2166136261
+    for byte in text.encode():
+        state = (state ^ byte) * 16777619 % 2**32
+    state = (state ^ (state >> 15)) * 2246822519 % 2**32
+    return (state ^ (state >> 13)) % 2**32 / 2**32
+
+
+def same(a: Expression, b: Expression, tolerance: float | None = None) -> bool | None:
+    """Whether two expressions are equal; None if too few points have values.
+
+    Args:
+      tolerance: largest relative difference of equal values, where a decimal number may be rounded.
+
+    Raises:
+      Unsupported: a number on the way is too large.
+    """
+    names = a.names | b.names
+    if not names:
+        u, v = a.at({}), b.at({})
+        return None if u is None or v is None else close(u, v, tolerance) or _both_vanish(a, b, {}, u, v)
+    compared = 0
+    for point in points(names):
+        u, v = a.at(point), b.at(point)
+        if u is None or v is None:
+            continue
+        real = _is_real(u), _is_real(v)
+        if real[0] != real[1]:
+            return False
+        if not all(real) and any(value < 0 for value in point.values()):
+            continue  # which branch of a root is meant is a convention
+        if not (close(u, v, tolerance) or _both_vanish(a, b, point, u, v)):
+            return False
+        compared += 1
+    return True if compared >= 3 else None
+
+
+def close(u: Any, v: Any, tolerance: float | None = None) -> bool:
+    """Whether two values are equal up to a relative difference."""
+    return bool(abs(u - v) <= (_EQUAL if tolerance is None else tolerance) * max(abs(u), abs(v)))
+
+
+def _both_vanish(a: Expression, b: Expression, point: Values, u: Any, v: Any) -> bool:
+    """Whether both values are 0 up to rounding: they then shrink as the precision grows."""
+    if max(abs(u), abs(v)) > 10.0 ** (-DIGITS // 2):
+        return False
+    context = _local.context
+    context.dps = 2 * DIGITS
+    try:
+        finer = a.at(point), b.at(point)
+    finally:
+        context.dps = DIGITS
+    return all(w is not None and abs(w) <= 1e-10 * abs(z) for w, z in zip(finer, (u, v), strict=True))
+
+
+def ratio(a: tuple[Expression, Expression], b: tuple[Expression, Expression]) -> Any:
+    """Returns the constant k with `a[0] - a[1] = k (b[0] - b[1])` wherever both are real; None if there is none, or k = 0.
+
+    Raises:
+      Unsupported: a number on the way is too large.
+    """
+    names = frozenset().union(*(side.names for side in (*a, *b)))
+    found, compared = None, 0
+    for point in points(names):
+        values = [side.at(point) for side in (*a, *b)]
+        if any(value is None or not _is_real(value) for value in values):
+            continue
+        u, v = mpmath.re(values[0] - values[1]), mpmath.re(values[2] - values[3])
+        if u == 0 or v == 0 or (found is not None and not close(u / v, found)):
+            return None
+        found, compared = u / v, compared + 1
+    return found if compared >= 3 else None
+
+
+def imaginary(value: Any) -> bool:
+    """Whether a value is not real."""
+    return not _is_real(value)
+
+
+def exact(value: int) -> Any:
+    """Returns an integer as a number of this thread's context."""
+    return _local.context.mpf(value)
+
+
+def fraction(value: Any) -> Fraction:
+    """Returns a real value as an exact fraction."""
+    sign, mantissa, exponent, _ = mpmath.re(value)._mpf_
+    return Fraction(-mantissa if sign else mantissa) * Fraction(2) ** exponent
+
+
+def _is_real(value: Any) -> bool:
+    return bool(abs(mpmath.im(value)) <= 10.0 ** (-DIGITS // 2) * abs(value))

@@ -1,0 +1,150 @@
+"""Rewrites an answer in one notation: the same answer in LaTeX, plain text or Unicode becomes the same text.
+
+The notation is LaTeX with few commands: `*` for products, `\\le`, `\\ge`, `\\ne` for relations, `\\frac{a}{b}`, `\\text{...}` for
+words. Brackets have no size, and spaces stand only where they keep two numbers or two words apart.
+"""
+
+import re
+
+_SIGNS = str.maketrans(
+    {
+        "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ",
+        "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ",
+        "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "∅": r"\emptyset ", "½": r"\frac{1}{2}", "ℝ": r"\mathbb{R}",
+        "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "√": r"\sqrt ", "∠": r"\angle ",
+        "，": ", ", "；": ";", "：": ":", "（": "(", "）": ")", "％": "%", "＝": "=", "＋": "+", "－": "-", "。": ".", "、": ", ",
+        "＜": "<", "＞": ">", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "′": "'", "’": "'", "…": "...",
+        "\u00a0": "~", "\u2009": "~", "\u202f": "~", "\u2002": " ", "\u2003": " ", "\u3000": " ", "\u200b": "", "\ufeff": "",
+    }
+    | dict(zip("０１２３４５６７８９", "0123456789", strict=True))
+)  # fmt: skip
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+
+
+def _multiple(match: re.Match) -> str:
+    """Returns `5 million` as a product."""
+    power = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}[match[2]]
+    return f"*10^{{{power}}}{match[1] or ''}"
+
+
+_REWRITES = [
+    (re.compile(pattern), written)
+    for pattern, written in (
+        (r"\\\\(?=(?:[dtc]?frac|sqrt|le|ge|in|begin|left|right|pi|cdot|times|text)(?![a-z]))", r"\\"),  # doubled by JSON
+        (r"\\\\(?:\[[^\[\]]*\])?", r"\\cr "),  # the end of a row
+        (r"\\(?:text|math)?color\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
+        (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
+        (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
+        (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
+        (r"\\text\{([A-Za-z])\}(?=[_^({]|$)", r"\1"),  # upright letters
+        (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
+        (r"\\\$|[$€£¥₹]", "$"),
+        (r"\\[()\[\]]", ""),
+        (r"\\!", ""),
+        (r"\{,\}|,(?=\\!)", ","),
+        (r"\\(?:[,;:]|thinspace)|~", "~"),
+        (r"\\(?:q?quad|enspace|hspace\{[^{}]*\})(?![A-Za-z]{2}|[A-Za-z]$)|\\(?=\s)|\\$", " "),
+        (r"\\(?:l?dots[cbm]?|cdots)(?![A-Za-z])", "..."),
+        (r"\\(?:leq?(?:slant|q)?|nleqslant)(?![A-Za-z])|<=|=<", r"\\le "),
+        (r"\\(?:geq?(?:slant|q)?)(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\neq?(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
+        (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*\*(?=\s*[\d(A-Za-z{])|\*", lambda m: "^" if m[0] == "**" else "*"),
+        (r"\\div(?![A-Za-z])", "/"),
+        (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
+        (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
+        (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
+        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
+        (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
+        (r"\\(?:[lr]?vert|mid)(?![A-Za-z])", "|"),
+        (r"\\(?:approxeq|simeq|cong)(?![A-Za-z])|~=", r"\\approx "),
+        (r"\\(?:colon|ratio)(?![A-Za-z])", ":"),
+        (r"\\degree(?![A-Za-z])|\^\{\\circ\}|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
+        (r"\\(?:implies|Rightarrow|iff|Leftrightarrow|therefore)(?![A-Za-z])", ","),
+        (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
+        (r"(?<![\\A-Za-z])(sqrt|cbrt|pi|infty|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
+         r"|theta|alpha|beta|gamma|lambda)(?![A-Za-z])", r"\\\1 "),
+        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\\cbrt\s*[({]([^(){}]*)[)}]", r"\\sqrt[3]{\1}"),
+        (r"\\sqrt\s+(\d+|[A-Za-z])", r"\\sqrt{\1}"),
+        (r"\\sqrt(\d)", r"\\sqrt{\1}"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
+        (r"\s*(?<![A-Za-z])(?:per\s?cent|percentage|pct)(?![A-Za-z])|\\?%", "%"),
+        (r"\\text\{\s*%\s*\}", "%"),
+        (r"\^\(([^()]*)\)", r"^{\1}"),
+        (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
+        (r"(?<=\d)\s*[eE]([+-]?\d+)(?![\w.])", r"*10^{\1}"),
+    )
+]  # fmt: skip
+_WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?:~\d{3})+(?!\d)|(?<![\d.,])\d{1,3}(?: \d{3})* 0\d\d(?: \d{3})*(?!\d)")
+_MIXED = re.compile(r"(?<![\d.])(\d+)[ ~]+(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})(?![\d.])")
+_BRACKETS = re.compile(r"\\?[(\[{]|\\?[)\]}]")
+
+
+def notation(text: str) -> str:
+    """Returns an answer in the one notation."""
+    text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
+    text = re.sub("[₀-₉]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text).translate(_SIGNS)
+    text = re.sub(r"^\s*\*\*(.*?)\*\*\s*\.?\s*$", r"\1", text, flags=re.DOTALL)  # bold in Markdown
+    text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
+    for pattern, written in _REWRITES:
+        text = pattern.sub(written, text)
+    text = _WORDS_AROUND.sub(_number_in_words, text)
+    text = _SPACED.sub(lambda m: re.sub("[~ ]", "", m[0]), text)
+    text = _outside_brackets(_THOUSANDS, lambda m: m[0].replace(",", ""), text)
+    text = _MIXED.sub(lambda m: rf"{m[1]}\frac{{{m[2] or m[4]}}}{{{m[3] or m[5]}}}", text)
+    return _spaces(text).strip()
+
+
+def _number_in_words(match: re.Match) -> str:
+    """Returns the content of `\\text{10 cm}`, whose number belongs to the formula, or the match itself."""
+    if number := re.fullmatch(r"\s*(-?[\d.,/]+)\s*(.*)", match[1], re.DOTALL):
+        return number[1] + (rf"\text{{ {number[2]}}}" if number[2].strip() else "")
+    return match[0]
+
+
+def _outside_brackets(pattern: re.Pattern, written, text: str) -> str:
+    """Replaces a pattern where no bracket is open, since a comma inside one separates; braces of arguments are no brackets."""
+    pieces, depth, place, start = [], 0, 0, 0
+    for bracket in _BRACKETS.finditer(text):
+        if bracket[0] in "{}":
+            continue
+        opens = bracket[0][-1] in "([{"
+        if depth == 0 and opens:
+            pieces.append(pattern.sub(written, text[start : bracket.start()]))
+            place = bracket.start()
+        depth = max(0, depth + (1 if opens else -1))
+        if depth == 0 and not opens:
+            pieces.append(text[place : bracket.end()])
+            start = bracket.end()
+    rest = text[place:] if depth else pattern.sub(written, text[start:])
+    return "".join(pieces) + rest
+
+
+def _spaces(text: str) -> str:
+    """Removes spaces, but those inside words, between two numbers, words or letters, and behind a command before a letter."""
+    text = re.sub(r"[~\s]+", " ", text)
+    pieces = re.split(r"(\\text\{[^{}]*\})", text)
+    for i in range(0, len(pieces), 2):
+        pieces[i] = re.sub(r"(?<![A-Za-z0-9.,]) | (?![A-Za-z0-9.])", "", pieces[i])
+        pieces[i] = re.sub(
+            r"(?<=[A-Za-z]) (?=\d)|(?<=\d) (?=[A-Za-z](?![A-Za-z]))", _between_word_and_number, pieces[i]
+        )
+    return "".join(pieces)
+
+
+def _between_word_and_number(match: re.Match) -> str:
+    before = re.search(r"\\?[A-Za-z]+$", match.string[: match.start()][-40:])
+    return "" if before is not None and before[0].startswith("\\") else match[0]
+
+
+def squeezed(text: str) -> str:
+    """Returns a text without the spaces that keep no two numbers apart, for the comparison of texts."""
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text.strip())

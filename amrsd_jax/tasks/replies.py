@@ -1,0 +1,362 @@
+"""Finds the final answer in a reply: a box, a mark, an answer tag, "the answer is ...", or the last formula or number.
+
+A reply may be long and may be anything. Every function reads it a bounded number of times from left to right, so that the time
+is linear in its length: patterns have no nested or adjacent repetitions that could match the same text.
+"""
+
+import re
+
+from amrsd_jax.tasks.thoughts import after_thoughts
+
+TAIL = 100_000  # the final answer is searched in this many characters at the end of a response, our choice
+LINES = 4_000  # characters at the end in which earlier lines than the last are read, our choice
+STATEMENTS = 20  # how many of the last "the answer is" are read, our choice
+SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
+
+_BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?\{|\}")
+_SEPARATOR = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\(?:quad|qquad|text\s?\{\s?(?:and|or)\s?\})|and|or)*")
+_DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
+_CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+_STATED = re.compile(
+    r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"
+    r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
+    re.IGNORECASE,
+)
+_IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
+_COMMENT = re.compile(r"(?:in)?correct\b|right\b|wrong\b|obtained\b|found\b|given\b", re.IGNORECASE)
+_TURN = re.compile(  # what a model goes on to write when it does not stop
+    r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>"
+    r"|\n(?:Human|User|Question|Q|Problem|### ?(?:Instruction|Question|Problem|User|Input))\s?(?:\d{1,3})?:)"
+)
+_PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
+_TAG = re.compile(r"</?answer>", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_LETTERS_OF_FORMULAS = {
+    *(
+        "and",
+        "or",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "pi",
+        "mod",
+        "cm",
+        "km",
+        "mm",
+        "kg",
+        "ft",
+    ),
+    *("if", "for", "gcd", "lcm", "max", "min", "frac", "text"),
+}
+
+# ---------------------------------------------------------------- boxes, marks and tags
+
+
+def final_answer(response: str) -> tuple[str | None, bool]:
+    """Returns (answer, whether it had a requested form).
+
+    The answer is the content of the last balanced `\\boxed{}`, else the text behind the last `####`, else the last formula or
+    number of the last line; only the first two forms are requested. Boxes with only separators between them make one
+    answer, joined by commas.
+    """
+    return _final(after_thoughts(response)[-TAIL:])
+
+
+def _final(text: str) -> tuple[str | None, bool]:
+    box = last_boxes(text)
+    if box is not None:
+        return box, True
+    _, mark, tail = text.rpartition("####")
+    if mark and tail.strip():
+        return tail.strip().split("\n")[0].strip(), True
+    return (None if r"\boxed{" in text else of_last_line(text)), False
+
+
+def any_answer(response: str) -> tuple[str | None, bool]:
+    """As `final_answer`, but before the last line tries the last answer tag and the last "the answer is ...", in some languages.
+
+    "The final answer is ..." behind the last box counts more than the box. Where the last line has no formula or number, earlier
+    lines are read; what follows the reply, as another question, is not.
+    """
+    text = _TURN.split(after_thoughts(response)[-TAIL:].strip(), maxsplit=1)[0]
+    text = _PHRASE.sub("", text).rstrip()
+    answer, asked_for = _final(text)
+    if asked_for:
+        behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), text.rfind("####")) :]
+        return _last_stated(behind, final=True) or answer, True
+    if (tagged := _last_tagged(text)) is not None:
+        return _of_sentence(tagged), True
+    if stated := _last_stated(text, final=True) or _last_stated(text):
+        return stated, False
+    found = formulas(text[-SENTENCE:])
+    if (
+        found
+        and (behind := re.split(r"[.。]\s", text[-SENTENCE:][found[-1][2] :], maxsplit=1)[1:])
+        and numbers_of(behind[0])
+    ):
+        return last_expression(behind[0]), False
+    lines = [line for line in text[-LINES:].splitlines() if line.strip()]
+    while answer is None and lines:
+        lines.pop()
+        answer = of_last_line("\n".join(lines)[-SENTENCE:])
+    return answer, False
+
+
+def gold_answer(gold: str) -> str:
+    """Returns the answer in a gold answer that is a whole solution or a sentence, and any other gold answer as it is."""
+    if (box := last_boxes(gold)) is not None:
+        return box
+    if "####" in gold:
+        return _final(gold)[0] or gold
+    words = [
+        word for word in _WORD.findall(re.sub(r"\\text\s?\{[^{}]*\}", "", gold)) if word not in _LETTERS_OF_FORMULAS
+    ]
+    if len(words) > 2 and (formulas(gold) or len(gold) > 200):
+        return any_answer(gold)[0] or gold
+    return gold
+
+
+def last_boxes(text: str) -> str | None:
+    """Returns the content of the balanced box that begins last, joined to that of earlier boxes with only separators between.
+
+    Empty boxes are skipped. A single pass, since a looping response may open thousands of boxes.
+    """
+    opened, boxes = [], []
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append(brace)
+        elif opened and (start := opened.pop())[0] != "{" and text[start.end() : brace.start()].strip():
+            boxes.append((start.start(), start.end(), brace.start()))
+    if not boxes:
+        return None
+    boxes.sort()
+    start, inside, end = boxes.pop()
+    contents = [text[inside:end]]
+    while boxes and boxes[-1][2] < start and _SEPARATOR.fullmatch(text[boxes[-1][2] + 1 : start][:100]):
+        start, inside, end = boxes.pop()
+        if text[inside:end] not in contents:
+            contents.insert(0, text[inside:end])
+    return ", ".join(contents)
+
+
+def _last_tagged(text: str) -> str | None:
+    """Returns the content of the last closed answer tag that is not empty, None without one."""
+    content, start = None, None
+    for tag in _TAG.finditer(text):
+        if tag[0][1] != "/":
+            start = tag.end()
+        elif start is not None:
+            content, start = text[start : tag.start()].strip() or content, None
+    return content
+
+
+# ---------------------------------------------------------------- sentences and lines
+
+
+def _last_stated(text: str, final: bool = False) -> str | None:
+    """Returns the answer of the last "the answer is ..." that states one; with `final`, of "the final answer is ..." alone."""
+    answer = None
+    for stated in list(_STATED.finditer(text))[-STATEMENTS:]:
+        if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
+            continue
+        behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
+        sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
+        if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
+            sentence = behind[: max(len(sentence), found[0][2])]
+        if re.search(
+            r"(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$", text[max(0, stated.start() - 40) : stated.start()]
+        ):
+            sentence = f"not {sentence}"
+        found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
+        if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
+            answer = found
+    return answer
+
+
+def _of_sentence(text: str) -> str | None:
+    """Returns the answer in a sentence: its formulas, its number, or all of it."""
+    text = text.replace("**", "").replace(r"\$", "").strip().strip("*_`").strip()
+    if found := formulas(text):
+        outside = _outside(text, found)
+        # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
+        if (
+            (behind := _IS.split(outside)[-1]) != outside
+            and numbers_of(behind)
+            and not re.search(r"\d|\\", found[-1][0])
+        ):
+            return last_expression(behind)
+        if len(found) == 1:
+            return _with_unit(text, found[0])
+        either = re.search(r"\bor\b", outside)
+        return (" or " if either else ", ").join(content.strip(" ,") for content, _, _ in found)
+    text = re.sub(r"\.$", "", text.replace("$", "")).strip()
+    if (behind := _IS.split(text)[-1].strip()) != text and numbers_of(behind):
+        text = behind
+    if number := _only_number(text):
+        return number
+    if (
+        len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3
+        and not _SAID.search(text)
+        and (values := numbers_of(text))
+    ):
+        return last_expression(text) if "=" in text or len(values) == 1 else values[0]
+    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
+
+
+def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
+    """Returns a formula with the per cent sign or degree sign that stands behind it, outside its delimiters."""
+    content, _, end = formula
+    sign = re.match(r"\s?(?:\\?%|percent\b|per cent\b|pct\b)", text[end : end + 12])
+    return content + r"\%" if sign and "%" not in content else content
+
+
+def _outside(text: str, found: list[tuple[str, int, int]]) -> str:
+    pieces, place = [], 0
+    for _, start, end in found:
+        pieces.append(text[place:start])
+        place = end
+    return " ".join([*pieces, text[place:]])
+
+
+def formulas(text: str) -> list[tuple[str, int, int]]:
+    """Returns (content, start, end) of each formula in `$...$`, `$$...$$`, `\\(...\\)` or `\\[...\\]`.
+
+    A dollar sign before an amount, as in `$5 + $7 = $12`, opens no formula: its content would end in an operator or hold words.
+    """
+    marks = list(_DELIMITER.finditer(text))
+    result, k = [], 0
+    while k < len(marks) - 1:
+        opening, closing = marks[k], marks[k + 1]
+        k += 1
+        wanted = _CLOSING.get(opening[0])
+        if wanted is None:
+            continue
+        while closing[0] == r"\$" and wanted != r"\$" and k < len(marks) - 1:
+            k += 1
+            closing = marks[k]
+        content = text[opening.end() : closing.start()]
+        if closing[0] != wanted or not content.strip() or (opening[0] == "$" and _is_money(content)):
+            continue
+        result.append((content.strip(), opening.start(), closing.end()))
+        k += 1
+    return result
+
+
+def _is_money(content: str) -> bool:
+    """Whether what stands between two dollar signs begins with an amount and goes on as a text, not as a formula."""
+    if len(content) > SENTENCE or content.startswith("?"):
+        return True
+    if not re.match(r"-?[\d.]", content.strip()):
+        return False
+    words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
+    return (
+        bool(re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()) or re.search(r"\.\s", content.strip()))
+        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
+    )  # fmt: skip
+
+
+def of_last_line(text: str) -> str | None:
+    """Returns the last formula that ends on the last line, else the last expression in it; None without one."""
+    text = text.rstrip()
+    last = text.rfind("\n") + 1
+    begin = 0 if text[last:].strip() in (r"\]", "$$", r"\)") or "\\]" in text[last:] else last
+    found = formulas(text[begin:])
+    if found and found[-1][2] + begin > last:
+        behind = text[begin + found[-1][2] :]
+        sign = _with_unit(text[begin:], found[-1])
+        if not numbers_of(_plain(behind)) or len(found[-1][0]) > 2:
+            return sign
+        return last_expression(behind)
+    return last_expression(text[last:])
+
+
+_DENIED = re.compile(
+    r"(?:\bnot|n['’]t|\bnever)(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
+    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
+)
+_RUN = re.compile(
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z])|[ \t$]|\\\$)+"
+)
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
+_PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
+
+
+def last_expression(line: str) -> str | None:
+    """Returns the last expression with a number in a line of prose: of `9 - 2 = 7` the 7, of `10^2` all of it.
+
+    Of plain numbers with only spaces or dashes between them it is the last one.
+    """
+    line = re.sub(r"\*\*|__|`", "", line[-SENTENCE:])
+    if _DENIED.search(line):
+        return "not " + (numbers_of(line) or [""])[-1]
+    answer = None
+    for run in _RUN.finditer(line):
+        if not re.search(r"\d|\\(?:pi|sqrt|frac|infty)(?![a-z])", run[0]):
+            continue
+        text = re.split(r"(?<![<>!\\])=", run[0])
+        last = next((side for side in reversed(text) if re.search(r"\d|\\[a-z]", side)), "")
+        answer = _of_run(last, line[run.end() : run.end() + 1]) or answer
+    return answer
+
+
+def _of_run(text: str, following: str) -> str | None:
+    text = text.strip(" \t,;:*_=").rstrip(".").strip()
+    text = re.sub(r"^[aAI]\s+(?=[-\d$\\])|\s+[aAI]$", "", text)
+    text = re.sub(r"^(?:[)\]}!|:,\s]|\.(?!\d))+(?=.)", "", text)
+    if _PLAIN_RUN.fullmatch(text):
+        per_cent = re.search(r"%\s*$", text)
+        text = re.sub(r"\\?[$€£¥]", "", text)
+        if mixed := re.search(r"(?<![\d./])(\d+ \d+/\d+)$", text):
+            return mixed[1]
+        if decimal := re.fullmatch(r"\s*(\d+,\d{1,2}|0,\d+)\s*", text):
+            return decimal[1]
+        if spaced := re.fullmatch(r"\d{1,3}(?: \d{3})+", text.strip()):
+            return spaced[0] if any(group[0] == "0" for group in spaced[0].split()[1:]) else spaced[0].split()[-1]
+        found = numbers_of(text.rstrip("% \\"))
+        return (found[-1] + ("%" if per_cent else "")) if found else None
+    if following.isalpha() and re.search(r"[\d)]\s?$", text) is None:
+        return text or None
+    return _balanced(text.replace("$", "")) or None
+
+
+def _balanced(text: str) -> str:
+    """Removes brackets without a partner from the ends of an expression."""
+    for opening, closing in ("()", "[]", "{}"):
+        while text.count(closing) > text.count(opening) and text.endswith(closing):
+            text = text[:-1].rstrip()
+        while text.count(opening) > text.count(closing) and text.startswith(opening):
+            text = text[1:].lstrip()
+    return text.strip(" ,;:")
+
+
+def _only_number(text: str) -> str | None:
+    """Returns the number in a text of words and one number, such as `18 dollars per day`, None for other text."""
+    values = numbers_of(re.sub(r"[\^_]-?(?:\d+|\{[^{}]*\})", "", text))
+    plain = _WORD.search(text) and not re.search(r"[\\=<>*/+^()%:]|\d\s?-", text) and not _SAID.search(text)
+    return values[0] if len(values) == 1 and plain else None
+
+
+_SAID = re.compile(
+    r"\b(?:not|no|never|than|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b", re.IGNORECASE
+)
+
+
+def numbers_of(text: str) -> list[str]:
+    """Returns the numbers in a text, in order, without thousands separators and with LaTeX fractions as a/b."""
+    return _NUMBER.findall(_plain(text))
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+    # A whole number before a fraction makes it a mixed number, which a/b would misread.
+    text = re.sub(r"(?<!\d)\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)

@@ -1,0 +1,107 @@
+"""Splits a value from its unit or from the words behind it, and compares units. Units are never converted, our choice."""
+
+import dataclasses
+import re
+
+_NAMES = {
+    name: names[0]
+    for names in (
+        ("mm", "millimeter", "millimetre"), ("cm", "centimeter", "centimetre"), ("m", "meter", "metre"), ("dm", "decimeter"),
+        ("km", "kilometer", "kilometre"), ("inch", "in", "inche"), ("foot", "ft", "feet"), ("yard", "yd"), ("mile", "mi"),
+        ("mg", "milligram"), ("g", "gram", "gm"), ("kg", "kilogram"), ("ton", "tonne"), ("lb", "pound"), ("oz", "ounce"),
+        ("s", "second", "sec"), ("min", "minute"), ("h", "hr", "hour"), ("day",), ("week",), ("month",), ("year", "yr"),
+        ("dollar", "usd"), ("cent",), ("euro", "eur"), ("yuan", "rmb"), ("rupee", "rs"), ("degree", "deg"), ("radian", "rad"),
+        ("l", "liter", "litre"), ("ml", "milliliter", "millilitre"), ("gallon", "gal"), ("n", "newton"), ("j", "joule"),
+        ("kj", "kilojoule"), ("w", "watt"), ("kw", "kilowatt"), ("v", "volt"), ("pa", "pascal"), ("k", "kelvin"), ("hz", "hertz"),
+        ("mol", "mole"), ("ev",), ("mev",), ("nm", "nanometer"), ("mph",), ("kmph", "kph"), ("unit",), ("acre",), ("point",),
+    )
+    for name in names
+}  # fmt: skip
+_NO_UNIT = frozenset(
+    {
+        "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
+        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k",
+    }
+)  # fmt: skip
+_WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
+_POWER = r"(?:\^\{?-?\d\}?)?"
+_TAIL = re.compile(
+    rf"(?<=[\d}})\]!.|])(\^\\circ[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
+)
+_PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)(?:\^\{?(-?\d)\}?)?")
+_FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}\d]*\})\}\{(\\text\{[^{}\d]*\}(?:\^\{?\d\}?)?)\}$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A unit, or the words that follow a number.
+
+    Attributes:
+      powers: the name of each part, in the singular, and its power, sorted.
+      known: whether each part is the name of a unit.
+    """
+
+    powers: tuple[tuple[str, int], ...] = ()
+    known: bool = True
+
+    def agrees(self, other: "Unit") -> bool:
+        """Whether two units may be the same: they are equal, one is missing, or one has more words, as `dollars per day`."""
+        if not self.powers or not other.powers or self.powers == other.powers:
+            return True
+        if self.known and other.known:
+            return False
+        mine, others = {name for name, _ in self.powers}, {name for name, _ in other.powers}
+        return mine <= others or others <= mine
+
+
+def split(text: str) -> tuple[str, Unit]:
+    """Splits a text in `notation` into a value and its unit: `5\\text{ m}/\\text{s}` into `5` and m/s. The unit may be empty."""
+    text = _FRACTION_OF_UNITS.sub(r"\1/\2", text)
+    tail = _TAIL.search(text)
+    if not tail:
+        return text, Unit()
+    value = text[: tail.start()].rstrip("~ ")
+    if tail[3] is None:
+        return value, Unit((("degree" + tail[1].removeprefix(r"^\circ"), 1),))
+    words = re.sub(r"\\text\{([^{}]*)\}", r" \1", tail[3])
+    unit = _unit(words)
+    if unit is None or not (r"\text" in tail[3] or _plain_words_are_a_unit(words, bool(tail[2]), value)):
+        return text, Unit()
+    return value, unit
+
+
+def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
+    """Whether letters that no `\\text` marks are a unit, and not variables: `5 m` and `5cm` are, `5m` and `5 xy` are not."""
+    letters = re.findall(r"[A-Za-z]+", words)
+    if not re.search(r"\d\.?$", value):
+        return all(len(word) > 2 for word in letters) and spaced
+    if spaced or "/" in words or re.fullmatch(r"[a-z]\^\{[23]\}", words):
+        return all(len(word) > 2 or word.lower() in _NAMES for word in letters)
+    return all(
+        len(word) > 1 and (word.lower() in _NAMES or word.lower().removesuffix("s") in _NAMES) for word in letters
+    )
+
+
+def _unit(words: str) -> Unit | None:
+    """Reads a unit; None if the words are none, as in `5 or more`."""
+    powers: dict[str, int] = {}
+    sign, factor, known = 1, 1, True
+    words = re.sub(r"\bper\b", "/", words.lower())
+    for match in _PIECE.finditer(words):
+        if match[1]:
+            sign = -1
+            continue
+        word = match[2]
+        if word in _NO_UNIT:
+            return None
+        if word in ("square", "sq", "cubic", "cu"):
+            factor = 2 if word.startswith("s") else 3
+            continue
+        name = _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
+        known &= name is not None
+        name = name or word.removesuffix("s")
+        if word in ("squared", "cubed") and powers:
+            name, factor = list(powers)[-1], 1 if word == "squared" else 2
+        powers[name] = powers.get(name, 0) + sign * factor * int(match[3] or 1)
+        factor = 1
+    return Unit(tuple(sorted(powers.items())), known)

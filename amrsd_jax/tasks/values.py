@@ -1,0 +1,131 @@
+"""Compares values: expressions with their units, per cent signs, bases and roundings."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from amrsd_jax.tasks import expressions, units
+from amrsd_jax.tasks.brackets import outer, pieces
+
+ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
+STATED = 3  # significant digits from which a decimal gold answer may be the rounding of an exact answer, our choice
+GIVEN = 4  # significant digits from which a decimal answer may be the rounding of an exact gold answer, our choice
+
+Ask = Callable[[str, str], bool]
+
+APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
+DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
+_INTEGER = re.compile(r"-?\d+")
+_WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
+
+
+def equal(gold: str, answer: str, ask: Ask) -> bool:
+    """Compares values with units or percent signs.
+
+    Per cent are hundredths, `35%` = 0.35, or the unit of the question, `35%` = 35; a bare gold answer of at most 1 is a share, so
+    that 0.5% is not 1/2.
+    """
+    gold, gold_unit = units.split(gold)
+    answer, answer_unit = units.split(answer)
+    if not gold_unit.agrees(answer_unit):
+        return False
+    shares = gold.endswith("%"), answer.endswith("%")
+    gold, answer = (re.sub(r"\s*%$", "", text).strip() for text in (gold, answer))
+    if _ratio(gold) is not None and _ratio(answer) is not None:
+        return _proportional(_ratio(gold), _ratio(answer), ask)
+    if not any(shares) or all(shares):
+        return _values(gold, answer, ask)
+    if shares[0]:
+        return _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask)
+    share = value(gold)
+    if share is not None and abs(share) <= 1:
+        return _values(gold, f"({answer})/100", ask)
+    return _values(gold, answer, ask) or _values(gold, f"({answer})/100", ask)
+
+
+def _ratio(text: str) -> list[str] | None:
+    parts = pieces(text, (":",))
+    return parts if len(parts) > 1 and all(parts) else None
+
+
+def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
+    if len(a) != len(b):
+        return False
+    if all(map(_values, a, b, [ask] * len(a))):
+        return True
+    return all(_values(f"({x})({b[0]})", f"({y})({a[0]})", ask) for x, y in zip(a, b, strict=True))
+
+
+def _values(gold: str, answer: str, ask: Ask) -> bool:
+    """Compares two expressions, a decimal number among them with regard to its rounding."""
+    base = [re.fullmatch(r"(-?[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]
+    if any(base):  # a base may be missing, as a unit may
+        digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
+        return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
+    gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
+    if any(_dangling(text) or re.search(r"\d \d", text) for text in (gold, answer)):
+        return False
+    a, b = expressions.parse(gold), expressions.parse(answer)
+    if a is None or b is None:
+        return undecided(gold, answer, ask)
+    try:
+        variables = a.names | b.names
+        if (verdict := expressions.same(a, b, ROUNDED if variables and has_point(gold, answer) else None)) is None:
+            return undecided(gold, answer, ask)
+        if verdict or variables:
+            return verdict
+        u, v = a.at({}), b.at({})
+        return _rounds(gold, answer, u, v) or (has_point(gold, answer) and near(u, v))
+    except expressions.Unsupported:
+        return undecided(gold, answer, ask)
+
+
+def undecided(gold: str, answer: str, ask: Ask) -> bool:
+    """Asks about two values, unless words or a relation in one of them say something that the other does not."""
+    plain = [re.sub(r"\\(?:begin|end)\{[^{}]*\}", "", text) for text in (gold, answer)]
+    words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in plain]
+    return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
+
+
+def near(u: Any, v: Any) -> bool:
+    """Whether two values agree to six decimals, and in their first digits."""
+    return bool(abs(u - v) <= 1e-6) and expressions.close(u, v, ROUNDED)
+
+
+def has_point(gold: str, answer: str) -> bool:
+    return bool(re.search(r"\.\d|\d\.", re.sub(r"\.\d*\\overline", "", gold + " " + answer)))
+
+
+def _dangling(text: str) -> bool:
+    """Whether a text ends in an operator, as `7+`: nothing that has a value."""
+    return bool(re.search(r"[-+*/^=]$", text))
+
+
+def _rounds(gold: str, answer: str, u: Any, v: Any) -> bool:
+    """Whether one value is a decimal number, with digits enough, to which the exact value of the other is rounded or cut."""
+    if expressions.imaginary(u) or expressions.imaginary(v):
+        return False
+    for text, rounded, other, exact, digits in ((gold, u, answer, v, STATED), (answer, v, gold, u, GIVEN)):
+        decimal = DECIMAL.fullmatch(text)
+        if not decimal or DECIMAL.fullmatch(other) or _INTEGER.fullmatch(other):
+            continue
+        places = len(decimal[2]) - int(decimal[3] or 0)
+        if abs(places) > 1000 or len((decimal[1] + decimal[2]).lstrip("0")) < digits:
+            continue
+        step = Fraction(10) ** -places
+        difference = abs(expressions.fraction(rounded) - expressions.fraction(exact))
+        cut = abs(rounded) <= abs(exact) and difference < step
+        if difference <= step / 2 or cut:
+            return True
+    return False
+
+
+def value(text: str) -> Any:
+    """Returns the value of an expression without variables, None for other text."""
+    number, _ = units.split(APPROXIMATES.split(text)[0])
+    expression = expressions.parse(number.strip().rstrip("."))
+    try:
+        return expression.at({}) if expression is not None and not expression.names else None
+    except expressions.Unsupported:
+        return None

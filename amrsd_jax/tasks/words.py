@@ -1,0 +1,96 @@
+"""Compares answers that are words, an option's letter or a time of day, and finds what words say about a value.
+
+The comparisons return None for answers of another kind.
+"""
+
+import re
+from typing import NamedTuple
+
+_QUALIFIED = re.compile(
+    r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
+    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
+    r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
+    r"|\b(?:over|under) (?=\d)",
+    re.IGNORECASE,
+)
+
+
+def said(text: str) -> list[str]:
+    """Returns what a text says about its value in words, such as `at least`."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    plain = re.sub(r"\b[A-Z]{2,}\b", " ", plain).lower()  # NO is a segment
+    return sorted({re.sub(r"\s+", " ", found.strip()) for found in _QUALIFIED.findall(plain)})
+
+
+def labels(gold: str, answer: str) -> bool | None:
+    """Compares an option's letter with the letter and the option's text: `C` and `C. x = 42`, or `(C) x = 42`."""
+    for one, other in ((gold, answer), (answer, gold)):
+        letter = re.fullmatch(r"(?:\\text\{)?\(?([A-H])\)?\}?", one)
+        if letter and (label := re.match(r"(?:\\text\{)?(?:\(([A-H])\)|([A-H])[.:)])(?=[\s}]|[^\s=]|$)", other)):
+            return letter[1] == (label[1] or label[2])
+    return None
+
+
+def words(gold: str, answer: str) -> bool | None:
+    """Compares words, which are no products of variables: `even`, `HTH`, `\\text{Monday}`; case counts for capitals alone."""
+    texts = [_as_words(text) for text in (gold, answer)]
+    if texts[0] is None and texts[1] is None:
+        return None
+    if texts[0] is None or texts[1] is None:  # `\text{AB}` may stand for the expression AB
+        plain = [re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip() for text in (gold, answer)]
+        return plain[0] == plain[1] or (plain[0].lower() == plain[1].lower() and min(map(len, plain)) > 2)
+    if all(re.fullmatch(r"[A-Z]{2,}", text) for text in texts):
+        return texts[0] == texts[1]
+    return texts[0].lower().split() == texts[1].lower().split() and (len(texts[0]) > 1 or texts[0] == texts[1])
+
+
+def _as_words(text: str) -> str | None:
+    """Returns the words that a text consists of, None for other text."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
+    if "," in text and r"\text" not in text:
+        return None
+    plain = re.sub(r"[\s.,;:!?\"'-]+", " ", plain).strip()
+    if not re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", plain):
+        return None
+    if r"\text" in text or re.fullmatch(r"[A-Z]{2,}", plain):
+        return plain if len(plain) > 1 or r"\text" in text else None
+    longest = max(plain.split(), key=len)
+    product = len(longest) < 3 or (len(longest) == 3 and len(set(longest)) == 3 and longest.islower())
+    return None if product and " " not in plain else plain
+
+
+class _Time(NamedTuple):
+    seconds: int
+    half: str  # "a", "p" or ""
+
+
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{4}")
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*(?:([ap])\.?\s?m\.?)?\s*\}?", re.IGNORECASE)
+
+
+def times(gold: str, answer: str) -> bool | None:
+    """Compares times of day; a time without am or pm may stand for either half, and 20:34 is 8:34 pm. Dates are texts."""
+    if _DATE.fullmatch(gold) or _DATE.fullmatch(answer):
+        return False
+    a, b = _time(gold), _time(answer)
+    if a is None or b is None:
+        return None
+    if a.half and b.half:
+        return _of_day(a) == _of_day(b)
+    return a.seconds == b.seconds or _of_day(a) == _of_day(b)
+
+
+def _time(text: str) -> _Time | None:
+    match = _CLOCK.fullmatch(text.strip())
+    if not match or not (match[2] or match[4]):
+        return None
+    hours, minutes, seconds = int(match[1]), int(match[2] or 0), int(match[3] or 0)
+    if hours > 24 or minutes > 59 or seconds > 59:
+        return None
+    return _Time(hours * 3600 + minutes * 60 + seconds, (match[4] or "").lower())
+
+
+def _of_day(time: _Time) -> int:
+    if not time.half:
+        return time.seconds
+    return time.seconds % (12 * 3600) + (12 * 3600 if time.half == "p" else 0)

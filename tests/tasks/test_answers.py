@@ -1,0 +1,100 @@
+"""What equals what: the examples of docs/verifiers.md, and pairs that were once judged wrongly."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from amrsd_jax.tasks import symbolic
+from amrsd_jax.tasks.mathematics import compare
+from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer
+
+PAGE = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")
+CODE = r"`([^`]*)`"
+
+
+def rows(pattern: str) -> list[tuple[str, ...]]:
+    return [match.groups() for match in re.finditer(pattern, PAGE, re.MULTILINE)]
+
+
+PAIRS = rows(rf"^\| {CODE} \| {CODE} \| (yes|no) \|$")
+READ = rows(rf"^\| {CODE} \| (?:{CODE})? ?\| (?:{CODE})? ?\|$")
+
+
+def test_the_page_has_examples():
+    assert len(PAIRS) > 100 and len(READ) > 10
+
+
+@pytest.mark.parametrize("gold, answer, equal", PAIRS)
+def test_the_examples_of_the_page(gold, answer, equal):
+    assert compare(gold, answer) == (symbolic.EQUAL if equal == "yes" else symbolic.DIFFERENT)
+
+
+@pytest.mark.parametrize("reply, row, anywhere", READ)
+def test_the_replies_of_the_page(reply, row, anywhere):
+    assert (final_answer(reply)[0], any_answer(reply)[0]) == (row or None, anywhere or None)
+
+
+@pytest.mark.parametrize(
+    "gold, read",
+    [
+        ("72", "72"),
+        (r"\frac{1}{2} \text{ of the cake}", r"\frac{1}{2} \text{ of the cake}"),
+        ("She sold 48/2 = 24 clips.\n#### 72", "72"),
+        (r"Adding both equations gives $2x = 6$, so that the answer is $\boxed{3}$.", "3"),
+        (r"The answer is $x = 3$. I hope it is correct.", "x = 3"),
+    ],
+)
+def test_a_gold_answer_may_be_a_solution_or_a_sentence(gold, read):
+    assert gold_answer(gold) == read
+
+
+@pytest.mark.parametrize(
+    "gold, answer",
+    [
+        ("2500,7500", "2500,7510"),  # as decimal numbers they agree to six digits
+        ("24853", "24853, 24853"),
+        ("145.498", "145.497"),
+        ("-213647", "-213647.5"),
+        ("I(0)", "-(I(0))"),
+        ("5", r"5\text{ (or 6)}"),
+        ("2018", "2020-01-01"),
+        (r"\frac{2^{2005}+1}{3 \cdot 2^{2006}}", r"\frac{1}{3 \cdot 2^{2006}}"),
+        (r"1, 2, \ldots, n", r"1, 3, 5, \ldots, 2n-1"),
+        ("3x-y+13=0", "3x+4y+14=0"),
+        ("x=1,y=2", "x=2,y=1"),
+        ("7", "7+"),
+        ("7", "7x"),
+        ("7", "7!"),
+        ("1000", "1.000"),
+    ],
+)
+def test_different_pairs_that_are_easily_taken_for_equal(gold, answer):
+    assert compare(gold, answer) == symbolic.DIFFERENT == compare(answer, gold)
+
+
+@pytest.mark.parametrize(
+    "gold, answer",
+    [
+        (r"11,\! 111,\! 111,\! 100", "11111111100"),
+        (r"x_{1}=10^{\frac{-5+\sqrt{13}}{6}},\quad x_{2}=2", r"10^{\frac{\sqrt{13} - 5}{6}}, 2"),
+        (r"(0;0;0),(0;-2;0)", "(0,-2,0), (0,0,0)"),
+        (r"\begin{cases} a+b=\frac12 \\ a-b=3 \end{cases}", r"\begin{cases} a+b=0.5\\ a-b=3\end{cases}"),
+        (
+            r"\begin{pmatrix}6 & 8 \\ 10 & 12\end{pmatrix}",
+            r"\begin{pmatrix}1 & 2 \\ 3 & 4\end{pmatrix}+\begin{pmatrix}5 & 6 \\ 7 & 8\end{pmatrix}",
+        ),
+        (r"\frac{NO}{BO}=\frac{1}{\sqrt{6}}", r"\frac{1}{\sqrt{6}}"),
+        (r"40\pi", "125.663"),
+        (r"\sin(90^{\circ}-x)", r"\cos(x)"),
+        ("0<f(x)<1", "(0,1)"),
+        (r"\{x | x>2\}", "x>2"),
+        (r"x\in\{1,2\}", "1,2"),
+        (r"x=1\text{ or }x=2", "2, 1"),
+        ("21,16 or 11", "21,16,11"),
+        ("185", "185\\"),
+        (r"\$18.90", "18.90"),
+    ],
+)
+def test_equal_pairs_that_are_easily_refused(gold, answer):
+    assert compare(gold, answer) == symbolic.EQUAL

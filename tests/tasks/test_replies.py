@@ -1,0 +1,110 @@
+"""Where the answer stands in a reply, and that reading takes time linear in its length."""
+
+import time
+
+import pytest
+
+from amrsd_jax.tasks.mathematics import compare
+from amrsd_jax.tasks.replies import any_answer, final_answer, formulas, gold_answer
+
+PIECES = [
+    *(
+        "a",
+        " ",
+        "\n",
+        "$",
+        "{",
+        "}",
+        "(",
+        "\\",
+        "#",
+        ",",
+        "9",
+        "-",
+        "\\(",
+        "\\[",
+        "$5 ",
+        "\\frac{",
+        "|",
+        "'",
+        "- ",
+        " \n",
+        "\\$",
+        "is ",
+    ),
+    *(
+        "the answer is 5. ",
+        "the answer: $",
+        "\\boxed{",
+        "\\boxed{1} and ",
+        "<answer>x",
+        "</answer>",
+        "<answer> </answer>",
+        "1,000",
+    ),
+    *("x^2 ", "a(b)", "not 5 ", "答案是", "final answer is $5$ ", "\\text{", "\\begin{pmatrix}"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", PIECES)
+def test_twice_the_length_is_read_in_the_same_generous_time(piece):
+    for length in (10_000, 20_000):
+        text = "The answer is 1 " + (piece * (length // len(piece) + 1))[:length] + "!"
+        begin = time.process_time()
+        any_answer(text), final_answer(text), gold_answer(text)
+        assert time.process_time() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1 " + "a" * 900 + "!",
+        "a(b)" * 240 + "=5",
+        "ab " * 300 + "1",
+        "(" * 400 + "1" + ")" * 400,
+        "x=" * 400,
+        " " * 900 + "x",
+    ],
+)
+def test_answers_on_which_patterns_once_backtracked_are_compared_at_once(answer):
+    begin = time.process_time()
+    assert compare("7", answer) == "different" == compare(answer, "7")
+    assert time.process_time() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "text, contents",
+    [
+        ("$x=5$ and $y$", ["x=5", "y"]),
+        (r"\(a\), \[b\] and $$c$$", ["a", "b", "c"]),
+        ("She pays $5 + $7 = $12.", []),
+        ("from $3 to $10, a rise of $7.", []),
+        (r"\$120 - \$30 = \$90", []),
+        ("the price $5$ of $n$", ["5", "n"]),
+        ("how many $? just about 1$", []),
+    ],
+)
+def test_dollar_signs_of_money_open_no_formula(text, contents):
+    assert [content for content, _, _ in formulas(text)] == contents
+
+
+@pytest.mark.parametrize(
+    "response, row, anywhere",
+    [
+        ("So\n\\[\n\\frac{1}{2}\n\\]", r"\frac{1}{2}", r"\frac{1}{2}"),
+        ("It costs $18 per hour and $36 in total.", "36", "36"),
+        ("The answer is not 7.", "not 7", "not 7"),
+        ("It is half of 2\\pi", "2\\pi", "2\\pi"),
+        ("It takes 1 1/2 hours.", "1 1/2", "1 1/2"),
+        ("A share of 25%.", "25%", "25%"),
+        ("#### **5**", "**5**", "**5**"),
+        ("The answer is 5.\n\nQuestion: and 7?\nThe answer is 8.", "8", "5"),
+        ("The answer is 72.<|im_end|>\n<|im_start|>user\nNow 9", "9", "72"),
+        (r"\boxed{200} after one. Final Answer: The final answer is $10,455$. I hope it is correct.", "200", "10,455"),
+        ("因此，乔有 **13** 只鸟。", "13", "13"),
+        ("Réponse: elle aura encore 220 $ à payer en 12 mois.", "12", "220"),
+    ],
+)
+def test_where_the_answer_is_read(response, row, anywhere):
+    assert (final_answer(response)[0], any_answer(response)[0]) == (row, anywhere)
