@@ -8,9 +8,8 @@ import re
 from collections.abc import Mapping
 
 from amrsd_jax.tasks import letters, tools
-from amrsd_jax.tasks.arithmetic import value
 from amrsd_jax.tasks.letters import LETTERS
-from amrsd_jax.tasks.mathematics import number, numbers
+from amrsd_jax.tasks.mathematics import number, numbers, value
 
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from amrsd_jax.problems import Verdict
-from amrsd_jax.tasks import answers, symbolic
+from amrsd_jax.tasks import answers, expressions, symbolic
 from amrsd_jax.tasks.notation import notation, squeezed
 from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer, numbers_of
 from amrsd_jax.tasks.workers import Pool
@@ -73,6 +73,18 @@ def number(answer: str) -> Fraction | None:
     except (ValueError, ZeroDivisionError):  # 1.5/2 or too many digits for Python; 1/0
         return None
     return -value if match["sign"] else value
+
+
+def value(text: str) -> float | None:
+    """Returns the value of a real expression without variables; None for other text."""
+    expression = expressions.parse(notation(text)) if len(text) <= LONGEST else None
+    if expression is None or expression.names:
+        return None
+    try:
+        found = expression.at({})
+        return None if found is None or expressions.imaginary(found) else float(expressions.fraction(found))
+    except (expressions.Unsupported, OverflowError):
+        return None
 
 
 def compare(gold: str, answer: str) -> str:
