@@ -5,6 +5,7 @@ The contents of messages are text, whatever they spell: only the chat template w
 
 import difflib
 import inspect
+import itertools
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -151,8 +152,8 @@ def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], **template: obje
     if not any(token in content for token in control for content in contents):
         return tokenizer.encode(_render(tokenizer, messages, template), add_special_tokens=False)
 
-    unused = (chr(code) for code in range(0xE000, 0xF900) if not any(chr(code) in content for content in contents))
-    start, end = next(unused), next(unused)
+    used = set().union(tokenizer.get_chat_template(), *contents)
+    start, end = itertools.islice((mark for mark in map(chr, range(0xE000, 0xF900)) if mark not in used), 2)
     token = "|".join(map(re.escape, sorted(control, key=len, reverse=True)))
     marked = [m | {"content": re.sub(token, rf"{start}\g<0>{end}", m["content"])} for m in messages]
 
@@ -178,11 +179,9 @@ def _text_ids(tokenizer: Tokenizer, pieces: list[str], control: Mapping[str, int
         return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     ids = encode("".join(pieces))
-    if set(control.values()).isdisjoint(ids):
-        return ids
-    return [
-        id for piece in pieces for id in encode(piece)
-    ]  # `split_special_tokens` leaves added tokens that are not special
+    if not set(control.values()).isdisjoint(ids):  # `split_special_tokens` leaves added tokens that are not special
+        ids = [id for piece in pieces for id in encode(piece)]
+    return ids
 
 
 def _render(tokenizer: Tokenizer, messages: Sequence[Message], arguments: Mapping[str, object]) -> str:

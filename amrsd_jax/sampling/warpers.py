@@ -57,18 +57,23 @@ def sample_token(
       The tokens, and logsumexp(logits).
     """
     width = min(_BLOCK, logits.shape[-1])
-
-    def split(logits):
-        padded = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % width)), constant_values=_DROPPED)
-        return padded.reshape(len(logits), -1, width)
-
-    normaliser = jax.nn.logsumexp(jax.nn.logsumexp(split(logits), axis=-1), axis=-1)
-    blocks = split(_without_padding(logits, entries))
+    blocks = jnp.pad(logits, ((0, 0), (0, -logits.shape[-1] % width)), constant_values=_DROPPED)
+    blocks = blocks.reshape(len(logits), -1, width)
     mass = jax.nn.logsumexp(blocks, axis=-1)
+    normaliser = jax.nn.logsumexp(mass, axis=-1)
+    best = blocks.max(axis=-1)
+    if entries is not None:  # the block in which padding begins has less, those behind it nothing
+        edge, index = entries // width, jnp.arange(mass.shape[1])
+        kept = _without_padding(blocks[:, edge], entries % width)
+        mass = jnp.where(index == edge, jax.nn.logsumexp(kept, axis=-1)[:, None], mass)
+        best = jnp.where(index == edge, kept.max(axis=-1)[:, None], best)
+        mass, best = (jnp.where(index > edge, _DROPPED, a) for a in (mass, best))
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (width + mass.shape[1],)))(keys)
     noise = jnp.where(greedy[:, None], 0.0, noise)
-    block = jnp.argmax(jnp.where(greedy[:, None], blocks.max(axis=-1), mass) + noise[:, width:], axis=-1)
+    block = jnp.argmax(jnp.where(greedy[:, None], best, mass) + noise[:, width:], axis=-1)
     inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    if entries is not None:
+        inside = jnp.where(block[:, None] * width + jnp.arange(width) < entries, inside, _DROPPED)
     entry = jnp.argmax(inside + noise[:, :width], axis=-1)
     return (block * width + entry).astype(jnp.int32), normaliser
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from amrsd_jax import rng
 from amrsd_jax.sampling import warpers
 
-sample, truncate = jax.jit(warpers.sample), jax.jit(warpers.truncate)
+sample = jax.jit(warpers.sample, static_argnames="entries")
+truncate = jax.jit(warpers.truncate)
 
 PROBABILITIES = np.array([0.5, 0.2, 0.15, 0.1, 0.05], np.float32)
 LOGITS = jnp.log(PROBABILITIES)
@@ -91,3 +92,19 @@ def test_frequencies_follow_temperature_and_truncation_of_each_row():
 def test_no_sort_of_the_vocabulary():
     text = jax.jit(lambda logits: draw(logits, top_k=5, top_p=0.9)).lower(jnp.zeros((2, 1000))).as_text()
     assert "while" in text and "stablehlo.sort" not in text and "chlo.top_k" not in text
+
+
+@pytest.mark.parametrize("vocabulary, entries", [(300, 256), (300, 130)])
+def test_padding_is_never_sampled_wherever_it_begins(vocabulary, entries):
+    """The most likely ids are padding; the others are sampled as often as they would be without it."""
+    rows = 4000
+    logits = jnp.where(jnp.arange(vocabulary) < entries, jnp.sin(jnp.arange(vocabulary) * 1.0), 5.0)
+    fixed = dict(top_k=jnp.zeros(rows, jnp.int32), top_p=jnp.ones(rows), entries=entries)
+    keys, all_rows = jax.random.split(jax.random.key(0), rows), jnp.broadcast_to(logits, (rows, vocabulary))
+    tokens, logprobs = sample(all_rows, keys, temperature=jnp.ones(rows), **fixed)
+    expected = np.asarray(jax.nn.softmax(logits[:entries]))
+    frequency = np.bincount(tokens, minlength=entries) / rows
+    assert len(frequency) == entries and np.abs(frequency - expected).max() < 5 * np.sqrt(expected.max() / rows)
+    np.testing.assert_allclose(logprobs, jax.nn.log_softmax(logits)[tokens], atol=1e-5)
+    greedy, _ = sample(all_rows, keys, temperature=jnp.zeros(rows), **fixed)
+    assert set(np.asarray(greedy).tolist()) == {int(logits[:entries].argmax())}
