@@ -17,17 +17,17 @@ class Problem:
       question: the text given to the policy, without the instructions of the prompt template.
       answer: the gold answer. Only the verifier uses it, unless a credit rule's context shows it to the teacher.
       reference: a worked solution, None if the data has none.
+      row: the whole row of the data set, for verifiers; {} where there is none.
       messages: (role, content) of each message of the prompt where the data set gives a conversation, whose last user message
         is the question; () where the prompt template asks it.
-      row: the whole row of the data set, for verifiers; {} where there is none.
     """
 
     id: str
     question: str
     answer: str
     reference: str | None = None
-    messages: tuple[tuple[str, str], ...] = ()
     row: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    messages: tuple[tuple[str, str], ...] = ()
 
     @property
     def prompt_text(self) -> str:

@@ -106,7 +106,7 @@ def read_options(value: Any) -> dict[str, str]:
         or any(isinstance(text, bool) or not isinstance(text, str | int | float) for text in texts)
     ):
         raise ValueError(f"{repr(value)[:200]}; expected a list of 2 to {len(LETTERS)} options")
-    labels = [str(label).strip(" ().") for label in labels] if isinstance(labels, list) else []
+    labels = [str(label).strip(" ().") for label in labels or () if label is not None]
     labels = [label.upper() if len(label) == 1 else label for label in labels]
     if len(set(labels)) != len(texts):
         labels = LETTERS
@@ -128,6 +128,8 @@ def gold_letter(gold: Any, options: Options) -> str:
     """
     if isinstance(gold, list) and len(gold) == 1:
         gold = gold[0]
+    if isinstance(gold, float):  # 2.0 is an index, in a column of a table that has empty places
+        gold = int(gold) if gold.is_integer() else str(gold)
     text, numeric = " ".join(str(gold).split()), isinstance(gold, int) and not isinstance(gold, bool)
     places = {str(index): label for index, label in enumerate(options)}
     same = [label for label, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""]

@@ -171,7 +171,7 @@ def _letter(text: str, options: Mapping[str, str], *, whole_sentence: bool = Fal
         return None
     if whole_sentence:
         return letter if _ENDS.match(rest) else None
-    return letter if match[1] or _CLEAR.match(rest) else None
+    return letter if _CLEAR.match(rest) or (match[1] and not _REMARK.match(rest)) else None
 
 
 def _option(text: str, texts: Mapping[str, list[str]]) -> str | None:
@@ -292,7 +292,10 @@ _CHOSEN = re.compile(
     r"(?i:(?<![a-z])(?:choose|chose|choosing|select|pick|picking|opt for|go(?:ing)? with|went with|mark|circle|wähle|choisis|"
     r"elijo|escojo|selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
 )
-_CONCLUDED = re.compile(r"(?i:(?<![a-z])(?:therefore|thus|hence|so|consequently|conclusion|finally|=>|∴)(?![a-z]))")
+_CONCLUDED = re.compile(
+    r"(?i:(?<![a-z])(?:therefore|thus|hence|so|consequently|conclusion|finally|clearly|obviously|definitely|probably|"
+    r"most likely|=>|∴)(?![a-z]))"
+)
 _NEGATED_BEFORE = re.compile(
     r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"

@@ -207,9 +207,10 @@ def read_rows(
             messages = messages and (*messages[:-1], (messages[-1][0], text))
         if lettered:
             with contextlib.suppress(ValueError):  # `RowTask.check` tells, or the row is skipped
-                letter = choice.gold_letter(raw if isinstance(raw, int) else gold, known)
-                gold = choice.LETTERS[list(known).index(letter)]
-        problems.append(Problem(name, text, gold.strip(), solution and solution.strip(), messages, row))
+                known = known or choice.question_options(text)
+                label = choice.gold_letter(raw if isinstance(raw, int | float) else gold, known)
+                gold = choice.LETTERS[list(known).index(label)]
+        problems.append(Problem(name, text, gold.strip(), solution and solution.strip(), row, messages))
     if not problems:
         raise ValueError(f"{uri}: no rows")
     return tuple(problems), tuple(skipped)

@@ -128,6 +128,8 @@ def test_what_names_several_letters_or_none_names_none(response):
         ("Option (B): 1 < 2 is right, so B is fine. So the answer is (A).", "A"),
         ("A is correct. C is correct. The answer is B, the false one.", "B"),
         ("A is correct. B is correct.", None),
+        ("Answer choice (A) is too small, and answer choice (C) is too large", None),
+        ("(A) is too small.", None),
         ("Which?\nA. x\nB. y\nAnswer: A. x\nB. y", None),  # a repeated question
     ],
 )
@@ -200,7 +202,7 @@ def test_options_that_are_none(value):
 
 
 @pytest.mark.parametrize(
-    "gold", ["C", "c", "(C)", "[c]", "C.", "C)", " C ", "C. three", "three", "Three ", 2, "2", ["C"]]
+    "gold", ["C", "c", "(C)", "[c]", "C.", "C)", " C ", "C. three", "three", "Three ", 2, 2.0, "2", ["C"]]
 )
 def test_gold_answers_in_every_form(gold):
     assert gold_letter(gold, dict(zip("ABCD", ["one", "two", "three", "4"], strict=True))) == "C"

@@ -175,7 +175,7 @@ def test_a_verifier_sees_the_problem_as_it_is_and_may_print(tmp_path):
     body = "print('seen')\n    return Verdict(1.0, repr(problem), response, True)\n"
     source = f"{IMPORT}\ndef mine(problem, response):\n    {body}"
     (tmp_path / "mine.py").write_text(source)
-    problem = Problem("1", "q\ud800", "1", "why", (("system", "x"), ("user", "q")), {"a": [1, None]})
+    problem = Problem("1", "q\ud800", "1", "why", {"a": [1, None]}, (("system", "x"), ("user", "q")))
     verdict = load(f"{tmp_path}/mine.py:mine").verify(problem, "é\n\ud800")
     assert verdict.correct and verdict.message == repr(problem) and verdict.parsed == "é\n\ud800"
 
