@@ -85,7 +85,7 @@ class Expression:
 @functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Expression | None:
     """Returns the expression that a text in `notation` writes; None for other text."""
-    if len(text) > LONGEST or not text:
+    if len(text) > LONGEST or not text or not text.isascii():
         return None
     parser = _Parser(text)
     try:

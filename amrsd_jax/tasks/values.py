@@ -11,6 +11,7 @@ from amrsd_jax.tasks.brackets import outer, pieces
 ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
 STATED = 3  # significant digits from which a decimal gold answer may be the rounding of an exact answer, our choice
 GIVEN = 4  # significant digits from which a decimal answer may be the rounding of an exact gold answer, our choice
+CUT = 6  # significant digits from which a decimal number may also be cut off instead of rounded, our choice
 
 Ask = Callable[[str, str], bool]
 
@@ -111,12 +112,13 @@ def _rounds(gold: str, answer: str, u: Any, v: Any) -> bool:
         if not decimal or DECIMAL.fullmatch(other) or _INTEGER.fullmatch(other):
             continue
         places = len(decimal[2]) - int(decimal[3] or 0)
-        if abs(places) > 1000 or len((decimal[1] + decimal[2]).lstrip("0")) < digits:
+        written = len((decimal[1] + decimal[2]).lstrip("0"))
+        if abs(places) > 1000 or written < digits:
             continue
         step = Fraction(10) ** -places
         difference = abs(expressions.fraction(rounded) - expressions.fraction(exact))
         cut = abs(rounded) <= abs(exact) and difference < step
-        if difference <= step / 2 or cut:
+        if difference <= step / 2 or (cut and written >= CUT):
             return True
     return False
 
