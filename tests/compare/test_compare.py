@@ -19,7 +19,7 @@ from tests import runs
 
 pytestmark = pytest.mark.slow
 
-VARIANTS = ("amrsd@shuffled_reflection", "amrsd@oracle_reflection")
+VARIANTS = ("amrsd@shuffled_reflection", "amrsd@oracle_reflection", "hybrid@null")
 
 
 @pytest.fixture(scope="module")
