@@ -127,7 +127,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
 
     with Interrupt() as signals, jax.transfer_guard("disallow"):
         fresh = checkpoints.latest() is None
-        if due(config.evaluation.every) and metrics.evaluation(progress.step) is None:
+        if due(config.evaluation.every) and not metrics.evaluated(progress.step):
             accuracy = evaluate_now()  # the one before training, or one that a signal interrupted
             progress.compare(None if fresh else accuracy)
         else:

@@ -25,7 +25,7 @@ class Metrics:
 
         self._file, rows = _reopen(workdir / "metrics.jsonl", step)
         self._timeline, _ = _reopen(workdir / "timeline.jsonl", step)
-        self._evaluated = {row["step"]: row for row in rows if row.get("kind") == "eval"}
+        self._evaluated = {row["step"] for row in rows if row.get("kind") == "eval"}
         for line in missing(rows, step):
             note(f"{workdir / 'metrics.jsonl'}: {line}")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
@@ -39,9 +39,9 @@ class Metrics:
             if value is not None:
                 self._board.add_scalar(name, value, step)
 
-    def evaluation(self, step: int) -> dict[str, float] | None:
-        """Returns, on all processes, the evaluation after `step` that the file held when it was opened; None if none."""
-        return broadcast(self._evaluated.get(step) if is_first() else None)
+    def evaluated(self, step: int) -> bool:
+        """Returns, on all processes, whether the file held an evaluation after `step` when it was opened."""
+        return broadcast(step in self._evaluated if is_first() else False)
 
     @only_first
     def write_timeline(self, step: int, timeline: dict) -> None:
