@@ -24,12 +24,14 @@ def states_answer(text: str, answer: str) -> bool:
 # ---------------------------------------------------------------- letters
 
 _LABEL = re.compile(
-    r"(?<![A-Za-z0-9À-ɏ])(?:[(\[*]{1,2}\s?([A-Za-z])\s?[)\]*]{1,2}|(?i:option|choice|letter|answer)s?\s+([A-Z])\b|([B-HJ-Z])|"
-    r"([AI])(?=\s*(?:,|/|and\b|or\b|is\b|are\b)))(?![A-Za-z0-9À-ɏ'’])"
+    r"(?<![A-Za-z0-9À-ɏ])(?:[(\[*]{1,2}\s?([A-Za-z])\s?[)\]*]{1,2}|(?i:option|choice|letter|answer)s?\s+([A-Z])\b|"
+    r"(?<!(?i:vitamin) )(?<!(?i:point) )(?<!(?i:plan) )(?<!(?i:figure) )(?<!(?i:field) )"
+    r"(?<!(?i:group) )(?<!(?i:set) )(?<!(?i:matrix) )(?<!(?i:event) )([B-HJ-Z])|"
+    r"([AI])(?=\s*(?:,|/|and\b|or\b|nor\b|is\b|are\b)))(?![A-Za-z0-9À-ɏ'’])"
 )
 _RIGHT = re.compile(
-    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choose|choosing|pick|select|reconsider|dismiss\w*|"
-    r"overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
+    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choos\w*|chos\w*|pick|select|true|fits?|satisf\w*|need|"
+    r"go for|reconsider|dismiss\w*|overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
 )
 _NOT = re.compile(
     r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"
@@ -67,7 +69,7 @@ def _denies(sentence: str, letter: str) -> bool:
 
 # ---------------------------------------------------------------- values
 
-_SIGNS = str.maketrans({"−": "-", "–": "-", "π": r"\pi ", "√": r"\sqrt "})
+_SIGNS = str.maketrans({"−": "-", "–": "-", "π": r"\pi", "√": r"\sqrt"})
 # Numbers that name a place and not a value: "step 2", "equations (1) and (2)", "2. Then", "the 2nd", exponents and indices.
 _PLACES = re.compile(
     r"\b(?:step|line|equation|eq\.?|case|part|problem|question|paragraph|section|sentence|row|column|item|attempt|figure|table|"
@@ -78,6 +80,7 @@ _PLACES = re.compile(
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
 )
+_NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])")
 _EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
 _FORM = re.compile(
     r"\\|\^|/"
@@ -91,7 +94,7 @@ def states_value(text: str, answer: str) -> bool:
     Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 10^6 and 1000000).
     Anything else matches regardless of case, spacing, braces and LaTeX's words for text.
     """
-    text, answer = text[-TAIL:].translate(_SIGNS), "".join(answer.translate(_SIGNS).split())
+    text, answer = _NAMES.sub(r"\\\1", text[-TAIL:].translate(_SIGNS)), "".join(answer.translate(_SIGNS).split())
     if not answer:
         return False
     exact = number(answer)

@@ -73,7 +73,10 @@ def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
                 letter = _letter(text[cue.end() : cue.end() + WINDOW], options, whole_sentence=pattern is _CONCLUDED)
                 if letter is not None:
                     yield Statement(CLAIM, cue.end(), letter)
+    numerals = "II" in text  # then "I is correct" speaks about a statement and not about an option
     for claim in deque(_IS_CORRECT.finditer(text), maxlen=CUES):
+        if numerals and claim["letter"] == "I":
+            continue
         if not _NEGATED_BEFORE.search(text[max(0, claim.start() - 30) : claim.start()]):
             joined = _JOINED_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
             yield Statement(CLAIM, claim.end(), SEVERAL if joined else claim["letter"])

@@ -78,6 +78,7 @@ def test_lenient_reading_by_hand(response, letter):
 
 
 def test_up_to_twenty_six_options():
+    assert lenient("Statement I is correct, and II is wrong.") is None and lenient("I is correct.") == "I"
     assert lenient("The answer is (K).") == "K" and lenient("The answer is (K).", LABELS) is None
     options = dict.fromkeys("ABCDEFGHIJKLMNOPQR", "")
     assert (

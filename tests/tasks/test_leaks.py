@@ -30,6 +30,9 @@ OPTIONS = {"A": "red", "B": "green", "C": "blue", "D": "grey"}
         "答案是B",
         "The answer is green.",
         "B. green",
+        "Only B satisfies the law.",
+        "You should have chosen B.",
+        "Neither A nor C nor D is right.",
     ],
 )
 def test_a_letter_is_stated(text):
@@ -48,7 +51,8 @@ def test_a_letter_is_stated(text):
         "Which law is right here?",
         "The answer is not B.",
         "Check what each option says about the charge.",
-        "Vitamin B is good.",
+        "Vitamin B helps, so is that right?",
+        "Point A and point B are both on the line.",
     ],
 )
 def test_a_letter_is_not_stated(text):
@@ -74,6 +78,7 @@ def test_a_letter_is_not_stated(text):
         ("Then x = 2, as in step 3.", "2", True),
         ("Is 2 a root?", "2", True),
         ("Step 22 of them", "2", False),
+        ("use pi/2", r"\frac{\pi}{2}", True),
         (r"use \sqrt{3}", r"2\sqrt{5}", False),
     ],
 )
