@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amrsd_jax.tasks import mathematics, symbolic
 from amrsd_jax.tasks.mathematics import final_answer, number, numbers, verify_mathematics
 
 
@@ -144,3 +145,15 @@ def test_a_response_that_loops_over_boxes_is_judged_at_once():
     assert verify_mathematics("5", r"\boxed{" * 20_000).parsed is None
     assert verify_mathematics("5", r"\boxed{" * 20_000 + "5}").correct
     assert time.perf_counter() - begin < 5
+
+
+def test_what_ran_out_of_time_is_asked_again(monkeypatch):
+    answered = iter([None, b"equal"])
+
+    class Workers:
+        def ask(self, line, *, seconds):
+            return next(answered)
+
+    monkeypatch.setattr(mathematics, "workers", Workers)
+    pair = r"\sum_{k=1}^{7} k^2", r"\int_0^1 420 x^2 \, dx"
+    assert [mathematics.compare(*pair) for _ in range(3)] == [symbolic.TIMED_OUT, symbolic.EQUAL, symbolic.EQUAL]
