@@ -51,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     Raises:
       ConfigError: the config is wrong, or the workdir holds a run with another config or other rows, or another process
         writes there; no step has been computed.
-      FloatingPointError: gradients were not finite in `optimizer.max_skipped` steps in a row.
+      FloatingPointError: updates were not finite in `optimizer.max_skipped` steps in a row.
       OSError: a file could not be written or read; the same command continues from the last checkpoint.
     """
     begin = time.perf_counter()
@@ -165,7 +165,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             if diverged:
                 checkpoints.close()
                 raise FloatingPointError(
-                    f"step {progress.step}: gradients were not finite in {progress.skipped} steps in a row "
+                    f"step {progress.step}: updates were not finite in {progress.skipped} steps in a row "
                     f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
                 )
         progress_bar.close()
