@@ -96,6 +96,7 @@ def test_a_config_file_that_raises_is_one_line(parse, tmp_path, line, named):
     assert stop.value.code.startswith("config error: ") and named in stop.value.code and "\n" not in stop.value.code
 
 
+@pytest.mark.slow
 def test_the_program_stops_with_one_line_and_leaves_nothing(tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "amrsd_jax.main", f"--config={CONFIG}", f"--workdir={workdir}", "--config.stpes=3"]

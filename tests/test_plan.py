@@ -156,6 +156,7 @@ def test_what_is_kept_for_the_backward_pass():
     assert length * (width + products) * 2 == dots < sizes._kept(Policy(architecture), length)[0]
 
 
+@pytest.mark.slow
 def test_devices_share_what_is_split(tmp_path):
     one, eight = (make(small(mesh__data=1, mesh__fsdp=ways), tmp_path) for ways in (1, 8))
     for name in ("parameters", "optimiser"):
@@ -172,6 +173,7 @@ def test_keys_and_values_and_moments(tmp_path):
     assert planned.always["reference policy"] == planned.always["teacher"] == planned.always["critic"] == 0
 
 
+@pytest.mark.slow
 def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
     planned = make(small(loss__kl=0.1, credit__rule="amrsd", teacher__kind="ema"), tmp_path)
     copy = planned.always["parameters"]
@@ -201,6 +203,7 @@ def eight_billion(**fields):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_refused_before_anything_is_fetched_or_made(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_host_memory", lambda: 23 * GIB)
     with pytest.raises(ConfigError) as refusal:

@@ -46,6 +46,7 @@ def test_blocks_equal_the_formula(length, packed):
     np.testing.assert_allclose(out, plain(q, k, v, segments), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_blocks")
 def test_gradients_do_not_depend_on_blocks():
     arrays = inputs(21)
@@ -80,6 +81,7 @@ def test_splash_equals_xla_on_any_mesh(packed):
             np.testing.assert_allclose(splash, xla, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_memory_is_linear_in_the_row():
     def temporaries(length):
         grad = jax.grad(lambda q, k, v: attention.attention(q, k, v).sum(), argnums=(0, 1, 2))

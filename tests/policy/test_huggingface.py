@@ -106,6 +106,7 @@ def test_import_of_an_export_is_the_same_bits_on_every_mesh(saved, random, shape
     assert [a.sharding for a in jax.tree.leaves(params)] == expected
 
 
+@pytest.mark.slow
 def test_one_file_and_several_hold_the_same(saved, random, tmp_path):
     assert len(list(saved.glob("model-*.safetensors"))) > 2 and (saved / tensors.INDEX).exists()
     huggingface.save_params(tmp_path / "one", SMALL, random)
@@ -121,6 +122,7 @@ def test_files_have_the_names_and_shapes_of_transformers(saved, random):
     np.testing.assert_array_equal(read["model.layers.1.mlp.up_proj.weight"], random["layers"]["up"]["kernel"][1].T)
 
 
+@pytest.mark.slow
 def test_bfloat16_weights_become_masters_that_round_to_them(random, tmp_path):
     huggingface.save_params(tmp_path / "half", SMALL, random, dtype="bfloat16")
     policy, params = load(tmp_path / "half")
@@ -128,6 +130,7 @@ def test_bfloat16_weights_become_masters_that_round_to_them(random, tmp_path):
     same_bits(params, jax.tree.map(lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), random))
 
 
+@pytest.mark.slow
 def test_a_tied_head_that_is_also_written_is_not_read(folder, random):
     (folder / tensors.INDEX).unlink()
     for file in folder.glob("*.safetensors"):
@@ -322,6 +325,7 @@ def test_a_damaged_file_is_named(folder, damage):
         load(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_named(folder, value):
     for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
@@ -388,6 +392,7 @@ def test_a_model_is_a_preset_a_folder_or_a_hub_id(saved, monkeypatch):
     assert huggingface.architecture_of("Qwen/Small") == SMALL
 
 
+@pytest.mark.slow
 def test_an_export_never_overwrites_and_needs_a_family(saved, random, tmp_path):
     with pytest.raises(FileExistsError, match="not empty; expected a new folder"):
         huggingface.save_params(saved, SMALL, random)

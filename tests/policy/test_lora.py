@@ -62,6 +62,7 @@ def test_new_adapters_change_nothing(policy, params):
     assert jnp.any(mine["layers"]["query"]["lora_a"])
 
 
+@pytest.mark.slow
 def test_merged_weights_compute_the_same(policy, params):
     mine = moved(start(policy, params))
     merged = lora.merge(mine, SETTINGS)

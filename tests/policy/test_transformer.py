@@ -115,6 +115,7 @@ def test_cached_decode_equals_the_full_forward(family):
         position = position + 1
 
 
+@pytest.mark.slow
 def test_packed_documents_do_not_see_each_other(policy, params):
     tokens = jax.random.randint(jax.random.key(4), (1, 10), 0, 48)
     packed = forward(policy, params, tokens, jnp.array([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3]]))
@@ -137,6 +138,7 @@ def test_remat_does_not_change_gradients(policy, params):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_masters():
     policy, params = make("qwen3")
     half, _ = make("qwen3", dtype="bfloat16")

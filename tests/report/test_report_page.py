@@ -19,6 +19,8 @@ from amrsd_jax import report
 from amrsd_jax.report import charts, curves, page, tokens
 from amrsd_jax.report.read import read
 
+pytestmark = pytest.mark.slow  # a page draws all charts
+
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=window.hacked=1>&amp;<!--"
 
 
@@ -126,7 +128,6 @@ def test_colours_of_gaps_do_not_saturate_below_tau(workdir, rng):
     assert samples_of(written(workdir))["reach"]["gap"] == CONFIG["credit"]["args"]["tau"]
 
 
-@pytest.mark.slow
 def test_the_page_of_long_rollouts_stays_small(long):
     (step,) = samples_of(long.read_text())["steps"]
     assert step["step"] == 1 and len(step["rows"]) == 64 and len(step["rows"][0]["tokens"]) == 8192
@@ -206,7 +207,6 @@ def test_a_long_rollout_is_shown_around_its_first_wrong_step(workdir, rng):
     assert "lines 9 to 14, step 40" in text and [t for t in letters if t != "↵"] == [str(i) for i in range(8, 14)]
 
 
-@pytest.mark.slow
 def test_command_line(workdir):
     command = [sys.executable, "-m", "amrsd_jax.report", f"--workdir={workdir}", f"--figure={workdir}/f.svg"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

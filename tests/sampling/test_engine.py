@@ -133,6 +133,7 @@ def letters(tokens):
     return "".join(chr(97 + token % 26) + chr(97 + token // 26) for token in tokens)
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(SHAPES, st.integers(1, 5), st.data())
 def test_a_response_ends_after_the_token_that_completes_a_stop_string(run, shapes, length, data):
@@ -153,6 +154,7 @@ def test_a_response_ends_after_the_token_that_completes_a_stop_string(run, shape
             assert done[row].finish_reason == (expected.finish_reason if found < 0 else "stop")
 
 
+@pytest.mark.slow
 def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params, run, monkeypatch):
     (request,) = make_requests([4], [2])
     endless = dataclasses.replace(FOUR, stop_tokens=())
@@ -170,6 +172,7 @@ def test_a_slot_that_a_stop_string_ended_decodes_no_more(policy, sampler_params,
     assert active[:2] == [2, 1]
 
 
+@pytest.mark.slow
 def test_ids_that_the_tokenizer_lacks_are_never_sampled(run, full_logits):
     config = dataclasses.replace(WIDE, entries=9, stop_tokens=())
     for settings_ in (dict(temperature=1.5), dict(temperature=0.0), dict(temperature=1.0, top_k=20, top_p=0.99)):
@@ -283,6 +286,7 @@ def test_times_of_a_row_are_those_of_its_admission_and_its_last_step(run):
     assert times == [(0, 9), (0, 9), (1, 3), (1, 3)]  # segments from 2 to 3, 4 to 5, 6 to 7, 8 to 9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ticking")
 def test_a_row_that_stops_within_a_segment_ends_after_its_share_of_the_steps(run):
     """One segment from 1 to 2: a row of 4 tokens is in 3 of the 11 steps of a row of 12; one of 1 token decodes nothing."""

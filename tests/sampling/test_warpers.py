@@ -94,6 +94,7 @@ def test_no_sort_of_the_vocabulary():
     assert "while" in text and "stablehlo.sort" not in text and "chlo.top_k" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary, entries", [(300, 256), (300, 130)])
 def test_padding_is_never_sampled_wherever_it_begins(vocabulary, entries):
     """The most likely ids are padding; the others are sampled as often as they would be without it."""

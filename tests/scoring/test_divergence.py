@@ -49,6 +49,7 @@ SPECS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_values_and_gradients_are_those_of_the_whole_table(spec):
     """Gradients by central differences of the NumPy form; the support does not move within the step."""

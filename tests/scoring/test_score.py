@@ -64,6 +64,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_rows_cut_to_their_length_score_as_padded_ones(policy, params, scorer, padded):
     for value, expected in zip(scorer.score_rollouts(policy, params, ROLLOUTS), padded, strict=True):
         np.testing.assert_allclose(value, expected, atol=2e-5)

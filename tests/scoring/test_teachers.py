@@ -62,6 +62,7 @@ def test_a_policy_with_adapters_shares_its_frozen_parameters(kind, policy):
     assert query["lora_a"] is state.teacher["layers"]["query"]["lora_a"]
 
 
+@pytest.mark.slow
 def test_a_trust_region_interpolates_log_probabilities(policy, params):
     """Against the whole table: rate log pi_current + (1 - rate) log pi_initial, normalised."""
     teacher = Teacher(TeacherConfig(kind="trust_region", rate=0.3), policy)

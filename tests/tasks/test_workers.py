@@ -115,6 +115,7 @@ def test_a_question_longer_than_a_pipe_and_a_process_that_reads_nothing(script, 
     assert time.monotonic() - begin < 30
 
 
+@pytest.mark.slow
 def test_questions_are_answered_in_the_order_in_which_they_are_asked(script):
     pool, order, threads = Pool(script, 1), [], []
     assert pool.ask(b"ready", seconds=60)
