@@ -56,7 +56,7 @@ _REWRITES = [
         (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
-        (r"\\text\{\s*\}", ""),
+        (r"\\text\{\s*\}", "~"),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
