@@ -30,6 +30,9 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
       gold, answer: in LaTeX, code or plain text, of bounded length: nested brackets are taken apart one by one.
       ask: decides about two expressions that `expressions` cannot parse; it may raise.
     """
+    currencies = units.currency(gold), units.currency(answer)
+    if all(currencies) and currencies[0] != currencies[1]:
+        return False
     golds = [notation(one) for one in _ALTERNATIVES.split(gold)]
     return all(any(_same(one, notation(other), ask) for one in golds) for other in _ALTERNATIVES.split(answer))
 
@@ -45,7 +48,7 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
     belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
     if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):
         gold, answer = (match[1] if match else text for match, text in zip(belongs, (gold, answer), strict=True))
-    for kind in (words.labels, words.words, words.times):
+    for kind in (words.labels, words.times, words.words):
         if (verdict := kind(gold, answer)) is not None:
             return verdict
     for kind in (_matrices, _regions, _lists, _relations):
@@ -158,7 +161,15 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
         if re.fullmatch(r"-?\d+,\d+", one) and DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
+    if len(a.values) == 1 and re.fullmatch(r"-?\d+,\d+", answer) and _is_fraction(gold):
+        return _same(gold, answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
+
+
+def _is_fraction(text: str) -> bool:
+    """Whether a text has a real value that is no integer."""
+    number = value(text)
+    return number is not None and not expressions.imaginary(number) and expressions.fraction(number).denominator != 1
 
 
 def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:

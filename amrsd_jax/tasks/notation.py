@@ -57,6 +57,8 @@ _REWRITES = [
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
         (r"\\text\{\s*\}", "~"),
+        (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
+         r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
@@ -82,8 +84,16 @@ _REWRITES = [
         (r"(?<=\d)\s*[eE]([+-]?\d+)(?![\w.])", r"*10^{\1}"),
     )
 ]  # fmt: skip
+_COUNTS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
+    " nineteen twenty"
+).split()
+_COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z]+)\s*\}?[\s.]*")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_EUROPEAN = re.compile(
+    r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+,\d+(?![\d.,])|(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.,])"
+)
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?:~\d{3})+(?!\d)|(?<![\d.,])\d{1,3}(?: \d{3})* 0\d\d(?: \d{3})*(?!\d)")
 _MIXED = re.compile(r"(?<![\d.])(\d+)[ ~]+(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})(?![\d.])")
 _BRACKETS = re.compile(r"\\?[(\[{]|\\?[)\]}]")
@@ -97,8 +107,11 @@ def notation(text: str) -> str:
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
+    if (count := _COUNT.fullmatch(text)) and count[1].lower() in _COUNTS:
+        return str(_COUNTS.index(count[1].lower()))
     text = _WORDS_AROUND.sub(_number_in_words, text)
     text = _SPACED.sub(lambda m: re.sub("[~ ]", "", m[0]), text)
+    text = _outside_brackets(_EUROPEAN, lambda m: m[0].replace(".", "").replace(",", "."), text)
     text = _outside_brackets(_THOUSANDS, lambda m: m[0].replace(",", ""), text)
     text = _MIXED.sub(lambda m: rf"{m[1]}\frac{{{m[2] or m[4]}}}{{{m[3] or m[5]}}}", text)
     return _spaces(text).strip()

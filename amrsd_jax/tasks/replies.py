@@ -360,7 +360,8 @@ def _only_number(text: str) -> str | None:
 
 
 _SAID = re.compile(
-    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b", re.IGNORECASE
+    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b",
+    re.IGNORECASE,
 )
 
 

@@ -37,6 +37,8 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
         return _proportional(_ratio(gold), _ratio(answer), ask)
     if not any(shares) or all(shares):
         return _values(gold, answer, ask)
+    if (answer_unit if shares[0] else gold_unit).powers and gold_unit != answer_unit:
+        return False  # 7 per mille, or 7 apples, are not 7 per cent
     if shares[0]:
         return _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask)
     share = value(gold)
@@ -86,7 +88,12 @@ def undecided(gold: str, answer: str, ask: Ask) -> bool:
     """Asks about two values, unless words or a relation in one of them say something that the other does not."""
     plain = [re.sub(r"\\(?:begin|end)\{[^{}]*\}", "", text) for text in (gold, answer)]
     words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in plain]
-    return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
+    return (
+        words[0] == words[1]
+        and gold.count("'") == answer.count("'")
+        and outer(gold).count("=") == outer(answer).count("=")
+        and ask(gold, answer)
+    )
 
 
 def near(u: Any, v: Any) -> bool:
