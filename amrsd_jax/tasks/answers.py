@@ -101,6 +101,15 @@ _MATRIX = re.compile(
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares matrices entry by entry in every environment, and a matrix of one column or row with a list."""
     a, b = _rows(gold), _rows(answer)
+    for one, rows, other in ((gold, a, answer), (answer, b, gold)):  # a system of equations is a list
+        if (
+            r"\begin{cases}" in one
+            and r"\begin" not in other
+            and rows
+            and all(len(row) == 1 and "=" in row[0] for row in rows)
+        ):
+            joined = ", ".join(row[0].rstrip(",; ") for row in rows)
+            return _same(*((joined, other) if one is gold else (other, joined)), ask)
     if a is None or b is None or (r"\begin" not in gold and r"\begin" not in answer):
         return None
     if [len(row) for row in a] != [len(row) for row in b]:
@@ -157,7 +166,12 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     """
     a, b = _items(gold), _items(answer)
     if len(a.values) < 2 and len(b.values) < 2:
-        return _same(a.values[0], b.values[0], ask) if "{" in (a.bracket, b.bracket) else None
+        if "{" not in (a.bracket, b.bracket):
+            return None
+        empty = any(
+            items.values[0].strip() == r"\emptyset" for items in (a, b)
+        )  # the set of the empty set is not empty
+        return not (empty and a.bracket != b.bracket) and _same(a.values[0], b.values[0], ask)
     for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
         if re.fullmatch(r"-?\d+,\d+", one) and DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
@@ -186,10 +200,20 @@ def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
             )
             for name in set(a.names)
         )
+    if sum(named) == 1 and "(" in brackets:  # (2,3) is y=3, x=2 as well
+        a, b = (_in_order(items) if has else items for has, items in zip(named, (a, b), strict=True))
     order = any(has and len(set(items.names)) > 1 for has, items in zip(named, (a, b), strict=True))
     if order or brackets - {"", "{"}:
         return len(a.values) == len(b.values) and all(_same(x, y, ask) for x, y in zip(a.values, b.values, strict=True))
     return _matched(a.values, b.values, ask, once="{" in brackets)
+
+
+def _in_order(items: _Items) -> _Items:
+    """Sorts coordinates x, y and z by their names; other names stay as they are written."""
+    if sorted(items.names) not in (["x", "y"], ["x", "y", "z"]):
+        return items
+    found = sorted(zip(items.names, items.values, strict=True))
+    return _Items([value for _, value in found], [name for name, _ in found], items.bracket)
 
 
 def _matched(a: list[str], b: list[str], ask: Ask, once: bool = False) -> bool:
@@ -286,6 +310,8 @@ def _assigned(text: str) -> tuple[str, str] | None:
     sides = pieces(text, ("=",))
     if len(sides) == 1:
         sides = [side.strip() for side in APPROXIMATES.split(text)]
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
+        sides.reverse()  # 7 = x
     if len(sides) < 2 or "" in sides or inside(text) or _INEQUALITY.search(outer(text)):
         return None
     if _NAME.fullmatch(sides[0]) or _is_point_of_names(sides[0]):

@@ -33,7 +33,7 @@ _REWRITES = [
     for pattern, written in (
         (r"\\\\(?=(?:[dtc]?frac|sqrt|le|ge|in|begin|left|right|pi|cdot|times|text)(?![a-z]))", r"\\"),  # doubled by JSON
         (r"\\\\(?:\[[^\[\]]*\])?", r"\\cr "),  # the end of a row
-        (r"\\(?:text|math)?color\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
+        (r"\\(?:text|math)?color(?:box)?\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
@@ -41,7 +41,7 @@ _REWRITES = [
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
-        (r"\\!", ""),
+        (r"\\!|\\(?:checkmark|blacksquare)(?![A-Za-z])|`", ""),
         (r"\{,\}|,(?=\\!)", ","),
         (r"\\(?:[,;:]|thinspace)|~", "~"),
         (r"\\(?:q?quad|enspace|hspace\{[^{}]*\})(?![A-Za-z]{2}|[A-Za-z]$)|\\(?=\s)|\\$", " "),
@@ -53,13 +53,14 @@ _REWRITES = [
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*\*(?=\s*[\d(A-Za-z{])|\*", lambda m: "^" if m[0] == "**" else "*"),
         (r"\\div(?![A-Za-z])", "/"),
+        (r"(\.\d{0,9}?)(\d{1,9}?)\2{2,99}\s?\.\.\.|(\.\d{0,99})\((\d{1,99})\)", r"\1\3\\overline{\2\4}"),
         (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
         (r"\\text\{\s*\}", "~"),
         (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
          r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),
-        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\text\{\s*(?:the )?empty set\s*\}|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
         (r"\\(?:[lr]?vert|mid)(?![A-Za-z])", "|"),
@@ -82,6 +83,7 @@ _REWRITES = [
         (r"\^\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
         (r"(?<=\d)\s*[eE]([+-]?\d+)(?![\w.])", r"*10^{\1}"),
+        (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
 _COUNTS = (
@@ -119,7 +121,11 @@ def notation(text: str) -> str:
 
 def _number_in_words(match: re.Match) -> str:
     """Returns the content of `\\text{10 cm}`, whose number belongs to the formula, or the match itself."""
-    if number := re.fullmatch(r"\s*(-?[\d.,/]+)\s*(.*)", match[1], re.DOTALL):
+    if number := re.fullmatch(
+        r"\s*(?:(?:the |final |answer |is )*(?:answer|result|value|is)(?:\s?[:=]|\s))?\s*(-?[\d.,/]+)\s*(.*)",
+        match[1],
+        re.DOTALL | re.IGNORECASE,
+    ):
         return number[1] + (rf"\text{{ {number[2]}}}" if number[2].strip() else "")
     return match[0]
 

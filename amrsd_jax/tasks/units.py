@@ -30,6 +30,7 @@ _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
     rf"(?<=[\d}})\]!.|%])(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)(?:\^\{?(-?\d)\}?)?")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}\d]*\})\}\{(\\text\{[^{}\d]*\}(?:\^\{?\d\}?)?)\}$")
 
@@ -67,6 +68,8 @@ def split(text: str) -> tuple[str, Unit]:
         return text, Unit()
     value = text[: tail.start()].rstrip("~ ")
     if tail[3] is None:
+        if _FUNCTION.search(value):  # \sin 30^\circ has no unit
+            return text, Unit()
         return value, Unit((("degree" + tail[1].removeprefix(r"^\circ").strip(), 1),))
     words = re.sub(r"\\text\{([^{}]*)\}", r" \1", tail[3])
     unit = _unit(words)

@@ -67,7 +67,7 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
         return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
     gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
-    if any(_dangling(text) or re.search(r"\d \d", text) for text in (gold, answer)):
+    if any(_dangling(text) or re.search(r"(?<![_\d])\d+ \d", text) for text in (gold, answer)):
         return False
     a, b = expressions.parse(gold), expressions.parse(answer)
     if a is None or b is None:
