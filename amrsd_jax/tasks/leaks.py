@@ -32,8 +32,8 @@ _RIGHT = re.compile(
     r"overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
 )
 _TOWARDS = (  # "switch to C", "B should be C"
-    r"(?i:should (?:be|have been)|switch\w* to|chang\w+ [^.!?]{0,30}to|replac\w+ [^.!?]{0,30}(?:with|by)|points? to|chosen|not [A-Z],? but)"
-    r"\s+(?i:option\s+|choice\s+)?[(\[*]{0,2}"
+    r"(?i:should (?:be|have been)|switch\w* to|chang\w+ [^.!?]{0,30}to|replac\w+ [^.!?]{0,30}(?:with|by)|points? to|"
+    r"chosen|not [A-Z],? but)\s+(?i:option\s+|choice\s+)?[(\[*]{0,2}"
 )
 _NOT = re.compile(
     r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"

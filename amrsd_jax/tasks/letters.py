@@ -244,7 +244,9 @@ _WRONG = re.compile(
 )
 _SUPPOSED = re.compile(
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|incorrect|false|tempting|other|another|previous|earlier|distractor|"
-    r"students?|your|not|cannot|least|mistake|wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}$|\bno $|[不非别][^。\n]{0,3}$|"
+    r"students?|your|not|cannot|least|mistake|"
+    r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}$|"
+    r"\bno $|[不非别][^。\n]{0,3}$|"
     r"如果[^，。,\n]{0,15}$"
 )
 
@@ -298,7 +300,8 @@ _CONCLUDED = re.compile(
     r"most likely|=>|∴)(?![a-z]))"
 )
 _NEGATED_BEFORE = re.compile(
-    r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не|wrong|mistake|foolish)"
+    r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не|wrong|mistake|"
+    r"foolish)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"
 )
 _JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")

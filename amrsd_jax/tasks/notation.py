@@ -58,7 +58,8 @@ _REWRITES = [
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
         (r"\\text\{\s*\}", "~"),
-        (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
+        (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)"
+         r"\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
          r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\text\{\s*(?:the )?empty set\s*\}|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
@@ -86,10 +87,10 @@ _REWRITES = [
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
-_COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-    " nineteen twenty"
-).split()
+_COUNTS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
 _COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z]+)\s*\}?[\s.]*")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")

@@ -220,7 +220,8 @@ def _of_sentence(text: str) -> str | None:
 
 
 _REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
-    r"(?<=[\w)}$%])(?:,? (?:because|since)\b|,? (?:and |but |rather than |instead of )?\(?(?:and )?not (?!equal)|,? (?:rather than|instead of) ).*",
+    r"(?<=[\w)}$%])(?:,? (?:because|since)\b|,? (?:and |but |rather than |instead of )?\(?(?:and )?not (?!equal)|"
+    r",? (?:rather than|instead of) ).*",
     re.DOTALL,
 )
 
@@ -297,7 +298,8 @@ _DENIED = re.compile(
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![^\W\d_])(?<!['’])[A-Za-z](?![^\W\d_])|[ \t$]|\\\$)+"
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![^\W\d_])(?<!['’])[A-Za-z](?![^\W\d_])"
+    r"|[ \t$]|\\\$)+"
 )
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
@@ -360,7 +362,8 @@ def _only_number(text: str) -> str | None:
 
 
 _SAID = re.compile(
-    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b",
+    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|"
+    r"n't\b|[ap]\.m\b",
     re.IGNORECASE,
 )
 

@@ -21,7 +21,7 @@ _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
         "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "half", "halves", "third", "thirds",
-        "quarter", "quarters", "fifths", "tenth", "tenths", "hundredths", "thousandths", "factorial", "score", "gross", "more", "less",
+        "quarter", "quarters", "fifths", "tenth", "tenths", "hundredths", "thousandths", "factorial", "score", "gross",
         "choose", "plus", "minus", "over",
     }
 )  # fmt: skip
@@ -125,6 +125,6 @@ _CURRENCY = re.compile(
 
 
 def currency(text: str) -> str:
-    """Returns the currency that an answer names, by sign or word, before it is rewritten in `notation`; "" for none or several."""
+    """Returns the currency that an answer names, by sign or word, before `notation` drops signs; "" for none or several."""
     names = {found.lastgroup for found in _CURRENCY.finditer(text)}
     return names.pop() if len(names) == 1 else ""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
-    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
+    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|"
+    r"\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
     r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
     r"|\b(?:over|under) (?=\d)",
     re.IGNORECASE,
