@@ -271,10 +271,10 @@ def _is_money(content: str) -> bool:
         return True
     if not re.match(r"-?[\d.]", content.strip()):
         return False
-    words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
+    plain = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content).strip()
     return (
-        bool(re.search(r"(?:\s(?:x|×|and|or|if|for)|[-+*/=\\])$", content.rstrip()) or re.search(r"\.\s", content.strip()))
-        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
+        bool(re.search(r"(?:\s(?:x|×|and|or|if|for)|[-+*/=\\])$|\.\s", plain))
+        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in _WORD.findall(plain))
     )  # fmt: skip
 
 

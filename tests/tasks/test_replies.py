@@ -115,6 +115,7 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("The answer is 8.[INST] and 5? [/INST] The answer is 5.", "5", "8"),
         ("答案是8。\n\n问题：另一个\n答案是5。", "5", "8"),
         ("Đáp án: 8", "8", "8"),
+        (r"The answer is $34\text{ sq. units}$.", r"34\text{ sq. units}", r"34\text{ sq. units}"),
         ("Réponse: elle aura encore 220 $ à payer en 12 mois.", "12", "220"),
     ],
 )
