@@ -20,6 +20,7 @@ _LEAD = re.compile(  # words before the answer itself
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|equiv|in|subset|mid|to)(?![A-Za-z])")
 _OF_REGIONS = re.compile(r"<|>|\\(?:cup|setminus|in|mathbb|le|ge|ne)(?![A-Za-z])")
 _MEMBER = re.compile(r"[A-Za-z]\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
+_ANGLE = re.compile(r"\\angle\s*\{?([A-Z]{3})")  # not the product of three letters
 _BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\\in\s*\\mathbb\{R\})?\s*[|:]([^|:]*)\\\}", re.DOTALL)  # {x | x > 2} is x > 2
 
 
@@ -44,6 +45,9 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
     if not gold or not answer or ("..." in gold) != ("..." in answer):
         return False
     if words.said(gold) != words.said(answer):
+        return False
+    angles = [sorted(min(name, name[::-1]) for name in _ANGLE.findall(text)) for text in (gold, answer)]
+    if all(angles) and angles[0] != angles[1]:
         return False
     belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
     if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):

@@ -58,6 +58,8 @@ _REWRITES = [
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
         (r"\\text\{\s*\}", "~"),
+        (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),
+        (r"(?<=\d)\s*\\text\{([^{}]*[^{}\s,]),\s*\}(?=\s*\d)", r"\\text{\1}, "),
         (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)"
          r"\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
          r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),

@@ -22,7 +22,7 @@ _NO_UNIT = frozenset(
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
         "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "half", "halves", "third", "thirds",
         "quarter", "quarters", "fifths", "tenth", "tenths", "hundredths", "thousandths", "factorial", "score", "gross",
-        "choose", "plus", "minus", "over",
+        "dozens", "choose", "plus", "minus", "over",
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"

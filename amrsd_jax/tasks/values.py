@@ -17,6 +17,7 @@ Ask = Callable[[str, str], bool]
 
 APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
 DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
+_AMOUNT = re.compile(r"(?:(?<=[a-z.]\})|(?<=[a-z.]\s\}))(?<!(?:log|exp|mod|gcd|lcm)\})\s*(?=\d)")
 _INTEGER = re.compile(r"-?\d+")
 _WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
 
@@ -27,6 +28,9 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
     Per cent are hundredths, `35%` = 0.35, or the unit of the question, `35%` = 35; a bare gold answer of at most 1 is a share, so
     that 0.5% is not 1/2.
     """
+    amounts = [_AMOUNT.split(text) for text in (gold, answer)]
+    if len(amounts[0]) == len(amounts[1]) > 1:  # 2 hours 30 minutes, which is no product
+        return all(equal(x.strip(), y.strip(), ask) for x, y in zip(*amounts, strict=True))
     gold, gold_unit = units.split(gold)
     answer, answer_unit = units.split(answer)
     if not gold_unit.agrees(answer_unit):

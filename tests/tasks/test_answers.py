@@ -80,6 +80,10 @@ def test_a_gold_answer_may_be_a_solution_or_a_sentence(gold, read):
         (r"\emptyset", r"\{\emptyset\}"),
         ("noon", "12 am"),
         (r"20^\circ C", r"20^\circ F"),
+        (r"\angle ABC", r"\angle ACB"),
+        ("12", r"12\text{ dozens}"),
+        (r"7\text{ boys and }8\text{ girls}", r"8\text{ boys and }7\text{ girls}"),
+        (r"2\text{ dimes } 3\text{ cents}", r"3\text{ dimes } 2\text{ cents}"),
         ("2 hours and 30 minutes", "2 hours 20 minutes"),
     ],
 )
@@ -119,6 +123,7 @@ def test_different_pairs_that_are_easily_taken_for_equal(gold, answer):
         ("4/33", "0.121212..."),
         ("(2,3)", "y=3, x=2"),
         ("7", "7=x"),
+        (r"7\text{ boys and }8\text{ girls}", r"7\text{ boys, }8\text{ girls}"),
         (r"\log_2 8", "3"),
         (r"\sin 30^\circ", "1/2"),
         (r"\begin{cases}x=1\\y=2\end{cases}", "x=1, y=2"),
