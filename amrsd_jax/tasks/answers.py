@@ -20,6 +20,7 @@ _LEAD = re.compile(  # words before the answer itself
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|equiv|in|subset|mid|to)(?![A-Za-z])")
 _OF_REGIONS = re.compile(r"<|>|\\(?:cup|setminus|in|mathbb|le|ge|ne)(?![A-Za-z])")
 _MEMBER = re.compile(r"[A-Za-z]\\in(?![A-Za-z])\s*(.*)", re.DOTALL)
+_ANGLE = re.compile(r"\\angle\s*\{?([A-Z]{3})")  # not the product of three letters
 _BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\\in\s*\\mathbb\{R\})?\s*[|:]([^|:]*)\\\}", re.DOTALL)  # {x | x > 2} is x > 2
 
 
@@ -30,6 +31,9 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
       gold, answer: in LaTeX, code or plain text, of bounded length: nested brackets are taken apart one by one.
       ask: decides about two expressions that `expressions` cannot parse; it may raise.
     """
+    currencies = units.currency(gold), units.currency(answer)
+    if all(currencies) and currencies[0] != currencies[1]:
+        return False
     golds = [notation(one) for one in _ALTERNATIVES.split(gold)]
     return all(any(_same(one, notation(other), ask) for one in golds) for other in _ALTERNATIVES.split(answer))
 
@@ -42,10 +46,13 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
         return False
     if words.said(gold) != words.said(answer):
         return False
+    angles = [sorted(min(name, name[::-1]) for name in _ANGLE.findall(text)) for text in (gold, answer)]
+    if all(angles) and angles[0] != angles[1]:
+        return False
     belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
     if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):
         gold, answer = (match[1] if match else text for match, text in zip(belongs, (gold, answer), strict=True))
-    for kind in (words.labels, words.words, words.times):
+    for kind in (words.labels, words.times, words.words):
         if (verdict := kind(gold, answer)) is not None:
             return verdict
     for kind in (_matrices, _regions, _lists, _relations):
@@ -98,6 +105,15 @@ _MATRIX = re.compile(
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares matrices entry by entry in every environment, and a matrix of one column or row with a list."""
     a, b = _rows(gold), _rows(answer)
+    for one, rows, other in ((gold, a, answer), (answer, b, gold)):  # a system of equations is a list
+        if (
+            r"\begin{cases}" in one
+            and r"\begin" not in other
+            and rows
+            and all(len(row) == 1 and "=" in row[0] for row in rows)
+        ):
+            joined = ", ".join(row[0].rstrip(",; ") for row in rows)
+            return _same(*((joined, other) if one is gold else (other, joined)), ask)
     if a is None or b is None or (r"\begin" not in gold and r"\begin" not in answer):
         return None
     if [len(row) for row in a] != [len(row) for row in b]:
@@ -154,11 +170,24 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     """
     a, b = _items(gold), _items(answer)
     if len(a.values) < 2 and len(b.values) < 2:
-        return _same(a.values[0], b.values[0], ask) if "{" in (a.bracket, b.bracket) else None
+        if "{" not in (a.bracket, b.bracket):
+            return None
+        empty = any(
+            items.values[0].strip() == r"\emptyset" for items in (a, b)
+        )  # the set of the empty set is not empty
+        return not (empty and a.bracket != b.bracket) and _same(a.values[0], b.values[0], ask)
     for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
         if re.fullmatch(r"-?\d+,\d+", one) and DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
+    if len(a.values) == 1 and re.fullmatch(r"-?\d+,\d+", answer) and _is_fraction(gold):
+        return _same(gold, answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
+
+
+def _is_fraction(text: str) -> bool:
+    """Whether a text has a real value that is no integer."""
+    number = value(text)
+    return number is not None and not expressions.imaginary(number) and expressions.fraction(number).denominator != 1
 
 
 def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
@@ -175,10 +204,20 @@ def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:
             )
             for name in set(a.names)
         )
+    if sum(named) == 1 and "(" in brackets:  # (2,3) is y=3, x=2 as well
+        a, b = (_in_order(items) if has else items for has, items in zip(named, (a, b), strict=True))
     order = any(has and len(set(items.names)) > 1 for has, items in zip(named, (a, b), strict=True))
     if order or brackets - {"", "{"}:
         return len(a.values) == len(b.values) and all(_same(x, y, ask) for x, y in zip(a.values, b.values, strict=True))
     return _matched(a.values, b.values, ask, once="{" in brackets)
+
+
+def _in_order(items: _Items) -> _Items:
+    """Sorts coordinates x, y and z by their names; other names stay as they are written."""
+    if sorted(items.names) not in (["x", "y"], ["x", "y", "z"]):
+        return items
+    found = sorted(zip(items.names, items.values, strict=True))
+    return _Items([value for _, value in found], [name for name, _ in found], items.bracket)
 
 
 def _matched(a: list[str], b: list[str], ask: Ask, once: bool = False) -> bool:
@@ -275,6 +314,8 @@ def _assigned(text: str) -> tuple[str, str] | None:
     sides = pieces(text, ("=",))
     if len(sides) == 1:
         sides = [side.strip() for side in APPROXIMATES.split(text)]
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
+        sides.reverse()  # 7 = x
     if len(sides) < 2 or "" in sides or inside(text) or _INEQUALITY.search(outer(text)):
         return None
     if _NAME.fullmatch(sides[0]) or _is_point_of_names(sides[0]):

@@ -33,6 +33,10 @@ _RIGHT = re.compile(
     r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choos\w*|chos\w*|pick|select|true|fits?|satisf\w*|need|"
     r"go for|reconsider|dismiss\w*|overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
 )
+_TOWARDS = (  # "switch to C", "B should be C"
+    r"(?i:should (?:be|have been)|switch\w* to|chang\w+ [^.!?]{0,30}to|replac\w+ [^.!?]{0,30}(?:with|by)|points? to|"
+    r"chosen|not [A-Z],? but)\s+(?i:option\s+|choice\s+)?[(\[*]{0,2}"
+)
 _NOT = re.compile(
     r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"
 )
@@ -51,6 +55,11 @@ def states_letter(text: str, letter: str, options: Mapping[str, str]) -> bool:
     for sentence in re.split(r"(?<=[.!?])\s|\n", text):
         named = {next(filter(None, m.groups())).upper() for m in _LABEL.finditer(sentence)} & set(options)
         if named == {letter} and _RIGHT.search(sentence) and not _denies(sentence, letter):
+            return True
+        if not _denies(sentence, letter) and re.search(
+            rf"{_TOWARDS}{letter}\b|(?<![A-Za-z0-9]){letter}[)\]*]{{0,2}} (?:rather than|instead of|it is(?![a-z ]))",
+            sentence,
+        ):
             return True
         others = set(options) - {letter} if len(options) < len(LETTERS) else set(LETTERS[: len(named) + 1]) - {letter}
         if len(named) > 1 and named == others and _NOT.search(sentence):
@@ -73,8 +82,9 @@ _SIGNS = str.maketrans({"−": "-", "–": "-", "π": r"\pi", "√": r"\sqrt"})
 # Numbers that name a place and not a value: "step 2", "equations (1) and (2)", "2. Then", "the 2nd", exponents and indices.
 _PLACES = re.compile(
     r"\b(?:step|line|equation|eq\.?|case|part|problem|question|paragraph|section|sentence|row|column|item|attempt|figure|table|"
-    r"theorem|lemma|rule|point|stage|phase|sub-?part|no\.|number)s?\s{0,3}#?\(?\d{1,3}\)?(?:\s{0,3}(?:,|and|or|to|-|&)\s{0,3}\(?\d{1,3}\)?){0,9}"
-    r"(?![\d.]*\d)|^[ \t]{0,9}\(?\d{1,2}[.)][ \t]|\b\d+(?:st|nd|rd|th)\b|[\^_](?:\{-?\d+\}|-?\d+)",
+    r"theorem|lemma|rule|point|stage|phase|sub-?part|no\.|number|chapter|page|iteration|round|trial|method|approach|bullet|example|"
+    r"exercise|hint)s?\s{0,3}#?\(?\d{1,3}\)?(?:\s{0,3}(?:,|and|or|to|-|&)\s{0,3}\(?\d{1,3}\)?){0,9}"
+    r"(?![\d.]*\d)|^[ \t]{0,9}\(?\d{1,2}[.)][ \t]|(?<!\w)#\d{1,3}\b|\b\d+(?:st|nd|rd|th)\b|[\^_](?:\{-?\d+\}|-?\d+)",
     re.MULTILINE | re.IGNORECASE,
 )
 _WRAPPER = re.compile(
@@ -83,8 +93,9 @@ _WRAPPER = re.compile(
 _NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])")
 _EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
 _FORM = re.compile(
-    r"\\|\^|/"
+    r"\\|\^|/|\de\d"
 )  # fractions, roots and powers; a sum is a calculation, which may have the answer as its result
+_CALLED = re.compile(r"[A-Za-z]\(")  # sqrt(2)
 _OPERATION = re.compile(r"[+*×]|\\(?:cdot|times)|(?<!^)-|\d/\d+/")
 
 
@@ -103,7 +114,9 @@ def states_value(text: str, answer: str) -> bool:
         return True
     if near is not None:
         for candidate in _EXPRESSION.finditer(text):
-            expression = candidate[0].strip(".!?()[]\"'*`")
+            expression = candidate[0].strip(".!?\"'*`")
+            if expression.count("(") != expression.count(")") or not _CALLED.search(expression):
+                expression = expression.strip(".!?()[]\"'*`")
             if _FORM.search(expression + answer) and not _OPERATION.search(expression):
                 found = value(expression)
                 if found is not None and abs(found - near) <= 1e-9 * abs(near):

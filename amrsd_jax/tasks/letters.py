@@ -209,14 +209,15 @@ _WHOLE = re.compile(
 _IS = r"is|ist|est|es|è|é|was|would be|should be|must be|has to be|will be|becomes?|remains"
 _LANGUAGES = {  # languages: (nouns, what joins the noun and the letter)
     "english": (
-        r"answer|ans|choice|option|letter|alternative|response|selection|solution|pick|final|result|conclusion|verdict|"
-        r"(?:correct|right|best) one", _IS),
+        r"answer|ans\.?|choice|option|letter|alternative|response|selection|solution|pick|final|result|conclusion|verdict|"
+        r"(?:correct|right|best) (?:one|statement)|(?<![^\n*])(?:correct|selected|chosen)", _IS),
     "germanic": (r"antwort(?:möglichkeit)?|lösung|auswahl|wahl|richtig|korrekt|antwoord|optie|keuze", "ist|lautet|wäre|is"),
     "romance": (
         r"réponse|choix|respuesta|opción|solución|inciso|letra|risposta|opzione|scelta|soluzione|lettera|resposta|opção|"
         r"alternativa|gabarito", "est|serait|sera|es|sería|será|è|sarebbe|é|seria"),
     "slavic": (r"ответ(?:ом|а)?|(?:верный |правильный )?вариант|odpowied(?:ź|zią)", "это|является|будет|to|jest"),
-    "other": (r"cevap|cevabı|yanıt|đáp án|câu trả lời|jawaban(?:nya)?", "olarak|là|adalah|yaitu"),
+    "other": (r"cevap|cevabı|yanıt|đáp án|câu trả lời|jawaban(?:nya)?|svar(?:et)?|vastaus|απάντηση|الإجابة|उत्तर",
+              "olarak|là|adalah|yaitu|är|er|on|είναι|هي|है"),
     "option": (r"选项|選項", "是|为|為"),
     "asian": (
         r"答案|答(?=:)|解答|正解|答え|回答|正答|정답|답변|답|(?:故|应|應|应该|因此|所以|可|则|我|就)?(?:选|選)(?:择|擇)?(?!项|項|択)",
@@ -246,7 +247,9 @@ _WRONG = re.compile(
 )
 _SUPPOSED = re.compile(
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|incorrect|false|tempting|other|another|previous|earlier|distractor|"
-    r"students?|your|not|cannot|wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|\bno $|[不非别][^。\n]{0,3}$|"
+    r"students?|your|not|cannot|least|mistake|"
+    r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}$|"
+    r"\bno $|[不非别][^。\n]{0,3}$|"
     r"如果[^，。,\n]{0,15}$"
 )
 
@@ -258,7 +261,7 @@ def _after_noun(
     before, after = text[max(0, noun.start() - 45) : noun.start()], text[noun.end() : noun.end() + 90]
     if _SUPPOSED.search(before):
         return
-    direct = noun.lastgroup == "asian" or noun[0].lower() in _DIRECT
+    direct = noun.lastgroup == "asian" or noun[0].lower().rstrip(".") in _DIRECT
     if direct and (letter := _letter(after, options)) is not None:
         yield from _unless_listed(text, noun.end(), letter)
         return
@@ -300,14 +303,15 @@ _CONCLUDED = re.compile(
     r"most likely|=>|∴)(?![a-z]))"
 )
 _NEGATED_BEFORE = re.compile(
-    r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не)"
+    r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не|wrong|mistake|"
+    r"foolish)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"
 )
 _JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")
 _IS_CORRECT = re.compile(
     rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})\s{{0,3}}(?:"
     r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|also|the|"
-    r"most|only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z])|"
+    r"most|only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z]|\s+(?:only\s+)?if\b)|"
     r"ist\s+(?:die\s+)?(?:richtig|korrekt|antwort)|est\s+(?:la\s+|le\s+)?(?:bonne|correct|juste|exact|réponse)|"
     r"es\s+(?:la\s+)?(?:opción\s+|respuesta\s+)?correcta|è\s+(?:la\s+)?(?:risposta\s+|opzione\s+)?(?:corrett|giust|esatt)|"
     r"(?:é|está)\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?(?:corret|cert)|[-–—]?\s*(?:это\s+)?(?:правильн|верн)|"
@@ -317,7 +321,7 @@ _IS_CORRECT = re.compile(
 
 def _lines(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]]) -> Iterator[Statement]:
     """Yields what a first and a last line say that are one letter, or begin with one: `C`, `(c)`, `C. the third option`."""
-    lines = [line.strip(" #>-•\t") for line in text.strip().split("\n") if line.strip(" #>-•\t\r")]
+    lines = [line.strip(" #>-•→⇒∴✅✓✔\t") for line in text.strip().split("\n") if line.strip(" #>-•→⇒∴✅✓✔\t\r")]
     if not lines:
         return
     whole = text.strip()

@@ -60,6 +60,7 @@ def judge(gold: str, answer: str | None, format_ok: bool = True) -> Verdict:
     return Verdict(0.0, "the final answer is wrong", answer, format_ok)
 
 
+@functools.lru_cache(maxsize=4096)
 def number(answer: str) -> Fraction | None:
     """Returns the exact value of an answer that is a plain or mixed number, without its per cent sign; None for other answers."""
     match = _EXACT.fullmatch(re.sub(r"[$%\s]|\.$", "", notation(answer))) if len(answer) <= LONGEST else None
@@ -75,6 +76,7 @@ def number(answer: str) -> Fraction | None:
     return -value if match["sign"] else value
 
 
+@functools.lru_cache(maxsize=4096)
 def value(text: str) -> float | None:
     """Returns the value of a real expression without variables; None for other text."""
     expression = expressions.parse(notation(text)) if len(text) <= LONGEST else None

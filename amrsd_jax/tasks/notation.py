@@ -33,7 +33,7 @@ _REWRITES = [
     for pattern, written in (
         (r"\\\\(?=(?:[dtc]?frac|sqrt|le|ge|in|begin|left|right|pi|cdot|times|text)(?![a-z]))", r"\\"),  # doubled by JSON
         (r"\\\\(?:\[[^\[\]]*\])?", r"\\cr "),  # the end of a row
-        (r"\\(?:text|math)?color\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
+        (r"\\(?:text|math)?color(?:box)?\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
@@ -41,7 +41,7 @@ _REWRITES = [
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
-        (r"\\!", ""),
+        (r"\\!|\\(?:checkmark|blacksquare)(?![A-Za-z])|`", ""),
         (r"\{,\}|,(?=\\!)", ","),
         (r"\\(?:[,;:]|thinspace)|~", "~"),
         (r"\\(?:q?quad|enspace|hspace\{[^{}]*\})(?![A-Za-z]{2}|[A-Za-z]$)|\\(?=\s)|\\$", " "),
@@ -53,11 +53,17 @@ _REWRITES = [
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*\*(?=\s*[\d(A-Za-z{])|\*", lambda m: "^" if m[0] == "**" else "*"),
         (r"\\div(?![A-Za-z])", "/"),
+        (r"(\.\d{0,9}?)(\d{1,9}?)\2{2,99}\s?\.\.\.|(\.\d{0,99})\((\d{1,99})\)", r"\1\3\\overline{\2\4}"),
         (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
-        (r"\\text\{\s*\}", ""),
-        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\text\{\s*\}", "~"),
+        (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),
+        (r"(?<=\d)\s*\\text\{([^{}]*[^{}\s,]),\s*\}(?=\s*\d)", r"\\text{\1}, "),
+        (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)"
+         r"\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
+         r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),
+        (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\text\{\s*(?:the )?empty set\s*\}|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
         (r"\\(?:[lr]?vert|mid)(?![A-Za-z])", "|"),
@@ -80,10 +86,19 @@ _REWRITES = [
         (r"\^\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
         (r"(?<=\d)\s*[eE]([+-]?\d+)(?![\w.])", r"*10^{\1}"),
+        (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
+_COUNTS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
+_COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z]+)\s*\}?[\s.]*")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_EUROPEAN = re.compile(
+    r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+,\d+(?![\d.,])|(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.,])"
+)
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?:~\d{3})+(?!\d)|(?<![\d.,])\d{1,3}(?: \d{3})* 0\d\d(?: \d{3})*(?!\d)")
 _MIXED = re.compile(r"(?<![\d.])(\d+)[ ~]+(?:(\d+)/(\d+)|\\frac\{(\d+)\}\{(\d+)\})(?![\d.])")
 _BRACKETS = re.compile(r"\\?[(\[{]|\\?[)\]}]")
@@ -97,8 +112,11 @@ def notation(text: str) -> str:
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
+    if (count := _COUNT.fullmatch(text)) and count[1].lower() in _COUNTS:
+        return str(_COUNTS.index(count[1].lower()))
     text = _WORDS_AROUND.sub(_number_in_words, text)
     text = _SPACED.sub(lambda m: re.sub("[~ ]", "", m[0]), text)
+    text = _outside_brackets(_EUROPEAN, lambda m: m[0].replace(".", "").replace(",", "."), text)
     text = _outside_brackets(_THOUSANDS, lambda m: m[0].replace(",", ""), text)
     text = _MIXED.sub(lambda m: rf"{m[1]}\frac{{{m[2] or m[4]}}}{{{m[3] or m[5]}}}", text)
     return _spaces(text).strip()
@@ -106,7 +124,11 @@ def notation(text: str) -> str:
 
 def _number_in_words(match: re.Match) -> str:
     """Returns the content of `\\text{10 cm}`, whose number belongs to the formula, or the match itself."""
-    if number := re.fullmatch(r"\s*(-?[\d.,/]+)\s*(.*)", match[1], re.DOTALL):
+    if number := re.fullmatch(
+        r"\s*(?:(?:the |final |answer |is )*(?:answer|result|value|is)(?:\s?[:=]|\s))?\s*(-?[\d.,/]+)\s*(.*)",
+        match[1],
+        re.DOTALL | re.IGNORECASE,
+    ):
         return number[1] + (rf"\text{{ {number[2]}}}" if number[2].strip() else "")
     return match[0]
 

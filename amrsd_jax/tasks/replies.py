@@ -22,11 +22,18 @@ _STATED = re.compile(
     r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
     re.IGNORECASE,
 )
+_DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
+_DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don't think the answer is 8"
+    rf"{_DENIAL}\s*$|(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$"
+    r"|\b(?:wrong|false|incorrect|mistake)(?: to (?:say|think|claim|believe))? that [^.\n]*$",
+    re.IGNORECASE,
+)
 _IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
 _COMMENT = re.compile(r"(?:in)?correct\b|right\b|wrong\b|obtained\b|found\b|given\b", re.IGNORECASE)
 _TURN = re.compile(  # what a model goes on to write when it does not stop
-    r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>"
-    r"|\n(?:Human|User|Question|Q|Problem|### ?(?:Instruction|Question|Problem|User|Input))\s?(?:\d{1,3})?:)"
+    r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>|\[INST\]|<(?:start|end)_of_turn>"
+    r"|\n[*_#]{0,4} ?(?:Human|User|Question|Q|Problem|Exercise|Instruction|Input|问题|題目|题目)\s?(?:\d{1,3})?[*_]{0,2}[:：]"
+    r"|\n#{1,4} (?:Human|User|Question|Problem|Exercise)\b[^\n]{0,9}\n)"
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
@@ -171,10 +178,10 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
-        if re.search(
-            r"(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$", text[max(0, stated.start() - 40) : stated.start()]
-        ):
+        before = stated["between"] if stated["also"] is None else stated["also"]
+        if _DENIED_BEFORE.search(text[max(0, stated.start() - 40) : stated.start()]) or _DENIED_BEFORE.search(before):
             sentence = f"not {sentence}"
+        sentence = re.sub(r"^(?:pas|nicht|не|niet) ", "not ", sentence)
         found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
         if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
             answer = found
@@ -184,6 +191,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
 def _of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
     text = text.replace("**", "").replace(r"\$", "").strip().strip("*_`").strip()
+    text = _REMARK.sub("", re.sub(r"^not [^\n]{1,40}?,? but (?:rather )?", "", text))
     if found := formulas(text):
         outside = _outside(text, found)
         # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
@@ -209,6 +217,13 @@ def _of_sentence(text: str) -> str | None:
     ):
         return last_expression(text) if "=" in text or len(values) == 1 else values[0]
     return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
+
+
+_REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
+    r"(?<=[\w)}$%])(?:,? (?:because|since)\b|,? (?:and |but |rather than |instead of )?\(?(?:and )?not (?!equal)|"
+    r",? (?:rather than|instead of) ).*",
+    re.DOTALL,
+)
 
 
 def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
@@ -256,10 +271,10 @@ def _is_money(content: str) -> bool:
         return True
     if not re.match(r"-?[\d.]", content.strip()):
         return False
-    words = _WORD.findall(re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content))
+    plain = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content).strip()
     return (
-        bool(re.search(r"(?:\s[x×]|[-+*/=\\])$", content.rstrip()) or re.search(r"\.\s", content.strip()))
-        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in words)
+        bool(re.search(r"(?:\s(?:x|×|and|or|if|for)|[-+*/=\\])$|\.\s", plain))
+        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in _WORD.findall(plain))
     )  # fmt: skip
 
 
@@ -279,11 +294,12 @@ def of_last_line(text: str) -> str | None:
 
 
 _DENIED = re.compile(
-    r"(?:\bnot|n['’]t|\bnever)(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
+    rf"{_DENIAL}(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![A-Za-z'’])[A-Za-z](?![A-Za-z])|[ \t$]|\\\$)+"
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![^\W\d_])(?<!['’])[A-Za-z](?![^\W\d_])"
+    r"|[ \t$]|\\\$)+"
 )
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
@@ -309,6 +325,7 @@ def last_expression(line: str) -> str | None:
 
 def _of_run(text: str, following: str) -> str | None:
     text = text.strip(" \t,;:*_=").rstrip(".").strip()
+    text = re.sub(r"^(\\?[$€£¥]\s?[\d.,]+)[!/]$", r"\1", text)  # an exclamation, or an amount per month
     text = re.sub(r"^[aAI]\s+(?=[-\d$\\])|\s+[aAI]$", "", text)
     text = re.sub(r"^(?:[)\]}!|:,\s]|\.(?!\d))+(?=.)", "", text)
     if _PLAIN_RUN.fullmatch(text):
@@ -345,7 +362,9 @@ def _only_number(text: str) -> str | None:
 
 
 _SAID = re.compile(
-    r"\b(?:not|no|never|than|least|most|or|up to|under|over|above|below|between|am|pm)\b|n't\b|[ap]\.m\b", re.IGNORECASE
+    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|"
+    r"n't\b|[ap]\.m\b",
+    re.IGNORECASE,
 )
 
 

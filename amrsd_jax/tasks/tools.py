@@ -24,7 +24,7 @@ _INPUT = re.compile(r"^[ \t>*#-]*Action[ _]Input(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?\s
 _NAME_KEYS = ("Action", "action", "name", "function", "tool", "tool_name", "function_name")
 _INPUT_KEYS = ("Action_Input", "Action Input", "action_input", "arguments", "parameters", "args", "input", "tool_input")
 _BESIDE = {"id", "type", "index", "thought", "reasoning"}  # keys that a call without arguments may have beside its name
-_NOTHING = ("", "null", "None", "{}")  # texts in place of arguments where there are none
+_NOTHING = ("", "null", "None", "{}", "[]", '""')  # texts in place of arguments where there are none
 _AFTER_INPUT = re.compile(r"(?:Observation|Thought|Action|Final Answer|</|```)|\Z", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,40})(?:\.\d{1,40})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
@@ -236,7 +236,7 @@ def _as_call(value: Any) -> Call | None:
         text = given.strip()
         given, end = _decode(text, 0)
         given = given if end == len(text) else text
-    elif given is None or isinstance(given, str):
+    elif given is None or given == [] or isinstance(given, str):
         given = {}
     return Call(value[key], given if isinstance(given, dict) else None)
 

@@ -13,21 +13,24 @@ _NAMES = {
         ("dollar", "usd"), ("cent",), ("euro", "eur"), ("yuan", "rmb"), ("rupee", "rs"), ("degree", "deg"), ("radian", "rad"),
         ("l", "liter", "litre"), ("ml", "milliliter", "millilitre"), ("gallon", "gal"), ("n", "newton"), ("j", "joule"),
         ("kj", "kilojoule"), ("w", "watt"), ("kw", "kilowatt"), ("v", "volt"), ("pa", "pascal"), ("k", "kelvin"), ("hz", "hertz"),
-        ("mol", "mole"), ("ev",), ("mev",), ("nm", "nanometer"), ("mph",), ("kmph", "kph"), ("unit",), ("acre",), ("point",),
+        ("mol", "mole"), ("ev",), ("mev",), ("nm", "nanometer"), ("unit",), ("acre",), ("point",),
     )
     for name in names
 }  # fmt: skip
 _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
-        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k",
+        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "half", "halves", "third", "thirds",
+        "quarter", "quarters", "fifths", "tenth", "tenths", "hundredths", "thousandths", "factorial", "score", "gross",
+        "dozens", "choose", "plus", "minus", "over",
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
 _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
-    rf"(?<=[\d}})\]!.|])(\^\\circ[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
+    rf"(?<=[\d}})\]!.|%])(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)(?:\^\{?(-?\d)\}?)?")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}\d]*\})\}\{(\\text\{[^{}\d]*\}(?:\^\{?\d\}?)?)\}$")
 
@@ -48,6 +51,9 @@ class Unit:
         """Whether two units may be the same: they are equal, one is missing, or one has more words, as `dollars per day`."""
         if not self.powers or not other.powers or self.powers == other.powers:
             return True
+        names = {name for unit in (self, other) for name, _ in unit.powers}
+        if len(names) == 2 and "degree" in names:  # 20 degrees are degrees of any scale
+            return bool(names & {"degreeC", "degreeF", "degreeK"})
         if self.known and other.known:
             return False
         mine, others = {name for name, _ in self.powers}, {name for name, _ in other.powers}
@@ -62,7 +68,9 @@ def split(text: str) -> tuple[str, Unit]:
         return text, Unit()
     value = text[: tail.start()].rstrip("~ ")
     if tail[3] is None:
-        return value, Unit((("degree" + tail[1].removeprefix(r"^\circ"), 1),))
+        if _FUNCTION.search(value):  # \sin 30^\circ has no unit
+            return text, Unit()
+        return value, Unit((("degree" + tail[1].removeprefix(r"^\circ").strip(), 1),))
     words = re.sub(r"\\text\{([^{}]*)\}", r" \1", tail[3])
     unit = _unit(words)
     if unit is None or not (r"\text" in tail[3] or _plain_words_are_a_unit(words, bool(tail[2]), value)):
@@ -74,7 +82,7 @@ def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
     """Whether letters that no `\\text` marks are a unit, and not variables: `5 m` and `5cm` are, `5m` and `5 xy` are not."""
     letters = re.findall(r"[A-Za-z]+", words)
     if not re.search(r"\d\.?$", value):
-        return all(len(word) > 2 for word in letters) and spaced
+        return all(len(word) > 2 for word in letters) and (spaced or value.endswith("%"))
     if spaced or "/" in words or re.fullmatch(r"[a-z]\^\{[23]\}", words):
         return all(len(word) > 2 or word.lower() in _NAMES for word in letters)
     return all(
@@ -86,7 +94,7 @@ def _unit(words: str) -> Unit | None:
     """Reads a unit; None if the words are none, as in `5 or more`."""
     powers: dict[str, int] = {}
     sign, factor, known = 1, 1, True
-    words = re.sub(r"\bper\b", "/", words.lower())
+    words = re.sub(r"\bper\b", "/", re.sub(r"\bmph\b", "mile/h", re.sub(r"\bkmp?h\b|\bkph\b", "km/h", words.lower())))
     for match in _PIECE.finditer(words):
         if match[1]:
             sign = -1
@@ -100,8 +108,23 @@ def _unit(words: str) -> Unit | None:
         name = _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
         known &= name is not None
         name = name or word.removesuffix("s")
-        if word in ("squared", "cubed") and powers:
+        if word in ("squared", "cubed"):
+            if not powers:  # 9 squared is 81
+                return None
             name, factor = list(powers)[-1], 1 if word == "squared" else 2
         powers[name] = powers.get(name, 0) + sign * factor * int(match[3] or 1)
         factor = 1
     return Unit(tuple(sorted(powers.items())), known)
+
+
+_CURRENCY = re.compile(
+    r"(?P<dollar>\\\$|^\$(?=[\d.,]+$)|\bdollars?\b|\busd\b)|(?P<euro>€|\beuros?\b)|(?P<pound>£)|(?P<yen>¥)|(?P<rupee>₹|\brupees?\b)"
+    r"|(?P<cent>¢|\\cent\b|\bcents?\b)",
+    re.IGNORECASE,
+)
+
+
+def currency(text: str) -> str:
+    """Returns the currency that an answer names, by sign or word, before `notation` drops signs; "" for none or several."""
+    names = {found.lastgroup for found in _CURRENCY.finditer(text)}
+    return names.pop() if len(names) == 1 else ""

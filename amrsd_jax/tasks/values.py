@@ -17,6 +17,7 @@ Ask = Callable[[str, str], bool]
 
 APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
 DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
+_AMOUNT = re.compile(r"(?:(?<=[a-z.]\})|(?<=[a-z.]\s\}))(?<!(?:log|exp|mod|gcd|lcm)\})\s*(?=\d)")
 _INTEGER = re.compile(r"-?\d+")
 _WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
 
@@ -27,6 +28,9 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
     Per cent are hundredths, `35%` = 0.35, or the unit of the question, `35%` = 35; a bare gold answer of at most 1 is a share, so
     that 0.5% is not 1/2.
     """
+    amounts = [_AMOUNT.split(text) for text in (gold, answer)]
+    if len(amounts[0]) == len(amounts[1]) > 1:  # 2 hours 30 minutes, which is no product
+        return all(equal(x.strip(), y.strip(), ask) for x, y in zip(*amounts, strict=True))
     gold, gold_unit = units.split(gold)
     answer, answer_unit = units.split(answer)
     if not gold_unit.agrees(answer_unit):
@@ -37,6 +41,8 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
         return _proportional(_ratio(gold), _ratio(answer), ask)
     if not any(shares) or all(shares):
         return _values(gold, answer, ask)
+    if (answer_unit if shares[0] else gold_unit).powers and gold_unit != answer_unit:
+        return False  # 7 per mille, or 7 apples, are not 7 per cent
     if shares[0]:
         return _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask)
     share = value(gold)
@@ -65,7 +71,7 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
         return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
     gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
-    if any(_dangling(text) or re.search(r"\d \d", text) for text in (gold, answer)):
+    if any(_dangling(text) or re.search(r"(?<![_\d])\d+ \d", text) for text in (gold, answer)):
         return False
     a, b = expressions.parse(gold), expressions.parse(answer)
     if a is None or b is None:
@@ -86,7 +92,12 @@ def undecided(gold: str, answer: str, ask: Ask) -> bool:
     """Asks about two values, unless words or a relation in one of them say something that the other does not."""
     plain = [re.sub(r"\\(?:begin|end)\{[^{}]*\}", "", text) for text in (gold, answer)]
     words = [sorted("".join(found) for found in _WORDS_IN_VALUE.findall(text)) for text in plain]
-    return words[0] == words[1] and outer(gold).count("=") == outer(answer).count("=") and ask(gold, answer)
+    return (
+        words[0] == words[1]
+        and gold.count("'") == answer.count("'")
+        and outer(gold).count("=") == outer(answer).count("=")
+        and ask(gold, answer)
+    )
 
 
 def near(u: Any, v: Any) -> bool:

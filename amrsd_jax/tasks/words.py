@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
-    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
+    r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|"
+    r"\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
     r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
     r"|\b(?:over|under) (?=\d)",
     re.IGNORECASE,
@@ -41,7 +42,10 @@ def words(gold: str, answer: str) -> bool | None:
         return plain[0] == plain[1] or (plain[0].lower() == plain[1].lower() and min(map(len, plain)) > 2)
     if all(re.fullmatch(r"[A-Z]{2,}", text) for text in texts):
         return texts[0] == texts[1]
-    return texts[0].lower().split() == texts[1].lower().split() and (len(texts[0]) > 1 or texts[0] == texts[1])
+    parts = [text.lower().split() for text in texts]
+    if min(map(len, parts)) > 1:  # no solution, no solutions
+        parts = [[part.removesuffix("s") for part in text] for text in parts]
+    return parts[0] == parts[1] and (len(texts[0]) > 1 or texts[0] == texts[1])
 
 
 def _as_words(text: str) -> str | None:
@@ -67,6 +71,8 @@ class _Time(NamedTuple):
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{4}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*(?:([ap])\.?\s?m\.?)?\s*\}?", re.IGNORECASE)
 
+_NAMED_TIME = re.compile(r"(?:12(?::00)?\s*)?(?:\\text\{)?\s*(noon|midnight)\s*\}?", re.IGNORECASE)
+
 
 def times(gold: str, answer: str) -> bool | None:
     """Compares times of day; a time without am or pm may stand for either half, and 20:34 is 8:34 pm. Dates are texts."""
@@ -81,6 +87,8 @@ def times(gold: str, answer: str) -> bool | None:
 
 
 def _time(text: str) -> _Time | None:
+    if named := _NAMED_TIME.fullmatch(text.strip()):
+        return _Time(12 * 3600, "p" if named[1].lower() == "noon" else "a")
     match = _CLOCK.fullmatch(text.strip())
     if not match or not (match[2] or match[4]):
         return None

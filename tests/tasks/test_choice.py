@@ -96,7 +96,7 @@ The answer is green.|\\boxed{green}|green|The best choice here would be B.|答�
 La bonne réponse est la B.|Réponse : B|La respuesta correcta es la opción B.|Respuesta: B|
 L'opzione corretta è B.|Risposta: B|A resposta correta é a letra B.|Gabarito: B|
 Правильный ответ — B.|Ответ: B|答えはBです。|正解：B|Bが正解です。|정답은 B입니다.|B가 정답입니다.|
-Het antwoord is B."""
+Het antwoord is B.|Ans. B|Correct: B|Selected: B|The correct statement is B.|Svar: B|→ B"""
 UNSTATED = """A and B|A or B|not B|The answer is not B.|a mixture|A mixture|I think|The answer is I think unclear|
 The answer is (B) and (C).|B/C|B, C|Both B and C are correct.|B isn't correct.|
 The wrong answer is B.|The incorrect option is B.|The answer cannot be B.|B?|
@@ -104,7 +104,8 @@ If the answer is B, then it is green.|Is the answer B?|Neither B nor C is correc
 We can eliminate option B.|Consider option B.|<answer>B or C</answer>|\\boxed{B, C}|
 {"answer": ["B", "C"]}|答案是A或B|答案不是B|不选B|B不正确|Die Antwort ist nicht B.|
 La réponse est A ou B.|La respuesta no es B.|La risposta non è B.|A resposta não é B.|Ответ: A или B|
-答えはBではありません|정답은 B가 아닙니다|vitamin B|Bob|There is no answer B|
+答えはBではありません|정답은 B가 아닙니다|vitamin B|Bob|I don't think the answer is B.|The least likely answer is B.|
+It would be a mistake to choose B.|You would be wrong to choose B.|B would be correct if it were red.|There is no answer B|
 Answer: (B) or maybe (C)|Options: A. red B. green"""
 OPTIONS = {"A": "red", "B": "green", "C": "a blue car", "D": "42"}
 

@@ -118,6 +118,8 @@ PWD = gold(("pwd", {}))
         ('<tool_call>\n{"name": "pwd", "arguments": null}\n</tool_call>', "any"),
         ('{"name": "pwd", "arguments": ""}', "any"),
         ('{"name": "pwd", "arguments": "{}"}', "any"),
+        ('{"name": "pwd", "arguments": []}', "any"),
+        ('Action: pwd\nAction Input: ""', "row"),
         ('[{"type": "function", "id": "1", "function": {"name": "pwd"}}]', "any"),
         ('{"role": "assistant", "tool_calls": [{"function": {"name": "pwd", "arguments": {}}}]}', "any"),
     ],
