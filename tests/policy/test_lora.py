@@ -49,6 +49,7 @@ def logits(policy, params):
     return policy.logits(params, policy.forward(params, TOKENS))
 
 
+@pytest.mark.slow
 def test_new_adapters_change_nothing(policy, params):
     """A projection and the merged weights are equal to the bit. A whole forward pass may differ in its last bits, because XLA
     fuses products that share an input."""

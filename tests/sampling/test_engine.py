@@ -225,6 +225,7 @@ def test_requests_can_be_added_while_completions_are_consumed(policy, sampler_pa
     assert done == sampled(FOUR, [first, second])
 
 
+@pytest.mark.slow
 def test_streams_sample_as_calls_with_their_keys(policy, sampler_params, sampled):
     keys = [rng.key(0, "rollout", 1), rng.key(0, "reflection", 1)]
     requests = make_requests([4, 6], [2, 2])
@@ -277,6 +278,7 @@ def ticking(monkeypatch):
     monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ticking")
 def test_times_of_a_row_are_those_of_its_admission_and_its_last_step(run):
     """Four slots, segments of 3: rows of 12 tokens take four segments, those of 4 tokens one."""

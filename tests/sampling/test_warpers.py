@@ -62,6 +62,7 @@ def test_truncation_agrees_with_a_sort(seed, top_k, top_p):
     assert wanted <= kept <= wanted | near
 
 
+@pytest.mark.slow
 def test_frequencies_in_a_vocabulary_of_several_blocks():
     """300 tokens, the last block not full: chi-square of 40,000 draws with 299 degrees of freedom (mean 299, sd 24.5)."""
     logits, n = rng.host(0, "test").normal(size=300).astype(np.float32), 40_000

@@ -32,6 +32,7 @@ def test_concatenate_by_hand():
     assert rows[:, :4].tolist() == [[1, 2, 5, 6], [3, 7, 8, 8]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature, chunk", [pytest.param(1.0, 1, marks=pytest.mark.slow), (0.7, 6)])
 def test_chunks_give_the_dense_values_and_gradients(policy, params, temperature, chunk):
     """Also where the chunk divides neither rows nor tokens."""

@@ -80,6 +80,7 @@ def test_a_row_scores_the_same_to_the_bit_beside_any_others(policy, params, scor
         np.testing.assert_array_equal(part, values[chosen])
 
 
+@pytest.mark.slow
 def test_with_the_question_as_context_the_teacher_is_the_student(policy, params, scorer, padded):
     chosen = [0, 2]
     logprobs = score(scorer, (policy, params), (policy, params), ROLLOUTS, contexts(chosen))
