@@ -193,7 +193,11 @@ def generation_config(model: str) -> dict[str, Any]:
     """
     if not is_checkpoint(model):
         return {}
-    file = checkpoint_folder(model) / GENERATION
+    return _read_special(checkpoint_folder(model) / GENERATION)
+
+
+def _read_special(file: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file whose `eos_token_id`, if it has one, is an id or a list of them; {} without a file."""
     values = _read_json(file) or {}
     ends = values.get("eos_token_id")
     if not all(type(end) is int and end >= 0 for end in _as_list(ends)):
@@ -202,8 +206,17 @@ def generation_config(model: str) -> dict[str, Any]:
 
 
 def stop_ids(model: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Returns the ids that end a response: the tokenizer's, and all that the checkpoint's generation_config.json lists."""
-    return tuple(sorted({tokenizer.eos_token_id, *_as_list(generation_config(model).get("eos_token_id"))}))
+    """Returns the ids that end a response: the tokenizer's, and all that the checkpoint's generation_config.json lists.
+
+    Where that lists none, those of config.json count, as in `transformers`.
+
+    Raises:
+      ValueError: a file cannot be read, or its end tokens are no ids.
+    """
+    listed = generation_config(model).get("eos_token_id")
+    if listed is None and is_checkpoint(model):
+        listed = _read_special(checkpoint_folder(model) / "config.json").get("eos_token_id")
+    return tuple(sorted({tokenizer.eos_token_id, *_as_list(listed)}))
 
 
 def special_ids(model: str) -> dict[str, Any]:

@@ -134,15 +134,15 @@ def parse_scaling(values: Mapping[str, Any], max_positions: int, place: str) -> 
       place: file and field, for messages.
 
     Raises:
-      ValueError: an unknown kind, a field that is missing or that the kind does not have, or a wrong value.
+      ValueError: no kind, or an unknown one, a field that is missing or that the kind does not have, or a wrong value.
     """
-    kind = values.get("rope_type") or values.get("type") or "default"
-    if kind == "default":
+    kind = values.get("rope_type") or values.get("type")
+    given = {name: value for name, value in values.items() if name not in _OTHER and value is not None}
+    if kind == "default" or not (kind or given):
         return None
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:  # None too: a factor alone would change nothing
         raise ValueError(f"{place}.rope_type = {kind!r}: not supported; {nearest(str(kind), KINDS)}")
     fields = {_json_name(field.name): field for field in dataclasses.fields(KINDS[kind])}
-    given = {name: value for name, value in values.items() if name not in _OTHER and value is not None}
     if kind == "yarn":
         given = {ORIGINAL: max_positions} | given
     for name, value in given.items():

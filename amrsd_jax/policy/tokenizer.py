@@ -18,6 +18,7 @@ from amrsd_jax.policy.chat_template import CHATML
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
+_WORDS = ("true", "false", "yes", "no", "on", "off")  # texts by which a user means a truth value
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # A tag, a run of letters with a leading space, a run of #, or one character, so that every digit is a token.
 _PIECES = r"</?[a-z]+>| ?[A-Za-z]+|#+|[\s\S]"
@@ -232,13 +233,18 @@ def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, sec
       seconds: limit of the processor time.
 
     Raises:
-      ValueError: the template fails, takes too long or does not show the user's message, or a misspelt argument.
+      ValueError: the template fails, takes too long or does not show the user's message; an argument is misspelt, or a text
+        such as "no" where a truth value is meant.
     """
     template, system = tokenizer.get_chat_template(), {"role": "system", "content": "a"}
     reserved = {"tokenizer", "messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
     for name, value in arguments.items():
         if name in reserved - {"tools", "documents"}:
             raise ValueError(f"chat_template.{name} = {value!r}: expected an argument that the template itself reads")
+        if (
+            isinstance(value, str) and value.strip().lower() in _WORDS
+        ):  # a template takes any text for true, or for neither
+            raise ValueError(f"chat_template.{name} = {value!r}: a text; expected the value True or False")
     with chat_template.deadline(seconds):
         for before in ([], [system]):
             first, second = (

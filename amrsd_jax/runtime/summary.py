@@ -141,7 +141,7 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
         equal = "every group's rewards are equal" if row["groups/zero_advantage"] == 1 else "the gradient is 0"
         parts.append(f"no learning signal: {equal}")
     if row["updates/skipped"]:
-        parts.append("UPDATE SKIPPED: gradient not finite")
+        parts.append("UPDATE SKIPPED: not finite")
     return "  ".join(parts)
 
 

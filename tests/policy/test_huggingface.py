@@ -258,6 +258,14 @@ def test_end_tokens_are_those_of_tokenizer_and_generation_config(saved, folder):
             huggingface.stop_ids(str(folder), tokenizer)
 
 
+def test_end_tokens_are_those_of_config_json_where_no_generation_config_lists_any(folder):
+    tokenizer = embedded_tokenizer([])
+    edit(folder, eos_token_id=[7, 5])
+    assert huggingface.stop_ids(str(folder), tokenizer) == (2, 5, 7)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 9}))
+    assert huggingface.stop_ids(str(folder), tokenizer) == (2, 9)
+
+
 def test_an_export_keeps_generation_config_and_special_ids(folder, random, tmp_path):
     generation = {"eos_token_id": [5, 6], "bos_token_id": 6, "pad_token_id": 6, "temperature": 0.6}
     (folder / "generation_config.json").write_text(json.dumps(generation))

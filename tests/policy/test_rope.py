@@ -54,6 +54,12 @@ def test_a_scaling_survives_its_json():
     assert parse_scaling({"rope_type": "default"}, 99, "x") is parse_scaling({}, 99, "x") is None
 
 
+def test_a_factor_without_a_kind_is_refused():
+    assert parse_scaling({"rope_theta": 1e6, "factor": None}, 99, "place") is None
+    with pytest.raises(ValueError, match="place.rope_type = None: .*yarn"):
+        parse_scaling({"factor": 2.0}, 99, "place")
+
+
 def test_longest_rows():
     assert LinearScaling(4.0).longest(4096) == 16384
     assert YarnScaling(4.0, 32768).longest(40960) == 131072 and YarnScaling(2.0, 8192).longest(40960) == 40960

@@ -234,6 +234,9 @@ def test_arguments_that_the_template_does_not_read_are_told():
     for reserved in ("messages", "add_generation_prompt", "tokenize"):
         with pytest.raises(ValueError, match=reserved):
             check_template(tokenizer, {reserved: True})
+    for text in ("False", "no", "off"):
+        with pytest.raises(ValueError, match=f"chat_template.enable_thinking = '{text}': a text; expected"):
+            check_template(tokenizer, {"enable_thinking": text})
 
 
 def test_the_day_is_fixed(monkeypatch):
