@@ -121,7 +121,8 @@ def lettered(options: Options) -> dict[str, str]:
 def gold_letter(gold: Any, options: Options) -> str:
     """Returns the label of a gold answer: a label (`C`, `c`, `(C)`, `C. blue`), an option's text, or its index, counted from 0.
 
-    They are tried in this order, but a number that is no text is a label or an index (our choice).
+    They are tried in this order, but a number that is no text is a label or an index (our choice). Without the texts of the
+    options there is no index.
 
     Raises:
       ValueError: it names none of the options.
@@ -131,7 +132,8 @@ def gold_letter(gold: Any, options: Options) -> str:
     if isinstance(gold, float):  # 2.0 is an index, in a column of a table that has empty places
         gold = int(gold) if gold.is_integer() else str(gold)
     text, numeric = " ".join(str(gold).split()), isinstance(gold, int) and not isinstance(gold, bool)
-    places = {str(index): label for index, label in enumerate(options)}
+    listed = any(options.values())  # an index counts options that the row shows
+    places = {str(index): label for index, label in enumerate(options)} if listed else {}
     same = [label for label, option in options.items() if " ".join(option.split()).casefold() == text.casefold() != ""]
     written = _GOLD.fullmatch(text)
     letter = written[1].upper() if written and isinstance(gold, str) else None

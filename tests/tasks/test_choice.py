@@ -5,6 +5,7 @@ import time
 import pytest
 
 from amrsd_jax.tasks.choice import (
+    LETTERS,
     gold_letter,
     lenient,
     listed_options,
@@ -217,3 +218,5 @@ def test_a_gold_answer_that_is_text_is_looked_up_before_it_is_an_index():
     for wrong in ("D", 3, -1, "four", "", "A or B", True, None, "C. two", 1.5):
         with pytest.raises(ValueError, match="expected one of the row's options A, B, C"):
             gold_letter(wrong, options)
+    with pytest.raises(ValueError, match="answer '20'"):  # nothing tells which option of an unlisted row it is
+        gold_letter(20, dict.fromkeys(LETTERS, ""))
