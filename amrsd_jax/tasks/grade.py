@@ -37,16 +37,15 @@ def math(row: dict, form: str) -> Verdict:
 
 def multiple_choice(row: dict, form: str) -> Verdict:
     """Grades a choice; a prediction of at most three characters counts as the content of an answer tag."""
+    whole = row.get("response") is not None
     _text(row, "gold")  # raises where there is none
-    options = _options(row)
+    reply, options = _text(row, "response" if whole else "prediction"), _options(row)
     gold = choice.gold_letter(row["gold"], options)
     if not set(options) <= set(choice.LETTERS):  # labels such as 1, 2, 3
         gold, options = choice.LETTERS[list(options).index(gold)], choice.lettered(options)
-    if row.get("response") is not None:
-        return choice.verify_choice(gold, _text(row, "response"), options, form=form)
-    prediction = _text(row, "prediction")
-    bare = "<answer>" not in prediction and len(prediction) <= 3
-    return choice.verify_choice(gold, choice.in_form(prediction) if bare else prediction, options, form=form)
+    if not whole and "<answer>" not in reply and len(reply) <= 3:
+        reply = choice.in_form(reply)
+    return choice.verify_choice(gold, reply, options, form=form)
 
 
 def tool(row: dict, form: str) -> Verdict:
