@@ -23,6 +23,7 @@ from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
 from amrsd_jax.policy import Params
+from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
@@ -313,15 +314,24 @@ def evaluate(
 
 
 def check_prompts(experiment: Experiment) -> None:
-    """Checks that prompts of the training split, and of every benchmark, fit into `rollout.prompt_length`.
+    """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
 
     Raises:
-      ValueError: none of them does, or 1,000 in a row do not.
+      ValueError: none of a split fits into `rollout.prompt_length`, or 1,000 in a row do not; or the teacher's does not fit
+        into `reflection.context_length`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)
     for benchmark in experiment.evaluator.benchmarks:
         experiment.evaluator.prompts(benchmark)
+    if experiment.config.credit.context:
+        settings = experiment.context_settings
+        least = len(chat_ids(settings.tokenizer, settings.templates.teacher_prompt("", ""), **settings.chat_template))
+        if least >= settings.config.context_length:
+            raise ValueError(
+                f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
+                f"text has {least} tokens; expected more"
+            )
 
 
 def read_rows(experiment: Experiment) -> dict[str, dict]:

@@ -282,6 +282,7 @@ def test_a_signal_in_the_warm_up_stops_there(tmp_path, monkeypatch):
     "fields, message",
     [
         (dict(rollout__prompt_length=4), "rollout.prompt_length = 4"),
+        (dict(reflection__context_length=1), "reflection.context_length = 1"),
         (dict(warmup__row_length=8), "warmup.row_length = 8"),
         (dict(teacher__kind="external", external__workdir="nowhere"), "nowhere holds no run"),
         (dict(tokenizer="/nonexistent"), "tokenizer = '/nonexistent'"),
