@@ -27,6 +27,7 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import Policy, preset
+from amrsd_jax.policy.tokenizer import load_tokenizer
 from tests.browser import browser  # noqa: F401  (a fixture)
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # its speed is no property of the code
@@ -74,3 +75,12 @@ def shared_data():
     if not DATA.exists():
         pytest.skip(f"no real benchmark rows at {DATA}")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def qwen3():
+    """The tokenizer of Qwen3, where the checkout has it beside it."""
+    folder = DATA / "tokenizer" / "qwen3"
+    if not folder.exists():
+        pytest.skip(f"no Qwen3 tokenizer at {folder}")
+    return load_tokenizer(folder)

@@ -367,7 +367,7 @@ def _functions(a: str, b: str) -> bool:
 
 
 def _known_approximation(text: str) -> str:
-    """Returns the exact side of `a \\approx b` if b is a rounded, else the text."""
+    """Returns a of `a \\approx b` if b is a rounding of it; the text itself otherwise."""
     sides = [side.strip() for side in APPROXIMATES.split(text)]
     if len(sides) != 2:
         return text

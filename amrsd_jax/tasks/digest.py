@@ -35,7 +35,7 @@ def _digest(problems: Iterable[Problem]) -> str:
 
 
 def _source(verifier: str) -> bytes:
-    """Returns the text of the module that defines a verifier, see `verifiers.load`; b"" for one that has no file."""
+    """Returns the source code of the module that defines a verifier, see `verifiers.load`; b"" if the module has no file."""
     name = verifier.rpartition(":")[0]
     place = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
     return Path(place).read_bytes() if place and Path(place).is_file() else b""

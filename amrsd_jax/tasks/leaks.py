@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from amrsd_jax.tasks import letters, tools
 from amrsd_jax.tasks.letters import LETTERS
-from amrsd_jax.tasks.mathematics import number, numbers, value
+from amrsd_jax.tasks.mathematics import number, value
+from amrsd_jax.tasks.replies import numbers_of
 
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 
@@ -110,7 +111,7 @@ def states_value(text: str, answer: str) -> bool:
         return False
     exact = number(answer)
     near = value(answer) if exact is None else float(exact)
-    if exact is not None and exact in map(number, numbers(_PLACES.sub(" ", text))):
+    if exact is not None and exact in map(number, numbers_of(_PLACES.sub(" ", text))):
         return True
     if near is not None:
         for candidate in _EXPRESSION.finditer(text):

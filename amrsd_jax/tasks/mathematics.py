@@ -14,7 +14,7 @@ from pathlib import Path
 from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import answers, expressions, symbolic
 from amrsd_jax.tasks.notation import notation, squeezed
-from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer, numbers_of
+from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer
 from amrsd_jax.tasks.workers import Pool
 
 SECONDS = 20.0  # wall time of one comparison by a worker, our choice; a worker's limit of processor time comes first
@@ -25,7 +25,6 @@ QUESTIONS = (
     12  # comparisons by a worker for one pair of answers, our choice; a list asks one for each pair of its values
 )
 
-numbers = numbers_of
 _EXACT = re.compile(
     r"(?P<sign>-?)(?:(?P<number>\d+(?:\.\d+)?(?:/\d+)?|\.\d+)|(?P<whole>\d*)\\frac\{(?P<above>\d+)\}\{(?P<over>\d+)\})",
     re.ASCII,

@@ -125,7 +125,7 @@ def find(place: str) -> tuple[ModuleType, Callable]:
 
 
 def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:
-    """Returns the function at a place as one that always returns a complete verdict in time: a response must not end a run."""
+    """Returns the function at a place, wrapped so that it returns a whole verdict in time whatever happens in it."""
 
     def verify(problem: Problem, response: str) -> Verdict:
         fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}

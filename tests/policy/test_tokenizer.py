@@ -16,7 +16,6 @@ from amrsd_jax.policy.tokenizer import chat_ids, check_template, embedded_tokeni
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.strings import Strings
-from tests.conftest import DATA
 
 WORDS = [*vocabulary_words(templates("chain")), *Strings.words]
 TOKENIZER = embedded_tokenizer(WORDS)
@@ -270,14 +269,6 @@ def test_qwen3_chat_with_and_without_thinking(shared_data):
     assert tokenizer.decode(plain) == header + "<think>\n\n</think>\n\n"
     assert plain[0] == 151644 and 151667 in plain
     assert tokenizer.eos_token_id == 151645
-
-
-@pytest.fixture(scope="module")
-def qwen3():
-    folder = DATA / "tokenizer" / "qwen3"
-    if not folder.exists():
-        pytest.skip(f"no Qwen3 tokenizer at {folder}")
-    return load_tokenizer(folder)
 
 
 def test_spelled_tokens_have_the_ids_of_plain_text(qwen3):

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer, load_tokenizer
+from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
-from tests.conftest import DATA
 
 CHAIN, MATHEMATICS = templates("chain"), templates("mathematics")
 EMBEDDED = embedded_tokenizer(vocabulary_words(CHAIN))
@@ -45,14 +44,6 @@ def check(tokenizer, build, text, room):
 @given(st.text(), st.integers(0, 20))
 def test_limit_and_tail_hold_for_any_text(text, room):
     check(EMBEDDED, teacher_prompt, text, room)
-
-
-@pytest.fixture(scope="module")
-def qwen3():
-    folder = DATA / "tokenizer" / "qwen3"
-    if not folder.exists():
-        pytest.skip(f"no Qwen3 tokenizer at {folder}")
-    return load_tokenizer(folder)
 
 
 @settings(max_examples=50)

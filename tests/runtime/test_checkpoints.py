@@ -16,7 +16,7 @@ from amrsd_jax.runtime.checkpoints import Checkpoints, damage, find_step, load_p
 
 
 def values(abstract, seed=0):
-    """Random host arrays of given shapes."""
+    """Returns random host arrays of the given shapes."""
     generator = np.random.default_rng(seed)
     return jax.tree.map(lambda a: np.asarray(10 * generator.random(a.shape), a.dtype), abstract)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amrsd_jax.tasks import mathematics, symbolic
-from amrsd_jax.tasks.mathematics import final_answer, number, numbers, verify_mathematics
+from amrsd_jax.tasks.mathematics import final_answer, number, verify_mathematics
+from amrsd_jax.tasks.replies import numbers_of
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_messages_do_not_give_the_answer_away():
     ],
 )
 def test_numbers_of_a_text_by_hand(text, found):
-    assert numbers(text) == found
+    assert numbers_of(text) == found
 
 
 @given(st.fractions())
