@@ -9,6 +9,7 @@ Only process 0 writes files.
 import functools
 import json
 import os
+import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,18 +23,42 @@ from jax.sharding import NamedSharding
 def initialize() -> None:
     """Connects the processes of this run, if there are several. Must be called before anything uses a device.
 
-    JAX recognises Slurm steps, Open MPI and TPU pods. Elsewhere every process needs JAX_COORDINATOR_ADDRESS (host:port of
-    process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. JAX_NUM_PROCESSES=1 makes this process run alone.
+    JAX recognises Slurm steps, Open MPI and TPU slices of several hosts. Elsewhere every process needs JAX_COORDINATOR_ADDRESS
+    (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. JAX_NUM_PROCESSES=1 makes this process run alone.
 
     Raises:
       ValueError: there are several processes, but the coordinator's address or this process's number is unknown.
     """
     count, started = _integer("JAX_NUM_PROCESSES"), (_integer("SLURM_STEP_NUM_TASKS"), _integer("OMPI_COMM_WORLD_SIZE"))
-    pod = (jax.config.jax_platforms or "").startswith("tpu")  # set on a TPU VM, which may be one of several
-    if count != 1 and (count or any(number not in (None, 1) for number in started) or pod):
-        # CPU devices run independent programs in any order, so that collectives of two programs could wait for each other.
+    if count != 1 and (count or any(number not in (None, 1) for number in started) or _may_share_a_tpu()):
+        # CPU devices run independent programs, and the loops of one program, in any order, so that collectives could meet those
+        # of another program or loop. One program at a time, on one thread (NPROC is read by XLA), has one order.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+        if jax.config.jax_platforms == "cpu":
+            os.environ["NPROC"] = "1"
         jax.distributed.initialize(num_processes=count, process_id=_integer("JAX_PROCESS_ID"))
+
+
+def _may_share_a_tpu() -> bool:
+    """Returns whether this may be one of several hosts of a TPU slice, which JAX then joins.
+
+    GKE names the hosts in the environment. On other TPU VMs JAX asks the metadata server, and for minutes where there is none,
+    as on Kaggle: it is tried here first, for at most two seconds.
+    """
+    if not (jax.config.jax_platforms or "").startswith("tpu"):  # JAX sets it where it finds chips
+        return False
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES")
+    if hosts:
+        return "," in hosts or (_integer("MEGASCALE_NUM_SLICES") or 1) > 1
+    server = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
+    request = urllib.request.Request(
+        f"http://{server}/computeMetadata/v1/instance/attributes/tpu-env", headers={"Metadata-Flavor": "Google"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=2) as response:
+            return response.status == 200
+    except OSError:
+        return False
 
 
 def _integer(name: str) -> int | None:
