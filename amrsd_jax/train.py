@@ -317,8 +317,7 @@ def check_prompts(experiment: Experiment) -> None:
     """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
 
     Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or 1,000 in a row do not; or the teacher's does not fit
-        into `reflection.context_length`.
+      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)

@@ -70,7 +70,8 @@ _REWRITES = [
         (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),
         (r"(?<=\d)\s*\\text\{([^{}]*[^{}\s,]),\s*\}(?=\s*\d)", r"\\text{\1}, "),
         (r"(?<=\d)\s*(?:\\text\{)?\s*(hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|dollars?|days?|weeks?|years?)"
-         r"\s*\}?,?(?: and)?\s+(?=\d+\s?(?:\\text\{)?\s?(?:hours?|h\b|min|sec|s\b|inch|in\b|ounce|oz|cents|days?|weeks?|months?))",
+         r"\s*\}?,?(?: and)?\s+"
+         r"(?=\d+\s?(?:\\text\{)?\s?(?:hours?|h\b|min|sec|s\b|inch|in\b|ounce|oz|cents|days?|weeks?|months?))",
          r"\\text{ \1} "),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\text\{\s*(?:the )?empty set\s*\}|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),

@@ -40,7 +40,7 @@ _SYMBOLS = {  # what a text in words says in one symbol
 
 
 def symbols(text: str) -> str:
-    r"""Returns the symbol of a text in words: `\emptyset` for "no solution", `\mathbb{R}` for "all real numbers"; else the text."""
+    r"""Returns `\emptyset` for "no solution", `\mathbb{R}` for "all real numbers" and the like, any other text as it is."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).replace("~", " ")
     plain = " ".join(plain.lower().split())
     return next((symbol for symbol, words in _SYMBOLS.items() if words.fullmatch(plain)), text)
@@ -80,7 +80,10 @@ def words(gold: str, answer: str) -> bool | None:
 
 
 # Short words whose letters stand in the order of the alphabet, forwards or backwards, as those of most products do.
-_SHORT = frozenset("act aft amp ant any apt art as be by do go he if in is it me no of on or so to up us we".split())
+_SHORT = {
+    "act", "aft", "amp", "ant", "any", "apt", "art", "as", "be", "by", "do", "go", "he", "if", "in", "is", "it", "me", "no",
+    "of", "on", "or", "so", "to", "up", "us", "we",
+}  # fmt: skip
 
 
 def _are_words(a: str, b: str) -> bool:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import resource
 import string
 import subprocess
 import sys
@@ -221,6 +222,25 @@ def test_a_template_that_does_not_end_is_stopped(before):
     tokenizer = with_template(before + endless + "{% endif %}" * bool(before) + CHATML)
     with pytest.raises(TimeoutError, match="chat template: a short conversation takes it more than 0.2 seconds"):
         check_template(tokenizer, {}, seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    "builds, message",
+    [
+        ("{{ 'x' * 10000000000 }}", "MemoryError"),
+        ("{{ '%10000000000d' % 7 }}", "MemoryError"),
+        (
+            "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+            "MemoryError",
+        ),
+        ("{{ 'x' * 2000000 }}", "it writes 2,000,0.. characters for messages of 1; expected at most 1,000,000 more"),
+    ],
+)
+def test_a_template_that_writes_an_enormous_text_is_stopped(builds, message):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ValueError, match=f"chat template: {message}"):
+        check_template(with_template(builds + CHATML), {})
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_arguments_that_the_template_does_not_read_are_told():

@@ -105,7 +105,7 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("因此，乔有 **13** 只鸟。", "13", "13"),
         ("They spent $20 and $10, so $30 altogether.", "30", "30"),
         ("Rent: $1,200/month", "1200", "1200"),
-        ("The answer is 8, not 9.", "not 9", "8"),
+        ("The answer is 8, not 9.", "8", "8"),
         ("The answer is not 9 but 8.", "8", "8"),
         ("The answer is 8 because 5 + 3 = 8.", "8", "8"),
         ("La respuesta no es 8.", "8", "not 8"),
