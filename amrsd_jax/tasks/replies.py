@@ -19,7 +19,7 @@ _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
 _CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
 _STATED = re.compile(
     r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"
-    r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|(?:\A|(?<=\n))A: |答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
+    r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|\AA: |答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
     re.IGNORECASE,
 )
 _DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
@@ -36,7 +36,8 @@ _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"|\n#{1,4} (?:Human|User|Question|Problem|Exercise)\b[^\n]{0,9}\n)"
 )
 _EXPLAINED = re.compile(  # a reply that begins with its answer
-    r"\A(?P<answer>[^\n]{1,80})\n\s*[*_#]{0,4} ?(?:Explanation|Reasoning|Justification|Rationale|Note)\b.*", re.DOTALL
+    r"\A(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*[*_#]{0,4} ?(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n].*",
+    re.DOTALL,
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _CALLED_WRONG = re.compile(r"[$\\)\]*\s]{0,5}(?:is|was|would be) (?:wrong|incorrect|not (?:the|right|correct))\b")
