@@ -47,6 +47,7 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
         return False
     if words.said(gold) != words.said(answer):
         return False
+    gold, answer = _with_one_letter(gold, answer)
     angles = [sorted(min(name, name[::-1]) for name in _ANGLE.findall(text)) for text in (gold, answer)]
     if all(angles) and angles[0] != angles[1]:
         return False
@@ -60,6 +61,30 @@ def _same(gold: str, answer: str, ask: Ask) -> bool:
         if (verdict := kind(gold, answer, ask)) is not None:
             return verdict
     return values.equal(gold, answer, ask)
+
+
+_ANY_INTEGER = re.compile(
+    r"(?<=\S),?\s*(?:\\text\{\s*(?:where|for|with)\s*\})?\(?([a-z])"
+    r"(?:\\in\s*\\mathbb\{?Z\}?|\s*\\text\{\s*is an integer\s*\})\)?$"
+)
+
+
+def _with_one_letter(gold: str, answer: str) -> tuple[str, str]:
+    r"""Returns two answers with one letter for any integer, `k\pi, k\in\mathbb{Z}`, and for the constant of integration.
+
+    What the letter stands for may be missing in one of them.
+    """
+    found = [_ANY_INTEGER.search(text) for text in (gold, answer)]
+    if any(found) and not _INEQUALITY.search(outer(gold[: found[0] and found[0].start()])):
+        letters = [match[1] for match in found if match]
+        gold, answer = (
+            text[: match.start()] if match else text for text, match in zip((gold, answer), found, strict=True)
+        )
+        if letters[0] != letters[-1] and letters[0] not in answer:
+            answer = re.sub(rf"(?<![\\A-Za-z]){letters[1]}(?![A-Za-z])", letters[0], answer)
+    if gold.endswith("+C") and re.search(r"\+[ckK]$", answer):
+        answer = answer[:-1] + "C"
+    return gold, answer
 
 
 def _trimmed(text: str) -> str:
@@ -173,6 +198,9 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
         if assigned and inside(assigned[1]) and not inside(assigned[0]) and not _RELATION.search(outer(other)):
             return _same(*((assigned[1], other) if one is gold else (other, assigned[1])), ask)
     a, b = _items(gold), _items(answer)
+    for one, other in ((a, b), (b, a)):  # the set of one point
+        if one.bracket == "{" and len(one.values) == 1 and other.bracket != "{" and _is_point(one.values[0]):
+            return _same(*((one.values[0], answer) if one is a else (gold, one.values[0])), ask)
     if len(a.values) < 2 and len(b.values) < 2:
         if "{" not in (a.bracket, b.bracket):
             return None

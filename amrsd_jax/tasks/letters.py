@@ -310,7 +310,7 @@ _CORRECTED = re.compile(
 )
 # Whoever chooses is the writer, or the reader who is asked to: "I would choose", "Let's pick", "So choose", "you should pick".
 _WRITER = re.compile(
-    r"(?i:(?<![a-z])(?:i|we|let['’]?s|let us|you (?=should|must|can)|one (?=should|must)))(?:['’](?:d|ll|m|ve|re))?"
+    r"(?i:(?<![a-z])(?:i|we|let['’]?s|let us|(?:you|one)(?= (?:should|must|can)(?![a-z]))))(?:['’](?:d|ll|m|ve|re))?"
     r"(?i:\s+(?:would|will|should|must|can|am|are|have|had|to|therefore|thus|hence|then|now|definitely|just|simply|finally|"
     r"clearly|need|going|also|still|rather))*\s+$"
 )

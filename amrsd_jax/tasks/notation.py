@@ -46,7 +46,7 @@ _REWRITES = [
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
         (r"\\text\{([^{}^]*\^(?:[^{}]|\{-?\d\})*)\}", _powers_outside),
-        (r"\\text\{([A-Za-z])\}(?=[_^({]|$)", r"\1"),  # upright letters
+        (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", lambda m: m[1] + m[2][:-1]),  # upright letters
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
@@ -84,6 +84,7 @@ _REWRITES = [
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
         (r"(?<![\\A-Za-z])(sqrt|cbrt|pi|Pi|infty|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
          r"|theta|alpha|beta|gamma|lambda)(?![A-Za-z])", r"\\\1 "),
+        (r"(?<![\\A-Za-z])(sin|cos|tan|ln|log)x(?![A-Za-z])", r"\\\1 x"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\cbrt\s*[({]([^(){}]*)[)}]", r"\\sqrt[3]{\1}"),
         (r"\\sqrt\s+(\d+|[A-Za-z])", r"\\sqrt{\1}"),

@@ -36,7 +36,8 @@ _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"|\n#{1,4} (?:Human|User|Question|Problem|Exercise)\b[^\n]{0,9}\n)"
 )
 _EXPLAINED = re.compile(  # a reply that begins with its answer
-    r"\A(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*[*_#]{0,4} ?(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n].*",
+    r"\A(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*[*_#]{0,4} ?"
+    r"(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n].*",
     re.DOTALL,
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")

@@ -35,14 +35,22 @@ _SYMBOLS = {  # what a text in words says in one symbol
         r"real(?:s| numbers?| values?(?: of)?)?(?: [a-z])?|reals?|real numbers?"
     ),
     r"\mathbb{Z}": re.compile(r"(?:the set of )?(?:all|any|every) (?:the )?integers?|integers"),
+    "(0,\\infty)": re.compile(r"(?:the set of )?(?:all )?positive (?:real numbers|reals)"),
+    "[0,\\infty)": re.compile(r"(?:the set of )?(?:all )?(?:nonnegative|non-negative) (?:real numbers|reals)"),
+    "(-\\infty,0)": re.compile(r"(?:the set of )?(?:all )?negative (?:real numbers|reals)"),
     r"\text{DNE}": re.compile(r"(?:(?:the )?limit )?(?:does not|doesn't) exist|dne"),
 }
+
+
+_ALL_BUT = re.compile(r"all (?:real numbers|reals)(?: [a-z])? except(?: for)?(?: [a-z]\s?=)? (-?[^ a-z=]+)")
 
 
 def symbols(text: str) -> str:
     r"""Returns `\emptyset` for "no solution", `\mathbb{R}` for "all real numbers" and the like, any other text as it is."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).replace("~", " ")
     plain = " ".join(plain.lower().split())
+    if excepted := _ALL_BUT.fullmatch(plain):
+        return rf"\mathbb{{R}}\setminus\{{{excepted[1]}\}}"
     return next((symbol for symbol, words in _SYMBOLS.items() if words.fullmatch(plain)), text)
 
 
