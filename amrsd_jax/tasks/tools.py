@@ -210,18 +210,26 @@ def _as_python(text: str) -> list[Call]:
     for line in lines:
         value = line.value if isinstance(line, ast.Expr) else None
         found += value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
-    return [_python_call(node) for node in found] if all(isinstance(node, ast.Call) for node in found) else []
+    calls = [_python_call(node) for node in found]
+    return calls if all(calls) else []
 
 
-def _python_call(node: ast.Call) -> Call:
+def _python_call(node: ast.AST | None) -> Call | None:
+    """Returns a call of a name, with dots or without; None for anything else."""
+    if not isinstance(node, ast.Call):
+        return None
+    name, attributes = node.func, []
+    while isinstance(name, ast.Attribute):
+        attributes.append(name.attr)
+        name = name.value
+    if not isinstance(name, ast.Name):
+        return None
     try:
-        if node.args:
-            raise ValueError("arguments without names")
-        given = {argument.arg: ast.literal_eval(argument.value) for argument in node.keywords}
+        given = _refuse_duplicates([(argument.arg, ast.literal_eval(argument.value)) for argument in node.keywords])
         given, _ = _decode(json.dumps(given), 0)  # as every argument: no number beyond floats, not too deep
     except (ValueError, TypeError, RecursionError, MemoryError):
         given = None
-    return Call(ast.unparse(node.func), given)
+    return Call(".".join([name.id, *attributes[::-1]]), None if node.args else given)
 
 
 def _written(text: str, tools: Sequence[str]) -> Iterator[Call]:

@@ -148,6 +148,8 @@ def test_a_call_without_arguments_in_every_form(said, form):
         ("I would call find(city='Oslo', year=1843)", 0),
         ("find(city='Oslo', year=" + "(" * 9000 + ")", 0),
         ("find(city=" + "-" * 9000 + "1)", 0),
+        ("find(city='Paris', city='Oslo', year=1843)", 0),
+        ("find" + ".a" * 900 + "(city='Oslo', year=1843)", 0),
     ],
 )
 def test_a_reply_that_is_nothing_but_calls_in_python_is_read(said, reward):
