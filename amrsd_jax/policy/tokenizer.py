@@ -128,6 +128,12 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def ids_without_token(tokenizer: Tokenizer) -> list[int]:
+    """Returns the ids below the tokenizer's last one that it does not have, as where added tokens leave a gap."""
+    known = set(tokenizer.get_vocab().values())
+    return sorted(set(range(max(known))) - known)
+
+
 # ---------------------------------------------------------------- messages to ids
 
 

@@ -197,6 +197,8 @@ def _last_stated(text: str, final: bool = False) -> str | None:
     return answer
 
 
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
+_QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
 _VERDICT = re.compile(r"(?:\A|\n)[\s*_]*(Yes|No|True|False)[*_]*[.!]?[*_]*\s*\Z", re.IGNORECASE)
 _LEADING = re.compile(r"(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
 
@@ -207,13 +209,16 @@ def _last_words(text: str) -> str | None:
     sentence = _LEADING.sub("", _SENTENCE_END.split(lines[-1].rstrip(". !"))[-1].strip(), count=1)
     if verdict := re.match(r"(Yes|No)[,.]", sentence, re.IGNORECASE):
         return verdict[1]
+    if missing := re.search(r"\b(?:does not|doesn't) exist$", sentence):
+        return missing[0]
     said = _IS.split(sentence)[-1].strip(" .!*")
     return said if re.fullmatch(r"[^\d\\{}$]+", said) and len(said.split()) < 5 else None
 
 
 def _of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = text.replace("**", "").replace(r"\$", "").strip().strip("*_`").strip()
+    text = _in_digits(_TAGS.sub("", text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
+    text = _QUOTED.sub(r"\1", text)
     text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
     if found := formulas(text):
         outside = _outside(text, found)
@@ -239,7 +244,7 @@ def _of_sentence(text: str) -> str | None:
         and (values := numbers_of(text))
     ):
         return last_expression(text) if "=" in text or len(values) == 1 else values[0]
-    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
+    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff²³¹⁰⁴-⁹½¼¾]+$", "", text) or None
 
 
 _REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
@@ -360,12 +365,27 @@ _DENIED = re.compile(
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−≤≥≠≈±∞∪∩∈]|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
     r"|(?<![^\W\d_])(?:sqrt|cbrt|pi|sin|cos|tan|log|ln|exp)(?![^\W\d_])"
     r"|[ \t$]|\\\$)+"
 )
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
+_BECAUSE = re.compile(r"^(.{0,1000}?\d[^,;.]{0,40}),? (?:because|since) (?!.*(?:\b(?:so|thus|therefore|hence)\b|=)).*$")
+_ASIDE = re.compile(r"\s\((?=[^()]*[A-Za-z]{3})[^()]*\)")  # "12 (see step 3)"
+_CALLED_WRONG_NUMBER = re.compile(
+    r"(?<![\w.])(-?\d[\d.,]{0,30})[$)*]{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b[^.\d]{0,60}[.!]?\s*$"
+)
+_EITHER = re.compile(r"(?<![A-Za-z])([A-Za-z]) ?= ?([^\s,;=]+),? (?:or|and) \1 ?= ?([^\s,;=]+?)[.\s]*$")
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
+
+
+def _in_digits(text: str) -> str:
+    """Returns a text with `2 million` as a product."""
+    return _MULTIPLE.sub(lambda m: f"{m[1]}*10^{{{_POWERS[m[2]]}}}", text)
+
+
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MULTIPLE = re.compile(rf"(?<![\d,])(\d[\d.]{{0,9}}) ({'|'.join(_POWERS)})(?![a-z])")
 
 
 def last_expression(line: str) -> str | None:
@@ -373,16 +393,23 @@ def last_expression(line: str) -> str | None:
 
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
-    line = re.sub(r"\*\*|__|`", "", line[-SENTENCE:])
-    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", line))
+    line = _TAGS.sub("", re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
+    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", _in_digits(line)))
+    line = _BECAUSE.sub(r"\1", line)
+    if re.search(r"\d", without := _ASIDE.sub("", line)):
+        line = without
+    if called := _CALLED_WRONG_NUMBER.search(line):
+        return f"not {called[1]}"
+    if either := _EITHER.search(line):
+        return f"{either[2]}, {either[3]}"
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None
     for run in _RUN.finditer(line):
-        if not re.search(r"\d|(?<![A-Za-z])(?:pi|sqrt|frac|infty)(?![a-z])", run[0]):
+        if not re.search(r"[\d²³∞]|(?<![A-Za-z])(?:pi|sqrt|frac|infty)(?![a-z])", run[0]):
             continue
         text = re.split(r"(?<![<>!\\])=", run[0])
-        last = next((side for side in reversed(text) if re.search(r"\d|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
+        last = next((side for side in reversed(text) if re.search(r"[\d²³∞]|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
         if len(text) > 1 and (difference := re.fullmatch(r"\s*(-?\d+\s?[-−]\s?\d+)[\s.]*", last)):  # x = 2 - 3
             answer = difference[1]
             continue

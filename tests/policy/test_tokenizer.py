@@ -13,7 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.chat_template import CHATML, PLAIN
-from amrsd_jax.policy.tokenizer import chat_ids, check_template, embedded_tokenizer, load_tokenizer, token_texts
+from amrsd_jax.policy.tokenizer import (
+    chat_ids,
+    check_template,
+    embedded_tokenizer,
+    ids_without_token,
+    load_tokenizer,
+    token_texts,
+)
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.strings import Strings
@@ -131,6 +138,14 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(tmp_path, files):
     with pytest.raises(ValueError, match=f"tokenizer = '{tmp_path}': ") as error:
         load_tokenizer(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_ids_without_a_token_are_found():
+    tokenizer = embedded_tokenizer(WORDS)
+    assert ids_without_token(tokenizer) == []
+    vocabulary = {piece: id + 2 * (id > 50) for piece, id in tokenizer.get_vocab().items()}
+    tokenizer.get_vocab = lambda: vocabulary
+    assert ids_without_token(tokenizer) == [51, 52]
 
 
 # ---------------------------------------------------------------- templates
