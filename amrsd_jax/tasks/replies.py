@@ -260,8 +260,8 @@ _OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some 
     r"|(?<=[\d)}$%*]),? (?:although|even though|though|whereas) [^\n]*$"
 )
 _THOUGHT_BY_OTHERS = re.compile(
-    r"\b(?:[Yy]ou|[Oo]ne|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
-    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe|expect)\b[^.\n]*\.?"
+    r"\b(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
+    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b[^.\n]*\.?"
 )
 
 
@@ -406,7 +406,7 @@ def last_expression(line: str) -> str | None:
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None
     for run in _RUN.finditer(line):
-        if not re.search(r"[\d²³∞]|(?<![A-Za-z])(?:pi|sqrt|frac|infty)(?![a-z])", run[0]):
+        if not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
             continue
         text = re.split(r"(?<![<>!\\])=", run[0])
         last = next((side for side in reversed(text) if re.search(r"[\d²³∞]|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
