@@ -310,8 +310,8 @@ _CORRECTED = re.compile(
 )
 # Whoever chooses is the writer, or the reader who is asked to: "I would choose", "Let's pick", "So choose", "you should pick".
 _WRITER = re.compile(
-    r"(?i:(?<![a-z])(?:i|we|let['’]?s|let us|(?:you|one)(?= (?:should|must|can)(?![a-z]))))(?:['’](?:d|ll|m|ve|re))?"
-    r"(?i:\s+(?:would|will|should|must|can|am|are|have|had|to|therefore|thus|hence|then|now|definitely|just|simply|finally|"
+    r"(?i:(?<![a-z])(?:i|we|let['’]?s|let (?:us|me)|(?:you|one)(?= (?:should|must|can)(?![a-z]))))(?:['’](?:d|ll|m|ve|re))?"
+    r"(?i:\s+(?:would|will|should|must|can|am|are|have|had|decided|to|therefore|thus|hence|then|now|definitely|just|simply|finally|"
     r"clearly|need|going|also|still|rather))*\s+$"
 )
 _ASKED = re.compile(
@@ -347,7 +347,8 @@ _THING_BEFORE = re.compile(
 )
 _IS_CORRECT = re.compile(
     rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})(?:\s+alone)?\s{{0,3}}(?:"
-    r"(?:is|must be|would be|should be|seems|appears|looks|sounds)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|"
+    r"(?:is|must be|would be|should be|seems|appears|looks|sounds)\s+(?:to be\s+)?(?:(?:clearly|indeed|probably|(?:most )?likely|"
+    r"therefore|thus|definitely|"
     r"also|the|most|only|our|my|single|final)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution|true)(?![a-z]|\s+(?:only\s+)?if\b)|"
     r"ist\s+(?:die\s+)?(?:richtig|korrekt|antwort)|est\s+(?:la\s+|le\s+)?(?:bonne|correct|juste|exact|réponse)|"
     r"es\s+(?:la\s+)?(?:opción\s+|respuesta\s+)?correcta|è\s+(?:la\s+)?(?:risposta\s+|opzione\s+)?(?:corrett|giust|esatt)|"

@@ -99,7 +99,7 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     "The final answer is ..." behind the last box counts more than the box. Where the last line has no formula or number, earlier
     lines are read; what follows the reply, as another question, is not.
     """
-    text = _TURN.split(after_thoughts(response)[-TAIL:].strip(), maxsplit=1)[0]
+    text = before_next_turn(after_thoughts(response)[-TAIL:].strip())
     text = _EXPLAINED.sub(r"\g<answer>", _PHRASE.sub("", text)).rstrip()
     answer, asked_for = _final(text)
     if asked_for:
@@ -124,6 +124,11 @@ def any_answer(response: str) -> tuple[str | None, bool]:
         lines.pop()
         answer = of_last_line("\n".join(lines)[-SENTENCE:])
     return answer or _last_words(text[-SENTENCE:]), False
+
+
+def before_next_turn(text: str) -> str:
+    """Returns a reply without another turn or question that a model goes on to write."""
+    return _TURN.split(text, maxsplit=1)[0]
 
 
 def gold_answer(gold: str) -> str:

@@ -100,7 +100,7 @@ L'opzione corretta è B.|Risposta: B|A resposta correta é a letra B.|Gabarito: 
 Het antwoord is B.|Ans. B|Correct: B|Selected: B|The correct statement is B.|Svar: B|→ B|
 We conclude that B is true.|B alone is correct.|B is my final answer.|not A but B|The answer is not A but B.|B, not C|B - green|
 The answer is A? No, B.|The answer is A. Wait, it's B.|Let's pick B.|So choose B.|You should choose B.|الجواب: B|Răspuns: B|
-A is false. B is true."""
+A is false. B is true.|Let me choose B.|B is most likely correct.|Answer: B\n\nQuestion: And now?\nAnswer: C"""
 UNSTATED = """A and B|A or B|not B|The answer is not B.|a mixture|A mixture|I think|The answer is I think unclear|
 The answer is (B) and (C).|B/C|B, C|Both B and C are correct.|B isn't correct.|
 The wrong answer is B.|The incorrect option is B.|The answer cannot be B.|B?|
