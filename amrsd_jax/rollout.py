@@ -196,7 +196,7 @@ def verify_groups(experiment: Experiment, groups: list[list[Completion]]) -> lis
     completions = [completion for group in groups for completion in sorted(group, key=lambda c: c.index)]
     rollouts = verify(
         experiment.task, experiment.tokenizer, completions,
-        prompt_length=config.prompt_length, response_length=config.response_length,
+        prompt_length=config.prompt_length, response_length=config.response_length, stop=config.stop,
     )  # fmt: skip
     size = config.group
     return [Group(select_rollouts(rollouts, slice(start, start + size))) for start in range(0, len(completions), size)]

@@ -23,7 +23,7 @@ from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
 from amrsd_jax.policy import Params
-from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.policy.tokenizer import chat_ids, ids_without_token
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
@@ -317,8 +317,7 @@ def check_prompts(experiment: Experiment) -> None:
     """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
 
     Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or 1,000 in a row do not; or the teacher's does not fit
-        into `reflection.context_length`.
+      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)
@@ -352,6 +351,10 @@ def describe(experiment: Experiment) -> None:
     if size > 2 * known:
         note(
             f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
+        )
+    if holes := ids_without_token(experiment.tokenizer):
+        note(
+            f"  the tokenizer has no token for {len(holes):,} ids, the first of which is {holes[0]}: sampled, they have no text"
         )
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):

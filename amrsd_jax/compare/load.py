@@ -175,7 +175,8 @@ def _problem(where: str, row: dict, known: dict[str, Problem]) -> Problem:
 
 def _verdict(where: str, row: dict, problem: Problem, prompt: list[int], experiment: Experiment) -> Verdict:
     """Returns the verifier's verdict, and checks that its reward is the recorded one, unless the run permuted rewards."""
-    verdict = judged(experiment.task, experiment.tokenizer, prompt, problem, row["response"])
+    stop = experiment.config.rollout.stop
+    verdict = judged(experiment.task, experiment.tokenizer, prompt, problem, row["response"], stop=stop)
     if experiment.config.reward.permute:
         return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"], scores=dict(row["scores"]))
     if not abs(verdict.reward - row["reward"]) <= 1e-6:  # nan is another reward

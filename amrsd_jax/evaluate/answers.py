@@ -1,7 +1,8 @@
 """Answers the questions of a benchmark: k samples and one greedy answer each, verified while sampling goes on."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from amrsd_jax import interrupt
@@ -42,6 +43,7 @@ def ask(
     tokenizer: Tokenizer,
     sample: Sampler,
     group: int,
+    stop: Sequence[str] = (),
 ) -> list[Answer]:
     """Returns all answers to a benchmark: the sampled ones, question by question, then the greedy ones.
 
@@ -51,11 +53,13 @@ def ask(
       tokenizer: decodes completions.
       sample: the sampler; completions may come in any order.
       group: largest number of samples per request.
+      stop: strings that end an answer.
 
     Raises:
       Interrupted: a signal was received.
     """
     threads = ThreadPoolExecutor(THREADS)
+    judge = functools.partial(judged, benchmark.task, tokenizer, stop=stop)
     try:
         pending = []
         for completion in sample(requests(benchmark, prompts, group)):
@@ -63,7 +67,7 @@ def ask(
             problem = prompts.problems[question]
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
             fields = (question, problem, mode, first + completion.index, text)
-            verdict = threads.submit(judged, benchmark.task, tokenizer, completion.request.prompt, problem, text)
+            verdict = threads.submit(judge, completion.request.prompt, problem, text)
             pending.append((fields, verdict, completion))
         answers = []
         for number, (fields, verdict, completion) in enumerate(pending):

@@ -65,6 +65,7 @@ class Evaluator:
         answers = ask(
             benchmark, prompts, self.tokenizer,
             lambda requests: self._complete(params, requests, key), sampler.group,
+            sampler.stop_strings.strings if sampler.stop_strings else (),
         )  # fmt: skip
         metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))
         return Evaluation(answers, metrics | {"too_long": too_long})
@@ -73,7 +74,7 @@ class Evaluator:
         """Returns the prompts of a benchmark's questions, and the number of questions left out because theirs are too long.
 
         Raises:
-          ValueError: all prompts are too long, or 1,000 in a row.
+          ValueError: all prompts are too long.
         """
 
         def encode(problem: Problem) -> list[int]:

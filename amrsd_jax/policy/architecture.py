@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from amrsd_jax.config import LoraConfig
 from amrsd_jax.names import nearest
-from amrsd_jax.policy.rope import Llama3Scaling, RopeScaling, parse_scaling
+from amrsd_jax.policy.rope import Llama3Scaling, RopeScaling, YarnScaling, parse_scaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Architecture:
         for field in ("rope_theta", "norm_eps"):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"architecture.{field} = {getattr(self, field)}: expected a number above 0")
+        if isinstance(self.rope_scaling, YarnScaling) and self.rope_theta <= 1:  # it divides by the logarithm
+            raise ValueError(f"architecture.rope_theta = {self.rope_theta}: expected a number above 1 for yarn")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"architecture.dtype = {self.dtype!r}: expected 'float32' or 'bfloat16'")
 

@@ -1,10 +1,11 @@
 """Reads chat templates as texts: named ones and files, the variables that a template reads, and the day that it writes.
 
-A template is code of strangers. It runs in the sandbox of `transformers`; `deadline` limits its time.
+A template is code of strangers. It runs in the sandbox of `transformers`; `limits` bounds its time and memory.
 """
 
 import contextlib
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ CHATML = (
 PLAIN = "{% for message in messages %}{{ message.content }}\n\n{% endfor %}"
 NAMED = {"chatml": CHATML, "plain": PLAIN}
 DAY = "26 Jul 2024"  # the day that the published Llama 3 templates write where none is given
+MEMORY = 2**30  # bytes that a template may take for a short conversation, our choice
 _CLOCK = "strftime_now"
 # What the renderer itself defines, so that no argument can.
 _DEFINED = {"messages", "add_generation_prompt", "raise_exception", _CLOCK, *jinja2.Environment().globals}
@@ -78,10 +80,14 @@ def arguments(template: str) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in a template that runs within the block, once the block has taken that much processor time.
+def limits(seconds: float, memory: int = MEMORY) -> Iterator[None]:
+    """Bounds what a template that runs within the block may take.
 
-    It traces the template's compiled code, as nothing else can end a loop there from within the process.
+    It traces the template's compiled code, as nothing else can end a loop there from within the process. Where the system tells
+    the size of the process, that may grow by `memory` bytes; a template that builds a larger text raises MemoryError.
+
+    Raises:
+      TimeoutError: the block took more than `seconds` of processor time.
     """
     end, previous = time.thread_time() + seconds, sys.gettrace()
 
@@ -92,8 +98,21 @@ def deadline(seconds: float) -> Iterator[None]:
             raise TimeoutError(f"chat template: a short conversation takes it more than {seconds:g} seconds")
         return trace
 
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = _address_space() + memory
+    if memory < most and (before[0] == resource.RLIM_INFINITY or most < before[0]):
+        resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     sys.settrace(trace)
     try:
         yield
     finally:
         sys.settrace(previous)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _address_space() -> int:
+    """Returns the bytes of address space that the process has; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0

@@ -160,6 +160,11 @@ def parse_scaling(values: Mapping[str, Any], max_positions: int, place: str) -> 
             raise ValueError(f"{place}.{name}: missing; {kind} needs it")
     if given["factor"] < 1:
         raise ValueError(f"{place}.factor = {given['factor']!r}: expected at least 1")
+    if kind == "llama3" and not given["low_freq_factor"] < given["high_freq_factor"]:
+        low = given["low_freq_factor"]
+        raise ValueError(
+            f"{place}.high_freq_factor = {given['high_freq_factor']!r}: expected more than low_freq_factor = {low!r}"
+        )
     names = {name: field.name for name, field in fields.items()}
     return KINDS[kind](**{names[n]: float(v) if fields[n].type not in (int, bool) else v for n, v in given.items()})
 

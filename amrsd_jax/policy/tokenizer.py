@@ -18,6 +18,9 @@ from amrsd_jax.policy.chat_template import CHATML
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
+LONGEST = (
+    1_000_000  # characters that a chat template may write around messages, our choice; published ones write 10,000
+)
 _WORDS = ("true", "false", "yes", "no", "on", "off")  # texts by which a user means a truth value
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # A tag, a run of letters with a leading space, a run of #, or one character, so that every digit is a token.
@@ -125,6 +128,12 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def ids_without_token(tokenizer: Tokenizer) -> list[int]:
+    """Returns the ids below the tokenizer's last one that it does not have, as where added tokens leave a gap."""
+    known = set(tokenizer.get_vocab().values())
+    return sorted(set(range(max(known))) - known)
+
+
 # ---------------------------------------------------------------- messages to ids
 
 
@@ -189,7 +198,7 @@ def _render(tokenizer: Tokenizer, messages: Sequence[Message], arguments: Mappin
     template = tokenizer.get_chat_template()
     day = str(arguments.get("date_string", chat_template.DAY))
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             list(messages), chat_template=chat_template.fix_day(template, day), add_generation_prompt=True,
             tokenize=False, **arguments,
         )  # fmt: skip
@@ -197,6 +206,12 @@ def _render(tokenizer: Tokenizer, messages: Sequence[Message], arguments: Mappin
         raise
     except Exception as error:  # a template can raise anything
         raise ValueError(f"chat template: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    given = sum(len(message["content"]) for message in messages)
+    if len(text) > LONGEST + 10 * given:  # before it is encoded, which takes far longer
+        raise ValueError(
+            f"chat template: it writes {len(text):,} characters for messages of {given:,}; expected at most {LONGEST:,} more"
+        )
+    return text
 
 
 def _has_system_role(tokenizer: Tokenizer, arguments: Mapping[str, object]) -> bool:
@@ -233,7 +248,7 @@ def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, sec
       seconds: limit of the processor time.
 
     Raises:
-      ValueError: the template fails, takes too long or does not show the user's message; an argument is misspelt, or a text
+      ValueError: the template fails, writes too much or does not show the user's message; an argument is misspelt, or a text
         such as "no" where a truth value is meant.
     """
     template, system = tokenizer.get_chat_template(), {"role": "system", "content": "a"}
@@ -245,7 +260,7 @@ def check_template(tokenizer: Tokenizer, arguments: Mapping[str, object], *, sec
             isinstance(value, str) and value.strip().lower() in _WORDS
         ):  # a template takes any text for true, or for neither
             raise ValueError(f"chat_template.{name} = {value!r}: a text; expected the value True or False")
-    with chat_template.deadline(seconds):
+    with chat_template.limits(seconds):
         for before in ([], [system]):
             first, second = (
                 chat_ids(tokenizer, [*before, {"role": "user", "content": text}], **arguments) for text in "ab"

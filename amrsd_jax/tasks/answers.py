@@ -15,7 +15,8 @@ from amrsd_jax.tasks.values import APPROXIMATES, DECIMAL, ROUNDED, Ask, value
 _ALTERNATIVES = re.compile(r"\\text\s*\{\s*OR\s*\}|\bOR\b")
 _LEAD = re.compile(  # words before the answer itself
     r"(?:\\text\{[^{}]*?(?:\b(?:is|are|be|equals)|[:=])\s*\}|(?:[A-Za-z]{2,} ){1,12}(?:is|are|equals) (?=\S)"
-    r"|(?:(?i:final |the )*(?i:answer|result|solution))\s?[:=]|[:=])\s*"
+    r"|(?:(?i:final |the )*(?i:answer|result|solution))\s?[:=]|[:=]|\\approx(?![A-Za-z])"
+    r"|(?:\\text\{\s*)?(?i:about|around|roughly|approximately|approx\.)\s*\}?\s*(?=[-\d\\$]))\s*"
 )
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|approx|equiv|in|subset|mid|to)(?![A-Za-z])")
 _OF_REGIONS = re.compile(r"<|>|\\(?:cup|setminus|in|mathbb|le|ge|ne)(?![A-Za-z])")
@@ -39,26 +40,51 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
 
 
 def _same(gold: str, answer: str, ask: Ask) -> bool:
-    gold, answer = _trimmed(gold), _trimmed(answer)
+    gold, answer = (words.symbols(_trimmed(text)) for text in (gold, answer))
     if squeezed(gold) == squeezed(answer) != "":
         return True
     if not gold or not answer or ("..." in gold) != ("..." in answer):
         return False
     if words.said(gold) != words.said(answer):
         return False
+    gold, answer = _with_one_letter(gold, answer)
     angles = [sorted(min(name, name[::-1]) for name in _ANGLE.findall(text)) for text in (gold, answer)]
     if all(angles) and angles[0] != angles[1]:
         return False
     belongs = [_MEMBER.fullmatch(text) for text in (gold, answer)]
     if (belongs[0] is None) != (belongs[1] is None) and not _RELATION.search(answer if belongs[0] else gold):
         gold, answer = (match[1] if match else text for match, text in zip(belongs, (gold, answer), strict=True))
-    for kind in (words.labels, words.times, words.words):
+    for kind in (words.labels, words.times, words.roman, words.words):
         if (verdict := kind(gold, answer)) is not None:
             return verdict
     for kind in (_matrices, _regions, _lists, _relations):
         if (verdict := kind(gold, answer, ask)) is not None:
             return verdict
     return values.equal(gold, answer, ask)
+
+
+_ANY_INTEGER = re.compile(
+    r"(?<=\S),?\s*(?:\\text\{\s*(?:where|for|with)\s*\})?\(?([a-z])"
+    r"(?:\\in\s*\\mathbb\{?Z\}?|\s*\\text\{\s*is an integer\s*\})\)?$"
+)
+
+
+def _with_one_letter(gold: str, answer: str) -> tuple[str, str]:
+    r"""Returns two answers with one letter for any integer, `k\pi, k\in\mathbb{Z}`, and for the constant of integration.
+
+    What the letter stands for may be missing in one of them.
+    """
+    found = [_ANY_INTEGER.search(text) for text in (gold, answer)]
+    if any(found) and not _INEQUALITY.search(outer(gold[: found[0] and found[0].start()])):
+        letters = [match[1] for match in found if match]
+        gold, answer = (
+            text[: match.start()] if match else text for text, match in zip((gold, answer), found, strict=True)
+        )
+        if letters[0] != letters[-1] and letters[0] not in answer:
+            answer = re.sub(rf"(?<![\\A-Za-z]){letters[1]}(?![A-Za-z])", letters[0], answer)
+    if gold.endswith("+C") and re.search(r"\+[ckK]$", answer):
+        answer = answer[:-1] + "C"
+    return gold, answer
 
 
 def _trimmed(text: str) -> str:
@@ -168,7 +194,13 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     The values of a bare list or of a set may stand in any order, as solutions do, but as often as in the other; a set and a list
     of points hold each once. A point has an order. Names are dropped where one side has none: `x=1, y=2` is the point (1, 2).
     """
+    for assigned, one, other in ((_assigned(gold), gold, answer), (_assigned(answer), answer, gold)):  # P = (1,2)
+        if assigned and inside(assigned[1]) and not inside(assigned[0]) and not _RELATION.search(outer(other)):
+            return _same(*((assigned[1], other) if one is gold else (other, assigned[1])), ask)
     a, b = _items(gold), _items(answer)
+    for one, other in ((a, b), (b, a)):  # the set of one point
+        if one.bracket == "{" and len(one.values) == 1 and other.bracket != "{" and _is_point(one.values[0]):
+            return _same(*((one.values[0], answer) if one is a else (gold, one.values[0])), ask)
     if len(a.values) < 2 and len(b.values) < 2:
         if "{" not in (a.bracket, b.bracket):
             return None
@@ -179,8 +211,9 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     for one, other in ((gold, answer), (answer, gold)):  # `1,22` is the decimal number 1.22 where the other is one
         if re.fullmatch(r"-?\d+,\d+", one) and DECIMAL.fullmatch(other):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
-    if len(a.values) == 1 and re.fullmatch(r"-?\d+,\d+", answer) and _is_fraction(gold):
-        return _same(gold, answer.replace(",", "."), ask)
+    for one, other in ((a, answer), (b, gold)):  # `0,5` is one half
+        if len(one.values) == 1 and re.fullmatch(r"-?\d+,\d+", other) and _is_fraction(one.values[0]):
+            return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
 
 
@@ -288,7 +321,7 @@ def _split(text: str) -> list[str]:
 
 def _both_signs(text: str) -> list[str]:
     r"""Returns the two values of `a \pm b`, or the text itself."""
-    if not re.search(r"\\pm(?![A-Za-z])", text) or len(pieces(text, (",",))) > 1:
+    if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", text) or len(pieces(text, (",",))) > 1:
         return [text]
     upper = re.sub(r"\\mp(?![A-Za-z])", "-", re.sub(r"\\pm(?![A-Za-z])", "+", text))
     lower = re.sub(r"\\mp(?![A-Za-z])", "+", re.sub(r"\\pm(?![A-Za-z])", "-", text))

@@ -8,6 +8,7 @@ from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import letters
 from amrsd_jax.tasks.compat import choice_score
 from amrsd_jax.tasks.letters import LETTERS
+from amrsd_jax.tasks.replies import before_next_turn
 from amrsd_jax.tasks.thoughts import after_thoughts
 
 SCORES = ("lenient", "compat")  # names of every verdict's further scores
@@ -55,7 +56,7 @@ def tagged(response: str) -> str | None:
 
 def lenient(response: str, options: Options | Sequence[str] = LETTERS) -> str | None:
     """Returns the option that a response names, in any common form; None if it names none, or several."""
-    return letters.named(after_thoughts(response)[-TAIL:], _as_mapping(options))
+    return letters.named(before_next_turn(after_thoughts(response)[-TAIL:]), _as_mapping(options))
 
 
 def _as_mapping(options: Options | Sequence[str]) -> Options:

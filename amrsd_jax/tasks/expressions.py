@@ -56,6 +56,7 @@ _FUNCTIONS = {
 _INVERSE = {"sin": "asin", "cos": "acos", "tan": "atan", "sinh": "asinh", "cosh": "acosh", "tanh": "atanh"}
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _OPAQUE = set("fghFG")  # these letters before a bracket are functions, not factors
+_FUNCTION_TOKENS = [[f"\\{name}"] for name in _FUNCTIONS]
 _ENDS_ARGUMENT = {"*", "(", "[", *(f"\\{name}" for name in _FUNCTIONS)}
 
 
@@ -142,6 +143,8 @@ class _Parser:
         if whole.isdigit() and re.fullmatch(r"\\frac\{\d+\}\{\d+\}", "".join(self.tokens[self.place : self.place + 7])):
             result = _plus(result, self.power())  # a mixed number
         while self.next() and self.next() not in stops:
+            if stops and self.next() == "/" and self.tokens[self.place + 1 : self.place + 2] in _FUNCTION_TOKENS:
+                break  # \sin x/\cos x is a quotient
             if self.take("/"):
                 result = _divided(result, self.signed())
             elif self.take("*"):

@@ -31,13 +31,15 @@ _LABEL = re.compile(
     r"([AI])(?=\s*(?:,|/|and\b|or\b|nor\b|is\b|are\b)))(?![A-Za-z0-9À-ɏ'’])"
 )
 _RIGHT = re.compile(
-    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|choos\w*|chos\w*|pick|select|true|fits?|satisf\w*|need|"
-    r"go for|reconsider|dismiss\w*|overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
+    r"(?i:\b(?:correct|right(?![- ](?:hand|side|angle))|best|answer|key is|choos\w*|chos\w*|pick\w*|select|true|fits?|"
+    r"satisf\w*|need|go for|reconsider|dismiss\w*|overlook\w*|rul\w+ out|reject\w*|eliminat\w*|discard\w*)\b)"
 )
 _TOWARDS = (  # "switch to C", "B should be C"
-    r"(?i:should (?:be|have been)|switch\w* to|chang\w+ [^.!?]{0,30}to|replac\w+ [^.!?]{0,30}(?:with|by)|points? to|"
-    r"chosen|not [A-Z],? but)\s+(?i:option\s+|choice\s+)?[(\[*]{0,2}"
+    r"(?i:should (?:be|have been)|switch\w* (?:from [A-Z] )?to|[A-Z] ?(?:->|→)|"
+    r"(?:all|everything|none|nothing) (?:but|except|other than)|chang\w+ [^.!?]{0,30}to|replac\w+ [^.!?]{0,30}(?:with|by)|"
+    r"points? to|chosen|not [A-Z],? but)\s+(?i:option\s+|choice\s+)?[(\[*]{0,2}"
 )
+_OVER_OTHERS = r"(?:rather than|instead of|it is(?![a-z ])|(?:fits|works|is) better)"
 _NOT = re.compile(
     r"(?i:\b(?:not|nor|neither|never|wrong|incorrect|false|eliminat\w*|rul\w+ out|exclud\w*|cannot)\b|n['’]t\b)"
 )
@@ -53,13 +55,12 @@ def states_letter(text: str, letter: str, options: Mapping[str, str]) -> bool:
     text = text[-TAIL:]
     if any(statement.letter == letter for statement in letters.statements(text, options)):
         return True
-    for sentence in re.split(r"(?<=[.!?])\s|\n", text):
+    for sentence in re.split(r"(?<=[.!?;])\s|\n", text):
         named = {next(filter(None, m.groups())).upper() for m in _LABEL.finditer(sentence)} & set(options)
         if named == {letter} and _RIGHT.search(sentence) and not _denies(sentence, letter):
             return True
         if not _denies(sentence, letter) and re.search(
-            rf"{_TOWARDS}{letter}\b|(?<![A-Za-z0-9]){letter}[)\]*]{{0,2}} (?:rather than|instead of|it is(?![a-z ]))",
-            sentence,
+            rf"{_TOWARDS}{letter}\b|(?<![A-Za-z0-9]){letter}[)\]*]{{0,2}} {_OVER_OTHERS}", sentence
         ):
             return True
         others = set(options) - {letter} if len(options) < len(LETTERS) else set(LETTERS[: len(named) + 1]) - {letter}

@@ -54,7 +54,7 @@ def named(text: str, options: Mapping[str, str]) -> str | None:
 
 def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
     """Yields every statement of a text that names an option, or several."""
-    text = _marked(text)
+    text = _NOT_THIS_BUT.sub("", _INSTEAD.sub(r"\1", _marked(text)))
     texts = {}
     for letter, content in options.items():
         texts.setdefault(_normal(content), []).append(letter)
@@ -67,17 +67,22 @@ def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
             yield Statement(FINAL, content.end(), letter)
     for noun in deque(_NOUN.finditer(text), maxlen=CUES):
         yield from _after_noun(text, noun, options, texts)
-    for pattern in (_CHOSEN, _CONCLUDED):
+    for pattern, rank in ((_CHOSEN, CLAIM), (_CONCLUDED, CLAIM), (_CORRECTED, FINAL)):
         for cue in deque(pattern.finditer(text), maxlen=CUES):
-            if not _NEGATED_BEFORE.search(text[max(0, cue.start() - 30) : cue.start()]):
-                letter = _letter(text[cue.end() : cue.end() + WINDOW], options, whole_sentence=pattern is _CONCLUDED)
-                if letter is not None:
-                    yield Statement(CLAIM, cue.end(), letter)
+            before = text[max(0, cue.start() - 80) : cue.start()]
+            if _NEGATED_BEFORE.search(before[-30:]) or (
+                "verb" in cue.groupdict() and cue["verb"] and _by_others(before)
+            ):
+                continue
+            letter = _letter(text[cue.end() : cue.end() + WINDOW], options, whole_sentence=pattern is not _CHOSEN)
+            if letter is not None:
+                yield Statement(rank, cue.end(), letter)
     numerals = "II" in text  # then "I is correct" speaks about a statement and not about an option
     for claim in deque(_IS_CORRECT.finditer(text), maxlen=CUES):
         if numerals and claim["letter"] == "I":
             continue
-        if not _NEGATED_BEFORE.search(text[max(0, claim.start() - 30) : claim.start()]):
+        before = text[max(0, claim.start() - 30) : claim.start()]
+        if not _NEGATED_BEFORE.search(before) and not _THING_BEFORE.search(before):
             joined = _JOINED_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
             yield Statement(CLAIM, claim.end(), SEVERAL if joined else claim["letter"])
     yield from _lines(text, options, texts)
@@ -216,8 +221,8 @@ _LANGUAGES = {  # languages: (nouns, what joins the noun and the letter)
         r"réponse|choix|respuesta|opción|solución|inciso|letra|risposta|opzione|scelta|soluzione|lettera|resposta|opção|"
         r"alternativa|gabarito", "est|serait|sera|es|sería|será|è|sarebbe|é|seria"),
     "slavic": (r"ответ(?:ом|а)?|(?:верный |правильный )?вариант|odpowied(?:ź|zią)", "это|является|будет|to|jest"),
-    "other": (r"cevap|cevabı|yanıt|đáp án|câu trả lời|jawaban(?:nya)?|svar(?:et)?|vastaus|απάντηση|الإجابة|उत्तर",
-              "olarak|là|adalah|yaitu|är|er|on|είναι|هي|है"),
+    "other": (r"cevap|cevabı|yanıt|đáp án|câu trả lời|jawaban(?:nya)?|svar(?:et)?|vastaus|απάντηση|الإجابة|الجواب|उत्तर|"
+              "răspuns(?:ul)?|odpověď|válasz", "olarak|là|adalah|yaitu|är|er|on|είναι|هي|هو|है|este|je"),
     "option": (r"选项|選項", "是|为|為"),
     "asian": (
         r"答案|答(?=:)|解答|正解|答え|回答|正答|정답|답변|답|(?:故|应|應|应该|因此|所以|可|则|我|就)?(?:选|選)(?:择|擇)?(?!项|項|択)",
@@ -238,7 +243,8 @@ _JOINTS = {
 }  # fmt: skip
 _DIRECT = {  # nouns after which a letter is the answer: "Answer B"; "option B" alone only mentions it
     "answer", "ans", "antwort", "réponse", "respuesta", "risposta", "resposta", "gabarito", "ответ", "antwoord", "odpowiedź",
-    "cevap", "yanıt", "đáp án", "jawaban", "верный вариант", "правильный вариант",
+    "cevap", "yanıt", "đáp án", "jawaban", "उत्तर", "الإجابة", "الجواب", "răspuns", "odpověď", "válasz",
+    "верный вариант", "правильный вариант",
 }  # fmt: skip
 _WRONG = re.compile(
     r"(?i:\b(?:wrong|incorrect|not|never|false|except|eliminat\w*|tempting|neither|nor|cannot|unlikely|choices|options|"
@@ -246,7 +252,7 @@ _WRONG = re.compile(
     r"不|错|錯|아니|틀린"
 )
 _SUPPOSED = re.compile(
-    r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|incorrect|false|tempting|other|another|previous|earlier|distractor|"
+    r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|worst|incorrect|false|tempting|other|another|previous|earlier|distractor|"
     r"students?|your|not|cannot|least|mistake|"
     r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}$|"
     r"\bno $|[不非别][^。\n]{0,3}$|"
@@ -295,23 +301,55 @@ def _unless_listed(text: str, place: int, letter: str) -> Iterator[Statement]:
 
 
 _CHOSEN = re.compile(
-    r"(?i:(?<![a-z])(?:choose|chose|choosing|select|pick|picking|opt for|go(?:ing)? with|went with|mark|circle|wähle|choisis|"
-    r"elijo|escojo|selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
+    r"(?i:(?<![a-z])(?:(?P<verb>choose|chose|choosing|select|pick|picking|opt for|go(?:ing)? with|went with|mark|circle|say)|"
+    r"wähle|choisis|elijo|escojo|selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
 )
+_CORRECTED = re.compile(
+    r"(?i:(?<![a-z])(?:wait|actually|correction|no|sorry|i mean)(?:[,:]|\s*[-–—])?\s+(?:(?:so )?(?:it|that)(?: is|['’]s) )?)"
+    r"(?=[(A-Z])"
+)
+# Whoever chooses is the writer, or the reader who is asked to: "I would choose", "Let's pick", "So choose", "you should pick".
+_WRITER = re.compile(
+    r"(?i:(?<![a-z])(?:i|we|let['’]?s|let (?:us|me)|(?:you|one)(?= (?:should|must|can)(?![a-z]))))(?:['’](?:d|ll|m|ve|re))?"
+    r"(?i:\s+(?:would|will|should|must|can|am|are|have|had|decided|to|therefore|thus|hence|then|now|definitely|just|simply|finally|"
+    r"clearly|need|going|also|still|rather))*\s+$"
+)
+_ASKED = re.compile(
+    r"(?i:(?:so|therefore|thus|hence|then|and|please|just|simply|clearly|finally|now|to|answer|step \d+|should|must)[,:]?\s+)*$"
+)
+
+
+def _by_others(before: str) -> bool:
+    """Whether someone else chooses, as in "a fool would choose": the clause has a subject, and it is not the writer."""
+    clause = re.split(r"[.!?,;:\n\x01-\x04]", before)[-1].lstrip()
+    return not (_WRITER.search(clause) or _ASKED.fullmatch(clause))
+
+
 _CONCLUDED = re.compile(
     r"(?i:(?<![a-z])(?:therefore|thus|hence|so|consequently|conclusion|finally|clearly|obviously|definitely|probably|"
     r"most likely|=>|∴)(?![a-z]))"
 )
 _NEGATED_BEFORE = re.compile(
     r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не|wrong|mistake|"
-    r"foolish)"
+    r"foolish|doubt\w*|unlikely|suppos\w+|assum\w+|tempting)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"
 )
 _JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")
+_NOT_THIS_BUT = re.compile(
+    r"(?<![a-z])[Nn]ot\s+(?:[Oo]ption\s+)?[(\[]?[A-Z][)\]]?,?\s+but\s+(?:rather\s+)?(?=[(\[A-Zo])"
+)
+_INSTEAD = re.compile(  # "C, not D"
+    rf"(?<!{_LATIN})([(\[]?[A-Z][)\]]?),?\s+(?:and\s+)?(?:not|rather than|instead of)\s+(?:[Oo]ption\s+)?[(\[]?[A-Z][)\]]?"
+    rf"(?=[.!)\s]*(?:\n|\Z))"
+)
+_THING_BEFORE = re.compile(
+    r"(?i:\b(?:vitamin|plan|point|figure|field|group|set|matrix|event|team|hepatitis|grade|type)\s+$)"
+)
 _IS_CORRECT = re.compile(
-    rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})\s{{0,3}}(?:"
-    r"(?:is|must be|would be|should be|seems|appears)\s+(?:to be\s+)?(?:(?:clearly|indeed|therefore|thus|definitely|also|the|"
-    r"most|only|our|my|single)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution)(?![a-z]|\s+(?:only\s+)?if\b)|"
+    rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})(?:\s+alone)?\s{{0,3}}(?:"
+    r"(?:is|must be|would be|should be|seems|appears|looks|sounds)\s+(?:to be\s+)?(?:(?:clearly|indeed|probably|(?:most )?likely|"
+    r"therefore|thus|definitely|"
+    r"also|the|most|only|our|my|single|final)\s+)*(?:correct|right|best|answer|accurate|appropriate|solution|true)(?![a-z]|\s+(?:only\s+)?if\b)|"
     r"ist\s+(?:die\s+)?(?:richtig|korrekt|antwort)|est\s+(?:la\s+|le\s+)?(?:bonne|correct|juste|exact|réponse)|"
     r"es\s+(?:la\s+)?(?:opción\s+|respuesta\s+)?correcta|è\s+(?:la\s+)?(?:risposta\s+|opzione\s+)?(?:corrett|giust|esatt)|"
     r"(?:é|está)\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?(?:corret|cert)|[-–—]?\s*(?:это\s+)?(?:правильн|верн)|"
@@ -334,6 +372,8 @@ def _lines(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]]
     for line, end in ((lines[-1], len(text)), (lines[0], 0)):
         if only := _ONLY_LETTER.fullmatch(line):
             yield Statement(FINAL if end else LABELLED_LINE, end, (only[1] or only[2]).upper())
+        elif (beside := _BESIDE.match(line)) and _option(line[beside.end() :], texts) == beside[1]:
+            yield Statement(LABELLED_LINE, end, beside[1])
         elif labelled := _LABELLED.match(line + " "):
             letter, rest = next(filter(None, labelled.groups())).upper(), line[labelled.end() - 1 :]
             said = _normal(rest)
@@ -350,6 +390,7 @@ _LABEL_WORD = (
 )
 _WHOLE_REPLY = re.compile(rf"{_LABEL_WORD}[\s(\[]*[a-zA-Z][\s)\].]*")
 _ONLY_LETTER = re.compile(rf"{_LABEL_WORD}(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Z]))\s?[.。!)]?")
+_BESIDE = re.compile(r"[(\[]?([A-Z])[)\]]?\s*[-–—]?\s+")  # "C - the third option"
 _LABELLED = re.compile(
     rf"{_LABEL_WORD}(?:[(\[]([A-Z])[)\]]\s?[.:]?\s|([A-Z])\s?(?:[.:)]\s|,?\s(?=(?i:because|since)\s)|\((?=[^()]*\)\.?\s*$))|"
     r"([a-z])[.:)]\s)"

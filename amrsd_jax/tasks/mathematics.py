@@ -95,7 +95,7 @@ def compare(gold: str, answer: str) -> str:
     gold = gold_answer(gold)
     if max(len(gold), len(answer)) > LONGEST:
         return symbolic.EQUAL if squeezed(gold) == squeezed(answer) else symbolic.DIFFERENT
-    if not re.search(r"\w|\\\{|∅", answer):
+    if not re.search(r"\w|\\\{|[∅∞]", answer):
         return symbolic.DIFFERENT
     try:
         return symbolic.EQUAL if _equal(gold, answer) else symbolic.DIFFERENT

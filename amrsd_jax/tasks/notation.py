@@ -6,6 +6,8 @@ words. Brackets have no size, and spaces stand only where they keep two numbers 
 
 import re
 
+from amrsd_jax.tasks import numerals
+
 _SIGNS = str.maketrans(
     {
         "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ",
@@ -28,6 +30,12 @@ def _multiple(match: re.Match) -> str:
     return f"*10^{{{power}}}{match[1] or ''}"
 
 
+def _powers_outside(match: re.Match) -> str:
+    r"""Returns `\text{m s^{-1}}` as `\text{m s}^{-1}`."""
+    words = re.split(r"(\^\{-?\d\}|\^-?\d)", match[1])
+    return "".join(word if k % 2 or not word else rf"\text{{{word}}}" for k, word in enumerate(words))
+
+
 _REWRITES = [
     (re.compile(pattern), written)
     for pattern, written in (
@@ -37,7 +45,8 @@ _REWRITES = [
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
-        (r"\\text\{([A-Za-z])\}(?=[_^({]|$)", r"\1"),  # upright letters
+        (r"\\text\{([^{}^]*\^(?:[^{}]|\{-?\d\})*)\}", _powers_outside),
+        (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", lambda m: m[1] + m[2][:-1]),  # upright letters
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
@@ -60,9 +69,10 @@ _REWRITES = [
         (r"\\text\{\s*\}", "~"),
         (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),
         (r"(?<=\d)\s*\\text\{([^{}]*[^{}\s,]),\s*\}(?=\s*\d)", r"\\text{\1}, "),
-        (r"(\d\s*(?:\\text\{)?\s*(?:hours?|hrs?|minutes?|feet|foot|pounds?|dollars?|days?|weeks?|years?)"
-         r"\}?),? and (?=\d+\s?(?:\\text\{)?\s?"
-         r"(?:hours?|min|sec|inch|ounce|cents|days?|weeks?|months?))", r"\1 "),
+        (r"(?<=\d)\s*(?:\\text\{)?\s*(hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|dollars?|days?|weeks?|years?)"
+         r"\s*\}?,?(?: and)?\s+"
+         r"(?=\d+\s?(?:\\text\{)?\s?(?:hours?|h\b|min|sec|s\b|inch|in\b|ounce|oz|cents|days?|weeks?|months?))",
+         r"\\text{ \1} "),
         (r"\\(?:varnothing|emptyset)(?![A-Za-z])|\\text\{\s*(?:the )?empty set\s*\}|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
@@ -72,8 +82,9 @@ _REWRITES = [
         (r"\\degree(?![A-Za-z])|\^\{\\circ\}|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
         (r"\\(?:implies|Rightarrow|iff|Leftrightarrow|therefore)(?![A-Za-z])", ","),
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
-        (r"(?<![\\A-Za-z])(sqrt|cbrt|pi|infty|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
+        (r"(?<![\\A-Za-z])(sqrt|cbrt|pi|Pi|infty|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
          r"|theta|alpha|beta|gamma|lambda)(?![A-Za-z])", r"\\\1 "),
+        (r"(?<![\\A-Za-z])(sin|cos|tan|ln|log)x(?![A-Za-z])", r"\\\1 x"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\cbrt\s*[({]([^(){}]*)[)}]", r"\\sqrt[3]{\1}"),
         (r"\\sqrt\s+(\d+|[A-Za-z])", r"\\sqrt{\1}"),
@@ -89,11 +100,7 @@ _REWRITES = [
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
-_COUNTS = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
-    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
-_COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z]+)\s*\}?[\s.]*")
+_COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z][A-Za-z\s-]*)\}?[\s.]*")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _EUROPEAN = re.compile(
@@ -112,8 +119,8 @@ def notation(text: str) -> str:
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
-    if (count := _COUNT.fullmatch(text)) and count[1].lower() in _COUNTS:
-        return str(_COUNTS.index(count[1].lower()))
+    if (count := _COUNT.fullmatch(text)) and (number := numerals.spoken(count[1])):
+        return number
     text = _WORDS_AROUND.sub(_number_in_words, text)
     text = _SPACED.sub(lambda m: re.sub("[~ ]", "", m[0]), text)
     text = _outside_brackets(_EUROPEAN, lambda m: m[0].replace(".", "").replace(",", "."), text)

@@ -64,6 +64,13 @@ def _region(text: str) -> tuple[Region, str] | None:
                 if all(found) and len(names - {""}) < 2
                 else None
             )
+    both = (
+        [_region(part) for part in parts] if len(parts := pieces(text, ("and",))) == 2 and RELATION.search(text) else []
+    )
+    if both:
+        names = {part[1] for part in both if part}
+        found = all(both) and len(names) == 1
+        return (_intersection(_merged(both[0][0]), _merged(both[1][0])), names.pop()) if found else None
     parts = pieces(text, (r"\setminus", r"\backslash"))
     if len(parts) == 2:
         whole, removed = _region(parts[0]), _region(parts[1])

@@ -19,7 +19,7 @@ _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
 _CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
 _STATED = re.compile(
     r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"
-    r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
+    r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|\AA: |答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
     re.IGNORECASE,
 )
 _DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
@@ -35,7 +35,13 @@ _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"|\n[*_#]{0,4} ?(?:Human|User|Question|Q|Problem|Exercise|Instruction|Input|问题|題目|题目)\s?(?:\d{1,3})?[*_]{0,2}[:：]"
     r"|\n#{1,4} (?:Human|User|Question|Problem|Exercise)\b[^\n]{0,9}\n)"
 )
+_EXPLAINED = re.compile(  # a reply that begins with its answer
+    r"\A(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*[*_#]{0,4} ?"
+    r"(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n].*",
+    re.DOTALL,
+)
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
+_CALLED_WRONG = re.compile(r"[$\\)\]*\s]{0,5}(?:is|was|would be) (?:wrong|incorrect|not (?:the|right|correct))\b")
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -93,16 +99,19 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     "The final answer is ..." behind the last box counts more than the box. Where the last line has no formula or number, earlier
     lines are read; what follows the reply, as another question, is not.
     """
-    text = _TURN.split(after_thoughts(response)[-TAIL:].strip(), maxsplit=1)[0]
-    text = _PHRASE.sub("", text).rstrip()
+    text = before_next_turn(after_thoughts(response)[-TAIL:].strip())
+    text = _EXPLAINED.sub(r"\g<answer>", _PHRASE.sub("", text)).rstrip()
     answer, asked_for = _final(text)
     if asked_for:
         behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), text.rfind("####")) :]
-        return _last_stated(behind, final=True) or answer, True
+        denied = "not " if _CALLED_WRONG.match(behind.rpartition("}")[2]) else ""
+        return _last_stated(behind, final=True) or denied + answer, True
     if (tagged := _last_tagged(text)) is not None:
         return _of_sentence(tagged), True
     if stated := _last_stated(text, final=True) or _last_stated(text):
         return stated, False
+    if verdict := _VERDICT.search(text[-SENTENCE:]):
+        return verdict[1], False
     found = formulas(text[-SENTENCE:])
     if (
         found
@@ -114,7 +123,12 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     while answer is None and lines:
         lines.pop()
         answer = of_last_line("\n".join(lines)[-SENTENCE:])
-    return answer, False
+    return answer or _last_words(text[-SENTENCE:]), False
+
+
+def before_next_turn(text: str) -> str:
+    """Returns a reply without another turn or question that a model goes on to write."""
+    return _TURN.split(text, maxsplit=1)[0]
 
 
 def gold_answer(gold: str) -> str:
@@ -178,7 +192,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
-        before = stated["between"] if stated["also"] is None else stated["also"]
+        before = stated["between"] or stated["also"] or ""
         if _DENIED_BEFORE.search(text[max(0, stated.start() - 40) : stated.start()]) or _DENIED_BEFORE.search(before):
             sentence = f"not {sentence}"
         sentence = re.sub(r"^(?:pas|nicht|не|niet) ", "not ", sentence)
@@ -188,10 +202,29 @@ def _last_stated(text: str, final: bool = False) -> str | None:
     return answer
 
 
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
+_QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
+_VERDICT = re.compile(r"(?:\A|\n)[\s*_]*(Yes|No|True|False)[*_]*[.!]?[*_]*\s*\Z", re.IGNORECASE)
+_LEADING = re.compile(r"(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
+
+
+def _last_words(text: str) -> str | None:
+    """Returns what the last sentence of a reply without numbers says in a few words: `Tuesday`, `no solution`, `Yes`."""
+    lines = text.replace("**", "").strip().splitlines() or [""]
+    sentence = _LEADING.sub("", _SENTENCE_END.split(lines[-1].rstrip(". !"))[-1].strip(), count=1)
+    if verdict := re.match(r"(Yes|No)[,.]", sentence, re.IGNORECASE):
+        return verdict[1]
+    if missing := re.search(r"\b(?:does not|doesn't) exist$", sentence):
+        return missing[0]
+    said = _IS.split(sentence)[-1].strip(" .!*")
+    return said if re.fullmatch(r"[^\d\\{}$]+", said) and len(said.split()) < 5 else None
+
+
 def _of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = text.replace("**", "").replace(r"\$", "").strip().strip("*_`").strip()
-    text = _REMARK.sub("", re.sub(r"^not [^\n]{1,40}?,? but (?:rather )?", "", text))
+    text = _in_digits(_TAGS.sub("", text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
+    text = _QUOTED.sub(r"\1", text)
+    text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
     if found := formulas(text):
         outside = _outside(text, found)
         # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
@@ -216,13 +249,24 @@ def _of_sentence(text: str) -> str | None:
         and (values := numbers_of(text))
     ):
         return last_expression(text) if "=" in text or len(values) == 1 else values[0]
-    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff]+$", "", text) or None
+    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff²³¹⁰⁴-⁹½¼¾]+$", "", text) or None
 
 
 _REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
     r"(?<=[\w)}$%])(?:,? (?:because|since)\b|,? (?:and |but |rather than |instead of )?\(?(?:and )?not (?!equal)|"
-    r",? (?:rather than|instead of) ).*",
+    r",? (?:rather than|instead of|although|even though|though|whereas) ).*",
     re.DOTALL,
+)
+_BEFORE_RIGHT = re.compile(  # "not 9 but 8", "could be 9, but it's actually 8"
+    r"^not [^\n]{1,40}?,? but (?:rather )?|^[^\n]{1,60}?,? but (?:it|that|the answer)(?: is|['’]s) (?:actually|really|in fact) "
+)
+_OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some think it is 7"
+    r"(?<=[\d)}$%*])(?:,? (?:and |but )?\(?not|,? (?:rather than|instead of)) [-$\\(*]{0,3}\d[\d.,]*%?[*$)]{0,3}[.!]?\s*$"
+    r"|(?<=[\d)}$%*]),? (?:although|even though|though|whereas) [^\n]*$"
+)
+_THOUGHT_BY_OTHERS = re.compile(
+    r"\b(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
+    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b[^.\n]*\.?"
 )
 
 
@@ -284,7 +328,16 @@ def of_last_line(text: str) -> str | None:
     last = text.rfind("\n") + 1
     begin = 0 if text[last:].strip() in (r"\]", "$$", r"\)") or "\\]" in text[last:] else last
     found = formulas(text[begin:])
+    while found and _NO_ANSWER.fullmatch(found[-1][0]):
+        found.pop()
+    # In "$x = 12$, where $y$ is ..." the last formula is a name.
+    values = [formula for formula in found if re.search(r"\d", formula[0])]
+    if values and _WHERE.search(text[begin + values[-1][2] : begin + found[-1][1]]):
+        found = values
     if found and found[-1][2] + begin > last:
+        alike = _listed(text[begin:], found)
+        if len(alike) > 1 and not numbers_of(_plain(text[begin + found[-1][2] :])):
+            return ", ".join(content for content, _, _ in alike)
         behind = text[begin + found[-1][2] :]
         sign = _with_unit(text[begin:], found[-1])
         if not numbers_of(_plain(behind)) or len(found[-1][0]) > 2:
@@ -293,16 +346,51 @@ def of_last_line(text: str) -> str | None:
     return last_expression(text[last:])
 
 
+_NO_ANSWER = re.compile(r"\\(?:blacksquare|square|Box|qed|therefore)")
+_WHERE = re.compile(r"\b(?:where|with|here)\b")
+
+
+def _listed(text: str, found: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Returns the last formulas that make one list: values, or values of one name, with only `,`, `and` or `or` between them."""
+    names = [_VALUE_OF.match(content) for content, _, _ in found]
+    start = len(found) - 1
+    while start > 0 and all(names[start - 1 :]) and names[start - 1]["name"] == names[start]["name"]:
+        if not _BETWEEN.fullmatch(text[found[start - 1][2] : found[start][1]]):
+            break
+        start -= 1
+    return found[start:]
+
+
+_VALUE_OF = re.compile(r"\s*(?:(?P<name>[A-Za-z])\s*=)?(?=[^=<>\d]*\d)(?![^=<>]*(?:[=<>]|\\(?:le|ge|ne|in)(?![a-z])))")
+_BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
+
+
 _DENIED = re.compile(
     rf"{_DENIAL}(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−]|(?<![^\W\d_])(?<!['’])[A-Za-z](?![^\W\d_])"
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−≤≥≠≈±∞∪∩∈]|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
+    r"|(?<![^\W\d_])(?:sqrt|cbrt|pi|sin|cos|tan|log|ln|exp)(?![^\W\d_])"
     r"|[ \t$]|\\\$)+"
 )
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
+_BECAUSE = re.compile(r"^(.{0,1000}?\d[^,;.]{0,40}),? (?:because|since) (?!.*(?:\b(?:so|thus|therefore|hence)\b|=)).*$")
+_ASIDE = re.compile(r"\s\((?=[^()]*[A-Za-z]{3})[^()]*\)")  # "12 (see step 3)"
+_CALLED_WRONG_NUMBER = re.compile(
+    r"(?<![\w.])(-?\d[\d.,]{0,30})[$)*]{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b[^.\d]{0,60}[.!]?\s*$"
+)
+_EITHER = re.compile(r"(?<![A-Za-z])([A-Za-z]) ?= ?([^\s,;=]+),? (?:or|and) \1 ?= ?([^\s,;=]+?)[.\s]*$")
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
+
+
+def _in_digits(text: str) -> str:
+    """Returns a text with `2 million` as a product."""
+    return _MULTIPLE.sub(lambda m: f"{m[1]}*10^{{{_POWERS[m[2]]}}}", text)
+
+
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MULTIPLE = re.compile(rf"(?<![\d,])(\d[\d.]{{0,9}}) ({'|'.join(_POWERS)})(?![a-z])")
 
 
 def last_expression(line: str) -> str | None:
@@ -310,21 +398,35 @@ def last_expression(line: str) -> str | None:
 
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
-    line = re.sub(r"\*\*|__|`", "", line[-SENTENCE:])
+    line = _TAGS.sub("", re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
+    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", _in_digits(line)))
+    line = _BECAUSE.sub(r"\1", line)
+    if re.search(r"\d", without := _ASIDE.sub("", line)):
+        line = without
+    if called := _CALLED_WRONG_NUMBER.search(line):
+        return f"not {called[1]}"
+    if either := _EITHER.search(line):
+        return f"{either[2]}, {either[3]}"
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None
     for run in _RUN.finditer(line):
-        if not re.search(r"\d|\\(?:pi|sqrt|frac|infty)(?![a-z])", run[0]):
+        if not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
             continue
         text = re.split(r"(?<![<>!\\])=", run[0])
-        last = next((side for side in reversed(text) if re.search(r"\d|\\[a-z]", side)), "")
+        last = next((side for side in reversed(text) if re.search(r"[\d²³∞]|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
+        if len(text) > 1 and (difference := re.fullmatch(r"\s*(-?\d+\s?[-−]\s?\d+)[\s.]*", last)):  # x = 2 - 3
+            answer = difference[1]
+            continue
         answer = _of_run(last, line[run.end() : run.end() + 1]) or answer
     return answer
 
 
 def _of_run(text: str, following: str) -> str | None:
     text = text.strip(" \t,;:*_=").rstrip(".").strip()
+    text = re.sub(
+        r"^([$\\]{0,2}-?[\d.,/]+\s?(?:\\?%)?)\s+\((?:[$\\]{0,2}[\d.,/]+\s?(?:\\?%)?\))?$", r"\1", text
+    )  # 0.5 (50%)
     text = re.sub(r"^(\\?[$€£¥]\s?[\d.,]+)[!/]$", r"\1", text)  # an exclamation, or an amount per month
     text = re.sub(r"^[aAI]\s+(?=[-\d$\\])|\s+[aAI]$", "", text)
     text = re.sub(r"^(?:[)\]}!|:,\s]|\.(?!\d))+(?=.)", "", text)
@@ -351,6 +453,8 @@ def _balanced(text: str) -> str:
             text = text[:-1].rstrip()
         while text.count(opening) > text.count(closing) and text.startswith(opening):
             text = text[1:].lstrip()
+        if text.count(opening) > text.count(closing) and text.endswith(opening):
+            text = text[:-1].rstrip()
     return text.strip(" ,;:")
 
 

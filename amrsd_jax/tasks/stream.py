@@ -28,10 +28,12 @@ def next_prompts(
       the prompts, the position after the last problem considered, and the number skipped.
 
     Raises:
-      ValueError: 1,000 consecutive problems, or all of a split, have prompts that are too long.
+      ValueError: all prompts of a split are too long, or 1,000 in a row of one that never ends.
     """
     problems, tokens, start, size = [], [], position, task.size(split)
     end = None if split == "train" else size
+    # A row that fits may be the first of one epoch and the last of the next, with all others of both between them.
+    most = 1000 if size is None else 2 * size - 1 if split == "train" else size
     consecutive = 0  # prompts that are too long
     while len(problems) < count and (end is None or position < end):
         problem = task.problem(split, position)
@@ -39,7 +41,7 @@ def next_prompts(
         position += 1
         if len(ids) > longest:
             consecutive += 1
-            if consecutive >= min(size or 1000, 1000):
+            if consecutive >= most:
                 raise ValueError(
                     f"{consecutive} consecutive {split} prompts are longer than rollout.prompt_length = {longest} tokens; "
                     f"the last, {problem.id}, has {len(ids)}"

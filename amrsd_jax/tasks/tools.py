@@ -1,10 +1,12 @@
 """Tool-use verifier: matches the calls in a reply with the gold calls, one by one. Nothing is executed."""
 
+import ast
 import dataclasses
 import functools
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,14 +20,22 @@ MAX_CALLS = 64  # in one reply, our choice; benchmarks' gold answers have five a
 TAIL = 200_000  # calls are searched in this many characters at the end of a reply, our choice
 DEEPEST = 64  # levels of objects and lists in arguments, our choice; benchmarks' gold answers have four at most
 
+CODE = 10_000  # characters of a reply that is read as Python, our choice
+
 _DOCUMENTED = re.compile(r"^(\S[^\n:]*):[^\n]*\nParameters:", re.MULTILINE)
-_ACTION = re.compile(r"^[ \t>*#-]*Action(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?([^\n]*)", re.MULTILINE)
-_INPUT = re.compile(r"^[ \t>*#-]*Action[ _]Input(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?\s*(?:```(?:json)?\s*)?", re.MULTILINE)
+_ACTION = re.compile(  # the name may stand on the next line
+    r"^[ \t>*#-]*Action(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?(?:[ \t]*\n(?![ \t>*#-]*Action))?([^\n]*)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_INPUT = re.compile(
+    r"^[ \t>*#-]*Action[ _]Input(?:[ \t]*\d+)?[ \t]*:(?:\*\*)?\s*(?:```(?:json)?\s*)?", re.MULTILINE | re.IGNORECASE
+)
 _NAME_KEYS = ("Action", "action", "name", "function", "tool", "tool_name", "function_name")
 _INPUT_KEYS = ("Action_Input", "Action Input", "action_input", "arguments", "parameters", "args", "input", "tool_input")
 _BESIDE = {"id", "type", "index", "thought", "reasoning"}  # keys that a call without arguments may have beside its name
 _NOTHING = ("", "null", "None", "{}", "[]", '""')  # texts in place of arguments where there are none
 _AFTER_INPUT = re.compile(r"(?:Observation|Thought|Action|Final Answer|</|```)|\Z", re.IGNORECASE)
+_FENCE = re.compile(r"\A```(?:python|tool_code|tool_call)?\s|```\s*\Z")
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,40})(?:\.\d{1,40})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -182,7 +192,44 @@ def calls(response: str, tools: Sequence[str] = (), form: str = "row") -> list[C
     written = list(_written(text, tools))
     if written or form == "row":
         return written
-    return list(_objects(text))
+    return _as_python(text) or list(_objects(text))
+
+
+def _as_python(text: str) -> list[Call]:
+    """Returns the calls of a reply that is nothing but calls in Python, `ls()` or `[f(a=1), g()]`; [] for another reply."""
+    code = _FENCE.sub("", text.strip()).strip().strip("`")
+    if not code.endswith((")", "]")) or len(code) > CODE:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd literals
+            lines = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found = []
+    for line in lines:
+        value = line.value if isinstance(line, ast.Expr) else None
+        found += value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+    calls = [_python_call(node) for node in found]
+    return calls if all(calls) else []
+
+
+def _python_call(node: ast.AST | None) -> Call | None:
+    """Returns a call of a name, with dots or without; None for anything else."""
+    if not isinstance(node, ast.Call):
+        return None
+    name, attributes = node.func, []
+    while isinstance(name, ast.Attribute):
+        attributes.append(name.attr)
+        name = name.value
+    if not isinstance(name, ast.Name):
+        return None
+    try:
+        given = _refuse_duplicates([(argument.arg, ast.literal_eval(argument.value)) for argument in node.keywords])
+        given, _ = _decode(json.dumps(given), 0)  # as every argument: no number beyond floats, not too deep
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        given = None
+    return Call(".".join([name.id, *attributes[::-1]]), None if node.args else given)
 
 
 def _written(text: str, tools: Sequence[str]) -> Iterator[Call]:
@@ -204,7 +251,10 @@ def _input(text: str, place: int, end: int) -> dict[str, Any] | None:
 
 
 def _objects(text: str) -> Iterator[Call]:
-    """Reads JSON objects with a name anywhere in a text, alone or in lists; not those inside of an object that is cut off."""
+    """Reads JSON objects with a name anywhere in a text, alone or in lists; not those inside of an object that is cut off.
+
+    The name may stand before the object of the arguments, as `<function=name>`.
+    """
     place, tries, broken = 0, 0, False
     while (place := text.find("{", place)) >= 0 and tries <= MAX_CALLS:
         value, end = _decode(text, place)
@@ -212,13 +262,15 @@ def _objects(text: str) -> Iterator[Call]:
             call, broken = None, broken or _OPENED.match(text, place) is not None
         else:
             broken = broken and not _BEGINS.search(text[max(0, place - 100) : place])
-            call = None if broken else _as_call(value)
+            tag = _FUNCTION.search(text[max(0, place - 200) : place])
+            call = None if broken else Call(tag[1], value) if tag and isinstance(value, dict) else _as_call(value)
         if call is not None:
             yield call
         place, tries = (place + 1 if call is None else end), tries + 1
 
 
 _OPENED = re.compile(r'\{\s*"')  # an object, as opposed to a brace in prose
+_FUNCTION = re.compile(r"<function=([^<>\s]{1,100})>\s*$")
 _BEGINS = re.compile(r"(?:^|\n|>)\s*$")
 
 

@@ -31,7 +31,7 @@ _TAIL = re.compile(
     rf"(?<=[\d}})\]!.|%])(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-_PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)(?:\^\{?(-?\d)\}?)?")
+_PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)\s?(?:\^\{?(-?\d)\}?)?")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}\d]*\})\}\{(\\text\{[^{}\d]*\}(?:\^\{?\d\}?)?)\}$")
 
 
@@ -71,7 +71,7 @@ def split(text: str) -> tuple[str, Unit]:
         if _FUNCTION.search(value):  # \sin 30^\circ has no unit
             return text, Unit()
         return value, Unit((("degree" + tail[1].removeprefix(r"^\circ").strip(), 1),))
-    words = re.sub(r"\\text\{([^{}]*)\}", r" \1", tail[3])
+    words = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", tail[3])
     unit = _unit(words)
     if unit is None or not (r"\text" in tail[3] or _plain_words_are_a_unit(words, bool(tail[2]), value)):
         return text, Unit()
@@ -100,7 +100,7 @@ def _unit(words: str) -> Unit | None:
             sign = -1
             continue
         word = match[2]
-        if word in _NO_UNIT:
+        if word in _NO_UNIT and not (word == "k" and powers):  # 5k is 5,000; in J/K it is a kelvin
             return None
         if word in ("square", "sq", "cubic", "cu"):
             factor = 2 if word.startswith("s") else 3

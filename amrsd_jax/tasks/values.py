@@ -44,10 +44,12 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
     if (answer_unit if shares[0] else gold_unit).powers and gold_unit != answer_unit:
         return False  # 7 per mille, or 7 apples, are not 7 per cent
     if shares[0]:
-        return _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask)
+        return (
+            _values(gold, answer, ask) or _values(f"({gold})/100", answer, ask) or _values(gold, f"100*({answer})", ask)
+        )
     share = value(gold)
     if share is not None and abs(share) <= 1:
-        return _values(gold, f"({answer})/100", ask)
+        return _values(gold, f"({answer})/100", ask) or _values(f"100*({gold})", answer, ask)
     return _values(gold, answer, ask) or _values(gold, f"({answer})/100", ask)
 
 

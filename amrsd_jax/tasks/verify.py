@@ -24,6 +24,7 @@ def verify(
     *,
     prompt_length: int,
     response_length: int,
+    stop: Sequence[str] = (),
 ) -> Rollouts:
     """Verifies completions and returns them as rollouts, in the same order. Several processes share the verification.
 
@@ -32,13 +33,14 @@ def verify(
       tokenizer: decodes the responses.
       completions: each request's tag is its problem.
       prompt_length, response_length: P and T, padded widths.
+      stop: see `judged`.
     """
     problems = tuple(c.request.tag for c in completions)
     texts = tuple(tokenizer.decode(c.tokens, skip_special_tokens=True) for c in completions)
     prompts = tuple(c.request.prompt for c in completions)
 
     def judge(*row) -> dict:
-        return dataclasses.asdict(judged(task, tokenizer, *row))
+        return dataclasses.asdict(judged(task, tokenizer, *row, stop=stop))
 
     fields = processes.map_rows(judge, prompts, problems, texts, threads=THREADS)
     verdicts = tuple(
@@ -65,12 +67,29 @@ def verify(
     )
 
 
-def judged(task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str) -> Verdict:
+def judged(
+    task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str, *, stop: Sequence[str] = ()
+) -> Verdict:
     """Returns the task's verdict on a response.
+
+    A response keeps the string that ended it, since `</answer>` belongs to the answer. Where no answer is found with it, as in a
+    text that ends with `Question:`, the text before it is judged.
 
     Some chat templates open a thought at the end of the prompt. A response that never closes it is a thought to its end, which
     the verifier sees by an opening tag before it; the verdict then has no spans, since nothing is in the reply.
+
+    Args:
+      stop: strings that end a response.
     """
+    verdict = _judged(task, tokenizer, prompt, problem, text)
+    ends = [text.index(string) for string in stop if string in text]
+    if ends and verdict.parsed is None:
+        before = _judged(task, tokenizer, prompt, problem, text[: min(ends)])
+        return verdict if before.parsed is None else before
+    return verdict
+
+
+def _judged(task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str) -> Verdict:
     if CLOSE in text or not inside_thought(tokenizer.decode(list(prompt[-HEADER:]))):
         return task.verify(problem, text)
     return dataclasses.replace(task.verify(problem, OPEN + text), spans={})

@@ -6,6 +6,8 @@ The comparisons return None for answers of another kind.
 import re
 from typing import NamedTuple
 
+from amrsd_jax.tasks import numerals
+
 _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
     r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|"
@@ -23,6 +25,41 @@ def said(text: str) -> list[str]:
     return sorted({re.sub(r"\s+", " ", found.strip()) for found in _QUALIFIED.findall(plain)})
 
 
+_SYMBOLS = {  # what a text in words says in one symbol
+    r"\emptyset": re.compile(
+        r"(?:there (?:is|are|exists?) )?no (?:(?:real|such|valid|possible) )*(?:solution|root|number|value)s?"
+        r"(?: for [a-z])?(?: exists?| in the reals)?|has no (?:real )?(?:solution|root)s?|(?:the )?empty set"
+    ),
+    r"\mathbb{R}": re.compile(
+        r"(?:[a-z] (?:is|can be) )?(?:the set of )?(?:(?:all|any|every) (?:of )?(?:the )?|the )"
+        r"real(?:s| numbers?| values?(?: of)?)?(?: [a-z])?|reals?|real numbers?"
+    ),
+    r"\mathbb{Z}": re.compile(r"(?:the set of )?(?:all|any|every) (?:the )?integers?|integers"),
+    "(0,\\infty)": re.compile(r"(?:the set of )?(?:all )?positive (?:real numbers|reals)"),
+    "[0,\\infty)": re.compile(r"(?:the set of )?(?:all )?(?:nonnegative|non-negative) (?:real numbers|reals)"),
+    "(-\\infty,0)": re.compile(r"(?:the set of )?(?:all )?negative (?:real numbers|reals)"),
+    r"\text{DNE}": re.compile(r"(?:(?:the )?limit )?(?:does not|doesn't) exist|dne"),
+}
+
+
+_ALL_BUT = re.compile(r"all (?:real numbers|reals)(?: [a-z])? except(?: for)?(?: [a-z]\s?=)? (-?[^ a-z=]+)")
+
+
+def symbols(text: str) -> str:
+    r"""Returns `\emptyset` for "no solution", `\mathbb{R}` for "all real numbers" and the like, any other text as it is."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).replace("~", " ")
+    plain = " ".join(plain.lower().split())
+    if excepted := _ALL_BUT.fullmatch(plain):
+        return rf"\mathbb{{R}}\setminus\{{{excepted[1]}\}}"
+    return next((symbol for symbol, words in _SYMBOLS.items() if words.fullmatch(plain)), text)
+
+
+def roman(gold: str, answer: str) -> bool | None:
+    """Compares a gold answer that is a Roman numeral with an integer in digits."""
+    value = numerals.roman(re.sub(r"\\text\{\s*([^{}]*?)\s*\}", r"\1", gold))
+    return None if value is None or not re.fullmatch(r"\d+", answer) else value == int(answer)
+
+
 def labels(gold: str, answer: str) -> bool | None:
     """Compares an option's letter with the letter and the option's text: `C` and `C. x = 42`, or `(C) x = 42`."""
     for one, other in ((gold, answer), (answer, gold)):
@@ -34,6 +71,8 @@ def labels(gold: str, answer: str) -> bool | None:
 
 def words(gold: str, answer: str) -> bool | None:
     """Compares words, which are no products of variables: `even`, `HTH`, `\\text{Monday}`; case counts for capitals alone."""
+    if gold != answer and sorted(gold) == sorted(answer) and _are_words(gold, answer):
+        return False
     texts = [_as_words(text) for text in (gold, answer)]
     if texts[0] is None and texts[1] is None:
         return None
@@ -46,6 +85,26 @@ def words(gold: str, answer: str) -> bool | None:
     if min(map(len, parts)) > 1:  # no solution, no solutions
         parts = [[part.removesuffix("s") for part in text] for text in parts]
     return parts[0] == parts[1] and (len(texts[0]) > 1 or texts[0] == texts[1])
+
+
+# Short words whose letters stand in the order of the alphabet, forwards or backwards, as those of most products do.
+_SHORT = {
+    "act", "aft", "amp", "ant", "any", "apt", "art", "as", "be", "by", "do", "go", "he", "if", "in", "is", "it", "me", "no",
+    "of", "on", "or", "so", "to", "up", "us", "we",
+}  # fmt: skip
+
+
+def _are_words(a: str, b: str) -> bool:
+    """Whether two orders of two or three letters are words, `dog` and `god`, and not one product, `abc` and `bca`.
+
+    A product has no e, i or o, and one order that is the alphabet's or no vowel at all.
+    """
+    if not re.fullmatch(r"[a-z]{2,3}", a) or len(set(a)) < len(a):
+        return False
+    ordered = "".join(sorted(a))
+    if {ordered, ordered[::-1], a, b} & _SHORT:
+        return True
+    return len(a) == 3 and bool(set(a) & set("eio" if ordered in (a, b) else "aeiouy"))
 
 
 def _as_words(text: str) -> str | None:

@@ -1,11 +1,13 @@
 """Rotary scaling: the frequencies of `transformers` in plain NumPy, and how a scaling is read."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from amrsd_jax.policy.architecture import PRESETS
 from amrsd_jax.policy.rope import KINDS, LinearScaling, Llama3Scaling, YarnScaling, parse_scaling, rotation
 
 SIZE = 128
@@ -58,6 +60,15 @@ def test_a_factor_without_a_kind_is_refused():
     assert parse_scaling({"rope_theta": 1e6, "factor": None}, 99, "place") is None
     with pytest.raises(ValueError, match="place.rope_type = None: .*yarn"):
         parse_scaling({"factor": 2.0}, 99, "place")
+
+
+def test_what_makes_a_scaling_divide_by_zero_is_named():
+    with pytest.raises(ValueError, match=r"architecture.rope_theta = 1.0: expected a number above 1"):
+        dataclasses.replace(PRESETS["tiny"], rope_theta=1.0, rope_scaling=YarnScaling(4.0, 32768))
+    with pytest.raises(ValueError, match=r"x.high_freq_factor = 4: expected more than low_freq_factor = 4"):
+        parse_scaling(
+            Llama3Scaling(32.0, 4.0, 4.0, 8192).json() | {"low_freq_factor": 4, "high_freq_factor": 4}, 99, "x"
+        )
 
 
 def test_longest_rows():

@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import resource
 import string
 import subprocess
 import sys
@@ -12,7 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.chat_template import CHATML, PLAIN
-from amrsd_jax.policy.tokenizer import chat_ids, check_template, embedded_tokenizer, load_tokenizer, token_texts
+from amrsd_jax.policy.tokenizer import (
+    chat_ids,
+    check_template,
+    embedded_tokenizer,
+    ids_without_token,
+    load_tokenizer,
+    token_texts,
+)
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.strings import Strings
@@ -132,6 +140,14 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(tmp_path, files):
     assert "\n" not in str(error.value)
 
 
+def test_ids_without_a_token_are_found():
+    tokenizer = embedded_tokenizer(WORDS)
+    assert ids_without_token(tokenizer) == []
+    vocabulary = {piece: id + 2 * (id > 50) for piece, id in tokenizer.get_vocab().items()}
+    tokenizer.get_vocab = lambda: vocabulary
+    assert ids_without_token(tokenizer) == [51, 52]
+
+
 # ---------------------------------------------------------------- templates
 
 
@@ -221,6 +237,25 @@ def test_a_template_that_does_not_end_is_stopped(before):
     tokenizer = with_template(before + endless + "{% endif %}" * bool(before) + CHATML)
     with pytest.raises(TimeoutError, match="chat template: a short conversation takes it more than 0.2 seconds"):
         check_template(tokenizer, {}, seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    "builds, message",
+    [
+        ("{{ 'x' * 10000000000 }}", "MemoryError"),
+        ("{{ '%10000000000d' % 7 }}", "MemoryError"),
+        (
+            "{% set n = namespace(s='x') %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+            "MemoryError",
+        ),
+        ("{{ 'x' * 2000000 }}", "it writes 2,000,0.. characters for messages of 1; expected at most 1,000,000 more"),
+    ],
+)
+def test_a_template_that_writes_an_enormous_text_is_stopped(builds, message):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ValueError, match=f"chat template: {message}"):
+        check_template(with_template(builds + CHATML), {})
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_arguments_that_the_template_does_not_read_are_told():

@@ -97,7 +97,10 @@ The answer is green.|\\boxed{green}|green|The best choice here would be B.|答�
 La bonne réponse est la B.|Réponse : B|La respuesta correcta es la opción B.|Respuesta: B|
 L'opzione corretta è B.|Risposta: B|A resposta correta é a letra B.|Gabarito: B|
 Правильный ответ — B.|Ответ: B|答えはBです。|正解：B|Bが正解です。|정답은 B입니다.|B가 정답입니다.|
-Het antwoord is B.|Ans. B|Correct: B|Selected: B|The correct statement is B.|Svar: B|→ B"""
+Het antwoord is B.|Ans. B|Correct: B|Selected: B|The correct statement is B.|Svar: B|→ B|
+We conclude that B is true.|B alone is correct.|B is my final answer.|not A but B|The answer is not A but B.|B, not C|B - green|
+The answer is A? No, B.|The answer is A. Wait, it's B.|Let's pick B.|So choose B.|You should choose B.|الجواب: B|Răspuns: B|
+A is false. B is true.|Let me choose B.|B is most likely correct.|Answer: B\n\nQuestion: And now?\nAnswer: C"""
 UNSTATED = """A and B|A or B|not B|The answer is not B.|a mixture|A mixture|I think|The answer is I think unclear|
 The answer is (B) and (C).|B/C|B, C|Both B and C are correct.|B isn't correct.|
 The wrong answer is B.|The incorrect option is B.|The answer cannot be B.|B?|
@@ -107,7 +110,10 @@ We can eliminate option B.|Consider option B.|<answer>B or C</answer>|\\boxed{B,
 La réponse est A ou B.|La respuesta no es B.|La risposta non è B.|A resposta não é B.|Ответ: A или B|
 答えはBではありません|정답은 B가 아닙니다|vitamin B|Bob|I don't think the answer is B.|The least likely answer is B.|
 It would be a mistake to choose B.|You would be wrong to choose B.|B would be correct if it were red.|There is no answer B|
-Answer: (B) or maybe (C)|Options: A. red B. green"""
+Answer: (B) or maybe (C)|Options: A. red B. green|
+Only a fool would choose B.|Nobody would pick B.|Most students choose B.|Many people pick B, which is wrong.|He chose B.|
+It is tempting to choose B.|I doubt that B is right.|It is unlikely that B is right.|Suppose B is correct.|Plan B is correct.|
+Vitamin B is the best.|The worst option is B.|A is true, B is true.|B is true only if it rains.|It is not true that B is true."""
 OPTIONS = {"A": "red", "B": "green", "C": "a blue car", "D": "42"}
 
 

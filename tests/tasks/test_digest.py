@@ -40,6 +40,7 @@ def test_it_has_the_number_of_rows_of_each_split(record):
     [
         ({}, set()),
         ({"end": " \n"}, set()),  # the same rows, written otherwise
+        ({"end": "\n\n"}, set()),
         ({"train": ROWS[:5]}, {"train"}),
         ({"train": ROWS[::-1]}, {"train"}),
         ({"train": [*ROWS[:5], ROWS[5] | {"answer": "6"}]}, {"train"}),

@@ -72,9 +72,16 @@ def test_taking_in_parts_is_taking_at_once(lengths, counts, start):
     assert (problems, position, skipped) == (ids(whole), end, passed)
 
 
+def test_one_prompt_that_fits_is_enough():
+    task = Lengths((9,) * 1500 + (2,) + (9,) * 500)
+    assert drawn(task, "train", 1501, 1)[1:] == (2001 + 1501, 2000) and ids(drawn(task, "test", 0, 1)[0]) == [
+        "test-1500"
+    ]
+
+
 @pytest.mark.parametrize(
     "task, split, run",
-    [(Lengths((9, 9, 9)), "train", 3), (Lengths((9, 9)), "test", 2), (Lengths((9,), endless=True), "test", 1000)],
+    [(Lengths((9, 9, 9)), "train", 5), (Lengths((9, 9)), "test", 2), (Lengths((9,), endless=True), "test", 1000)],
 )
 def test_nothing_but_long_prompts_is_an_error(task, split, run):
     with pytest.raises(ValueError, match=f"{run} consecutive {split} prompts .* rollout.prompt_length = 4 .* has 9"):

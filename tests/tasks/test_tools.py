@@ -114,6 +114,12 @@ PWD = gold(("pwd", {}))
         ("Action: pwd\nAction Input: null", "row"),
         ("Action: pwd\nAction Input:\nObservation: /home", "row"),
         ("Action: pwd", "row"),
+        ("action: pwd\naction input: {}", "row"),
+        ("Action:\npwd\nAction Input:\n{}", "row"),
+        ("pwd()", "any"),
+        ("```python\npwd()\n```", "any"),
+        ("[pwd()]", "any"),
+        ("<function=pwd>{}</function>", "any"),
         ('{"name": "pwd"}', "any"),
         ('<tool_call>\n{"name": "pwd", "arguments": null}\n</tool_call>', "any"),
         ('{"name": "pwd", "arguments": ""}', "any"),
@@ -127,6 +133,29 @@ PWD = gold(("pwd", {}))
 def test_a_call_without_arguments_in_every_form(said, form):
     assert verify_tools(PWD, said, form=form).reward == 1
     assert verify_tools(gold(("pwd", {"a": 1})), said, form=form).reward == 0
+
+
+@pytest.mark.parametrize(
+    "said, reward",
+    [
+        ("find(city='Oslo', year=1843)", 1),
+        ('[find(city="Oslo", year=1843)]', 1),
+        ("find('Oslo', 1843)", 0),  # no names
+        ("find(city='Oslo', year=1844)", 0),
+        ("find(city=get(), year=1843)", 0),
+        ("find(city='Oslo', year=1843); find(city='Oslo', year=1843)", 0),
+        ("find(**{'city': 'Oslo', 'year': 1843})", 0),
+        ("I would call find(city='Oslo', year=1843)", 0),
+        ("find(city='Oslo', year=" + "(" * 9000 + ")", 0),
+        ("find(city=" + "-" * 9000 + "1)", 0),
+        ("find(city='Paris', city='Oslo', year=1843)", 0),
+        ("find" + ".a" * 900 + "(city='Oslo', year=1843)", 0),
+    ],
+)
+def test_a_reply_that_is_nothing_but_calls_in_python_is_read(said, reward):
+    wanted = gold(("find", {"city": "Oslo", "year": 1843}))
+    assert verify_tools(wanted, said, form="any").reward == reward
+    assert verify_tools(wanted, said).reward == 0  # form row stays strict
 
 
 @pytest.mark.parametrize(

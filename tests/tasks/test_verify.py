@@ -10,7 +10,7 @@ from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.rows import RowTask
-from amrsd_jax.tasks.verify import extras, pad, token_span, verify
+from amrsd_jax.tasks.verify import extras, judged, pad, token_span, verify
 
 
 def test_rollouts_by_hand():
@@ -111,3 +111,18 @@ def test_a_response_that_never_closes_the_thought_of_its_prompt_has_no_reply():
     rollouts = verify(task, tokenizer, completions, prompt_length=32, response_length=64)
     assert rollouts.reward.tolist() == [reward for *_, reward in cases]
     assert rollouts.text == tuple(text for _, text, _ in cases)
+
+
+@pytest.mark.parametrize(
+    "family, answer, stop, text, reward",
+    [
+        ("mathematics", "7", "Question:", "3 + 4 = 7\n\nQuestion:", 1.0),
+        ("mathematics", "7", "Question:", "3 + 4 = 8\n\nQuestion:", 0.0),
+        ("mathematics", "7", "---", "\\boxed{7}\n---", 1.0),
+        ("mathematics", "7", "---", "---", 0.0),
+        ("choice", "B", "</answer>", "<answer>B</answer>", 1.0),
+    ],
+)
+def test_a_stop_string_hides_no_answer_and_may_belong_to_it(family, answer, stop, text, reward):
+    problem = Problem("a", "Which?\nA: 1\nB: 2", answer)
+    assert judged(RowTask(family=family), embedded_tokenizer([]), [5], problem, text, stop=(stop,)).reward == reward

@@ -1,0 +1,73 @@
+"""Reads numbers that are written as words, `twenty-one` and `two thirds`, or as Roman numerals, `XIV`."""
+
+import re
+from fractions import Fraction
+
+_SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_COUNTS = {word: n for n, word in enumerate(_SMALL)} | {word: 10 * n for n, word in enumerate(_TENS, start=2)}
+_POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_PARTS = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+}
+_ROMAN = re.compile(r"(?=[MDCLXVI]{2})M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_ROMAN_DIGITS = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
+
+
+def spoken(text: str) -> str:
+    """Returns the digits of a number in English words, a fraction as `a/b`; "" for other text."""
+    words = re.split(r"[\s-]+", text.strip().lower())
+    if len(words) > 12:
+        return ""
+    part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
+    if part is None:
+        whole = _whole(words)
+        return "" if whole is None else str(whole)
+    count, added = words[:-1], 0
+    if "and" in count:  # three and a half
+        place = len(count) - 1 - count[::-1].index("and")
+        added, count = _whole(count[:place]), count[place + 1 :]
+    above = 1 if count in (["a"], ["one"]) or (words == ["half"]) else _whole(count)
+    return "" if above is None or added is None else str(Fraction(above, part) + added)
+
+
+def _whole(words: list[str]) -> int | None:
+    total, group, before = 0, 0, None
+    for word in words:
+        if word == "and" and before in _POWERS:
+            continue
+        if word in _COUNTS:
+            below = 10 if before in _TENS else 100 if before in (None, *_POWERS) else 1
+            if not (0 if before is None else 1) <= _COUNTS[word] < below:
+                return None
+            group += _COUNTS[word]
+        elif word == "hundred" and 0 < group < 10:
+            group *= 100
+        elif word in _POWERS and word != "hundred" and 0 < group < 1000:
+            total, group = total + group * _POWERS[word], 0
+        elif word == "a" and before is None and len(words) > 1:
+            group = 1
+            continue
+        else:
+            return None
+        before = word
+    return None if before is None else total + group
+
+
+def roman(text: str) -> int | None:
+    """Returns the value of a Roman numeral of two or more capitals; None for other text, and for one letter, which is a name."""
+    if not _ROMAN.fullmatch(text):
+        return None
+    digits = [_ROMAN_DIGITS[letter] for letter in text]
+    return sum(-a if a < b else a for a, b in zip(digits, [*digits[1:], 0], strict=True))
