@@ -88,7 +88,7 @@ def over_chunks(
         total = jax.tree.map(lambda a, precision: jnp.zeros(a.shape, precision), heads[0], precisions)
         total = jax.tree.map(devices.split_vocabulary, total, axes[0])
         total, hidden = jax.lax.scan(step, total, _split(((states, arrays), cotangents), chunk), reverse=True)
-        return jax.tree.map(devices.sum, total, axes[0]), _join(hidden, states[0])
+        return jax.tree.map(lambda a: a[None], total), _join(hidden, states[0])
 
     @jax.custom_vjp
     def run(heads, states, arrays):
@@ -100,10 +100,9 @@ def over_chunks(
         return devices.run(forward, (P(), ROWS, ROWS), ROWS)(*inputs), inputs
 
     def run_backward(inputs, cotangents):
-        parts = jax.tree.map(devices.part, axes[0])
-        head, hidden = devices.run(backward, (P(), ROWS, ROWS, ROWS), (parts, ROWS))(*inputs, cotangents)
+        head, hidden = devices.run(backward, (P(), ROWS, ROWS, ROWS), (ROWS, ROWS))(*inputs, cotangents)
         rest = [None] * (len(models) - 1)
-        return [head, *rest], [hidden, *rest], None
+        return [jax.tree.map(devices.sum, head, axes[0]), *rest], [hidden, *rest], None
 
     run.defvjp(run_forward, run_backward)
     return run(heads, states, arrays)
@@ -129,24 +128,29 @@ class _Devices:
             return P(None, None)
         return P(*[a if n % self.mesh.shape[a] == 0 else None for a, n in zip(axes, head.shape, strict=True)])
 
-    def part(self, axes: P) -> P:
-        """Returns how `sum` splits a gradient: over `fsdp`, as its parameter is."""
-        return P(*[axis if axis == "fsdp" else None for axis in axes])
-
-    def sum(self, gradient: Float[Array, "_ _"], axes: P) -> Float[Array, "_ _"]:
-        """Returns a device's part of the sum over devices."""
+    def sum(self, gradient: Float[Array, "ways _ _"], axes: P) -> Float[Array, "_ _"]:
+        """Returns the sum of the devices' gradients, split as their parameter is."""
         if self.mesh is None:
-            return gradient
-        if "fsdp" not in axes:
-            return jax.lax.psum(gradient, ("data", "fsdp"))
-        axis = axes.index("fsdp")
-        return jax.lax.psum(jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=axis, tiled=True), "data")
+            return gradient[0]
+
+        def local(gradient):
+            if "fsdp" not in axes:
+                return jax.lax.psum(gradient[0], ("data", "fsdp"))
+            how = dict(scatter_dimension=axes.index("fsdp"), tiled=True)
+            return jax.lax.psum(jax.lax.psum_scatter(gradient[0], "fsdp", **how), "data")
+
+        inputs = P(*ROWS, *_only("tensor", axes))
+        return jax.shard_map(local, mesh=self.mesh, in_specs=inputs, out_specs=axes, check_vma=False)(gradient)
 
     def split_vocabulary(self, head: Float[Array, "_ _"], axes: P) -> Float[Array, "_ _"]:
         """Keeps a projection split over `tensor`, which the compiler might gather."""
         if "tensor" not in axes:
             return head
-        return jax.lax.with_sharding_constraint(head, P(*[axis if axis == "tensor" else None for axis in axes]))
+        return jax.lax.with_sharding_constraint(head, _only("tensor", axes))
+
+
+def _only(name: str, axes: P) -> P:
+    return P(*[axis if axis == name else None for axis in axes])
 
 
 def _split(tree: PyTree[Shaped[Array, "n T ..."]], chunk: int) -> PyTree[Shaped[Array, "chunks n c ..."]]:
