@@ -289,23 +289,17 @@ class Policy:
 
     # -- embedding and head
 
-    def head(self, params: Params) -> Float[Array, "_ _"]:
-        """Returns the output projection as it is stored: the embedding [V, D] where they are tied, or a kernel [D, V]."""
-        return params["embed"]["embedding"] if self.architecture.tied else params["head"]["kernel"]
+    def head(self, params: Params) -> Float[Array, "D V"]:
+        """Returns the output projection."""
+        return params["embed"]["embedding"].T if self.architecture.tied else params["head"]["kernel"]
 
-    @property
-    def head_axes(self) -> PartitionSpec:
-        """The mesh axes that the dimensions of `head` are split over."""
-        return PartitionSpec("tensor", "fsdp") if self.architecture.tied else PartitionSpec("fsdp", "tensor")
-
-    def unembed(self, head: Float[Array, "_ _"], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    def unembed(self, head: Float[Array, "D V"], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns float32 logits, with products in the compute dtype and sums in float32.
 
         A logit rounded to bfloat16 could change a probability ratio by a fifth.
         """
-        kernel = head.T if self.architecture.tied else head
         dtype = self.architecture.dtype
-        return jnp.matmul(hidden.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+        return jnp.matmul(hidden.astype(dtype), head.astype(dtype), preferred_element_type=jnp.float32)
 
     def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns float32 logits, see `unembed`."""

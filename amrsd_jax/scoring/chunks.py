@@ -29,14 +29,10 @@ class Model(Protocol):
     def forward(self, params: Params, tokens: Integer[Array, "N S"]) -> Float[Array, "N S D"]:
         """Returns the hidden states."""
 
-    @property
-    def head_axes(self) -> PyTree[P]:
-        """The mesh axes that the dimensions of `head` are split over."""
-
-    def head(self, params: Params) -> PyTree[Float[Array, "_ _"]]:
+    def head(self, params: Params) -> PyTree[Float[Array, "_ V"]]:
         """Returns the output projection, or those of several policies."""
 
-    def unembed(self, head: PyTree[Float[Array, "_ _"]], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    def unembed(self, head: PyTree[Float[Array, "_ V"]], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns the logits of hidden states."""
 
 
@@ -62,19 +58,18 @@ def over_chunks(
     states = [hidden for *_, hidden in models]
     precisions = jax.tree.map(lambda a: a.dtype, heads[0])
     devices = _Devices(readers[0].mesh, len(states[0]))
-    axes = [jax.tree.map(devices.fitting, *pair) for pair in zip(heads, (r.head_axes for r in readers), strict=True)]
 
     def apply(heads, states, arrays):
         logits = [reader.unembed(*inputs) for reader, *inputs in zip(readers, heads, states, strict=True)]
         return function(*logits, *arrays)
 
     def forward(heads, states, arrays):
-        heads = jax.tree.map(devices.split_vocabulary, heads, axes)
+        heads = jax.tree.map(devices.split_vocabulary, heads)
         _, values = jax.lax.scan(lambda _, part: (None, apply(heads, *part)), None, _split((states, arrays), chunk))
         return _join(values, states[0])
 
     def backward(heads, states, arrays, cotangents):
-        heads = jax.tree.map(devices.split_vocabulary, heads, axes)
+        heads = jax.tree.map(devices.split_vocabulary, heads)
 
         def step(total, part):
             (states, arrays), cotangents = part
@@ -86,7 +81,7 @@ def over_chunks(
             return jax.tree.map(lambda sum, a: sum + a.astype(sum.dtype), total, head), hidden
 
         total = jax.tree.map(lambda a, precision: jnp.zeros(a.shape, precision), heads[0], precisions)
-        total = jax.tree.map(devices.split_vocabulary, total, axes[0])
+        total = jax.tree.map(devices.split_vocabulary, total)
         total, hidden = jax.lax.scan(step, total, _split(((states, arrays), cotangents), chunk), reverse=True)
         return jax.tree.map(lambda a: a[None], total), _join(hidden, states[0])
 
@@ -102,7 +97,7 @@ def over_chunks(
     def run_backward(inputs, cotangents):
         head, hidden = devices.run(backward, (P(), ROWS, ROWS, ROWS), (ROWS, ROWS))(*inputs, cotangents)
         rest = [None] * (len(models) - 1)
-        return [jax.tree.map(devices.sum, head, axes[0]), *rest], [hidden, *rest], None
+        return [jax.tree.map(devices.sum, head), *rest], [hidden, *rest], None
 
     run.defvjp(run_forward, run_backward)
     return run(heads, states, arrays)
@@ -122,35 +117,29 @@ class _Devices:
         how = dict(axis_names={"data", "fsdp"}, check_vma=False)
         return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=outputs, **how)
 
-    def fitting(self, head: Float[Array, "_ _"], axes: P) -> P:
-        """Returns the axes without those that do not divide their dimension."""
-        if self.mesh is None:
-            return P(None, None)
-        return P(*[a if n % self.mesh.shape[a] == 0 else None for a, n in zip(axes, head.shape, strict=True)])
+    def axis(self, name: str, size: int) -> str | None:
+        """Returns the axis that a dimension is split over, None if it does not divide."""
+        return name if size % self.mesh.shape[name] == 0 else None
 
-    def sum(self, gradient: Float[Array, "ways _ _"], axes: P) -> Float[Array, "_ _"]:
-        """Returns the sum of the devices' gradients, split as their parameter is."""
+    def sum(self, gradient: Float[Array, "ways D V"]) -> Float[Array, "D V"]:
+        """Returns the sum of the devices' gradients of a projection, split as its parameter is."""
         if self.mesh is None:
             return gradient[0]
+        width, vocabulary = self.axis("fsdp", gradient.shape[1]), self.axis("tensor", gradient.shape[2])
 
         def local(gradient):
-            if "fsdp" not in axes:
+            if width is None:
                 return jax.lax.psum(gradient[0], ("data", "fsdp"))
-            how = dict(scatter_dimension=axes.index("fsdp"), tiled=True)
-            return jax.lax.psum(jax.lax.psum_scatter(gradient[0], "fsdp", **how), "data")
+            return jax.lax.psum(jax.lax.psum_scatter(gradient[0], "fsdp", tiled=True), "data")
 
-        inputs = P(*ROWS, *_only("tensor", axes))
-        return jax.shard_map(local, mesh=self.mesh, in_specs=inputs, out_specs=axes, check_vma=False)(gradient)
+        how = dict(in_specs=P(*ROWS, None, vocabulary), out_specs=P(width, vocabulary), check_vma=False)
+        return jax.shard_map(local, mesh=self.mesh, **how)(gradient)
 
-    def split_vocabulary(self, head: Float[Array, "_ _"], axes: P) -> Float[Array, "_ _"]:
+    def split_vocabulary(self, head: Float[Array, "D V"]) -> Float[Array, "D V"]:
         """Keeps a projection split over `tensor`, which the compiler might gather."""
-        if "tensor" not in axes:
+        if self.mesh is None:
             return head
-        return jax.lax.with_sharding_constraint(head, _only("tensor", axes))
-
-
-def _only(name: str, axes: P) -> P:
-    return P(*[axis if axis == name else None for axis in axes])
+        return jax.lax.with_sharding_constraint(head, P(None, self.axis("tensor", head.shape[1])))
 
 
 def _split(tree: PyTree[Shaped[Array, "n T ..."]], chunk: int) -> PyTree[Shaped[Array, "chunks n c ..."]]:

@@ -5,7 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
 from amrsd_jax.config import TeacherConfig
@@ -33,11 +33,6 @@ class Blend:
     def mesh(self) -> Mesh | None:
         """The mesh of the devices; None on one device."""
         return self.first.mesh
-
-    @property
-    def head_axes(self) -> tuple[PartitionSpec, PartitionSpec]:
-        """The mesh axes that the dimensions of `head` are split over."""
-        return self.first.head_axes, self.second.head_axes
 
     def head(self, params: tuple[Params, Params]) -> tuple[Array, Array]:
         """Returns the output projections of both."""
