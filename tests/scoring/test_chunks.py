@@ -1,8 +1,6 @@
 """The loop over chunks of logits on eight devices: what it exchanges, and that one device gives the same."""
 
 import dataclasses
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +10,13 @@ import pytest
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.scoring.logprobs import token_logprobs
+from tests.programs import collectives
 
 WIDTH, VOCABULARY, N, P, T = 32, 1024, 8, 4, 12
 SHAPE = dict(vocab_size=VOCABULARY, width=WIDTH, layers=1, heads=4, kv_heads=2, head_dim=8, ffn=48)
-COLLECTIVE = re.compile(
-    r" = .*?\[([\d,]*)\].* (?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)\("
-)
 GENERATOR = np.random.default_rng(0)
 PROMPT, RESPONSE = (GENERATOR.integers(4, VOCABULARY, (N, length), dtype=np.int32) for length in (P, T))
 LENGTH = GENERATOR.integers(1, P + 1, N, dtype=np.int32)
-
-
-def collectives(text: str, *, in_loops: bool) -> list[int]:
-    """Returns the numbers of elements that the collectives of a compiled program exchange, in the bodies of loops or outside."""
-    bodies = set(re.findall(r"body=%([\w.-]+)", text))
-    sizes = []
-    for name, body in re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*?\{$(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        if (name in bodies) == in_loops:
-            sizes += [math.prod(map(int, filter(None, shape.split(",")))) for shape in COLLECTIVE.findall(body)]
-    return sizes
 
 
 def program(shape, tied):
