@@ -78,7 +78,7 @@ def over_chunks(
                 return apply([head, *heads[1:]], [hidden, *states[1:]], arrays)
 
             head, hidden = jax.vjp(own, heads[0], states[0])[1](cotangents)
-            return jax.tree.map(lambda sum, a: sum + a.astype(sum.dtype), total, head), hidden
+            return jax.tree.map(lambda t, a: t + a.astype(t.dtype), total, head), hidden
 
         total = jax.tree.map(lambda a, precision: jnp.zeros(a.shape, precision), heads[0], precisions)
         total = jax.tree.map(devices.split_vocabulary, total)
