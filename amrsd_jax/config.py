@@ -236,7 +236,7 @@ class ScoringConfig(Section):
     """How log-probabilities are computed."""
 
     rows: Count = Field(32, description="rows scored together")
-    chunk: Count = Field(4096, description="tokens whose logits exist at one time")
+    chunk: Count = Field(2048, description="tokens of one device whose logits exist at one time")
 
 
 class LossConfig(Section):

@@ -20,8 +20,9 @@ from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.state import state_shardings
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Batch, TrainState
+from amrsd_jax.scoring.chunks import Model, over_chunks
 from amrsd_jax.scoring.divergence import Divergence, divergence
-from amrsd_jax.scoring.logprobs import Model, over_chunks, project, response_states, target_logprobs
+from amrsd_jax.scoring.logprobs import project, response_states, target_logprobs
 from amrsd_jax.scoring.teachers import Teacher
 
 Scalars = dict[str, Float[Array, ""]]  # by name
@@ -42,7 +43,7 @@ class Objective:
       loss: the policy-gradient terms.
       distill: the divergence to the teacher, over the rows that have a context; None for rules that do not distil.
       temperature: the temperature at which the responses were sampled.
-      chunk: tokens whose logits exist at one time.
+      chunk: tokens of one device whose logits exist at one time.
     """
 
     loss: LossConfig
@@ -126,13 +127,12 @@ def _response_scores(
         model, teacher_params, batch.context, batch.context_length, batch.response, batch.context_width
     )
 
-    def part(h, y, g):
-        logits, teacher_logits = policy.logits(params, h), model.logits(teacher_params, g)
+    def part(logits, teacher_logits, targets):
         value, metrics = divergence(logits / temperature, teacher_logits / temperature, objective.distill)
-        return *target_logprobs(logits / temperature, y), value, metrics
+        return *target_logprobs(logits / temperature, targets), value, metrics
 
-    arrays = (hidden, batch.response, jax.lax.stop_gradient(teacher_hidden))
-    return over_chunks(part, *arrays, chunk=chunk)
+    models = (policy, params, hidden), (model, teacher_params, teacher_hidden)
+    return over_chunks(part, models, batch.response, chunk=chunk)
 
 
 def gradients(

@@ -142,7 +142,7 @@ def warm_up(
     Args:
       config: the number of documents, their kinds, and the optimiser's settings.
       seed: seed of parameters and documents.
-      chunk: tokens whose logits exist at one time.
+      chunk: tokens of one device whose logits exist at one time.
       progress: wraps the iteration over batches, to show it.
 
     Raises:

@@ -2,11 +2,11 @@
 
 `xla` runs on every platform. It processes the queries of a row in blocks, so scores are [BLOCK, T] and never [T, T]. A row is
 cut into PARTS; the queries of a part are multiplied only with the keys up to its end, which skips most of what the causal mask
-discards. `cudnn` is NVIDIA's fused kernel, `splash` JAX's kernel for TPUs.
+discards. `cudnn` is NVIDIA's fused kernel, `splash` JAX's kernel for TPUs; rows are padded at the end to the widths that these
+take, which a causal mask hides.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +14,20 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Integer
 
+from amrsd_jax.platforms import platform
 from amrsd_jax.policy.architecture import Architecture
 
 BACKENDS = ("auto", "xla", "cudnn", "splash")
 BLOCK = 128  # queries per block: their scores fit into a CPU's cache
 PARTS = 4  # most parts per row; each part is a loop over blocks
-LANES = 128  # width of a TPU's vector unit; splash needs multiples of it as row length and head size
-TILE = 512  # most queries or keys per splash block
+LANES = 128  # width of a TPU's vector unit; splash needs multiples of it as head size
+TILE = 512  # queries and keys per splash block
 # Checkpoint name of the output of `xla`, which remat saves; the fused kernels are recomputed anyway.
 OUTPUT = "attention"
 
 
 def choose_backend(backend: str, architecture: Architecture, platform: str) -> str:
-    """Returns the backend to use: the given one, or for "auto" `cudnn` where it can run and else `xla`.
-
-    "auto" never selects `splash`, which has not been measured yet.
+    """Returns the backend to use: the given one, or for "auto" the fused kernel that can run and else `xla`.
 
     Args:
       backend: a name of `BACKENDS`.
@@ -50,7 +49,7 @@ def choose_backend(backend: str, architecture: Architecture, platform: str) -> s
     }
     missing = {name: [need for need, lacking in needs.items() if lacking] for name, needs in unmet.items()}
     if backend == "auto":
-        return "xla" if missing["cudnn"] else "cudnn"
+        return next(name for name in ("cudnn", "splash", "xla") if not missing[name])
     if missing[backend]:
         raise ValueError(f"attention = {backend!r}: it needs {' and '.join(missing[backend])}")
     return backend
@@ -70,19 +69,31 @@ def attention(
     Args:
       q, k, v: queries, keys and values; each group of N / K query heads shares a key head and a value head.
       segments: document number of each token; tokens attend only within their document. `cudnn` leaves such rows to `xla`.
-      backend: a result of `choose_backend`.
+      backend: a result of `choose_backend`. `splash` leaves rows shorter than TILE to `xla`.
       mesh: mesh that rows and heads are split over; `splash` needs it because the compiler cannot partition that kernel.
     """
-    if backend == "splash":
+    length = q.shape[1]
+    if backend == "splash" and length >= TILE:
         return _splash(q, k, v, segments, mesh)
     if backend == "cudnn" and segments is None:
-        return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
+        q, k, v = (_pad(a, kernel_width(backend, length)) for a in (q, k, v))
+        return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")[:, :length]
     step = -(-q.shape[1] // (PARTS * BLOCK)) * BLOCK
     parts = [
         _part(q[:, start : start + step], k[:, : start + step], v[:, : start + step], segments)
         for start in range(0, q.shape[1], step)
     ]
     return checkpoint_name(jnp.concatenate(parts, axis=1), OUTPUT)
+
+
+def kernel_width(backend: str, length: int) -> int:
+    """Returns the width that a row is padded to: cuDNN's backward pass takes even widths, `splash` whole tiles."""
+    multiple = {"cudnn": 2, "splash": TILE}.get(backend, 1)
+    return -(-length // multiple) * multiple
+
+
+def _pad(a, width: int):
+    return jnp.pad(a, ((0, 0), (0, width - a.shape[1])) + ((0, 0),) * (a.ndim - 2))
 
 
 def _part(q, k, v, segments):
@@ -116,26 +127,20 @@ def _part(q, k, v, segments):
 
 
 def _splash(q, k, v, segments, mesh: Mesh | None):
-    """Runs the splash kernel on each device's rows and heads; rows are padded at the end, which a causal mask hides."""
+    """Runs the splash kernel on each device's rows and heads, interpreted where the devices are no TPUs."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-    length = q.shape[1]
-    padded = -(-length // LANES) * LANES
-    size = math.gcd(padded, TILE)
+    length, width = q.shape[1], kernel_width("splash", q.shape[1])
     names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
-    sizes = splash.BlockSizes(**{f"block_{name}": size for name in names})
-    segments = jnp.zeros(q.shape[:2], jnp.int32) if segments is None else segments
+    sizes = splash.BlockSizes(**{f"block_{name}": TILE for name in names})
+    interpret = platform(mesh) != "tpu"
 
     def local(q, k, v, segments):
-        mask = splash.MultiHeadMask([splash.CausalMask((padded, padded))] * q.shape[2])
-        interpret = jax.default_backend() != "tpu"
+        mask = splash.MultiHeadMask([splash.CausalMask((width, width))] * q.shape[2])
         kernel = splash.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
-        q, k, v = (
-            jnp.pad(a, ((0, 0), (0, padded - length), (0, 0), (0, 0))).swapaxes(1, 2)
-            for a in (q * q.shape[-1] ** -0.5, k, v)
-        )
-        ids = jnp.pad(segments, ((0, 0), (0, padded - length)))
-        return jax.vmap(kernel)(q, k, v, splash.SegmentIds(ids, ids)).swapaxes(1, 2)[:, :length]
+        q, k, v = (_pad(a, width).swapaxes(1, 2) for a in (q * q.shape[-1] ** -0.5, k, v))
+        ids = None if segments is None else splash.SegmentIds(*[_pad(segments, width)] * 2)
+        return jax.vmap(kernel)(q, k, v, ids).swapaxes(1, 2)[:, :length]
 
     if mesh is None:
         return local(q, k, v, segments)

@@ -9,7 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from amrsd_jax.names import nearest
@@ -170,23 +172,58 @@ def parse_scaling(values: Mapping[str, Any], max_positions: int, place: str) -> 
 
 
 def rotation(
-    positions: Integer[Array, "*b T"], size: int, theta: float, scaling: RopeScaling | None = None
+    positions: Integer[Array, "*b T"],
+    size: int,
+    theta: float,
+    scaling: RopeScaling | None = None,
+    *,
+    whole: bool = False,
 ) -> tuple[Float[Array, "*b T 1 h"], Float[Array, "*b T 1 h"]]:
-    """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions."""
+    """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions.
+
+    Args:
+      whole: whether they are given for all entries of a head, h = size, instead of its pairs, h = size / 2.
+    """
     half = size // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is not None:
         frequency = scaling.frequencies(frequency, theta)
     angle = positions[..., None, None].astype(jnp.float32) * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     if scaling is not None and scaling.magnitude != 1:
-        return scaling.magnitude * jnp.cos(angle), scaling.magnitude * jnp.sin(angle)
-    return jnp.cos(angle), jnp.sin(angle)
+        cos, sin = scaling.magnitude * cos, scaling.magnitude * sin
+    if whole:
+        cos, sin = jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
+    return cos, sin
 
 
 def rotate(
     x: Float[Array, "B T N H"], rotation: tuple[Float[Array, "#B #T 1 h"], Float[Array, "#B #T 1 h"]]
 ) -> Float[Array, "B T N H"]:
-    """Applies the rotary position embedding; entry i is paired with i + H/2, as in the released Qwen and Llama models."""
+    """Applies the rotary position embedding; entry i is paired with i + H/2, as in the released Qwen and Llama models.
+
+    Cosines and sines of whole heads select a form for TPUs, whose vector unit would pad each half of a head to its full width.
+    """
     cos, sin = rotation
+    if cos.shape[-1] == x.shape[-1]:
+        return _rotate_whole(x, cos, sin)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+@jax.custom_vjp
+def _rotate_whole(x, cos, sin):
+    """Rotates whole heads; a product with a permutation, which is exact, puts each entry in its partner's place."""
+    size = x.shape[-1]
+    exchange = jnp.asarray(np.roll(np.eye(size), size // 2, axis=0), x.dtype)
+    partner = jnp.matmul(x, exchange, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+    return (x.astype(jnp.float32) * cos + partner * sin).astype(x.dtype)
+
+
+def _rotate_back(angles, gradient):
+    """Rotates the gradient by the negative angles: it is in x's dtype, in which the product is exact."""
+    cos, sin = angles
+    return _rotate_whole(gradient, cos, -sin), None, None
+
+
+_rotate_whole.defvjp(lambda x, cos, sin: (_rotate_whole(x, cos, sin), (cos, sin)), _rotate_back)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Integer, Key, PyTree
 
+from amrsd_jax.platforms import platform
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
@@ -44,8 +45,20 @@ def _linear(name: str, inputs: int, outputs: int, c: Architecture, rngs: nnx.Rng
     return nnx.Linear(inputs, outputs, **kwargs)
 
 
-def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> nnx.RMSNorm:
-    return nnx.RMSNorm(size, epsilon=c.norm_eps, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
+class RMSNorm(nnx.RMSNorm):
+    """Divides by the root mean square and then multiplies by the scale, in float32.
+
+    In this order XLA makes one kernel of it on a GPU; of Flax's own, x * (rsqrt * scale), it makes two.
+    """
+
+    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale[...]).astype(self.dtype)
+
+
+def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> RMSNorm:
+    return RMSNorm(size, epsilon=c.norm_eps, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
 
 
 class Layer(nnx.Module):
@@ -217,8 +230,12 @@ class Policy:
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         x = self._embed(params, tokens)
-        if self.rows is not None:  # otherwise XLA may split D, like the embedding, and keep all rows on each device
-            x = jax.lax.with_sharding_constraint(x, self.rows)
+        if self.mesh is not None:
+            # Each device looks up its own columns for the rows of its group, which then exchange columns for rows. Without the
+            # first, XLA gathers what it looks up from `tensor`; without the second, it may keep all rows on each device.
+            divides = self.architecture.width % self.mesh.shape["fsdp"] == 0
+            columns = NamedSharding(self.mesh, PartitionSpec("data", None, "fsdp" if divides else None))
+            x = jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, columns), self.rows)
         x, _ = jax.lax.scan(step, x, params["layers"])
         return self._embed_and_head(params).final_norm(x)
 
@@ -276,20 +293,25 @@ class Policy:
         """Returns the output projection."""
         return params["embed"]["embedding"].T if self.architecture.tied else params["head"]["kernel"]
 
-    def logits(self, params: Params, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    def unembed(self, head: Float[Array, "D V"], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns float32 logits, with products in the compute dtype and sums in float32.
 
         A logit rounded to bfloat16 could change a probability ratio by a fifth.
         """
         dtype = self.architecture.dtype
-        return jnp.matmul(hidden.astype(dtype), self.head(params).astype(dtype), preferred_element_type=jnp.float32)
+        return jnp.matmul(hidden.astype(dtype), head.astype(dtype), preferred_element_type=jnp.float32)
+
+    def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+        """Returns float32 logits, see `unembed`."""
+        return self.unembed(self.head(params), hidden)
 
     def _embed(self, params: Params, tokens):
         return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)
 
     def _rotation(self, positions):
         c = self.architecture
-        return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling)
+        whole = platform(self.mesh) == "tpu"
+        return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling, whole=whole)
 
     def _layer(self, layer_params, x, rotation, attend):
         return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, rotation, attend)

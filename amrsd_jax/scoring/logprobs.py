@@ -1,25 +1,11 @@
-"""Computes log-probabilities of given responses under any policy, in chunks, so that no [N, T, V] array exists."""
-
-import functools
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+"""Computes log-probabilities of given responses under any policy."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, PyTree, Shaped
+from jaxtyping import Array, Float, Integer
 
 from amrsd_jax.policy import Params
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A model that can score responses: a policy, or a blend of two."""
-
-    def forward(self, params: Params, tokens: Integer[Array, "N S"]) -> Float[Array, "N S D"]:
-        """Returns the hidden states."""
-
-    def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
-        """Returns the logits of hidden states."""
+from amrsd_jax.scoring.chunks import Model, over_chunks
 
 
 def concatenate(
@@ -72,7 +58,7 @@ def token_logprobs(
       prompt, prompt_length: right-padded prompts and their lengths, at least 1.
       response: right-padded responses; values at padding are finite and meaningless.
       temperature: logits are divided by it; the temperature at which the responses were sampled.
-      chunk: tokens whose logits exist at one time; memory grows with it, the result does not change.
+      chunk: tokens of one device whose logits exist at one time; memory grows with it, the result does not change.
       width: padded length of prompt and response together; None stands for P + T.
     """
     hidden = response_states(policy, params, prompt, prompt_length, response, width)
@@ -88,9 +74,9 @@ def project(
     temperature: float = 1.0,
     chunk: int,
 ) -> tuple[Float[Array, "N T"], Float[Array, "N T"]]:
-    """Returns log-probabilities of targets, and entropies (nats), from hidden states, `chunk` tokens at a time."""
+    """Returns log-probabilities of targets, and entropies (nats), from hidden states; arguments as in `token_logprobs`."""
     return over_chunks(
-        lambda h, y: target_logprobs(policy.logits(params, h) / temperature, y), hidden, targets, chunk=chunk
+        lambda logits, y: target_logprobs(logits / temperature, y), [(policy, params, hidden)], targets, chunk=chunk
     )
 
 
@@ -98,33 +84,13 @@ def target_logprobs(
     logits: Float[Array, "*n V"], targets: Integer[Array, "*n"]
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     """Returns the log-probability of each target, and the entropy of its distribution (nats)."""
-    normaliser = jax.nn.logsumexp(logits, axis=-1)
-    logprobs = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - normaliser
-    mean_logit = jnp.sum(jnp.exp(logits - normaliser[..., None]) * logits, axis=-1)
-    return logprobs, normaliser - mean_logit
-
-
-def over_chunks(
-    function: Callable[..., PyTree[Float[Array, "N C"]]], *arrays: Shaped[Array, "N T ..."], chunk: int
-) -> PyTree[Float[Array, "N T"]]:
-    """Applies a function to about `chunk` tokens of the arrays at a time, and concatenates the results.
-
-    Chunks are cut along T, at least one token of every row, so that rows keep their place on the mesh. Each chunk is
-    rematerialised in the backward pass, and gradients of the values that the function closes over are accumulated in their own
-    precision.
-    """
-    rows, length = arrays[0].shape[:2]
-    columns = max(1, min(length, chunk // rows))
-    chunks = -(-length // columns)
-    padding = chunks * columns - length
-
-    def split(a):
-        a = jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2))
-        return a.reshape(rows, chunks, columns, *a.shape[2:]).swapaxes(0, 1)
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def apply(_, inputs):
-        return None, function(*inputs)
-
-    _, results = jax.lax.scan(apply, None, tuple(map(split, arrays)))
-    return jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(rows, -1)[:, :length], results)
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+    # One pass makes both sums on an accelerator. XLA's CPU compiler would write the exponentials that they share to memory, which
+    # takes longer than computing them twice; the barrier keeps it from seeing that they are the same.
+    same = jax.lax.platform_dependent(highest, cpu=jax.lax.optimization_barrier, default=lambda a: a)
+    total = jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1)
+    shifted = logits - same[..., None]
+    mean = jnp.sum(jnp.exp(shifted) * shifted, axis=-1) / total
+    normaliser = jnp.log(total)
+    logprobs = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0] - highest - normaliser
+    return logprobs, normaliser - mean

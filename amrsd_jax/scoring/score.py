@@ -12,7 +12,8 @@ from amrsd_jax import lengths, processes
 from amrsd_jax.config import ScoringConfig
 from amrsd_jax.policy import Params
 from amrsd_jax.records import Contexts, LogProbs, Rollouts
-from amrsd_jax.scoring.logprobs import Model, token_logprobs
+from amrsd_jax.scoring.chunks import Model
+from amrsd_jax.scoring.logprobs import token_logprobs
 
 score_program = jax.jit(token_logprobs, static_argnames=("policy", "temperature", "chunk", "width"))
 
@@ -24,7 +25,7 @@ class Scorer:
     """Scores responses under any model.
 
     Attributes:
-      config: number of rows scored together, and of tokens whose logits exist at one time.
+      config: number of rows scored together, and of a device's tokens whose logits exist at one time.
       temperature: the temperature at which the responses were sampled.
       sharding: sharding of the row axis.
     """

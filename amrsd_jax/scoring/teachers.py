@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer
 
 from amrsd_jax.config import TeacherConfig
@@ -14,7 +15,7 @@ from amrsd_jax.records import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Blend:
-    """Two policies whose log-probabilities are interpolated: pi ~ first^(1 - share) second^share; a `scoring.logprobs.Model`.
+    """Two policies whose log-probabilities are interpolated: pi ~ first^(1 - share) second^share; a `scoring.chunks.Model`.
 
     Its parameters are a pair; its hidden states are those of both policies, concatenated.
     """
@@ -28,11 +29,20 @@ class Blend:
         states = self.first.forward(params[0], tokens), self.second.forward(params[1], tokens)
         return jnp.concatenate(states, axis=-1)
 
-    def logits(self, params: tuple[Params, Params], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh of the devices; None on one device."""
+        return self.first.mesh
+
+    def head(self, params: tuple[Params, Params]) -> tuple[Array, Array]:
+        """Returns the output projections of both."""
+        return self.first.head(params[0]), self.second.head(params[1])
+
+    def unembed(self, head: tuple[Array, Array], hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns the interpolated log-probabilities, up to a constant."""
         first, second = jnp.split(hidden, [self.first.architecture.width], axis=-1)
-        first = jax.nn.log_softmax(self.first.logits(params[0], first))
-        second = jax.nn.log_softmax(self.second.logits(params[1], second))
+        first = jax.nn.log_softmax(self.first.unembed(head[0], first))
+        second = jax.nn.log_softmax(self.second.unembed(head[1], second))
         return (1 - self.share) * first + self.share * second
 
 

@@ -30,7 +30,9 @@ ONE = (1, 1, 1)
 
 def train_step(policy, shape=ONE, objective=PLAIN, teacher=None, **learning):
     """The train step on a mesh. Those that differ only in how rows are divided share their programs."""
-    step = make_train_step(policy, SGD, RATE, objective, LearningConfig(), meshes.make_mesh(*shape), teacher=teacher)
+    mesh = meshes.make_mesh(*shape)
+    policy = dataclasses.replace(policy, rows=meshes.rows(mesh))
+    step = make_train_step(policy, SGD, RATE, objective, LearningConfig(), mesh, teacher=teacher)
     return dataclasses.replace(step, config=LearningConfig(**learning))
 
 

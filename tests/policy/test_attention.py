@@ -61,8 +61,9 @@ def test_gradients_do_not_depend_on_blocks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
-def test_splash_equals_xla_on_any_mesh(packed):
+def test_splash_equals_xla_on_any_mesh(packed, monkeypatch):
     """Values and gradients of the TPU kernel, interpreted, with rows and heads split over devices or not."""
+    monkeypatch.setattr(attention, "TILE", 128)
     keys = jax.random.split(jax.random.key(0), 3)
     arrays = [jax.random.normal(key, (4, 150, heads, 128)) for key, heads in zip(keys, (4, 2, 2), strict=True)]
     segments = jnp.asarray(np.arange(150) // 60)[None].repeat(4, 0) if packed else None
@@ -91,10 +92,24 @@ def test_memory_is_linear_in_the_row():
     assert temporaries(8_192) < 2.5 * temporaries(4_096)
 
 
-def test_splash_is_only_used_by_name():
-    architecture = preset("tiny", heads=2, kv_heads=1, head_dim=128)
-    assert attention.choose_backend("splash", architecture, "tpu") == "splash"
-    assert attention.choose_backend("auto", architecture, "tpu") == "xla"
+@pytest.mark.parametrize(
+    ("backend", "length", "width"),
+    [("cudnn", 833, 834), ("cudnn", 770, 770), ("splash", 512, 512), ("splash", 513, 1024), ("xla", 833, 833)],
+)
+def test_rows_have_the_widths_that_kernels_take(backend, length, width):
+    """cuDNN's backward pass refuses odd widths."""
+    assert attention.kernel_width(backend, length) == width
+
+
+def test_splash_leaves_short_rows_to_xla():
+    def program(length):
+        arrays = [jax.ShapeDtypeStruct((1, length, heads, 128), jnp.bfloat16) for heads in (4, 2, 2)]
+        return str(jax.make_jaxpr(lambda *a: attention.attention(*a, backend="splash"))(*arrays))
+
+    assert "pallas_call" in program(attention.TILE) and "pallas_call" not in program(attention.TILE - 1)
+
+
+def test_splash_says_what_it_needs():
     with pytest.raises(ValueError, match="'splash': it needs a TPU and architecture.head_dim, a multiple of 128"):
         attention.choose_backend("splash", preset("tiny", **SHAPE), "cpu")
 
@@ -108,6 +123,7 @@ GPU = preset("tiny", **SHAPE, dtype="bfloat16")
         (GPU, "gpu", "cudnn"),
         (GPU, "cpu", "xla"),
         (GPU, "tpu", "xla"),
+        (dataclasses.replace(GPU, head_dim=128), "tpu", "splash"),
         (dataclasses.replace(GPU, dtype="float32"), "gpu", "xla"),
         (dataclasses.replace(GPU, head_dim=12), "gpu", "xla"),
     ],

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from amrsd_jax.policy.architecture import PRESETS
-from amrsd_jax.policy.rope import KINDS, LinearScaling, Llama3Scaling, YarnScaling, parse_scaling, rotation
+from amrsd_jax.policy.rope import KINDS, LinearScaling, Llama3Scaling, YarnScaling, parse_scaling, rotate, rotation
 
 SIZE = 128
 PAIRS = np.arange(SIZE // 2)
@@ -87,3 +88,19 @@ def test_a_wrong_factor_is_named(kind, value):
     )
     with pytest.raises(ValueError, match=r"place.factor"):
         parse_scaling({"rope_type": kind, "factor": value, **rest}, 99, "place")
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_form_for_tpus_rotates_as_that_of_pairs(dtype):
+    """Values and gradients; the products of whole heads only move entries, so that both forms make the same sums."""
+    x, g = (jax.random.normal(jax.random.key(i), (2, 5, 3, 16), dtype) for i in range(2))
+
+    def form(whole):
+        tables = rotation(jnp.arange(5)[None] * 7, 16, 1e4, YarnScaling(4.0, 64), whole=whole)
+        return jax.vjp(lambda x: rotate(x, tables), x)
+
+    (pairs, back), (whole, back_whole) = form(False), form(True)
+    tolerance = 1e-6 if dtype == jnp.float32 else 1e-2
+    for a, b in ((pairs, whole), (*back(g), *back_whole(g))):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=tolerance, atol=tolerance)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
+from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import PRESETS, Policy, preset
 from amrsd_jax.policy.cache import block, resize
 from amrsd_jax.policy.rope import Llama3Scaling, rotate, rotation
+from tests.programs import collectives
 
 SMALL = dict(vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
 FAMILIES = {
@@ -170,6 +172,18 @@ def test_flops_of_a_forward_pass_match_the_compiler():
     compiled = full_logits.lower(policy, policy.abstract_params(), tokens).compile().cost_analysis()["flops"]
     counted = policy.architecture.forward_flops(64, 64.0)  # the compiler's attention multiplies the masked half too
     assert 0.9 < counted / compiled < 1.1
+
+
+def test_a_lookup_gathers_no_embedding():
+    """Neither over `fsdp` nor over `tensor`: activations are exchanged, which are smaller than a device's part of it here."""
+    mesh = meshes.make_mesh(2, 2, 2)
+    policy = Policy(preset("tiny", **SMALL | dict(layers=1, vocab_size=4096)), rows=meshes.rows(mesh))
+    params = policy.abstract_params()
+    where = meshes.shardings(params, mesh)
+    params = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), params, where)
+    tokens = jax.ShapeDtypeStruct((8, 32), jnp.int32, sharding=policy.rows)
+    text = jax.jit(policy.forward).lower(params, tokens).compile().as_text()
+    assert max(collectives(text, in_loops=False)) <= 8 * 32 * 32 / 4 < 4096 * 32 / 4
 
 
 def test_wrong_architectures_are_refused_by_name():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amrsd_jax.policy import Policy, preset
-from amrsd_jax.scoring.logprobs import concatenate, project, token_logprobs
+from amrsd_jax.scoring.logprobs import concatenate, project, target_logprobs, token_logprobs
 
 N, P, T = 3, 5, 7
 GENERATOR = np.random.default_rng(0)
@@ -51,6 +51,15 @@ def test_chunks_give_the_dense_values_and_gradients(policy, params, temperature,
     np.testing.assert_allclose(values, expected, atol=2e-5)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-4 * float(jnp.abs(b).max()) + 1e-6)
+
+
+def test_log_probability_and_entropy_by_hand():
+    """Of a uniform distribution, of one with shares 1/2, 1/4, 1/4, and of one that is almost certain, far from zero."""
+    logits = jnp.array([[3.0, 3.0, 3.0], [np.log(2), 0.0, 0.0], [100.0, 88.0, 60.0]])
+    logprobs, entropy = target_logprobs(logits, jnp.array([1, 2, 0]))
+    rest = np.exp(-12.0)  # the share of the second entry of the third row
+    np.testing.assert_allclose(logprobs, [-np.log(3), -np.log(4), -rest], rtol=1e-5, atol=3e-7)
+    np.testing.assert_allclose(entropy, [np.log(3), 1.5 * np.log(2), 13 * rest], rtol=1e-5, atol=3e-7)
 
 
 def test_the_whole_table_of_logits_is_never_made():
