@@ -406,7 +406,9 @@ class Config(Section):
     )
     architecture: dict[str, Any] = open_section("fields of policy.Architecture that differ from the model's")
     lora: LoraConfig = section(LoraConfig)
-    tokenizer: str = Field("", description="folder or hub id; '': the model's, or for a preset the embedded task's own")
+    tokenizer: str = Field(
+        "", description="folder, GGUF file or hub id; '': the model's, or for a preset the embedded task's own"
+    )
     chat_template: dict[str, Any] = open_section(
         "arguments of the chat template, e.g. enable_thinking; date_string: the day, where the template writes one; "
         "path: a file, 'chatml' or 'plain' instead of the tokenizer's own template"
