@@ -346,6 +346,7 @@ class MonitorConfig(Section):
     gap: SignalConfig = _signal(0.1, "mean |teacher - student| log-probability, ratio to the start, at or below")
     mass: SignalConfig = _signal(0.5, "share of |credit| on 1 % of the tokens")
     zero_advantage: SignalConfig = _signal(0.95, "share of groups whose advantages are all 0")
+    unusable: SignalConfig = _signal(0.5, "share of the needed reflections that were written and are unusable")
     timeouts: SignalConfig = _signal(0.1, "share of verdicts that timed out")
 
 

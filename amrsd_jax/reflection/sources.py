@@ -29,7 +29,7 @@ class PrivilegedTexts:
     Attributes:
       kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the text, usable where status is "ok"; "" where there is none, and for `null`.
+      text: the text where status is "ok"; an unusable one as it was written; "" where there is none, and for `null`.
     """
 
     kind: list[str]
@@ -142,7 +142,7 @@ def shuffled_reflection(
             if other == row:
                 texts.text[row], texts.status[row] = "", "no_partner"
             elif settings.task.states_answer(rollouts.problems[row], texts.text[row]):
-                texts.text[row], texts.status[row] = "", "leak"
+                texts.status[row] = "leak"
     return texts
 
 

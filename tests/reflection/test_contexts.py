@@ -69,7 +69,7 @@ def test_usable_reflections_become_contexts_and_the_others_have_a_reason():
     contexts, sampler = contexts_of(record, *answers, needs=[1, 1, 1, 1, 0], group=5)
     assert contexts.kind == ("hint", "critique", "hint", "critique", "")
     assert contexts.status == ("ok", "ok", "truncated", "leak", "not_needed")
-    assert contexts.text == ("5+7", "carry", "", "", "")
+    assert contexts.text == ("5+7", "carry", "<hint>carry", "12", "")  # unusable ones as they were written
     assert contexts.rows.tolist() == [0, 1] and contexts.prompt.shape == (2, 60)
     for i, text in enumerate(("5+7", "carry")):
         assert prompt(contexts, i) == chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", text))

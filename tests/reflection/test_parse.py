@@ -13,13 +13,13 @@ from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
         ("<hint> Mind the carry. </hint>", True, ("Mind the carry.", "ok")),
         ("Well:\n<hint>two\nlines</hint> done", True, ("two\nlines", "ok")),
         ("<hint>early</hint> and on and", False, ("early", "ok")),  # complete, though cut later
-        ("<hint>cut in the", False, ("", "truncated")),
-        ("<hint>never closed", True, ("", "no_tag")),
-        ("no tag at all", True, ("", "no_tag")),
-        ("</hint>backwards<hint>", True, ("", "no_tag")),
-        ("<critique>the other kind</critique>", True, ("", "no_tag")),
+        ("<hint>cut in the", False, ("<hint>cut in the", "truncated")),
+        ("<hint>never closed", True, ("<hint>never closed", "no_tag")),
+        (" no tag at all\n", True, ("no tag at all", "no_tag")),
+        ("</hint>backwards<hint>", True, ("</hint>backwards<hint>", "no_tag")),
+        ("<critique>the other kind</critique>", True, ("<critique>the other kind</critique>", "no_tag")),
         ("<hint> \n </hint>", True, ("", "empty")),
-        ("<hint>It is 48,733.</hint>", True, ("", "leak")),
+        ("<hint>It is 48,733.</hint>", True, ("It is 48,733.", "leak")),
         ("", True, ("", "no_tag")),
         # A policy may mention the tags before it uses them.
         ("I write between <hint> and </hint>.\n<hint>Mind it.</hint>", True, ("Mind it.", "ok")),
@@ -36,12 +36,11 @@ def test_parse_reads_the_tag_of_its_kind():
 
 
 @given(st.text() | st.text().map("<hint>{}</hint>".format), st.text(max_size=5), st.booleans())
-def test_only_a_usable_reflection_has_text(text, answer, finished):
+def test_a_usable_reflection_is_a_part_of_the_text_without_the_answer(text, answer, finished):
     body, status = parse(text, "hint", answer, finished=finished)
-    assert status in STATUSES
-    assert bool(body) == (status == "ok")
-    if body:
-        assert body in text and not states_answer(body, answer)
+    assert status in STATUSES and body in text
+    if status == "ok":
+        assert body and not states_answer(body, answer)
 
 
 @pytest.mark.parametrize(
