@@ -220,6 +220,11 @@ class ReflectionConfig(Section):
     tokens: Count = Field(128, description="longest reflection (our choice)")
     context_length: Count = Field(192, description="R, longest teacher prompt; the reflection is cut to fit")
     temperature: NonNegative = Field(0.7, description="our choice")
+    open_tag: bool = Field(
+        False,
+        description="begin the policy's reply with its tag, for models that write none: the reply is the reflection",
+    )
+    keep_sentences: bool = Field(False, description="where a reflection reaches its limit, keep its whole sentences")
     chat_template: dict[str, Any] = open_section("arguments of the chat template that differ in reflection prompts")
     peers: bool = Field(True, description="show a verified-correct sibling")
     reference: bool = Field(False, description="show the reference solution where no such sibling is shown")

@@ -1,5 +1,6 @@
 """Parses generated text into a usable reflection, or the reason why it is unusable."""
 
+import re
 from collections.abc import Callable
 
 from amrsd_jax.tasks.leaks import states_answer
@@ -9,6 +10,24 @@ WRITTEN = ("truncated", "no_tag", "empty", "leak")  # why a text that was writte
 STATUSES = (
     "ok", "not_needed", *WRITTEN, "no_room", "no_peer", "no_reference", "no_feedback", "no_partner",
 )  # fmt: skip
+
+
+def close_tag(text: str, kind: str, *, finished: bool, cut: bool) -> str:
+    """Returns a text that opens the tag of its kind and does not close it with the closing tag; other texts as they are.
+
+    Args:
+      text: the generated text.
+      kind: "hint" or "critique".
+      finished: whether the end of the text is that of the reflection.
+      cut: whether the text was cut, and the reflection is its whole sentences.
+    """
+    opened = text.rfind(f"<{kind}>")
+    if opened < 0 or f"</{kind}>" in text[opened:]:
+        return text
+    if finished:
+        return f"{text}</{kind}>"
+    ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", text[opened:])] if cut else []
+    return f"{text[: opened + ends[-1]]}</{kind}>" if ends else text
 
 
 def parse(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
+from amrsd_jax.reflection.parse import STATUSES, close_tag, parse, states_answer
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,22 @@ from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
 )
 def test_parse_by_hand(text, finished, expected):
     assert parse(text, "hint", "48733", finished=finished) == expected
+
+
+@pytest.mark.parametrize(
+    "text, finished, cut, closed",
+    [
+        ("<hint>Mind it", True, False, "<hint>Mind it</hint>"),
+        ("<hint>Mind it", False, False, "<hint>Mind it"),
+        ("<hint>Add 1.5 first. Mind! Then th", False, True, "<hint>Add 1.5 first. Mind!</hint>"),
+        ("<hint>Add 1.", False, True, "<hint>Add 1."),  # may go on with a digit
+        ("<hint>Mind it.</hint> More. And", False, True, "<hint>Mind it.</hint> More. And"),
+        ("No tag. At all", False, True, "No tag. At all"),
+        ("<critique>Of another kind. Yes", False, True, "<critique>Of another kind. Yes"),
+    ],
+)
+def test_an_opened_tag_is_closed_at_the_end_or_after_the_last_sentence(text, finished, cut, closed):
+    assert close_tag(text, "hint", finished=finished, cut=cut) == closed
 
 
 def test_parse_reads_the_tag_of_its_kind():
