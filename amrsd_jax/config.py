@@ -220,6 +220,11 @@ class ReflectionConfig(Section):
     tokens: Count = Field(128, description="longest reflection (our choice)")
     context_length: Count = Field(192, description="R, longest teacher prompt; the reflection is cut to fit")
     temperature: NonNegative = Field(0.7, description="our choice")
+    open_tag: bool = Field(
+        False,
+        description="begin the policy's reply with its tag, for models that write none: the reply is the reflection",
+    )
+    keep_sentences: bool = Field(False, description="where a reflection reaches its limit, keep its whole sentences")
     chat_template: dict[str, Any] = open_section("arguments of the chat template that differ in reflection prompts")
     peers: bool = Field(True, description="show a verified-correct sibling")
     reference: bool = Field(False, description="show the reference solution where no such sibling is shown")
@@ -346,6 +351,7 @@ class MonitorConfig(Section):
     gap: SignalConfig = _signal(0.1, "mean |teacher - student| log-probability, ratio to the start, at or below")
     mass: SignalConfig = _signal(0.5, "share of |credit| on 1 % of the tokens")
     zero_advantage: SignalConfig = _signal(0.95, "share of groups whose advantages are all 0")
+    unusable: SignalConfig = _signal(0.5, "share of the needed reflections that were written and are unusable")
     timeouts: SignalConfig = _signal(0.1, "share of verdicts that timed out")
 
 
@@ -402,11 +408,15 @@ class Config(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="below 2**32, the range of JAX's generator")
     steps: Count = Field(30, description="training steps: one batch of rollouts each")
     model: str = Field(
-        "tiny", min_length=1, description="a preset of policy.architecture, or a Hugging Face folder or hub id"
+        "tiny",
+        min_length=1,
+        description="a preset of policy.architecture, a GGUF file, or a Hugging Face folder or hub id",
     )
     architecture: dict[str, Any] = open_section("fields of policy.Architecture that differ from the model's")
     lora: LoraConfig = section(LoraConfig)
-    tokenizer: str = Field("", description="folder or hub id; '': the model's, or for a preset the embedded task's own")
+    tokenizer: str = Field(
+        "", description="folder, GGUF file or hub id; '': the model's, or for a preset the embedded task's own"
+    )
     chat_template: dict[str, Any] = open_section(
         "arguments of the chat template, e.g. enable_thinking; date_string: the day, where the template writes one; "
         "path: a file, 'chatml' or 'plain' instead of the tokenizer's own template"

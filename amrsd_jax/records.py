@@ -149,7 +149,7 @@ class Contexts:
     Attributes:
       kind: per row "hint", "critique", the name of another source, or "" where no text is needed.
       status: per row one of `reflection.parse.STATUSES`.
-      text: per row the text itself, usable where its status is "ok"; "" where there is none.
+      text: per row the text itself where its status is "ok"; an unusable one as it was written; "" where there is none.
       rows: indices of rows with a usable text, ascending [M].
       prompt, prompt_length: the teacher's prompt ids of these rows [M, R] and their number [M].
       negatives: for contrastive rules, K contexts that should not help, each a record like this one.

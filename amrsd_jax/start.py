@@ -184,7 +184,7 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
         where = meshes.shardings(lora.without(experiment.policy.abstract_params()), experiment.mesh)
         try:
             with clock.phase("import"):
-                place = huggingface.checkpoint_folder(config.model, weights=True)
+                place = huggingface.checkpoint_place(config.model, weights=True)
                 return huggingface.load_params(place, experiment.policy, where)
         except ValueError as error:
             raise ConfigError(str(error)) from error

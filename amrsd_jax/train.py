@@ -34,7 +34,7 @@ from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import bar, note, say
 from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.rollouts import rollout_files, unreadable, write_rollouts
-from amrsd_jax.runtime.summary import one_line, summary, write_results
+from amrsd_jax.runtime.summary import one_line, summary, unusable_reflections, write_results
 from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
@@ -136,7 +136,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
             save()
 
-        progress_bar = bar(total=config.steps, initial=progress.step, unit="step")
+        progress_bar, told = bar(total=config.steps, initial=progress.step, unit="step"), None
         while progress.step < config.steps and not signals.requested and not progress.stopped:
             clock.lap()
             state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
@@ -154,6 +154,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             metrics.write("train", progress.step, row)
             progress_bar.update()
             say(one_line(progress.step, config.steps, row))
+            if not told and (told := unusable_reflections(progress.step, record.contexts)):
+                say(told)
 
             accuracy = None
             if due(config.evaluation.every):

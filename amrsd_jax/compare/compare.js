@@ -27,7 +27,8 @@ function drawPanel(row, method, panel, colour) {
   scale.title = "values of the full colours";
   const heading = element("h3", "", method.name, element("small", "", method.about), scale);
   const state = panel.status === "not_needed" ? "no context needed" : `no context: ${words(panel.status)}`;
-  const context = panel.text ? element("p", "reflection", element("b", "", words(panel.kind)), panel.text)
+  const unusable = panel.status === "ok" ? "" : ` (not used: ${words(panel.status)})`;
+  const context = panel.text ? element("p", "reflection", element("b", "", words(panel.kind) + unusable), panel.text)
     : element("p", "missing", state);
   const node = element("section", "panel", heading, output, box, context);
   node.setAttribute("aria-label", method.name);

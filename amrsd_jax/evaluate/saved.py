@@ -145,7 +145,7 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
     with config.unlocked():
         config.tokenizer = config.tokenizer or config.model
         config.lora.rank = 0  # new adapters would not change the policy
-    place = huggingface.checkpoint_folder(config.model, weights=True)
+    place = huggingface.checkpoint_place(config.model, weights=True)
     huggingface.read_architecture(place)  # names an incomplete folder before its tokenizer is loaded
 
     def read(policy: Policy, mesh: Mesh) -> Params:

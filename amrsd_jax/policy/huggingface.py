@@ -1,7 +1,7 @@
-"""Reads and writes Hugging Face checkpoints of Qwen2.5, Qwen3 (dense) and Llama 3.
+"""Reads and writes Hugging Face checkpoints of Qwen2.5, Qwen3 (dense) and Llama 3; reads GGUF files of the same families.
 
-Weights are read tensor by tensor into the policy's tree and sharding. They are safetensors, never pickles, and no code of a
-checkpoint is run.
+Weights are read tensor by tensor into the policy's tree and sharding. They are safetensors or GGUF, never pickles, and no code
+of a checkpoint is run.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from amrsd_jax.files import atomic_write
-from amrsd_jax.policy import lora, tensors
+from amrsd_jax.policy import gguf, lora, tensors
 from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, change, preset
 from amrsd_jax.policy.rope import parse_scaling
 from amrsd_jax.policy.tensors import LazyTensor, StoredTensor
@@ -66,20 +66,22 @@ EMBED_AND_HEAD_TENSORS = {
 
 
 def is_checkpoint(model: str) -> bool:
-    """Whether a model's name is a folder or could be a hub id, rather than a preset."""
-    return model not in PRESETS and ("/" in model or Path(model).is_dir())
+    """Whether a model's name is a folder, a GGUF file or could be a hub id, rather than a preset."""
+    return model not in PRESETS and ("/" in model or Path(model).is_dir() or gguf.is_name(model))
 
 
-def checkpoint_folder(model: str, *, weights: bool = False) -> Path:
-    """Returns the folder of a model: the folder of that name, or that of a hub id, downloaded if it is not cached.
+def checkpoint_place(model: str, *, weights: bool = False) -> Path:
+    """Returns the folder or GGUF file of a model: that of its name, or the folder of a hub id, downloaded if it is not cached.
 
     Args:
-      model: folder or hub id.
+      model: folder, GGUF file or its name in an installed package, or hub id.
       weights: whether to download the weights too, and not only config.json.
 
     Raises:
-      ValueError: the model is neither a folder nor a hub id that can be reached.
+      ValueError: the model is none of these, or a hub id that cannot be reached.
     """
+    if gguf.is_name(model):
+        return gguf.find(model)
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -93,7 +95,7 @@ def checkpoint_folder(model: str, *, weights: bool = False) -> Path:
 
 
 def architecture_of(model: str, **changes) -> Architecture:
-    """Returns the architecture of a preset, a folder or a hub id, with fields replaced.
+    """Returns the architecture of a preset, a folder, a GGUF file or a hub id, with fields replaced.
 
     For a hub id, config.json is read from the hub's cache. If it is not cached, a known id gives its preset in bfloat16, as
     published, and any other id is downloaded.
@@ -105,7 +107,7 @@ def architecture_of(model: str, **changes) -> Architecture:
         return preset(model, **changes)
     if model in HUB_PRESETS and not Path(model).is_dir() and not _cached(model):
         return preset(HUB_PRESETS[model], **dict(dtype="bfloat16") | changes)
-    return change(read_architecture(checkpoint_folder(model)), **changes)
+    return change(read_architecture(checkpoint_place(model)), **changes)
 
 
 def _cached(model: str) -> bool:
@@ -114,20 +116,27 @@ def _cached(model: str) -> bool:
     return isinstance(try_to_load_from_cache(model, "config.json"), str)
 
 
-def read_architecture(folder: Path) -> Architecture:
-    """Returns the architecture that a folder's config.json describes; the compute dtype is bfloat16 unless it is float32.
+def read_architecture(place: Path) -> Architecture:
+    """Returns the architecture that a folder's config.json or a GGUF file describes.
+
+    The compute dtype is bfloat16 unless the weights are float32.
 
     Raises:
       ValueError: the file is absent or incomplete, or describes a model that the transformer does not implement.
     """
-    file = folder / "config.json"
-    c = _read_json(file)
-    if c is None:
+    file = place if gguf.is_name(place) else place / "config.json"
+    c = _read_config(place)
+    if not c:
         raise ValueError(f"{file}: no such file; expected a model's config.json")
     try:
         return _architecture(c)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _read_config(place: Path) -> dict[str, Any]:
+    """Returns the config of a folder or a GGUF file as config.json has it; {} for a folder without one."""
+    return gguf.read_config(place) if gguf.is_name(place) else _read_json(place / "config.json") or {}
 
 
 def _architecture(c: dict[str, Any]) -> Architecture:
@@ -193,7 +202,8 @@ def generation_config(model: str) -> dict[str, Any]:
     """
     if not is_checkpoint(model):
         return {}
-    return _read_special(checkpoint_folder(model) / GENERATION)
+    place = checkpoint_place(model)
+    return gguf.generation_config(place) if gguf.is_name(place) else _read_special(place / GENERATION)
 
 
 def _read_special(file: Path) -> dict[str, Any]:
@@ -214,8 +224,8 @@ def stop_ids(model: str, tokenizer: Tokenizer) -> tuple[int, ...]:
       ValueError: a file cannot be read, or its end tokens are no ids.
     """
     listed = generation_config(model).get("eos_token_id")
-    if listed is None and is_checkpoint(model):
-        listed = _read_special(checkpoint_folder(model) / "config.json").get("eos_token_id")
+    if listed is None and is_checkpoint(model) and not gguf.is_name(model):
+        listed = _read_special(checkpoint_place(model) / "config.json").get("eos_token_id")
     return tuple(sorted({tokenizer.eos_token_id, *_as_list(listed)}))
 
 
@@ -223,7 +233,7 @@ def special_ids(model: str) -> dict[str, Any]:
     """Returns the special token ids of a checkpoint's config.json, and of its generation_config.json where that has none."""
     if not is_checkpoint(model):
         return {}
-    sources = (generation_config(model), _read_json(checkpoint_folder(model) / "config.json") or {})
+    sources = (generation_config(model), _read_config(checkpoint_place(model)))
     return {name: source[name] for source in sources for name in SPECIAL if source.get(name) is not None}
 
 
@@ -263,24 +273,24 @@ def _rope(c: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- import
 
 
-def load_params(folder: Path, policy: Policy, shardings: Params) -> Params:
-    """Reads a model folder into the policy's tree, dtypes and shardings; for a policy with adapters, into that of its base.
+def load_params(place: Path, policy: Policy, shardings: Params) -> Params:
+    """Reads a model into the policy's tree, dtypes and shardings; for a policy with adapters, into that of its base.
 
     The host reads only the slices of a tensor that its devices hold, from the mapped file and in the file's dtype. The devices
     cast and transpose the tensor and write it into its stack of layers, which is donated. So the host holds one tensor at a
     time, and the devices hold their parameters and one tensor.
 
     Args:
-      folder: model folder with model.safetensors, or several files and their index.
-      policy: a policy of the folder's architecture.
+      place: folder with model.safetensors or several files and their index, or a GGUF file.
+      policy: a policy of that model's architecture.
       shardings: sharding of every leaf.
 
     Raises:
       ValueError: a tensor is absent, has the wrong shape, belongs to no leaf or is not finite; names file and tensor.
     """
     abstract = lora.without(policy.abstract_params())
-    stored = tensors.open_folder(folder)
-    _check_tensors(folder, stored, policy.architecture)
+    stored = gguf.open_tensors(place) if gguf.is_name(place) else tensors.open_folder(place)
+    _check_tensors(place, stored, policy.architecture)
     leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
     params = []
     for (path, leaf), sharding in zip(leaves, jax.tree.leaves(shardings), strict=True):
@@ -303,11 +313,11 @@ def _tensor_names(path: str, architecture: Architecture) -> list[str]:
     return [f"model.layers.{i}.{name}" for i in range(architecture.layers)]
 
 
-def _check_tensors(folder: Path, stored: dict[str, StoredTensor], architecture: Architecture) -> None:
+def _check_tensors(place: Path, stored: dict[str, StoredTensor], architecture: Architecture) -> None:
     expected = tensor_shapes(architecture)
     for name, shape in expected.items():
         if name not in stored:
-            raise ValueError(f"{folder}: no tensor {name} {list(shape)} among its {len(stored)} tensors")
+            raise ValueError(f"{place}: no tensor {name} {list(shape)} among its {len(stored)} tensors")
         if stored[name].shape != shape:
             raise ValueError(
                 f"{stored[name].file}: tensor {name}: expected {list(shape)}, found {list(stored[name].shape)}"

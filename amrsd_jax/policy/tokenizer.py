@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from amrsd_jax.names import nearest
-from amrsd_jax.policy import chat_template
+from amrsd_jax.policy import chat_template, gguf
 from amrsd_jax.policy.chat_template import CHATML
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -90,10 +90,10 @@ def embedded_tokenizer(words: Iterable[str]) -> Tokenizer:
 
 
 def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
-    """Loads the tokenizer of a local folder or hub id, without running code from it.
+    """Loads the tokenizer of a local folder, GGUF file or hub id, without running code from it.
 
     Args:
-      source: folder or hub id.
+      source: folder, GGUF file or its name in an installed package, or hub id.
       template: name or file of a chat template that replaces the tokenizer's own.
 
     Raises:
@@ -103,7 +103,10 @@ def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
 
     place = f"tokenizer = {str(source)!r}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        if gguf.is_name(source):
+            tokenizer = gguf.make_tokenizer(gguf.find(source))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # a damaged file makes the library raise errors of many types
         reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         raise ValueError(f"{place}: cannot be loaded: {reason}") from error

@@ -73,9 +73,12 @@ def reflection_request(settings: ContextSettings, rollouts: Rollouts, index: int
             kind, problem.prompt_text, attempt, diagnosis.verdict, peer, reference
         )
 
-    template = settings.reflection_chat_template
+    template, tag = settings.reflection_chat_template, []
+    if config.open_tag:
+        tag = settings.tokenizer.encode(f"<{TAGS[verdict.correct]}>", add_special_tokens=False)
+    longest = config.prompt_length - len(tag)
     whole = messages(rollouts.text[index], diagnosis.peer, diagnosis.reference)
     ids = chat_ids(settings.tokenizer, whole, **template)
-    if len(ids) > config.prompt_length:
-        ids = fit(settings.tokenizer, messages, rollouts.text[index], config.prompt_length, **template)
-    return None if ids is None else Request(ids, row=row, temperature=config.temperature)
+    if len(ids) > longest:
+        ids = fit(settings.tokenizer, messages, rollouts.text[index], longest, **template)
+    return None if ids is None else Request(ids + tag, row=row, temperature=config.temperature)

@@ -14,7 +14,7 @@ from amrsd_jax import rng
 from amrsd_jax.records import Request, Rollouts
 from amrsd_jax.reflection.diagnose import sibling_solutions
 from amrsd_jax.reflection.fit import fit
-from amrsd_jax.reflection.parse import TAGS, parse
+from amrsd_jax.reflection.parse import TAGS, close_tag, parse
 from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.settings import ContextSettings
@@ -29,7 +29,7 @@ class PrivilegedTexts:
     Attributes:
       kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the text, usable where status is "ok"; "" where there is none, and for `null`.
+      text: the text where status is "ok"; an unusable one as it was written; "" where there is none, and for `null`.
     """
 
     kind: list[str]
@@ -118,6 +118,14 @@ def self_reflection(
             written = settings.tokenizer.decode(completions[row].tokens, skip_special_tokens=True)
             written = after_thoughts(written, settings.reflections_open_thinking)
             finished, problem = completions[row].finish_reason == "stop", rollouts.problems[row]
+            if settings.config.open_tag:
+                written = f"<{kind}>{written}"
+            written = close_tag(
+                written,
+                kind,
+                finished=finished and settings.config.open_tag,
+                cut=settings.config.keep_sentences and not finished,
+            )
             texts.text[row], texts.status[row] = parse(
                 written, kind, problem.answer, finished=finished,
                 states=lambda text, _, problem=problem: settings.task.states_answer(problem, text),
@@ -142,7 +150,7 @@ def shuffled_reflection(
             if other == row:
                 texts.text[row], texts.status[row] = "", "no_partner"
             elif settings.task.states_answer(rollouts.problems[row], texts.text[row]):
-                texts.text[row], texts.status[row] = "", "leak"
+                texts.status[row] = "leak"
     return texts
 
 

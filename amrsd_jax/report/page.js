@@ -69,8 +69,11 @@ function drawRow(row, colour, reach) {
     });
     text.append(more);
   }
-  if (row.reflection)
-    text.append(element("p", "reflection", element("b", "", (row.reflection_kind || "reflection").replaceAll("_", " ")), row.reflection.trim()));
+  if (row.reflection) {
+    const kind = (row.reflection_kind || "reflection").replaceAll("_", " ");
+    const unusable = row.reflection_status === "ok" ? "" : ` (not used: ${row.reflection_status.replaceAll("_", " ")})`;
+    text.append(element("p", "reflection", element("b", "", kind + unusable), row.reflection.trim()));
+  }
   const heading = element("h4", "", element("b", verdict, verdict), `Row ${row.row}, group ${row.group}, problem ${row.problem_id}`);
   return element("article", "", heading, text, pairs(facts));
 }

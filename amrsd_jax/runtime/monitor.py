@@ -16,6 +16,7 @@ from jaxtyping import Float, Integer
 
 from amrsd_jax.config import MonitorConfig
 from amrsd_jax.records import StepRecord
+from amrsd_jax.reflection.parse import WRITTEN
 
 ACTIONS = ("off", "warn", "rollback", "stop")  # in ascending priority where several signals fire at one step
 UpdateMetrics = Sequence[dict]  # of each optimiser update of a step, see `learning.step`
@@ -95,6 +96,12 @@ def zero_advantage(record: StepRecord, update_metrics: UpdateMetrics, group: int
     return float((record.credit.advantage.reshape(-1, group) == 0).all(axis=1).mean())
 
 
+def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:
+    """Returns the share of the needed reflections that were written and are unusable; None where none was needed."""
+    needed = [status for status in record.contexts.status if status != "not_needed"]
+    return float(np.mean([status in WRITTEN for status in needed])) if needed else None
+
+
 def timeouts(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
     """Returns the share of verdicts whose message contains "timed out"."""
     return float(np.mean(["timed out" in verdict.message for verdict in record.rollouts.verdicts]))
@@ -111,6 +118,7 @@ SIGNALS = {
     "gap": Signal(gap, against="start", low=True),
     "mass": Signal(mass),
     "zero_advantage": Signal(zero_advantage),
+    "unusable": Signal(unusable),
     "timeouts": Signal(timeouts),
 }
 

@@ -13,8 +13,8 @@ from amrsd_jax.evaluate.estimators import wilson
 from amrsd_jax.files import atomic_write, read_json_lines
 from amrsd_jax.policy import Architecture
 from amrsd_jax.processes import only_first
-from amrsd_jax.records import StepRecord
-from amrsd_jax.reflection.parse import STATUSES
+from amrsd_jax.records import Contexts, StepRecord
+from amrsd_jax.reflection.parse import STATUSES, WRITTEN
 from amrsd_jax.runtime.hardware import model_flops_utilisation, peak_memory_gib
 from amrsd_jax.runtime.monitor import zero_advantage
 
@@ -143,6 +143,20 @@ def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
     if row["updates/skipped"]:
         parts.append("UPDATE SKIPPED: not finite")
     return "  ".join(parts)
+
+
+def unusable_reflections(step: int, contexts: Contexts) -> str | None:
+    """Returns a console line where most of the needed reflections are unusable: how many, why, and one of them; else None."""
+    reasons = Counter(status for status in contexts.status if status in WRITTEN)
+    needed = sum(status != "not_needed" for status in contexts.status)
+    if 2 * reasons.total() <= needed:
+        return None
+    reason, count = reasons.most_common(1)[0]
+    sample = " ".join(contexts.text[contexts.status.index(reason)].split())
+    return (
+        f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
+        f"{count} are {reason!r}, such as {sample[:200]!r}"
+    )
 
 
 # ---------------------------------------------------------------- a run

@@ -69,13 +69,26 @@ def test_usable_reflections_become_contexts_and_the_others_have_a_reason():
     contexts, sampler = contexts_of(record, *answers, needs=[1, 1, 1, 1, 0], group=5)
     assert contexts.kind == ("hint", "critique", "hint", "critique", "")
     assert contexts.status == ("ok", "ok", "truncated", "leak", "not_needed")
-    assert contexts.text == ("5+7", "carry", "", "", "")
+    assert contexts.text == ("5+7", "carry", "<hint>carry", "12", "")  # unusable ones as they were written
     assert contexts.rows.tolist() == [0, 1] and contexts.prompt.shape == (2, 60)
     for i, text in enumerate(("5+7", "carry")):
         assert prompt(contexts, i) == chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", text))
+
         assert not contexts.prompt[i, contexts.prompt_length[i] :].any()
     assert sorted(sampler.requests) == [0, 1, 2, 3]
     assert {request.temperature for request in sampler.requests.values()} == {0.7}
+
+
+def test_a_policy_that_writes_no_tags_gets_the_first_and_the_end_is_the_last():
+    answers = "Carry", "Mind the carry. Then ad...", "Carry...", "Twelve is 12", "</hint>"
+    record = rollouts(True, False, True, False, True)
+    contexts, sampler = contexts_of(record, *answers, group=5, open_tag=True, keep_sentences=True, prompt_length=110)
+    assert contexts.status == ("ok", "ok", "truncated", "leak", "empty")
+    assert contexts.text[:2] == ("Carry", "Mind the carry.")
+    for row, kind in enumerate(("hint", "critique", "hint")):
+        request, tag = sampler.requests[row].prompt, TOKENIZER.encode(f"<{kind}>")
+        assert request[-len(tag) :] == tag and len(request) <= 110
+    assert contexts_of(record, *answers, group=5, open_tag=True)[0].status[1] == "truncated"
 
 
 def test_the_prompt_shows_the_attempt_its_verdict_and_a_correct_sibling():

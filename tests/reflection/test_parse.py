@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
+from amrsd_jax.reflection.parse import STATUSES, close_tag, parse, states_answer
 
 
 @pytest.mark.parametrize(
@@ -13,13 +13,13 @@ from amrsd_jax.reflection.parse import STATUSES, parse, states_answer
         ("<hint> Mind the carry. </hint>", True, ("Mind the carry.", "ok")),
         ("Well:\n<hint>two\nlines</hint> done", True, ("two\nlines", "ok")),
         ("<hint>early</hint> and on and", False, ("early", "ok")),  # complete, though cut later
-        ("<hint>cut in the", False, ("", "truncated")),
-        ("<hint>never closed", True, ("", "no_tag")),
-        ("no tag at all", True, ("", "no_tag")),
-        ("</hint>backwards<hint>", True, ("", "no_tag")),
-        ("<critique>the other kind</critique>", True, ("", "no_tag")),
+        ("<hint>cut in the", False, ("<hint>cut in the", "truncated")),
+        ("<hint>never closed", True, ("<hint>never closed", "no_tag")),
+        (" no tag at all\n", True, ("no tag at all", "no_tag")),
+        ("</hint>backwards<hint>", True, ("</hint>backwards<hint>", "no_tag")),
+        ("<critique>the other kind</critique>", True, ("<critique>the other kind</critique>", "no_tag")),
         ("<hint> \n </hint>", True, ("", "empty")),
-        ("<hint>It is 48,733.</hint>", True, ("", "leak")),
+        ("<hint>It is 48,733.</hint>", True, ("It is 48,733.", "leak")),
         ("", True, ("", "no_tag")),
         # A policy may mention the tags before it uses them.
         ("I write between <hint> and </hint>.\n<hint>Mind it.</hint>", True, ("Mind it.", "ok")),
@@ -31,17 +31,32 @@ def test_parse_by_hand(text, finished, expected):
     assert parse(text, "hint", "48733", finished=finished) == expected
 
 
+@pytest.mark.parametrize(
+    "text, finished, cut, closed",
+    [
+        ("<hint>Mind it", True, False, "<hint>Mind it</hint>"),
+        ("<hint>Mind it", False, False, "<hint>Mind it"),
+        ("<hint>Add 1.5 first. Mind! Then th", False, True, "<hint>Add 1.5 first. Mind!</hint>"),
+        ("<hint>Add 1.", False, True, "<hint>Add 1."),  # may go on with a digit
+        ("<hint>Mind it.</hint> More. And", False, True, "<hint>Mind it.</hint> More. And"),
+        ("No tag. At all", False, True, "No tag. At all"),
+        ("<critique>Of another kind. Yes", False, True, "<critique>Of another kind. Yes"),
+    ],
+)
+def test_an_opened_tag_is_closed_at_the_end_or_after_the_last_sentence(text, finished, cut, closed):
+    assert close_tag(text, "hint", finished=finished, cut=cut) == closed
+
+
 def test_parse_reads_the_tag_of_its_kind():
     assert parse("<critique>flaw</critique>", "critique", "1", finished=True) == ("flaw", "ok")
 
 
 @given(st.text() | st.text().map("<hint>{}</hint>".format), st.text(max_size=5), st.booleans())
-def test_only_a_usable_reflection_has_text(text, answer, finished):
+def test_a_usable_reflection_is_a_part_of_the_text_without_the_answer(text, answer, finished):
     body, status = parse(text, "hint", answer, finished=finished)
-    assert status in STATUSES
-    assert bool(body) == (status == "ok")
-    if body:
-        assert body in text and not states_answer(body, answer)
+    assert status in STATUSES and body in text
+    if status == "ok":
+        assert body and not states_answer(body, answer)
 
 
 @pytest.mark.parametrize(

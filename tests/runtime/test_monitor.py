@@ -58,7 +58,7 @@ def test_rising_to_a_multiple_of_the_start(name):
     assert values == [None, 1.0, 1.5, 3.0] and fired == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("name", ["truncation", "repetition", "mass", "zero_advantage", "timeouts"])
+@pytest.mark.parametrize("name", ["truncation", "repetition", "mass", "zero_advantage", "unusable", "timeouts"])
 def test_shares_are_compared_as_they_are(name):
     values, fired, _ = play(name, [0.5, 0.25, 0.25, 0.75], settings(**{name: ("warn", 0.5)}))
     assert values == [None, 0.375, 0.25, 0.5] and fired == [0, 0, 0, 1]
@@ -118,7 +118,9 @@ def step_record(**changes):
         prompt=np.zeros((2, 1), int), prompt_length=np.ones(2, int), response=np.zeros((2, 6), int), mask=mask,
         sampler_logprobs=zeros, reward=np.array(parts["reward"], np.float32), first_error=np.full((2, 2), -1),
     )  # fmt: skip
-    contexts = Contexts((), (), (), np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int))
+    contexts = Contexts(
+        ("hint", "critique"), ("ok", "leak"), ("a", "b"), np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int)
+    )
     negatives = np.zeros((0, *zeros.shape), np.float32), np.zeros((0, len(zeros)), bool)
     logprobs = LogProbs(parts["student"], parts["teacher"], zeros, zeros, np.array(parts["scored"]), *negatives)
     credit = Credit(np.array(parts["advantage"], np.float32), parts["token_advantage"], {})
@@ -142,6 +144,7 @@ def test_measures_of_a_step():
     assert measured == {
         "reward": 0.5, "entropy": 1.5, "entropy_rise": 1.5, "shorter": 4.0, "longer": 4.0, "truncation": 0.5,
         "repetition": 5 / 8, "gap": 0.5, "mass": 0.75, "zero_advantage": 1.0, "timeouts": 0.5,
+        "unusable": 0.5,
     }  # fmt: skip
 
 
