@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -72,13 +73,16 @@ class Planned:
         return config.rows // (config.learning.minibatches * config.learning.micro_batches)
 
 
-def planned(config: Config, workdir: Path) -> Planned:
+def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None = None) -> Planned:
     """Makes the parts of a validated config, without reading weights, rows or a tokenizer that the config names.
+
+    Args:
+      devices: those of the mesh, which need not exist; None for all visible devices.
 
     Raises:
       ValueError: the parts do not fit together.
     """
-    mesh = meshes.make_mesh(**config.mesh.model_dump())
+    mesh = meshes.make_mesh(**config.mesh.model_dump(), devices=devices)
     external = None
     if config.external.workdir:
         other = Path(config.external.workdir)
@@ -193,7 +197,7 @@ def _rows(rows: int, mesh: Mesh) -> int:
 def _cache(c: Architecture, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
+    return _rows(sampler.slots, sampler.mesh) * round_up(sampler.length, sampler.mesh) * size
 
 
 def _chunk(run: Planned, rows: int) -> int:
