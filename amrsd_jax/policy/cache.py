@@ -25,9 +25,7 @@ def round_up(length: int, mesh: Mesh | None = None) -> int:
     return -(-length // block(mesh)) * block(mesh)
 
 
-def lay_out(
-    k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], mesh: Mesh | None = None
-) -> tuple[Array, Array]:
+def lay_out(k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], mesh: Mesh | None = None) -> tuple[Array, Array]:
     """Returns keys and values of whole rows in the layout of a cache, T rounded up to whole blocks."""
     size = block(mesh)
     padding = ((0, 0), (0, round_up(k.shape[1], mesh) - k.shape[1]), (0, 0), (0, 0))

@@ -1,0 +1,79 @@
+"""Compiles the programs of a run, and notes what the compiler says of each."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+
+from amrsd_jax.compile import contracts, hlo
+from amrsd_jax.compile.programs import Program, programs
+from amrsd_jax.compile.topology import Topology
+from amrsd_jax.plan import sizes
+from amrsd_jax.plan.sizes import Planned
+
+SIZES = ("argument", "output", "alias", "temp")
+
+
+def with_layers(run: Planned, layers: int) -> Planned:
+    """Returns the run with a model of fewer layers of the same sizes: it compiles sooner, and each layer is as it was."""
+    architecture = dataclasses.replace(run.policy.architecture, layers=layers)
+    return dataclasses.replace(run, policy=dataclasses.replace(run.policy, architecture=architecture))
+
+
+def examine(run: Planned, program: Program, target: Topology, folder: Path | None = None) -> dict:
+    """Compiles one program.
+
+    Args:
+      folder: where the optimised text is written; None for nowhere.
+
+    Returns:
+      program, phase; error where it does not compile, else bytes on a device (`argument`, `output`, `alias`, `temp`, `peak`;
+      `held` beside the program; `memory` of the device; `planned`, the plan's for the phase), `seconds` of compiling, what
+      `hlo.summary` returns, and `broken`: the contracts that it breaks.
+    """
+    always, phase = sizes.always(run), sizes.phases(run)[program.phase]
+    # The decoding weights stay while prompts are prefilled, and all that is always there.
+    beside = always | {name: size for name, size in phase.items() if name == "decoding weights"}
+    held = sum(size for name, size in beside.items() if name not in (*program.arguments, *program.results))
+    row = dict(
+        program=program.name,
+        phase=program.phase,
+        memory=target.memory,
+        held=held,
+        planned=sum(always.values()) + sum(phase.values()),
+    )
+    begin = time.perf_counter()
+    try:
+        compiled = program.lower().compile()
+    except jax.errors.JaxRuntimeError as error:  # it does not fit, or the compiler cannot do it
+        return row | dict(error=str(error), broken=[f"does not compile: {str(error).splitlines()[0]}"])
+    row["seconds"] = round(time.perf_counter() - begin, 1)
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{program.name}.txt").write_text(text)
+    row |= {name: getattr(memory, f"{name}_size_in_bytes") for name in SIZES}
+    sums = row["argument"] + row["output"] - row["alias"] + row["temp"]
+    row["peak"] = getattr(memory, "peak_memory_in_bytes", 0) or sums
+    read = hlo.Text(text)
+    row |= hlo.summary(read)
+    return row | dict(broken=contracts.broken(run, program, read, row))
+
+
+def compile_run(run: Planned, target: Topology, names: list[str] | None, folder: Path | None = None):
+    """Yields the row of each program as it is compiled.
+
+    Args:
+      names: of the programs; None for all.
+      folder: see `examine`.
+
+    Raises:
+      ValueError: there is no program of a name.
+    """
+    known = {program.name: program for program in programs(run)}
+    for name in names or known:
+        if name not in known:
+            raise ValueError(f"--programs: {name!r} is none of {', '.join(known)}")
+    for name in names or known:
+        yield examine(run, known[name], target, folder)

@@ -1,0 +1,93 @@
+"""Writes what the compiler said as tables: of one compilation, and of two."""
+
+from collections.abc import Iterable
+
+GIB, GB = 1 << 30, 1e9
+NOTE = "Compiled, not run. Milliseconds are the compiler's own cost model, without its kernels and collectives."
+
+
+def table(case: dict, rows: Iterable[dict]) -> str:
+    """Formats the rows of `compiler.examine` in Markdown."""
+    head = [
+        "program",
+        "argument",
+        "alias",
+        "temp",
+        "peak",
+        "+ held",
+        "of",
+        "plan",
+        "ms",
+        "GB moved",
+        "GB exchanged",
+        "operations",
+    ]
+    return markdown(head, [cells(case, row) for row in rows])
+
+
+def cells(case: dict, row: dict) -> list[str]:
+    """Returns the cells of one program."""
+    room, plan = f"{row['memory'] / GIB:.2f}", f"{row['planned'] / GIB:.2f}"
+    if "error" in row:
+        return [row["program"], *[""] * 4, "does not compile", room, plan, *[""] * 4]
+    sizes = [f"{row[name] / GIB:.2f}" for name in ("argument", "alias", "temp", "peak")]
+    return [row["program"], *sizes, f"{total(row) / GIB:.2f}", room, plan, *levels(case, row)]
+
+
+def total(row: dict) -> int:
+    """Returns the bytes of a program and of what is held beside it."""
+    return row["peak"] + row["held"]
+
+
+def levels(case: dict, row: dict) -> list[str]:
+    """Returns milliseconds, GB moved, GB exchanged and operations, each by loop level."""
+    found = row["levels"]
+    exchanged = {level: sum(kinds.values()) for level, kinds in row["exchanged"].items()}
+    return [
+        _by_level({level: one["cycles"] / case["clock"] * 1e3 for level, one in found.items()}, 0.05),
+        _by_level({level: one["bytes"] / GB for level, one in found.items()}, 0.01),
+        _by_level({level: size / GB for level, size in exchanged.items()}, 0.001),
+        _by_level({level: one["operations"] for level, one in found.items()}, 1, 0),
+    ]
+
+
+def details(row: dict, most: int = 5) -> str:
+    """Formats the largest temporaries and collectives of a program, with their source lines."""
+    lines = [f"{row['program']}: {row['error'].strip()[:2000]}"] if "error" in row else []
+    for one in row.get("temporaries", ())[:most]:
+        size = f"{one['bytes'] / GIB:8.3f} GiB"
+        lines.append(
+            f"{row['program']:18} {size}  {one['array']} {one['opcode']}, level {one['level']}  {one['source']}"
+        )
+    for one in row.get("collectives", ())[:most]:
+        size = f"{one['bytes'] * one['times'] * one['count'] / GB:8.3f} GB "
+        times = f"{one['count']} x {one['times']}"
+        lines.append(
+            f"{row['program']:18} {size}  {one['kind']} {one['array']} {times}, level {one['level']}  {one['source']}"
+        )
+    return "\n".join(lines)
+
+
+def comparison(old: dict, new: dict) -> str:
+    """Formats two compilations beside each other, for the programs that both have."""
+    before = {row["program"]: row for row in old["programs"]}
+    rows = []
+    for row in new["programs"]:
+        if row["program"] not in before:
+            continue
+        one, other = cells(old, before[row["program"]]), cells(new, row)
+        pairs = [a if a == b else f"{a} -> {b}" for a, b in zip(one, other, strict=True)]
+        rows.append([pairs[0], *pairs[3:6], *pairs[8:]])
+    head = ["program", "temp", "peak", "+ held", "ms", "GB moved", "GB exchanged", "operations"]
+    return markdown(head, rows)
+
+
+def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
+    """Formats a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _by_level(values: dict[str, float], least: float, digits: int = 2) -> str:
+    """Formats the values of loop levels, without those that are smaller than `least`."""
+    return ", ".join(f"{level}: {value:,.{digits}f}" for level, value in values.items() if value >= least)
