@@ -25,7 +25,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["amrsd_jax", "amrsd_jax.*"]),
-    package_data={name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
+    package_data={
+        **{name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
+        "amrsd_jax.compile": ["*.textproto"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",

@@ -44,7 +44,7 @@ def levels(case: dict, row: dict) -> list[str]:
     found = row["levels"]
     exchanged = {level: sum(kinds.values()) for level, kinds in row["exchanged"].items()}
     return [
-        _by_level({level: one["cycles"] / case["clock"] * 1e3 for level, one in found.items()}, 0.05),
+        _by_level({level: one["cycles"] / (case["clock"] or 1) * 1e3 for level, one in found.items()}, 0.05),
         _by_level({level: one["bytes"] / GB for level, one in found.items()}, 0.01),
         _by_level({level: size / GB for level, size in exchanged.items()}, 0.001),
         _by_level({level: one["operations"] for level, one in found.items()}, 1, 0),
