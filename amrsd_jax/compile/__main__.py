@@ -1,4 +1,4 @@
-"""Compiles the programs of a run for hardware that is not there: `python -m amrsd_jax.compile --config=CONFIG --topology=v5e:2x4`.
+"""Compiles a run for hardware that is not there: `python -m amrsd_jax.compile --config=CONFIG --topology=v5e:2x4`.
 
 Prints a table: GiB on each device, the compiler's estimate of time, bytes moved and exchanged by loop level, the largest
 temporaries with their source lines. With --check, exits with status 1 if a program does not fit or breaks a contract.

@@ -1,11 +1,16 @@
-"""Checks what a compiled program must not do: not fit, gather while it decodes, keep all logits, copy the cache."""
+"""Checks what no compiled program of a run may do, whatever the hardware.
+
+A program fits into the device's memory beside what the run holds. Sampling gathers nothing in its decode loop, and reuses the
+cache that it is given without a copy. Scoring and learning never hold the logits of all tokens, and exchange nothing of the
+output head's size inside a loop: it is gathered once, and its gradient is reduced once.
+"""
 
 import math
 from collections.abc import Iterator
 
 import jax
 
-from amrsd_jax.compile.hlo import Operation, Text
+from amrsd_jax.compile.hlo import Buffer, Operation, Text
 from amrsd_jax.compile.programs import Program, slots
 from amrsd_jax.plan.sizes import Planned
 
@@ -13,86 +18,91 @@ GIB = 1 << 30
 
 
 def broken(run: Planned, program: Program, text: Text, row: dict) -> list[str]:
-    """Returns a line for each contract that a program breaks."""
+    """Returns a line for each contract that a program breaks, with the place in the source.
+
+    Args:
+      row: the program's sizes, as in `compiler.examine`.
+    """
     stream, _, action = program.name.rpartition(".")
-    lines = []
+    lines = list(_memory(row))
+    if stream:
+        lines += _cache(run, program, text, row)
+    if action == "decode":
+        lines += _gathers(run, text)
+    if program.phase != "sample":
+        lines += [*_head_exchanges(run, text), *_all_logits(run, program, text)]
+    return list(dict.fromkeys(lines))
+
+
+def _memory(row: dict) -> Iterator[str]:
     need = row["peak"] + row["held"]
     if need > row["memory"]:
-        lines.append(f"needs {need / GIB:.2f} GiB of {row['memory'] / GIB:.2f}")
-    if stream:
-        cache = _bytes(slots(run, run.samplers[stream]).cache)
-        if row["alias"] < cache:
-            lines.append(f"does not alias the cache: {row['alias'] / GIB:.2f} of {cache / GIB:.2f} GiB are")
-    if action == "decode":
-        lines += [f"in the decode loop: {one}" for one in _exchanges(text, _smallest_weight(run), ("all-gather",))]
-    if program.phase != "sample":
-        lines += [f"in a loop: {one} of the head's size" for one in _head_exchanges(run, text)]
-        lines += _all_logits(run, program, text)
-    return lines
+        yield f"does not fit: {need / GIB:.2f} GiB, {row['held'] / GIB:.2f} of them held beside it, of {row['memory'] / GIB:.2f}"
 
 
-def _bytes(tree) -> int:
-    """Returns the bytes of one device's shards."""
-    return sum(math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
+def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[str]:
+    layers = slots(run, run.samplers[program.name.partition(".")[0]]).cache
+    size = sum(map(_bytes, jax.tree.leaves(layers)))
+    if row["alias"] < size:
+        yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"
+    layer = min(map(_bytes, jax.tree.leaves(layers[0])))
+    for operation, _ in text.operations():
+        largest = _largest(operation)
+        if operation.opcode in ("copy", "transpose") and not largest.on_chip and largest.bytes >= layer:
+            yield f"the cache is copied: {largest}, {operation.opcode} {text.source(operation)}"
 
 
-def _smallest_weight(run: Planned) -> int:
-    """Returns the elements of the smallest matrix of a layer on one device."""
+def _gathers(run: Planned, text: Text) -> Iterator[str]:
+    """Yields what decoding gathers of at least the smallest matrix's size; logits that `tensor` splits are the exception."""
     c = run.policy.architecture
-    return c.width * c.kv_heads * c.head_dim // run.mesh.shape["tensor"]
-
-
-def _exchanges(text: Text, elements: int, kinds: tuple[str, ...]) -> Iterator[str]:
-    """Yields the collectives inside of loops whose results have at least so many elements."""
-    for operation, loop in text.operations():
-        if loop.level[0] == "0" or operation.collective not in kinds:
-            continue
-        largest = max(operation.results, key=lambda buffer: buffer.elements)
-        if largest.elements >= elements:
-            yield _line(text, operation, str(largest))
+    least = c.width * c.kv_heads * c.head_dim // run.mesh.shape["tensor"]
+    for operation in _exchanges(text, "all-gather"):
+        largest = _largest(operation)
+        logits = _vocabulary(run, largest) and c.width not in largest.shape
+        if largest.elements >= least and not logits:
+            yield f"gathered in the decode loop: {largest} {text.source(operation)}"
 
 
 def _head_exchanges(run: Planned, text: Text) -> Iterator[str]:
-    """Yields the collectives inside of loops on an array of the vocabulary's and the model's width, or a shard of it."""
-    c, devices = run.policy.architecture, run.mesh.size
-    for operation, loop in text.operations():
-        if loop.level[0] == "0" or not operation.collective:
-            continue
+    """Yields exchanges in loops of arrays as large as the output head, or as a device's share of it."""
+    c = run.policy.architecture
+    for operation in _exchanges(text):
         for buffer in operation.results:
-            if _vocabulary(run, buffer.shape) and buffer.elements * devices >= c.vocab_size * c.width:
-                yield _line(text, operation, str(buffer))
-                break
+            if _vocabulary(run, buffer) and buffer.elements * run.mesh.size >= c.vocab_size * c.width:
+                yield f"exchanged in a loop: {operation.collective} {buffer} {text.source(operation)}"
 
 
 def _all_logits(run: Planned, program: Program, text: Text) -> Iterator[str]:
-    """Yields the arrays with logits of all response tokens of a device's rows."""
+    """Yields arrays with the logits of all response tokens of a device's rows, unless these are one chunk."""
     config, c = run.config, run.policy.architecture
     rows = config.scoring.rows if program.phase == "score" else run.micro_batch
-    ways = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
-    columns = max(1, min(run.response_length, config.scoring.chunk // rows))
-    if columns == run.response_length:
+    tokens = rows * run.response_length // (run.mesh.shape["data"] * run.mesh.shape["fsdp"])
+    if tokens <= config.scoring.chunk:
         return
-    seen = set()
     for operation, _ in text.operations():
-        for buffer in operation.results:
-            width = _vocabulary(run, buffer.shape)
-            weight = width and c.width in buffer.shape
-            if (
-                width
-                and not weight
-                and not operation.free
-                and buffer.elements // width >= rows // ways * run.response_length
-            ):
-                if str(buffer) not in seen:
-                    yield f"an array of all logits: {buffer} ({text.source(operation)})"
-                seen.add(str(buffer))
+        for buffer in () if operation.free else operation.results:
+            size = _vocabulary(run, buffer)
+            if size and c.width not in buffer.shape and buffer.elements >= tokens * size:
+                yield f"logits of all tokens: {buffer} {text.source(operation)}"
 
 
-def _vocabulary(run: Planned, shape: tuple[int, ...]) -> int:
-    """Returns the size of an axis that is the vocabulary, or what a device has of it; 0 without one."""
+def _exchanges(text: Text, *kinds: str) -> Iterator[Operation]:
+    """Yields the collectives inside of loops, of all kinds or of the given ones."""
+    for operation, loop in text.operations():
+        if loop.level[0] != "0" and operation.collective and operation.collective in (kinds or operation.collective):
+            yield operation
+
+
+def _vocabulary(run: Planned, buffer: Buffer) -> int:
+    """Returns the size of an axis that is the vocabulary, or a device's share of it; 0 without one."""
     whole = run.policy.architecture.vocab_size
-    return next((size for size in shape if size in (whole, whole // run.mesh.shape["tensor"])), 0)
+    return next((size for size in buffer.shape if size in (whole, whole // run.mesh.shape["tensor"])), 0)
 
 
-def _line(text: Text, operation: Operation, array: str) -> str:
-    return f"{operation.collective} {array} ({text.source(operation)})"
+def _largest(operation: Operation) -> Buffer:
+    return max(operation.results, key=lambda buffer: buffer.bytes)
+
+
+def _bytes(array: jax.ShapeDtypeStruct) -> int:
+    """Returns the bytes of one device's shard."""
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize

@@ -1,8 +1,8 @@
 """Reads the text of a program that XLA has optimised: its loops, and what its operations move, exchange and keep.
 
 The text gives every operation its computation, the layout and memory of its results (`S(1)` is on the chip), and the line of
-Python that it comes from; the TPU's compiler adds `estimated_cycles`, of its own cost model. Everything is counted per loop level:
-"0" runs once, "1" in one loop; "1?" in a branch there that may not be taken.
+Python that it comes from; the TPU's compiler adds `estimated_cycles`, of its own cost model. Everything is counted per loop
+level: "0" runs once, "1" in one loop; "1?" in a branch there that may not be taken.
 """
 
 import collections
@@ -164,9 +164,8 @@ class Text:
         """Yields the computations that an operation runs, and where."""
         if operation.opcode == "while":
             known = re.search(r'"known_trip_count":\{"n":"(\d+)"', operation.rest)
-            (condition,) = operation.called("condition")
-            times = int(known.group(1)) if known else self._trips(condition)
-            yield from ((name, here.deeper(times)) for name in operation.called("body"))
+            times = int(known.group(1)) if known else self._trips(operation.called("condition")[0])
+            yield from ((name, here.deeper(times)) for name in operation.called("body", "condition"))
         elif operation.opcode in ("call", "async-start"):
             yield from ((name, here) for name in operation.called("to_apply", "calls"))
         elif operation.opcode == "conditional":
@@ -218,31 +217,43 @@ class Text:
         """
         if operation.free:
             return 0
-        if operation.opcode in ("copy-start", "slice-start"):  # between memory and chip: counted on the side of memory
-            sides = operation.results[:2] if operation.opcode == "copy-start" else operation.results[1:2] * 2
-            return sum(_moved(sides)) if operation.opcode == "copy-start" else sides[0].bytes
+        if operation.opcode == "slice-start":  # onto the chip
+            return operation.results[1].bytes
+        if operation.opcode == "copy-start":  # results: target, source, context
+            return sum(_moved(operation.results[:2]))
         operands = [self._results.get((computation, name), ()) for name in operation.operands]
         if operation.opcode == "dynamic-update-slice":
             return 2 * sum(_moved(operands[1]))
         if operation.opcode in _SLICES:
             return 2 * sum(_moved(operation.results))
-        fused = operation.called("calls") if operation.opcode == "fusion" else []
-        alias = re.search(r'"aliasing_operands":\{"lists":\[(.*?)\]\}', operation.rest)
-        aliased = {int(index) for index in re.findall(r'"(\d+)"', alias.group(1))} if alias else set()
-        in_place = any(index >= len(operands) for index in aliased)
-        total = 0
-        for index, buffers in enumerate(operands):
-            whole = sum(_moved(buffers))
-            if whole and not (in_place and index in aliased):
-                total += min(whole, self._read(fused[0], index, whole)) if fused else whole
-        if in_place:
-            return total
-        return total + (self._written(fused[0], operation) if fused else sum(_moved(operation.results)))
+        fusion, shared = self._fusion(operation), _shared(operation)
+        read = sum(
+            self._read(fusion, index, sum(_moved(buffers)))
+            for index, buffers in enumerate(operands)
+            if index not in shared
+        )
+        if any(index >= len(operands) for index in shared):  # the result is one of the operands
+            return read
+        return read + sum(
+            sum(_moved([buffer])) if update is None else update
+            for buffer, update in zip(operation.results, self._updates(operation), strict=True)
+        )
 
-    def _read(self, fusion: str, index: int, whole: int) -> int:
-        """Returns the bytes that a fusion reads of its parameter number `index`."""
+    def in_place(self, operation: Operation) -> bool:
+        """Returns whether an operation writes into an array that was there before."""
+        shared = any(index >= len(operation.operands) for index in _shared(operation))
+        updates = any(update is not None for update in self._updates(operation))
+        return shared or updates or operation.opcode in _UPDATES
+
+    def _fusion(self, operation: Operation) -> str | None:
+        return operation.called("calls")[0] if operation.opcode == "fusion" else None
+
+    def _read(self, fusion: str | None, index: int, whole: int) -> int:
+        """Returns the bytes that are read of an operand of `whole` bytes; a fusion may read slices of it only."""
         operations = self.computations.get(fusion, ())
         names = [o.name for o in operations if o.opcode == "parameter" and o.rest.startswith(f"{index})")]
+        if not names or not whole:
+            return whole
         total = 0
         while names:
             name = names.pop()
@@ -254,18 +265,17 @@ class Text:
                 elif operation.opcode in _SLICES and operation.operands[0] == name:
                     total += sum(buffer.bytes for buffer in operation.results)
                 elif operation.opcode == "fusion":
-                    total += self._read(operation.called("calls")[0], operation.operands.index(name), whole)
+                    total += self._read(self._fusion(operation), operation.operands.index(name), whole)
                 elif not (operation.opcode in _UPDATES and operation.operands[0] == name):
                     return whole
-        return total
+        return min(total, whole)
 
-    def _written(self, fusion: str, operation: Operation) -> int:
-        """Returns the bytes that a fusion writes: of a result that is a parameter with updates, the updates."""
-        inside = {one.name: one for one in self.computations.get(fusion, ())}
+    def _updates(self, operation: Operation) -> list[int | None]:
+        """Returns for each result of a fusion that is one of its parameters with updates the bytes of these, else None."""
+        none = [None] * len(operation.results)
+        inside = {one.name: one for one in self.computations.get(self._fusion(operation), ())}
         root = next((one for one in inside.values() if one.root), None)
         outputs = root.operands if root and root.opcode == "tuple" else [root.name] if root else []
-        if len(outputs) != len(operation.results):
-            return sum(_moved(operation.results))
 
         def behind_views(name: str) -> Operation | None:
             one = inside.get(name)
@@ -273,16 +283,14 @@ class Text:
                 one = inside.get(one.operands[0])
             return one
 
-        total = 0
-        for name, buffer in zip(outputs, operation.results, strict=True):
+        def update(name: str) -> int | None:
             one = behind_views(name)
-            base = behind_views(one.operands[0]) if one and one.opcode in _UPDATES else None
-            if base and base.opcode == "parameter":
-                update = inside.get(one.operands[1 if one.opcode == "dynamic-update-slice" else 2])
-                total += sum(part.bytes for part in update.results) if update else 0
-            else:
-                total += sum(_moved([buffer]))
-        return total
+            if one is None or one.opcode not in _UPDATES or behind_views(one.operands[0]).opcode != "parameter":
+                return None
+            written = inside.get(one.operands[1 if one.opcode == "dynamic-update-slice" else 2])
+            return sum(buffer.bytes for buffer in written.results)
+
+        return list(map(update, outputs)) if len(outputs) == len(none) else none
 
 
 # ---------------------------------------------------------------- summaries
@@ -312,7 +320,7 @@ def summary(text: Text, most: int = 12) -> dict:
                 largest = max(operation.results, key=lambda buffer: buffer.bytes)
                 exchanged[loop.level][kind] += largest.bytes * loop.times
                 collectives[kind, loop.level, loop.times, str(largest), largest.bytes, text.source(operation)] += 1
-            if operation.free or operation.opcode.endswith("-start"):
+            if operation.free or operation.opcode.endswith("-start") or text.in_place(operation):
                 continue
             for buffer in operation.results:
                 size = buffer.allocated
@@ -339,6 +347,12 @@ def summary(text: Text, most: int = 12) -> dict:
 
 def _bits(dtype: str) -> int:
     return 8 if dtype == "pred" else int(re.search(r"\d+", dtype).group())
+
+
+def _shared(operation: Operation) -> set[int]:
+    """Returns the operands, and behind them the results, that the TPU's compiler lets share memory."""
+    found = re.search(r'"aliasing_operands":\{"lists":\[(.*?)\]\}', operation.rest)
+    return {int(index) for index in re.findall(r'"(\d+)"', found.group(1))} if found else set()
 
 
 def _moved(buffers) -> Iterator[int]:

@@ -14,7 +14,6 @@ from amrsd_jax.learning.optimiser import make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, make_train_step
 from amrsd_jax.plan.sizes import Planned
-from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy import lora
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.sampling import SamplerConfig, transitions
@@ -42,7 +41,7 @@ class Program:
 
 def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
-    weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser")
+    weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
     yield Program("decoding_weights", "sample", ("parameters",), (weights,), lambda: _decoding_weights(run))
     for stream in ("rollout", "reflection"):
         sampler = run.samplers[stream]
@@ -53,7 +52,8 @@ def programs(run: Planned) -> Iterator[Program]:
         yield Program("single_update", "update", state, (), lambda: _single_update(run))
         return
     yield Program("zero_gradients", "update", ("parameters",), (), lambda: _zero_gradients(run))
-    yield Program("accumulate", "update", state, (), lambda: _accumulate(run))
+    read = ("parameters", "teacher") if run.distils else ("parameters",)
+    yield Program("accumulate", "update", read, (), lambda: _accumulate(run))
     yield Program("apply_update", "update", state, (), lambda: _apply_update(run))
 
 
@@ -83,12 +83,14 @@ def _params(run: Planned) -> PyTree:
 
 def slots(run: Planned, sampler: SamplerConfig) -> transitions.Slots:
     """Returns the shapes of the state of a sampler whose cache is as wide as it can be."""
-    c, rows = run.policy.architecture, meshes.rows(run.mesh)
-    empty = jax.eval_shape(lambda: transitions.empty_slots(run.policy, sampler))
-    shape = (sampler.slots, caches.round_up(sampler.length, run.mesh), c.kv_heads, c.head_dim)
-    token = jax.ShapeDtypeStruct(shape, c.dtype)
-    layer = jax.eval_shape(lambda k, v: caches.lay_out(k, v, run.mesh), token, token)
-    return _place(empty.replace(cache=[layer] * c.layers), rows)
+
+    def widest():
+        state = transitions.empty_slots(run.policy, sampler)
+        transitions.resize_cache(sampler, state, sampler.length)
+        return state
+
+    state, rows = jax.eval_shape(widest), meshes.rows(run.mesh)
+    return _place(state, rows)
 
 
 def _decoding_weights(run: Planned):
