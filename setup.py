@@ -60,8 +60,8 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "tpu-aot": ["libtpu"],  # amrsd_jax.compile, for TPUs that are not there
-        "gpu-aot": ["jax[cuda13]>=0.12"],  # the same for GPUs; needs Python 3.12
+        "tpu-aot": ["jax[tpu]"],  # amrsd_jax.compile for TPUs that are not there
+        "gpu-aot": ["jax[cuda13]>=0.12"],  # and for GPUs
         "test": TEST,
         "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers

@@ -46,7 +46,7 @@ StackFrames
   ROOT %update = bf16[8,128]{1,0:T(8,128)(2,1)} dynamic-update-slice(%p0, %p1, %p2, %p2)
 }
 
-%body (state: (s32[], bf16[8,128], bf16[16,64])) -> (s32[], bf16[8,128], bf16[16,64]) {
+%body (state: (s32[], bf16[8,128])) -> (s32[], bf16[8,128]) {
   %state = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[16,64]{1,0:T(8,128)(2,1)}) parameter(0)
   %step = s32[]{:T(128)} get-tuple-element(%state), index=0
   %cache = bf16[8,128]{1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
@@ -74,7 +74,7 @@ ENTRY %main (a: s32[], b: bf16[8,128], c: bf16[16,64]) -> bf16[8,128] {
   %b = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(1)
   %c = bf16[16,64]{1,0:T(8,128)(2,1)} parameter(2)
   %start = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[16,64]{1,0:T(8,128)(2,1)}) tuple(%a, %b, %c)
-  %loop = (s32[]{:T(128)}, bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[16,64]{1,0:T(8,128)(2,1)}) while(%start), condition=%condition, body=%body
+  %loop = (s32[], bf16[8,128]{1,0}, bf16[16,64]{1,0}) while(%start), condition=%condition, body=%body
   %flag = s32[]{:T(128)} get-tuple-element(%loop), index=0
   %scores = f32[8]{0:T(128)} convert(%flag)
   %chosen = f32[8]{0} conditional(%flag, %scores, %scores), branch_computations={%rare, %rare}
@@ -144,7 +144,7 @@ def run(tmp_path_factory):
 def lines(run, name, text, **fields):
     """The contracts that a program of that name and text breaks, with room for everything by default."""
     (program,) = (one for one in programs(run) if one.name == name)
-    row = dict(peak=0, held=0, alias=1 << 40, memory=1 << 40) | fields
+    row = dict(needed=0, held=0, alias=1 << 40, memory=1 << 40) | fields
     return contracts.broken(run, program, hlo.Text(text), row)
 
 
@@ -155,7 +155,7 @@ def body(line):
 
 def test_a_program_must_fit_beside_what_is_held(run):
     assert lines(run, "score", TEXT) == []
-    (line,) = lines(run, "score", TEXT, peak=3 << 30, held=2 << 30, memory=4 << 30)
+    (line,) = lines(run, "score", TEXT, needed=3 << 30, held=2 << 30, memory=4 << 30)
     assert "5.00 GiB" in line and "of 4.00" in line
 
 
@@ -198,7 +198,7 @@ def test_a_program_on_eight_devices_says_what_it_needs(run):
     cache = (
         run.config.rollout.slots * 64 * 2 * 2 * 32 * 4 // 8
     )  # a block of 64 positions, 2 layers, keys and values of 32
-    assert row["alias"] >= cache and row["peak"] > cache and row["held"] > 0
+    assert row["alias"] >= cache and row["needed"] > cache and row["held"] > 0
     assert not [line for line in row["broken"] if "copied" not in line]  # the CPU's compiler copies it
     assert row["levels"]["1"]["bytes"] > row["levels"]["0"]["bytes"] > 0
     with pytest.raises(ValueError, match="'decode' is none of decoding_weights, rollout.admit, rollout.decode"):
@@ -210,7 +210,7 @@ def test_a_program_on_eight_devices_says_what_it_needs(run):
 
 def test_the_comparison_shows_both_figures_where_they_differ():
     level = dict(operations=3, launches=3, bytes=2_000_000_000, cycles=1_500_000)
-    row = dict(program="score", argument=1 << 30, alias=0, temp=1 << 30, peak=2 << 30, held=0, memory=4 << 30, planned=2 << 30,
+    row = dict(program="score", argument=1 << 30, alias=0, temp=1 << 30, needed=2 << 30, held=0, memory=4 << 30, planned=2 << 30,
                levels={"0": level}, exchanged={"0": {"all-gather": 10**9}})  # fmt: skip
     old = dict(clock=1.5e9, programs=[row, row | dict(program="gone")])
     new = dict(clock=1.5e9, programs=[row | dict(temp=1 << 29, exchanged={})])
@@ -246,4 +246,4 @@ def test_the_tpu_compiler_takes_the_programs(slice_, names, tmp_path):
     rows = json.loads((tmp_path / "out.json").read_text())["programs"]
     assert [row["program"] for row in rows] == names.split(",")
     for row in rows:
-        assert 0 < row["peak"] + row["held"] < row["memory"] and row["levels"]["0"]["bytes"] > 0
+        assert 0 < row["needed"] + row["held"] < row["memory"] and row["levels"]["0"]["bytes"] > 0

@@ -28,13 +28,12 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
       folder: where the optimised text is written; None for nowhere.
 
     Returns:
-      program, phase; error where it does not compile, else bytes on a device (`argument`, `output`, `alias`, `temp`, `peak`;
-      `held` beside the program; `memory` of the device; `planned`, the plan's for the phase), `seconds` of compiling, what
-      `hlo.summary` returns, and `broken`: the contracts that it breaks.
+      program, phase; error where it does not compile, else bytes on a device (`argument`, `output`, `alias`, `temp`;
+      `needed`, arguments and other results and temporaries; `held` beside the program; `memory` of the device; `planned`, the
+      plan's for the phase), `seconds` of compiling, what `hlo.summary` returns, and `broken`: the contracts that it breaks.
     """
     always, phase = sizes.always(run), sizes.phases(run)[program.phase]
-    # The decoding weights stay while prompts are prefilled, and all that is always there.
-    beside = always | {name: size for name, size in phase.items() if name == "decoding weights"}
+    beside = always | {name: phase[name] for name in ("decoding weights", "keys and values") if name in phase}
     held = sum(size for name, size in beside.items() if name not in (*program.arguments, *program.results))
     row = dict(
         program=program.name,
@@ -54,8 +53,8 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{program.name}.txt").write_text(text)
     row |= {name: getattr(memory, f"{name}_size_in_bytes") for name in SIZES}
-    sums = row["argument"] + row["output"] - row["alias"] + row["temp"]
-    row["peak"] = getattr(memory, "peak_memory_in_bytes", 0) or sums
+    # Not `peak_memory_in_bytes`, which leaves out what the heap of the temporaries loses to its fragments.
+    row["needed"] = row["argument"] + row["output"] - row["alias"] + row["temp"]
     read = hlo.Text(text)
     row |= hlo.summary(read)
     return row | dict(broken=contracts.broken(run, program, read, row))

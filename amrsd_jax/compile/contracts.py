@@ -29,13 +29,13 @@ def broken(run: Planned, program: Program, text: Text, row: dict) -> list[str]:
         lines += _cache(run, program, text, row)
     if action == "decode":
         lines += _gathers(run, text)
-    if program.phase != "sample":
+    if program.phase in ("score", "update"):
         lines += [*_head_exchanges(run, text), *_all_logits(run, program, text)]
     return list(dict.fromkeys(lines))
 
 
 def _memory(row: dict) -> Iterator[str]:
-    need = row["peak"] + row["held"]
+    need = row["needed"] + row["held"]
     if need > row["memory"]:
         yield f"does not fit: {need / GIB:.2f} GiB, {row['held'] / GIB:.2f} of them held beside it, of {row['memory'] / GIB:.2f}"
 

@@ -42,11 +42,11 @@ class Program:
 def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
     weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
-    yield Program("decoding_weights", "sample", ("parameters",), (weights,), lambda: _decoding_weights(run))
+    yield Program("decoding_weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
     for stream in ("rollout", "reflection"):
         sampler = run.samplers[stream]
-        yield Program(f"{stream}.admit", "sample", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
-        yield Program(f"{stream}.decode", "sample", (weights, cache), (), lambda s=sampler: _decode(run, s))
+        yield Program(f"{stream}.admit", "prefill", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
+        yield Program(f"{stream}.decode", "decode", (weights, cache), (), lambda s=sampler: _decode(run, s))
     yield Program("score", "score", ("parameters",), (), lambda: _score(run))
     if run.config.learning.micro_batches == 1:
         yield Program("single_update", "update", state, (), lambda: _single_update(run))

@@ -13,7 +13,7 @@ def table(case: dict, rows: Iterable[dict]) -> str:
         "argument",
         "alias",
         "temp",
-        "peak",
+        "needed",
         "+ held",
         "of",
         "plan",
@@ -30,13 +30,13 @@ def cells(case: dict, row: dict) -> list[str]:
     room, plan = f"{row['memory'] / GIB:.2f}", f"{row['planned'] / GIB:.2f}"
     if "error" in row:
         return [row["program"], *[""] * 4, "does not compile", room, plan, *[""] * 4]
-    sizes = [f"{row[name] / GIB:.2f}" for name in ("argument", "alias", "temp", "peak")]
+    sizes = [f"{row[name] / GIB:.2f}" for name in ("argument", "alias", "temp", "needed")]
     return [row["program"], *sizes, f"{total(row) / GIB:.2f}", room, plan, *levels(case, row)]
 
 
 def total(row: dict) -> int:
     """Returns the bytes of a program and of what is held beside it."""
-    return row["peak"] + row["held"]
+    return row["needed"] + row["held"]
 
 
 def levels(case: dict, row: dict) -> list[str]:
@@ -78,7 +78,7 @@ def comparison(old: dict, new: dict) -> str:
         one, other = cells(old, before[row["program"]]), cells(new, row)
         pairs = [a if a == b else f"{a} -> {b}" for a, b in zip(one, other, strict=True)]
         rows.append([pairs[0], *pairs[3:6], *pairs[8:]])
-    head = ["program", "temp", "peak", "+ held", "ms", "GB moved", "GB exchanged", "operations"]
+    head = ["program", "temp", "needed", "+ held", "ms", "GB moved", "GB exchanged", "operations"]
     return markdown(head, rows)
 
 

@@ -23,6 +23,7 @@ ADVICE = {  # item of the table -> settings that make it smaller
     "reference policy": "loss.kl = 0, or lora.rank",
     "critic": "another credit.context",
     "decoding weights": "more of mesh.tensor",
+    "weights in the making": "more of mesh.tensor",
     "keys and values": "fewer rollout.slots and reflection.slots",
     "prefill": "smaller rollout.admit and reflection.admit",
     "gathered weights": "more of mesh.tensor",

@@ -126,19 +126,25 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
     """
     c, config, mesh = run.policy.architecture, run.config, run.mesh
-    samplers = run.samplers.values()
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     trained = lora.trainable(run.policy.abstract_params())
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
     (kept, inner), models = _activations(run), 2 if run.distils else 1
     copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
+    weights, samplers = _decoding(run.policy, mesh), run.samplers.values()
+    prefills = ({"keys and values": _cache(c, one), "prefill": _prefill(run.policy, one)} for one in samplers)
+    logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
-        "sample": {
-            "keys and values": max(_cache(c, sampler) for sampler in samplers),
-            "decoding weights": _decoding(run.policy, run.mesh),
+        "prepare": {"decoding weights": weights, "weights in the making": _making(run)},
+        "prefill": {
+            **max(prefills, key=lambda parts: sum(parts.values())),
+            "decoding weights": weights,
             "gathered weights": _gathered(run),
-            "prefill": max(_forward(run.policy, sampler.admit, sampler.prompt_length) for sampler in samplers),
-            "logits": max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size,
+        },
+        "decode": {
+            "keys and values": max(_cache(c, sampler) for sampler in samplers),
+            "decoding weights": weights,
+            "logits": logits,
         },
         "score": {
             "gathered weights": _gathered(run),
@@ -183,10 +189,19 @@ def _gathered(run: Planned) -> int:
     """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
-    params = run.policy.abstract_params()
+    params = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())  # they are cast before
     where = meshes.shardings(params, run.mesh, over=("tensor",))
     layers = _bytes(params["layers"], where["layers"])
     return 2 * layers // run.policy.architecture.layers + _bytes(params, where) - layers
+
+
+def _making(run: Planned) -> int:
+    """Returns the bytes that are needed besides the weights for decoding while they are made: the largest is gathered first."""
+    if run.mesh.shape["fsdp"] == 1:
+        return 0
+    weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
+    where = experiment.decoding_shardings(run.policy, run.mesh)
+    return max(jax.tree.leaves(jax.tree.map(_shard_bytes, weights, where)))
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
@@ -198,6 +213,14 @@ def _cache(c: Architecture, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
     return _rows(sampler.slots, sampler.mesh) * round_up(sampler.length, sampler.mesh) * size
+
+
+def _prefill(policy: Policy, sampler: SamplerConfig) -> int:
+    """Returns the bytes of an admission: a forward pass, the prompts' keys and values, and a layer's of all devices' prompts."""
+    c, rows = policy.architecture, -(-sampler.admit // sampler.shards)
+    layer = 2 * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize * sampler.prompt_length
+    everywhere = layer * rows * sampler.shards if sampler.shards > 1 else 0
+    return _forward(policy, rows, sampler.prompt_length) + rows * c.layers * layer + everywhere
 
 
 def _chunk(run: Planned, rows: int) -> int:
