@@ -18,7 +18,6 @@ from amrsd_jax.evaluate.evaluator import Evaluator
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.platforms import platform
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention
 from amrsd_jax.policy.chat_template import read_template
 from amrsd_jax.policy.huggingface import stop_ids
@@ -228,7 +227,7 @@ def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokeni
 def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
     """Returns the policy on a mesh; `config.attention` selects its attention kernel, "auto" one that suits the devices."""
     architecture = make_architecture(config, tokenizer)
-    backend = attention.choose_backend(config.attention, architecture, platform(mesh))
+    backend = attention.choose_backend(config.attention, architecture, mesh.devices.flat[0].platform)
     return Policy(architecture, config.remat, meshes.rows(mesh), backend)
 
 

@@ -212,7 +212,7 @@ def _rows(rows: int, mesh: Mesh) -> int:
 def _cache(c: Architecture, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(sampler.slots, sampler.mesh) * round_up(sampler.length, sampler.mesh) * size
+    return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
 
 
 def _prefill(policy: Policy, sampler: SamplerConfig) -> int:

@@ -14,7 +14,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Integer
 
-from amrsd_jax.platforms import platform
 from amrsd_jax.policy.architecture import Architecture
 
 BACKENDS = ("auto", "xla", "cudnn", "splash")
@@ -129,7 +128,7 @@ def _splash(q, k, v, segments, mesh: Mesh | None):
 
     def local(q, k, v, segments):
         mask = splash.MultiHeadMask([splash.CausalMask((padded, padded))] * q.shape[2])
-        interpret = platform(mesh) != "tpu"
+        interpret = jax.default_backend() != "tpu"
         kernel = splash.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
         q, k, v = (
             jnp.pad(a, ((0, 0), (0, padded - length), (0, 0), (0, 0))).swapaxes(1, 2)

@@ -7,31 +7,27 @@ product itself.
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Integer
-
-from amrsd_jax.platforms import platform
 
 Cache = list[tuple[Array, Array]]  # per layer: keys [B, K, S / block, H, block] and values [B, K, S, H]
 
 
-def block(mesh: Mesh | None = None) -> int:
+def block() -> int:
     """Returns the number of positions per block of keys: 128 on a TPU, the width of its vector unit, and 64 elsewhere."""
-    return 128 if platform(mesh) == "tpu" else 64
+    return 128 if jax.default_backend() == "tpu" else 64
 
 
-def round_up(length: int, mesh: Mesh | None = None) -> int:
+def round_up(length: int) -> int:
     """Returns a length rounded up to whole blocks."""
-    return -(-length // block(mesh)) * block(mesh)
+    return -(-length // block()) * block()
 
 
-def lay_out(k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], mesh: Mesh | None = None) -> tuple[Array, Array]:
+def lay_out(k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]) -> tuple[Array, Array]:
     """Returns keys and values of whole rows in the layout of a cache, T rounded up to whole blocks."""
-    size = block(mesh)
-    padding = ((0, 0), (0, round_up(k.shape[1], mesh) - k.shape[1]), (0, 0), (0, 0))
+    padding = ((0, 0), (0, round_up(k.shape[1]) - k.shape[1]), (0, 0), (0, 0))
     k, v = jnp.pad(k, padding), jnp.pad(v, padding)
-    rows, length, heads, width = k.shape
-    return k.reshape(rows, length // size, size, heads, width).transpose(0, 3, 1, 4, 2), v.swapaxes(1, 2)
+    rows, length, heads, size = k.shape
+    return k.reshape(rows, length // block(), block(), heads, size).transpose(0, 3, 1, 4, 2), v.swapaxes(1, 2)
 
 
 def resize(buffer: Array, length: int) -> Array:

@@ -230,7 +230,7 @@ class Policy:
 
         def attend(q, k, v):
             attended = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return attended, caches.lay_out(k, v, self.mesh)
+            return attended, caches.lay_out(k, v)
 
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)

@@ -11,7 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from amrsd_jax import lengths, processes, rng
@@ -56,14 +56,9 @@ class SamplerConfig:
             raise ValueError(f"sampling.slots = {self.slots} does not divide over {self.shards} devices (data x fsdp)")
 
     @property
-    def mesh(self) -> Mesh | None:
-        """The mesh of the devices; None on one device."""
-        return self.sharding and self.sharding.mesh
-
-    @property
     def shards(self) -> int:
         """Number of devices that the slots are split over."""
-        return 1 if self.mesh is None else self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        return 1 if self.sharding is None else self.sharding.mesh.shape["data"] * self.sharding.mesh.shape["fsdp"]
 
     @property
     def length(self) -> int:
@@ -112,7 +107,7 @@ def empty_slots(policy: Policy, config: SamplerConfig) -> Slots:
     c, s, t = policy.architecture, config.slots, config.new_tokens
     nothing = jnp.zeros((s, 0, c.kv_heads, c.head_dim), c.dtype)
     slots = Slots(
-        cache=[caches.lay_out(nothing, nothing, policy.mesh)] * c.layers,
+        cache=[caches.lay_out(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
         generated=jnp.zeros(s, jnp.int32),
@@ -261,7 +256,7 @@ def resize_cache(config: SamplerConfig, slots: Slots, longest: int) -> None:
 
     Buffers are replaced one by one, so that there are never two whole caches.
     """
-    width, cache = caches.round_up(lengths.bucket(longest, config.length), config.mesh), slots.cache
+    width, cache = caches.round_up(lengths.bucket(longest, config.length)), slots.cache
     for layer, (keys, values) in enumerate(cache):
         if values.shape[2] != width:
             cache[layer] = ()
