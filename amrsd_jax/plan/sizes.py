@@ -17,7 +17,7 @@ from amrsd_jax.config import Config
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
-from amrsd_jax.policy import Architecture, Policy, lora
+from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.policy.cache import round_up
 from amrsd_jax.reflection.prompts import templates
@@ -132,7 +132,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     (kept, inner), models = _activations(run), 2 if run.distils else 1
     copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
     weights, samplers = _decoding(run.policy, mesh), run.samplers.values()
-    prefills = ({"keys and values": _cache(c, one), "prefill": _prefill(run.policy, one)} for one in samplers)
+    prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
         "prepare": {"decoding weights": weights, "weights in the making": _making(run)},
@@ -142,7 +142,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
             "gathered weights": _gathered(run),
         },
         "decode": {
-            "keys and values": max(_cache(c, sampler) for sampler in samplers),
+            "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
             "decoding weights": weights,
             "logits": logits,
         },
@@ -209,8 +209,9 @@ def _rows(rows: int, mesh: Mesh) -> int:
     return -(-rows // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
 
-def _cache(c: Architecture, sampler: SamplerConfig) -> int:
+def _cache(policy: Policy, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
+    c = policy.architecture
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
     return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
 
