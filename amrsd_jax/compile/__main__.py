@@ -25,8 +25,6 @@ flags.mark_flags_as_required(["config", "topology"])
 
 
 def main(argv: list[str]) -> None:
-    import jax
-
     from amrsd_jax.compile import compiler, report
     from amrsd_jax.compile.topology import topology
     from amrsd_jax.plan import sizes
@@ -34,43 +32,28 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    rows = []
     try:
-        target = topology(_TOPOLOGY.value)
-        config = validate(_CONFIG.value)
+        old = json.loads(Path(_COMPARE.value).read_text()) if _COMPARE.value else None
+        target, config = topology(_TOPOLOGY.value), validate(_CONFIG.value)
         with tempfile.TemporaryDirectory() as nowhere:
             run = sizes.planned(config, Path(nowhere), target.devices)
         if _LAYERS.value:
             run = compiler.with_layers(run, _LAYERS.value)
-        for row in compiler.compile_run(run, target, _PROGRAMS.value, _HLO.value and Path(_HLO.value)):
-            print(
-                f"{row['program']}: {row.get('seconds', '')} s", *row["broken"], sep="\n  ", file=sys.stderr, flush=True
-            )
-            rows.append(row)
+        chosen = compiler.chosen(run, _PROGRAMS.value)
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
-    case = dict(
-        topology=target.name,
-        device=target.devices[0].device_kind,
-        clock=target.clock,
-        mesh=dict(run.mesh.shape),
-        model=config.model,
-        layers=run.policy.architecture.layers,
-        attention=run.policy.attention,
-        jax=jax.__version__,
-    )
-    done = case | dict(programs=rows)
-    shape = " x ".join(str(size) for size in run.mesh.shape.values())
-    print(
-        f"{config.model}, {case['layers']} layers, {target.name}, mesh {shape}, attention {run.policy.attention}. {report.NOTE}"
-    )
-    print(report.table(case, rows), *map(report.details, rows), sep="\n")
-    if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(done, indent=1) + "\n")
-    if _COMPARE.value:
-        print(report.comparison(json.loads(Path(_COMPARE.value).read_text()), done))
-    broken = [f"{row['program']}: {line}" for row in rows for line in row["broken"]]
-    print(*(f"broken: {line}" for line in broken), sep="\n")
+    done = compiler.describe(run, target) | {"programs": []}
+    for program in chosen:
+        row = compiler.examine(run, program, target, _HLO.value and Path(_HLO.value))
+        done["programs"].append(row)
+        print(f"{program.name}: {row['seconds']} s", file=sys.stderr, flush=True)
+        if _OUT.value:
+            Path(_OUT.value).write_text(json.dumps(done, indent=1) + "\n")
+    print(report.table(done), *filter(None, map(report.details, done["programs"])), sep="\n")
+    if old:
+        print(report.comparison(old, done))
+    broken = [f"broken: {row['program']}: {line}" for row in done["programs"] for line in row["broken"]]
+    print(*broken, sep="\n", end="\n" if broken else "")
     sys.exit(1 if _CHECK.value and broken else 0)
 
 

@@ -21,6 +21,20 @@ def with_layers(run: Planned, layers: int) -> Planned:
     return dataclasses.replace(run, policy=dataclasses.replace(run.policy, architecture=architecture))
 
 
+def describe(run: Planned, target: Topology) -> dict:
+    """Returns what is compiled for what, ready for JSON."""
+    return dict(
+        model=run.config.model,
+        layers=run.policy.architecture.layers,
+        attention=run.policy.attention,
+        topology=target.name,
+        device=target.devices[0].device_kind,
+        clock=target.clock,
+        mesh=dict(run.mesh.shape),
+        jax=jax.__version__,
+    )
+
+
 def examine(run: Planned, program: Program, target: Topology, folder: Path | None = None) -> dict:
     """Compiles one program.
 
@@ -46,7 +60,8 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
     try:
         compiled = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:  # it does not fit, or the compiler cannot do it
-        return row | dict(error=str(error), broken=[f"does not compile: {str(error).splitlines()[0]}"])
+        row |= dict(error=str(error), broken=[f"does not compile: {str(error).splitlines()[0]}"])
+        return row | dict(seconds=round(time.perf_counter() - begin, 1))
     row["seconds"] = round(time.perf_counter() - begin, 1)
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if folder:
@@ -60,19 +75,14 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
     return row | dict(broken=contracts.broken(run, program, read, row))
 
 
-def compile_run(run: Planned, target: Topology, names: list[str] | None, folder: Path | None = None):
-    """Yields the row of each program as it is compiled.
-
-    Args:
-      names: of the programs; None for all.
-      folder: see `examine`.
+def chosen(run: Planned, names: list[str] | None) -> list[Program]:
+    """Returns the programs of a run with these names; None for all.
 
     Raises:
       ValueError: there is no program of a name.
     """
     known = {program.name: program for program in programs(run)}
-    for name in names or known:
+    for name in names or ():
         if name not in known:
             raise ValueError(f"--programs: {name!r} is none of {', '.join(known)}")
-    for name in names or known:
-        yield examine(run, known[name], target, folder)
+    return [known[name] for name in names or known]

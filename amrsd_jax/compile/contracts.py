@@ -47,9 +47,9 @@ def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[st
         yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"
     layer = min(map(_bytes, jax.tree.leaves(layers[0])))
     for operation, _ in text.operations():
-        largest = _largest(operation)
-        if operation.opcode in ("copy", "transpose") and not largest.on_chip and largest.bytes >= layer:
-            yield f"the cache is copied: {largest}, {operation.opcode} {text.source(operation)}"
+        for buffer in operation.results if operation.opcode in ("copy", "transpose") else ():
+            if not buffer.on_chip and buffer.bytes >= layer:
+                yield f"the cache is copied: {buffer}, {operation.opcode} {text.source(operation)}"
 
 
 def _gathers(run: Planned, text: Text) -> Iterator[str]:
@@ -57,10 +57,10 @@ def _gathers(run: Planned, text: Text) -> Iterator[str]:
     c = run.policy.architecture
     least = c.width * c.kv_heads * c.head_dim // run.mesh.shape["tensor"]
     for operation in _exchanges(text, "all-gather"):
-        largest = _largest(operation)
-        logits = _vocabulary(run, largest) and c.width not in largest.shape
-        if largest.elements >= least and not logits:
-            yield f"gathered in the decode loop: {largest} {text.source(operation)}"
+        for buffer in operation.results:
+            logits = _vocabulary(run, buffer) and c.width not in buffer.shape
+            if buffer.elements >= least and not logits:
+                yield f"gathered in the decode loop: {buffer} {text.source(operation)}"
 
 
 def _head_exchanges(run: Planned, text: Text) -> Iterator[str]:
@@ -97,10 +97,6 @@ def _vocabulary(run: Planned, buffer: Buffer) -> int:
     """Returns the size of an axis that is the vocabulary, or a device's share of it; 0 without one."""
     whole = run.policy.architecture.vocab_size
     return next((size for size in buffer.shape if size in (whole, whole // run.mesh.shape["tensor"])), 0)
-
-
-def _largest(operation: Operation) -> Buffer:
-    return max(operation.results, key=lambda buffer: buffer.bytes)
 
 
 def _bytes(array: jax.ShapeDtypeStruct) -> int:

@@ -316,7 +316,7 @@ def summary(text: Text, most: int = 12) -> dict:
                 level["launches"] += loop.times
                 level["bytes"] += text.traffic(name, operation) * loop.times
             level["cycles"] += operation.cycles * loop.times
-            if kind := operation.collective:
+            if (kind := operation.collective) and operation.results:
                 largest = max(operation.results, key=lambda buffer: buffer.bytes)
                 exchanged[loop.level][kind] += largest.bytes * loop.times
                 collectives[kind, loop.level, loop.times, str(largest), largest.bytes, text.source(operation)] += 1

@@ -3,35 +3,25 @@
 from collections.abc import Iterable
 
 GIB, GB = 1 << 30, 1e9
-NOTE = "Compiled, not run. Milliseconds are the compiler's own cost model, without its kernels and collectives."
+NOTE = "Compiled, not run. GiB on each device; milliseconds of the compiler's cost model, which leaves out kernels and collectives."
+_LEVELS = ["ms", "GB moved", "GB exchanged", "operations"]  # each by loop level
 
 
-def table(case: dict, rows: Iterable[dict]) -> str:
-    """Formats the rows of `compiler.examine` in Markdown."""
-    head = [
-        "program",
-        "argument",
-        "alias",
-        "temp",
-        "needed",
-        "+ held",
-        "of",
-        "plan",
-        "ms",
-        "GB moved",
-        "GB exchanged",
-        "operations",
-    ]
-    return markdown(head, [cells(case, row) for row in rows])
+def table(done: dict) -> str:
+    """Formats a compilation in Markdown: what was compiled for what, and a row per program."""
+    mesh = " x ".join(map(str, done["mesh"].values()))
+    what = f"{done['model']}, {done['layers']} layers, attention {done['attention']}; {done['topology']}, mesh {mesh}"
+    head = ["program", "argument", "alias", "temp", "needed", "+ held", "of", "plan", *_LEVELS]
+    return f"{what}; jax {done['jax']}. {NOTE}\n\n{markdown(head, [cells(done, row) for row in done['programs']])}\n"
 
 
-def cells(case: dict, row: dict) -> list[str]:
-    """Returns the cells of one program."""
+def cells(done: dict, row: dict) -> list[str]:
+    """Returns the cells of one program: GiB of one device, then milliseconds, GB and operations by loop level."""
     room, plan = f"{row['memory'] / GIB:.2f}", f"{row['planned'] / GIB:.2f}"
     if "error" in row:
-        return [row["program"], *[""] * 4, "does not compile", room, plan, *[""] * 4]
+        return [row["program"], *[""] * 4, "does not compile", room, plan, *[""] * len(_LEVELS)]
     sizes = [f"{row[name] / GIB:.2f}" for name in ("argument", "alias", "temp", "needed")]
-    return [row["program"], *sizes, f"{total(row) / GIB:.2f}", room, plan, *levels(case, row)]
+    return [row["program"], *sizes, f"{total(row) / GIB:.2f}", room, plan, *_by_levels(done, row)]
 
 
 def total(row: dict) -> int:
@@ -39,12 +29,11 @@ def total(row: dict) -> int:
     return row["needed"] + row["held"]
 
 
-def levels(case: dict, row: dict) -> list[str]:
-    """Returns milliseconds, GB moved, GB exchanged and operations, each by loop level."""
-    found = row["levels"]
+def _by_levels(done: dict, row: dict) -> list[str]:
+    found, clock = row["levels"], done["clock"] or 1
     exchanged = {level: sum(kinds.values()) for level, kinds in row["exchanged"].items()}
     return [
-        _by_level({level: one["cycles"] / (case["clock"] or 1) * 1e3 for level, one in found.items()}, 0.05),
+        _by_level({level: one["cycles"] / clock * 1e3 for level, one in found.items()}, 0.05),
         _by_level({level: one["bytes"] / GB for level, one in found.items()}, 0.01),
         _by_level({level: size / GB for level, size in exchanged.items()}, 0.001),
         _by_level({level: one["operations"] for level, one in found.items()}, 1, 0),
@@ -69,17 +58,15 @@ def details(row: dict, most: int = 5) -> str:
 
 
 def comparison(old: dict, new: dict) -> str:
-    """Formats two compilations beside each other, for the programs that both have."""
+    """Formats two compilations as `before -> after`, for the programs that both have."""
     before = {row["program"]: row for row in old["programs"]}
     rows = []
     for row in new["programs"]:
-        if row["program"] not in before:
-            continue
-        one, other = cells(old, before[row["program"]]), cells(new, row)
-        pairs = [a if a == b else f"{a} -> {b}" for a, b in zip(one, other, strict=True)]
-        rows.append([pairs[0], *pairs[3:6], *pairs[8:]])
-    head = ["program", "temp", "needed", "+ held", "ms", "GB moved", "GB exchanged", "operations"]
-    return markdown(head, rows)
+        if row["program"] in before:
+            both = zip(cells(old, before[row["program"]]), cells(new, row), strict=True)
+            changes = [one if one == other else f"{one} -> {other}" for one, other in both]
+            rows.append([changes[0], *changes[3:6], *changes[8:]])
+    return markdown(["program", "temp", "needed", "+ held", *_LEVELS], rows)
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
