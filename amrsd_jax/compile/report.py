@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 GIB, GB = 1 << 30, 1e9
-NOTE = "Compiled, not run. GiB on each device; milliseconds of the compiler's cost model, which leaves out kernels and collectives."
+NOTE = (
+    "Compiled, not run. GiB on each device; ms by the compiler's cost model, which leaves out kernels and collectives."
+)
 _LEVELS = ["ms", "GB moved", "GB exchanged", "operations"]  # each by loop level
 
 
@@ -38,6 +40,18 @@ def _by_levels(done: dict, row: dict) -> list[str]:
         _by_level({level: size / GB for level, size in exchanged.items()}, 0.001),
         _by_level({level: one["operations"] for level, one in found.items()}, 1, 0),
     ]
+
+
+def agreement(rows: Iterable[dict]) -> str:
+    """Formats what the compiler says of each phase beside the plan, by the program of the phase that needs most."""
+    largest = {}
+    for row in sorted((row for row in rows if "error" not in row), key=total):
+        largest[row["phase"]] = row
+    rows = []
+    for phase, row in largest.items():
+        sizes = total(row), row["planned"]
+        rows.append([phase, row["program"], *(f"{size / GIB:.2f}" for size in sizes), f"{sizes[1] / sizes[0]:.2f}"])
+    return markdown(["phase", "program", "GiB by the compiler", "by the plan", "ratio"], rows)
 
 
 def details(row: dict, most: int = 5) -> str:

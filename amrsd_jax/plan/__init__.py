@@ -98,10 +98,18 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     """
     run = sizes.planned(config, workdir)
     device = run.mesh.local_devices[0]
+    return plan_of(run, available_memory(device, len(run.mesh.local_devices)), device.device_kind)
+
+
+def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
+    """Plans the memory of a run on devices that provide so many bytes, None if unknown.
+
+    Args:
+      device: name of the device.
+    """
     shape = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    model = f"model = {config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
-    available = available_memory(device, len(run.mesh.local_devices))
-    return Plan(model, sizes.always(run), sizes.phases(run), available, device.device_kind)
+    model = f"model = {run.config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
+    return Plan(model, sizes.always(run), sizes.phases(run), available, device)
 
 
 def require(config: Config, workdir: Path) -> None:
