@@ -225,8 +225,9 @@ def _prefill(policy: Policy, sampler: SamplerConfig) -> int:
 
 
 def _chunk(run: Planned, rows: int) -> int:
-    """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `scoring.logprobs.over_chunks`."""
-    return _rows(rows, run.mesh) * max(1, min(run.response_length, run.config.scoring.chunk // rows))
+    """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `over_chunks`."""
+    rows = _rows(rows, run.mesh)
+    return rows * max(1, min(run.response_length, run.config.scoring.chunk // rows))
 
 
 def _activations(run: Planned) -> tuple[int, int]:
