@@ -53,7 +53,10 @@ def run(folder: Path, results: Path, case: str | None) -> None:
             done = json.loads(out.read_text())
         keep = ("program", "phase", "needed", "held", "planned", "memory", "broken")
         programs = [{key: row[key] for key in keep if key in row} for row in done.pop("programs")]
-        add_rows(results, {"case": name, "command": " ".join(command(name))} | done | {"programs": programs} | circumstances())
+        add_rows(
+            results,
+            {"case": name, "command": " ".join(command(name))} | done | {"programs": programs} | circumstances(),
+        )
 
 
 def table(rows: list[Row]) -> str:
@@ -69,7 +72,16 @@ def table(rows: list[Row]) -> str:
         verdict = "; ".join(broken) or "passes"
         where, line = f"{row['topology']}, {mesh}", f"`python -m {row['command']}`"
         cells.append([row["case"], where, largest["program"], *gib, verdict, line])
-    columns = ["run", "slice, mesh", "largest program", "GiB by the compiler", "by the plan", "of", "`--check`", "command"]
+    columns = [
+        "run",
+        "slice, mesh",
+        "largest program",
+        "GiB by the compiler",
+        "by the plan",
+        "of",
+        "`--check`",
+        "command",
+    ]
     return markdown(columns, cells)
 
 

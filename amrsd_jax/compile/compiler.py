@@ -48,7 +48,7 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
     """
     always, phase = sizes.always(run), sizes.phases(run)[program.phase]
     beside = always | {name: phase[name] for name in ("decoding weights", "keys and values") if name in phase}
-    held = sum(size for name, size in beside.items() if name not in (*program.arguments, *program.results))
+    held = sum(size for name, size in beside.items() if name not in program.arguments)
     row = dict(
         program=program.name,
         phase=program.phase,
@@ -70,6 +70,7 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
     row |= {name: getattr(memory, f"{name}_size_in_bytes") for name in SIZES}
     # Not `peak_memory_in_bytes`, which leaves out what the heap of the temporaries loses to its fragments.
     row["needed"] = row["argument"] + row["output"] - row["alias"] + row["temp"]
+    row["held"] -= row["output"] if program.results else 0
     read = hlo.Text(text)
     row |= hlo.summary(read)
     return row | dict(broken=contracts.broken(run, program, read, row))

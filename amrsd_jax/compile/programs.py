@@ -28,7 +28,8 @@ class Program:
     Attributes:
       name: as in `--programs`.
       phase: the phase of the plan in which it runs.
-      arguments, results: items of the plan that are in its own memory; the rest of what is held is beside the program.
+      arguments: items of the plan that it is given; the rest of what is held is beside the program.
+      results: items of the plan that it makes, or parts of them.
       lower: traces it for the mesh's devices.
     """
 

@@ -139,7 +139,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "prefill": {
             **max(prefills, key=lambda parts: sum(parts.values())),
             "decoding weights": weights,
-            "gathered weights": _gathered(run),
+            "gathered weights": _gathered(run, around=False),
         },
         "decode": {
             "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
@@ -185,23 +185,23 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
     return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
-def _gathered(run: Planned) -> int:
-    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
+def _gathered(run: Planned, *, around: bool = True) -> int:
+    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head.
+
+    Args:
+      around: whether embedding and head are gathered; where few tokens have logits, these are exchanged instead.
+    """
     if run.mesh.shape["fsdp"] == 1:
         return 0
     params = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())  # they are cast before
     where = meshes.shardings(params, run.mesh, over=("tensor",))
     layers = _bytes(params["layers"], where["layers"])
-    return 2 * layers // run.policy.architecture.layers + _bytes(params, where) - layers
+    return 2 * layers // run.policy.architecture.layers + (_bytes(params, where) - layers if around else 0)
 
 
 def _making(run: Planned) -> int:
-    """Returns the bytes that are needed besides the weights for decoding while they are made: the largest is gathered first."""
-    if run.mesh.shape["fsdp"] == 1:
-        return 0
-    weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
-    where = experiment.decoding_shardings(run.policy, run.mesh)
-    return max(jax.tree.leaves(jax.tree.map(_shard_bytes, weights, where)))
+    """Returns what the weights for decoding need besides while they are made: embedding and head, before they are laid out."""
+    return _gathered(run) - _gathered(run, around=False)
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
