@@ -3,7 +3,7 @@
 Command:  python -m experiments.hardware run --results=experiments/results/hardware.json [--case=NAME]
           (compiles what the file lacks; libtpu needed, up to 15 minutes a case on two cores)
           python -m experiments.hardware table
-Table:    docs/scaling.md. `python -m amrsd_jax.compile` compiles every program of a run for the hardware, on a machine without it.
+Table:    docs/scaling.md. `python -m amrsd_jax.compile` compiles every program of a run for hardware that is not there.
 """
 
 import json
