@@ -219,6 +219,12 @@ def test_the_comparison_shows_both_figures_where_they_differ():
     assert len(text) == 3 and "1.00 -> 0.50" in text[2] and "0: 1.00 -> " in text[2] and "0: 2.00 |" in text[2]
 
 
+def test_the_plan_stands_beside_the_program_that_needs_most():
+    row = dict(program="rollout.admit", phase="prefill", needed=1 << 30, held=1 << 30, planned=3 << 30)
+    rows = [row | dict(program="reflection.admit", needed=2 << 30), row, row | dict(program="gone", error="too large")]
+    assert report.agreement(rows).splitlines()[2:] == ["| prefill | reflection.admit | 3.00 | 3.00 | 1.00 |"]
+
+
 # ---------------------------------------------------------------- compilers
 
 
@@ -235,7 +241,7 @@ def test_unknown_hardware_is_one_line():
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install libtpu")
 @pytest.mark.parametrize(
-    ("slice_", "names"), [("v5e:1x1", "rollout.decode"), ("v5p:2x2x2", "decoding_weights,rollout.decode,score")]
+    ("slice_", "names"), [("v5e:1x1", "rollout.decode"), ("v5p:2x2x2", "rollout.decode,score")]
 )
 def test_the_tpu_compiler_takes_the_programs(slice_, names, tmp_path):
     """Two layers of the widths of Qwen3-0.6B, on one chip and on a slice."""
