@@ -240,9 +240,7 @@ def test_unknown_hardware_is_one_line():
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install libtpu")
-@pytest.mark.parametrize(
-    ("slice_", "names"), [("v5e:1x1", "rollout.decode"), ("v5p:2x2x2", "rollout.decode,score")]
-)
+@pytest.mark.parametrize(("slice_", "names"), [("v5e:1x1", "rollout.decode"), ("v5p:2x2x2", "rollout.decode,score")])
 def test_the_tpu_compiler_takes_the_programs(slice_, names, tmp_path):
     """Two layers of the widths of Qwen3-0.6B, on one chip and on a slice."""
     ways = 1 if slice_ == "v5e:1x1" else 8

@@ -173,6 +173,18 @@ def test_keys_and_values_and_moments(tmp_path):
     assert planned.always["reference policy"] == planned.always["teacher"] == planned.always["critic"] == 0
 
 
+@pytest.mark.parametrize(
+    ("fields", "streams"),
+    [
+        (dict(credit__rule="grpo"), {"rollout"}),
+        (dict(credit__rule="amrsd"), {"rollout", "reflection"}),
+        (dict(credit__rule="feedback_alignment", credit__context="critic_feedback"), {"rollout", "critic"}),
+    ],
+)
+def test_the_samplers_that_a_run_does_not_use_need_no_memory(fields, streams, tmp_path):
+    assert set(sizes.planned(validate(small(**fields)), tmp_path).streams) == streams
+
+
 @pytest.mark.slow
 def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
     planned = make(small(loss__kl=0.1, credit__rule="amrsd", teacher__kind="ema"), tmp_path)

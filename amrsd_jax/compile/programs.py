@@ -44,8 +44,9 @@ def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
     weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
     yield Program("decoding_weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
-    for stream in ("rollout", "reflection"):
-        sampler = run.samplers[stream]
+    for stream, sampler in run.streams.items():
+        if stream == "critic":  # the programs of "reflection", for longer answers or another model
+            continue
         yield Program(f"{stream}.admit", "prefill", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
         yield Program(f"{stream}.decode", "decode", (weights, cache), (), lambda s=sampler: _decode(run, s))
     yield Program("score", "score", ("parameters",), (), lambda: _score(run))

@@ -62,6 +62,17 @@ class Planned:
         return bool(credit.get(self.config.credit.rule).distill)
 
     @property
+    def streams(self) -> dict[str, SamplerConfig]:
+        """The samplers that the run uses, by purpose."""
+        sources = sources_in(self.config.credit.context)
+        unused = {"evaluation"}  # has the shape of "rollout"
+        if not {"self_reflection", "shuffled_reflection"}.intersection(sources):
+            unused.add("reflection")
+        if "critic_feedback" not in sources:
+            unused.add("critic")
+        return {name: sampler for name, sampler in self.samplers.items() if name not in unused}
+
+    @property
     def response_length(self) -> int:
         """T, the longest response."""
         return self.config.rollout.response_length
@@ -109,14 +120,13 @@ def always(run: Planned) -> dict[str, int]:
     state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
     where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
     whole = run.policy.abstract_params()
-    critic = "critic_feedback" in sources_in(run.config.credit.context)
     return {
         "parameters": _bytes(whole, meshes.shardings(whole, run.mesh)),
         "optimiser": _bytes(state.opt_state, where.opt_state),
         "teacher": _bytes(state.teacher, where.teacher),
         # With adapters only these are copied; the frozen base model is shared.
         "reference policy": _bytes(state.params, where.params) if run.config.loss.kl else 0,
-        "critic": _critic(run) if critic else 0,
+        "critic": _critic(run) if "critic" in run.streams else 0,
     }
 
 
@@ -131,7 +141,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
     (kept, inner), models = _activations(run), 2 if run.distils else 1
     copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
-    weights, samplers = _decoding(run.policy, mesh), run.samplers.values()
+    weights, samplers = _decoding(run.policy, mesh), run.streams.values()
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
