@@ -23,9 +23,9 @@ def broken(run: Planned, program: Program, text: Text, row: dict) -> list[str]:
     Args:
       row: the program's sizes, as in `compiler.examine`.
     """
-    stream, _, action = program.name.rpartition(".")
+    action = program.name.rpartition(".")[2]
     lines = list(_memory(row))
-    if stream:
+    if action in ("admit", "decode"):
         lines += _cache(run, program, text, row)
     if action == "decode":
         lines += _gathers(run, text)

@@ -145,11 +145,11 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
-        "prepare": {"decoding weights": weights, "weights in the making": _making(run)},
+        "prepare": {"decoding weights": weights, "weights in the making": max(_gathered_around(run))},
         "prefill": {
             **max(prefills, key=lambda parts: sum(parts.values())),
             "decoding weights": weights,
-            "gathered weights": _gathered(run, around=False),
+            "gathered weights": _gathered_layers(run),  # few tokens have logits, so that the head stays as it is
         },
         "decode": {
             "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
@@ -195,23 +195,27 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
     return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
-def _gathered(run: Planned, *, around: bool = True) -> int:
-    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head.
+def _gathered(run: Planned) -> int:
+    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
+    return _gathered_layers(run) + sum(_gathered_around(run))
 
-    Args:
-      around: whether embedding and head are gathered; where few tokens have logits, these are exchanged instead.
-    """
+
+def _gathered_layers(run: Planned) -> int:
+    """Returns the bytes of two gathered layers: one is used while the next is gathered. They are cast before."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
-    params = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())  # they are cast before
-    where = meshes.shardings(params, run.mesh, over=("tensor",))
-    layers = _bytes(params["layers"], where["layers"])
-    return 2 * layers // run.policy.architecture.layers + (_bytes(params, where) - layers if around else 0)
+    layers = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())["layers"]
+    where = meshes.shardings({"layers": layers}, run.mesh, over=("tensor",))["layers"]
+    return 2 * _bytes(layers, where) // run.policy.architecture.layers
 
 
-def _making(run: Planned) -> int:
-    """Returns what the weights for decoding need besides while they are made: embedding and head, before they are laid out."""
-    return _gathered(run) - _gathered(run, around=False)
+def _gathered_around(run: Planned) -> list[int]:
+    """Returns the bytes of each gathered weight that belongs to no layer."""
+    if run.mesh.shape["fsdp"] == 1:
+        return [0]
+    params = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())
+    around = {name: tree for name, tree in params.items() if name != "layers"}
+    return jax.tree.leaves(jax.tree.map(_shard_bytes, around, meshes.shardings(around, run.mesh, over=("tensor",))))
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
