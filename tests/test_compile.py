@@ -171,9 +171,12 @@ def test_the_cache_is_aliased_and_not_copied(run):
     text = TEXT.replace("all-gather(", "all-reduce(")
     (line,) = lines(run, "rollout.decode", text, alias=0)
     assert "not aliased" in line
-    copied = text.replace("  %start =", "  %b.2 = f32[4,1,64,32]{3,2,1,0} copy(%b)\n  %start =")
-    (line,) = lines(run, "rollout.admit", copied)
-    assert "copied: f32[4,1,64,32]" in line
+    layer = "f32[4,1,64,32]{3,2,1,0}"
+    fused = f"%turned (t: f32[4]) -> {layer} {{\n  %t = {layer} parameter(0)\n  ROOT %u = {layer} transpose(%t)\n}}\n\nENTRY"
+    for operation in ("copy(%b)", "fusion(%b), kind=kLoop, calls=%turned"):
+        copied = text.replace("  %start =", f"  %b.2 = {layer} {operation}\n  %start =").replace("ENTRY", fused)
+        (line,) = lines(run, "rollout.admit", copied)
+        assert "copied: f32[4,1,64,32]" in line
 
 
 def test_the_head_is_exchanged_outside_of_loops_only(run):

@@ -47,9 +47,9 @@ def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[st
         yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"
     layer = min(map(_bytes, jax.tree.leaves(layers[0])))
     for operation, _ in text.operations():
-        for buffer in operation.results if operation.opcode in ("copy", "transpose") else ():
+        for buffer in operation.results if text.work(operation) in ("copy", "transpose") else ():
             if not buffer.on_chip and buffer.bytes >= layer:
-                yield f"the cache is copied: {buffer}, {operation.opcode} {text.source(operation)}"
+                yield f"the cache is copied: {buffer}, {text.work(operation)} {text.source(operation)}"
 
 
 def _gathers(run: Planned, text: Text) -> Iterator[str]:
@@ -89,7 +89,8 @@ def _all_logits(run: Planned, program: Program, text: Text) -> Iterator[str]:
 def _exchanges(text: Text, *kinds: str) -> Iterator[Operation]:
     """Yields the collectives inside of loops, of all kinds or of the given ones."""
     for operation, loop in text.operations():
-        if loop.level[0] != "0" and operation.collective and operation.collective in (kinds or operation.collective):
+        kind = operation.collective
+        if loop.level[0] != "0" and kind and (kind in kinds or not kinds):
             yield operation
 
 

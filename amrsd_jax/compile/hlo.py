@@ -245,6 +245,11 @@ class Text:
         updates = any(update is not None for update in self._updates(operation))
         return shared or updates or operation.opcode in _UPDATES
 
+    def work(self, operation: Operation) -> str:
+        """Returns the opcode of an operation, or of the last one that a fusion joins."""
+        inside = self.computations.get(self._fusion(operation), ())
+        return next((one.opcode for one in inside if one.root), operation.opcode)
+
     def _fusion(self, operation: Operation) -> str | None:
         return operation.called("calls")[0] if operation.opcode == "fusion" else None
 
