@@ -145,7 +145,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
-        "prepare": {"decoding weights": weights, "weights in the making": max(_gathered_around(run))},
+        "prepare": {"decoding weights": weights, "weights in the making": _head(run) if mesh.shape["fsdp"] > 1 else 0},
         "prefill": {
             **max(prefills, key=lambda parts: sum(parts.values())),
             "decoding weights": weights,
@@ -157,12 +157,12 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
             "logits": logits,
         },
         "score": {
-            "gathered weights": _gathered(run),
+            "gathered weights": _gathered_layers(run) + _head(run),
             "activations": forward,
-            "logits": max(0, _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size - forward),
+            "logits": max(0, _chunk(run, config.scoring.rows) * 4 * c.vocab_size - forward),
         },
         "update": {
-            "gathered weights": _gathered(run),
+            "gathered weights": _gathered_layers(run) + _head(run),
             "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies,
             "activations": kept + inner,
             "logits": max(0, _chunk(run, run.micro_batch) * models * _LOGITS * 4 * c.vocab_size - inner),
@@ -195,13 +195,8 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
     return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
-def _gathered(run: Planned) -> int:
-    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
-    return _gathered_layers(run) + sum(_gathered_around(run))
-
-
 def _gathered_layers(run: Planned) -> int:
-    """Returns the bytes of two gathered layers: one is used while the next is gathered. They are cast before."""
+    """Returns the bytes of two layers, cast and gathered over fsdp: one is used while the next is gathered."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
     layers = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())["layers"]
@@ -209,13 +204,12 @@ def _gathered_layers(run: Planned) -> int:
     return 2 * _bytes(layers, where) // run.policy.architecture.layers
 
 
-def _gathered_around(run: Planned) -> list[int]:
-    """Returns the bytes of each gathered weight that belongs to no layer."""
-    if run.mesh.shape["fsdp"] == 1:
-        return [0]
-    params = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())
-    around = {name: tree for name, tree in params.items() if name != "layers"}
-    return jax.tree.leaves(jax.tree.map(_shard_bytes, around, meshes.shardings(around, run.mesh, over=("tensor",))))
+def _head(run: Planned) -> int:
+    """Returns the bytes of the output projection as a pass uses it: cast, and gathered over fsdp."""
+    c = run.policy.architecture
+    if run.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
+        return 0
+    return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // run.mesh.shape["tensor"]
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
