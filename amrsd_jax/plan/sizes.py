@@ -163,7 +163,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         },
         "update": {
             "gathered weights": _gathered_layers(run) + _head(run),
-            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies,
+            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies + _head_gradient(run),
             "activations": kept + inner,
             "logits": max(0, _chunk(run, run.micro_batch) * models * _LOGITS * 4 * c.vocab_size - inner),
         },
@@ -210,6 +210,14 @@ def _head(run: Planned) -> int:
     if run.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
         return 0
     return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // run.mesh.shape["tensor"]
+
+
+def _head_gradient(run: Planned) -> int:
+    """Returns the bytes of the output projection's gradient before it is summed over fsdp, in float32."""
+    c = run.policy.architecture
+    if run.mesh.shape["fsdp"] == 1 or c.lora:
+        return 0
+    return 4 * c.width * c.vocab_size // run.mesh.shape["tensor"]
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
