@@ -196,12 +196,15 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
 
 
 def _gathered_layers(run: Planned) -> int:
-    """Returns the bytes of two layers, cast and gathered over fsdp: one is used while the next is gathered."""
+    """Returns the bytes of two layers gathered over fsdp, one in use and the next, and of all layers' shards, cast before."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
-    layers = jax.eval_shape(run.policy.cast_params, run.policy.abstract_params())["layers"]
-    where = meshes.shardings({"layers": layers}, run.mesh, over=("tensor",))["layers"]
-    return 2 * _bytes(layers, where) // run.policy.architecture.layers
+    stored = {"layers": run.policy.abstract_params()["layers"]}
+    cast = jax.eval_shape(run.policy.cast_params, stored)
+    gathered = _bytes(cast, meshes.shardings(cast, run.mesh, over=("tensor",)))
+    own = jax.tree.map(_shard_bytes, cast, meshes.shardings(cast, run.mesh))
+    changed = jax.tree.map(lambda size, old, new: size * (old.dtype != new.dtype), own, stored, cast)
+    return 2 * gathered // run.policy.architecture.layers + sum(jax.tree.leaves(changed))
 
 
 def _head(run: Planned) -> int:
