@@ -205,7 +205,7 @@ def test_a_program_on_eight_devices_says_what_it_needs(run):
     assert row["alias"] >= cache and row["needed"] > cache and row["held"] > 0
     assert not [line for line in row["broken"] if "copied" not in line]  # the CPU's compiler copies it
     assert row["levels"]["1"]["bytes"] > row["levels"]["0"]["bytes"] > 0
-    with pytest.raises(ValueError, match="'decode' is none of decoding_weights, rollout.admit, rollout.decode"):
+    with pytest.raises(ValueError, match="'decode' is none of .*rollout.decode"):
         compiler.chosen(run, ["decode"])
 
 

@@ -43,7 +43,7 @@ class Program:
 def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
     weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
-    yield Program("decoding_weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
+    yield Program("prepare.weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
     for stream, sampler in run.streams.items():
         if stream == "critic":  # the programs of "reflection", for longer answers or another model
             continue
