@@ -23,10 +23,11 @@ NOTEBOOK = [  # the config of notebooks/03_real_model.ipynb
     "--config.reflection.context_length=640", "--config.reflection.slots=16", "--config.reflection.admit=4",
     "--config.scoring.rows=8", "--config.scoring.chunk=1024", "--config.learning.micro_batches=4",
 ]  # fmt: skip
+V5E = ["--config.mesh.fsdp=8", "--config.mesh.tensor=4", "--config.learning.micro_batches=32"]
 CASES = {  # name: topology, flags
     "science, Qwen3-8B on v5p": ("v5p:2x2x2", [SCIENCE]),
     "science, Qwen3-8B on v6e": ("v6e:4x4", [SCIENCE, "--config.mesh.fsdp=16"]),
-    "science, Qwen3-8B on v5e": ("v5e:4x8", [SCIENCE, "--config.mesh.fsdp=8", "--config.mesh.tensor=4"]),
+    "science, Qwen3-8B on v5e": ("v5e:4x8", [SCIENCE, *V5E]),
     "science, Qwen3-8B on H100": ("h100:8", [SCIENCE]),
     "science, Qwen3-1.7B on v5e": ("v5e:2x4", [SCIENCE, "--config.model=Qwen/Qwen3-1.7B"]),
     "notebook 03 on Colab's v5e": ("v5e:1x1", NOTEBOOK),

@@ -1,9 +1,9 @@
 """Plans the memory of a run on each device, from shapes alone; `python -m amrsd_jax.plan` prints the plan.
 
 Nothing is allocated, and no weights, tokenizer or rows are fetched, so a run that does not fit is refused at once.
-Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: in float32 the peak is right within a
-factor of 1.5 (a test compares it with the compiler's memory analysis). A CPU computes bfloat16 in float32, and needs up to
-twice the planned memory.
+Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: on a CPU in float32 the peak is right within
+a factor of 1.5 (a test compares it with the compiler's memory analysis), and `python -m amrsd_jax.plan --topology=v5e:2x4` puts
+what the compiler of a TPU says beside it. A CPU computes bfloat16 in float32, and needs up to twice the planned memory.
 """
 
 import dataclasses
