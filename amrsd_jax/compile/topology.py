@@ -8,6 +8,7 @@ program that runs may differ.
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,14 +54,16 @@ def topology(name: str) -> Topology:
     """
     jax.config.update("jax_platforms", "cpu")
     kind, _, shape = name.partition(":")
+    expected = "expected a slice such as v5e:2x4, or h100:8"
+    if not re.fullmatch(r"\d+(x\d+)*", shape):
+        raise ValueError(f"topology = {name!r}: {expected}")
+    sizes = [int(size) for size in shape.split("x")]
     try:
-        sizes = [int(size) for size in shape.split("x")]
         return _gpus(name, kind, *sizes) if kind in _GPUS else _tpus(name, math.prod(sizes))
     except Exception as error:  # a plugin raises every kind
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         extra = "gpu-aot" if kind in _GPUS else "tpu-aot"
-        hint = "expected a slice such as v5e:2x4, or h100:8"
-        raise ValueError(f"topology = {name!r}: {cause}; {hint}, and pip install 'amrsd_jax[{extra}]'") from error
+        raise ValueError(f"topology = {name!r}: {cause}; {expected}, and pip install 'amrsd_jax[{extra}]'") from error
 
 
 def _tpus(name: str, chips: int) -> Topology:
