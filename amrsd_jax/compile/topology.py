@@ -59,7 +59,7 @@ def topology(name: str) -> Topology:
         raise ValueError(f"topology = {name!r}: {expected}")
     sizes = [int(size) for size in shape.split("x")]
     try:
-        return _gpus(name, kind, *sizes) if kind in _GPUS else _tpus(name, math.prod(sizes))
+        return _gpus(name, kind, math.prod(sizes)) if kind in _GPUS else _tpus(name, math.prod(sizes))
     except Exception as error:  # a plugin raises every kind
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         extra = "gpu-aot" if kind in _GPUS else "tpu-aot"
