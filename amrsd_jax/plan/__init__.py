@@ -1,9 +1,9 @@
 """Plans the memory of a run on each device, from shapes alone; `python -m amrsd_jax.plan` prints the plan.
 
 Nothing is allocated, and no weights, tokenizer or rows are fetched, so a run that does not fit is refused at once.
-Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: in float32 the peak is right within a
-factor of 1.5 (a test compares it with the compiler's memory analysis). A CPU computes bfloat16 in float32, and needs up to
-twice the planned memory.
+Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: on a CPU in float32 the peak is right within
+a factor of 1.5 (a test compares it with the compiler's memory analysis), and `python -m amrsd_jax.plan --topology=v5e:2x4` puts
+what the compiler of a TPU says beside it. A CPU computes bfloat16 in float32, and needs up to twice the planned memory.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ ADVICE = {  # item of the table -> settings that make it smaller
     "reference policy": "loss.kl = 0, or lora.rank",
     "critic": "another credit.context",
     "decoding weights": "more of mesh.tensor",
+    "weights in the making": "more of mesh.tensor",
     "keys and values": "fewer rollout.slots and reflection.slots",
     "prefill": "smaller rollout.admit and reflection.admit",
     "gathered weights": "more of mesh.tensor",
@@ -97,10 +98,18 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     """
     run = sizes.planned(config, workdir)
     device = run.mesh.local_devices[0]
+    return plan_of(run, available_memory(device, len(run.mesh.local_devices)), device.device_kind)
+
+
+def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
+    """Plans the memory of a run on devices that provide so many bytes, None if unknown.
+
+    Args:
+      device: name of the device.
+    """
     shape = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    model = f"model = {config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
-    available = available_memory(device, len(run.mesh.local_devices))
-    return Plan(model, sizes.always(run), sizes.phases(run), available, device.device_kind)
+    model = f"model = {run.config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
+    return Plan(model, sizes.always(run), sizes.phases(run), available, device)
 
 
 def require(config: Config, workdir: Path) -> None:

@@ -1,6 +1,7 @@
 """Prints the memory plan of a run: `python -m amrsd_jax.plan --config=CONFIG [--config.FIELD=...] [--devices=8 --memory_gib=80]`.
 
-Exits with status 1 if the run does not fit.
+With `--topology=v5e:2x4` the devices are those of a slice, and its compiler is asked as well (`amrsd_jax.compile`). Exits with
+status 1 if the run does not fit.
 """
 
 import dataclasses
@@ -20,11 +21,14 @@ _DEVICES = flags.DEFINE_integer("devices", None, "Number of devices to assume; d
 _MEMORY = flags.DEFINE_float(
     "memory_gib", None, "Memory per device to assume; default: that of this machine's devices."
 )
+_TOPOLOGY = flags.DEFINE_string("topology", None, "Hardware whose compiler is asked as well, as in amrsd_jax.compile.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
-    from amrsd_jax.plan import GIB, make_plan
+    from amrsd_jax.compile import compiler, report
+    from amrsd_jax.compile.topology import topology
+    from amrsd_jax.plan import GIB, make_plan, plan_of, sizes
     from amrsd_jax.validate import validate
 
     if len(argv) > 1:
@@ -32,14 +36,24 @@ def main(argv: list[str]) -> None:
     try:
         config = validate(_CONFIG.value)
         with tempfile.TemporaryDirectory() as workdir:
-            plan = make_plan(config, Path(workdir))
+            if _TOPOLOGY.value:
+                target = topology(_TOPOLOGY.value)
+                run = sizes.planned(config, Path(workdir), target.devices)
+                plan = plan_of(run, target.memory, target.name)
+            else:
+                plan = make_plan(config, Path(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
     if _DEVICES.value or _MEMORY.value:  # this machine's memory says nothing about assumed devices
         memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
         plan = dataclasses.replace(plan, available=memory, device="assumed devices")
     print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")
-    sys.exit(0 if plan.fits else 1)
+    if not _TOPOLOGY.value:
+        sys.exit(0 if plan.fits else 1)
+    rows = [compiler.examine(run, program, target) for program in compiler.chosen(run, None)]
+    failed = [row for row in rows if "error" in row or report.total(row) > target.memory]
+    print(report.agreement(rows), *(f"{row['program']}: {row['broken'][0]}" for row in failed), sep="\n")
+    sys.exit(1 if failed else 0)
 
 
 def assume_devices(_: ConfigDict) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from amrsd_jax.config import Config
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
-from amrsd_jax.policy import Architecture, Policy, lora
+from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.policy.cache import round_up
 from amrsd_jax.reflection.prompts import templates
@@ -61,6 +62,17 @@ class Planned:
         return bool(credit.get(self.config.credit.rule).distill)
 
     @property
+    def streams(self) -> dict[str, SamplerConfig]:
+        """The samplers that the run uses, by purpose."""
+        sources = sources_in(self.config.credit.context)
+        unused = {"evaluation"}  # has the shape of "rollout"
+        if not {"self_reflection", "shuffled_reflection"}.intersection(sources):
+            unused.add("reflection")
+        if "critic_feedback" not in sources:
+            unused.add("critic")
+        return {name: sampler for name, sampler in self.samplers.items() if name not in unused}
+
+    @property
     def response_length(self) -> int:
         """T, the longest response."""
         return self.config.rollout.response_length
@@ -72,13 +84,16 @@ class Planned:
         return config.rows // (config.learning.minibatches * config.learning.micro_batches)
 
 
-def planned(config: Config, workdir: Path) -> Planned:
+def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None = None) -> Planned:
     """Makes the parts of a validated config, without reading weights, rows or a tokenizer that the config names.
+
+    Args:
+      devices: those of the mesh, which need not exist; None for all visible devices.
 
     Raises:
       ValueError: the parts do not fit together.
     """
-    mesh = meshes.make_mesh(**config.mesh.model_dump())
+    mesh = meshes.make_mesh(**config.mesh.model_dump(), devices=devices)
     external = None
     if config.external.workdir:
         other = Path(config.external.workdir)
@@ -105,14 +120,13 @@ def always(run: Planned) -> dict[str, int]:
     state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
     where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
     whole = run.policy.abstract_params()
-    critic = "critic_feedback" in sources_in(run.config.credit.context)
     return {
         "parameters": _bytes(whole, meshes.shardings(whole, run.mesh)),
         "optimiser": _bytes(state.opt_state, where.opt_state),
         "teacher": _bytes(state.teacher, where.teacher),
         # With adapters only these are copied; the frozen base model is shared.
         "reference policy": _bytes(state.params, where.params) if run.config.loss.kl else 0,
-        "critic": _critic(run) if critic else 0,
+        "critic": _critic(run) if "critic" in run.streams else 0,
     }
 
 
@@ -122,28 +136,34 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
     """
     c, config, mesh = run.policy.architecture, run.config, run.mesh
-    samplers = run.samplers.values()
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     trained = lora.trainable(run.policy.abstract_params())
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
     (kept, inner), models = _activations(run), 2 if run.distils else 1
     copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
+    weights, samplers = _decoding(run.policy, mesh), run.streams.values()
+    prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
+    logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
     return {
-        "sample": {
-            "keys and values": max(_cache(c, sampler) for sampler in samplers),
-            "decoding weights": _decoding(run.policy, run.mesh),
-            "gathered weights": _gathered(run),
-            "prefill": max(_forward(run.policy, sampler.admit, sampler.prompt_length) for sampler in samplers),
-            "logits": max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size,
+        "prepare": {"decoding weights": weights, "weights in the making": _head(run) if mesh.shape["fsdp"] > 1 else 0},
+        "prefill": {
+            **max(prefills, key=lambda parts: sum(parts.values())),
+            "decoding weights": weights,
+            "gathered weights": _gathered_layers(run),  # few tokens have logits, so that the head stays as it is
+        },
+        "decode": {
+            "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
+            "decoding weights": weights,
+            "logits": logits,
         },
         "score": {
-            "gathered weights": _gathered(run),
+            "gathered weights": _gathered_layers(run) + _head(run),
             "activations": forward,
-            "logits": max(0, _chunk(run, config.scoring.rows) * 2 * 4 * c.vocab_size - forward),
+            "logits": max(0, _chunk(run, config.scoring.rows) * 4 * c.vocab_size - forward),
         },
         "update": {
-            "gathered weights": _gathered(run),
-            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies,
+            "gathered weights": _gathered_layers(run) + _head(run),
+            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies + _head_gradient(run),
             "activations": kept + inner,
             "logits": max(0, _chunk(run, run.micro_batch) * models * _LOGITS * 4 * c.vocab_size - inner),
         },
@@ -175,14 +195,32 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
     return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
-def _gathered(run: Planned) -> int:
-    """Returns the bytes of weights that are gathered over fsdp for a pass: two layers at a time, the embedding and the head."""
+def _gathered_layers(run: Planned) -> int:
+    """Returns the bytes of two layers gathered over fsdp, one in use and the next, and of all layers' shards, cast before."""
     if run.mesh.shape["fsdp"] == 1:
         return 0
-    params = run.policy.abstract_params()
-    where = meshes.shardings(params, run.mesh, over=("tensor",))
-    layers = _bytes(params["layers"], where["layers"])
-    return 2 * layers // run.policy.architecture.layers + _bytes(params, where) - layers
+    stored = {"layers": run.policy.abstract_params()["layers"]}
+    cast = jax.eval_shape(run.policy.cast_params, stored)
+    gathered = _bytes(cast, meshes.shardings(cast, run.mesh, over=("tensor",)))
+    own = jax.tree.map(_shard_bytes, cast, meshes.shardings(cast, run.mesh))
+    changed = jax.tree.map(lambda size, old, new: size * (old.dtype != new.dtype), own, stored, cast)
+    return 2 * gathered // run.policy.architecture.layers + sum(jax.tree.leaves(changed))
+
+
+def _head(run: Planned) -> int:
+    """Returns the bytes of the output projection as a pass uses it: cast, and gathered over fsdp."""
+    c = run.policy.architecture
+    if run.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
+        return 0
+    return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // run.mesh.shape["tensor"]
+
+
+def _head_gradient(run: Planned) -> int:
+    """Returns the bytes of the output projection's gradient before it is summed over fsdp, in float32."""
+    c = run.policy.architecture
+    if run.mesh.shape["fsdp"] == 1 or c.lora:
+        return 0
+    return 4 * c.width * c.vocab_size // run.mesh.shape["tensor"]
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
@@ -190,15 +228,25 @@ def _rows(rows: int, mesh: Mesh) -> int:
     return -(-rows // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
 
-def _cache(c: Architecture, sampler: SamplerConfig) -> int:
+def _cache(policy: Policy, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
+    c = policy.architecture
     size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
     return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
 
 
+def _prefill(policy: Policy, sampler: SamplerConfig) -> int:
+    """Returns the bytes of an admission: a forward pass, the prompts' keys and values, and a layer's of all devices' prompts."""
+    c, rows = policy.architecture, -(-sampler.admit // sampler.shards)
+    layer = 2 * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize * sampler.prompt_length
+    everywhere = layer * rows * sampler.shards if sampler.shards > 1 else 0
+    return _forward(policy, rows, sampler.prompt_length) + rows * c.layers * layer + everywhere
+
+
 def _chunk(run: Planned, rows: int) -> int:
-    """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `scoring.logprobs.over_chunks`."""
-    return _rows(rows, run.mesh) * max(1, min(run.response_length, run.config.scoring.chunk // rows))
+    """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `over_chunks`."""
+    rows = _rows(rows, run.mesh)
+    return rows * max(1, min(run.response_length, run.config.scoring.chunk // rows))
 
 
 def _activations(run: Planned) -> tuple[int, int]:

@@ -1,0 +1,194 @@
+"""Lists the programs of a run, each with the shapes and shardings of its arguments; nothing is allocated."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import PyTree
+
+from amrsd_jax import experiment
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.optimiser import make_schedule
+from amrsd_jax.learning.state import abstract_state, state_shardings
+from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, make_train_step
+from amrsd_jax.plan.sizes import Planned
+from amrsd_jax.policy import lora
+from amrsd_jax.records import Batch, TrainState
+from amrsd_jax.sampling import SamplerConfig, transitions
+from amrsd_jax.scoring.score import score_program
+from amrsd_jax.scoring.teachers import Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program at the widest shapes that the run can give it.
+
+    Attributes:
+      name: as in `--programs`.
+      phase: the phase of the plan in which it runs.
+      arguments: items of the plan that it is given; the rest of what is held is beside the program.
+      results: items of the plan that it makes, or parts of them.
+      lower: traces it for the mesh's devices.
+    """
+
+    name: str
+    phase: str
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    lower: Callable[[], jax.stages.Lowered]
+
+
+def programs(run: Planned) -> Iterator[Program]:
+    """Yields the programs of a run in the order of a step."""
+    weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
+    yield Program("prepare.weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
+    for stream, sampler in run.streams.items():
+        if stream == "critic":  # the programs of "reflection", for longer answers or another model
+            continue
+        yield Program(f"{stream}.admit", "prefill", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
+        yield Program(f"{stream}.decode", "decode", (weights, cache), (), lambda s=sampler: _decode(run, s))
+    yield Program("score", "score", ("parameters",), (), lambda: _score(run))
+    if run.config.learning.micro_batches == 1:
+        yield Program("single_update", "update", state, (), lambda: _single_update(run))
+        return
+    yield Program("zero_gradients", "update", ("parameters",), (), lambda: _zero_gradients(run))
+    read = ("parameters", "teacher") if run.distils else ("parameters",)
+    yield Program("accumulate", "update", read, (), lambda: _accumulate(run))
+    yield Program("apply_update", "update", state, (), lambda: _apply_update(run))
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def _array(run: Planned, *shape: int, dtype=np.int32, split: bool = False) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an array that every device holds, or of one whose rows are split."""
+    where = meshes.rows(run.mesh) if split else meshes.replicated(run.mesh)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+
+def _place(tree: PyTree, where: PyTree | NamedSharding) -> PyTree:
+    """Returns shapes with shardings, a tree of them or one for all."""
+    if isinstance(where, NamedSharding):
+        where = jax.tree.map(lambda _: where, tree)
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, where)
+
+
+def _params(run: Planned) -> PyTree:
+    params = run.policy.abstract_params()
+    return _place(params, meshes.shardings(params, run.mesh))
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def slots(run: Planned, sampler: SamplerConfig) -> transitions.Slots:
+    """Returns the shapes of the state of a sampler whose cache is as wide as it can be."""
+
+    def widest():
+        state = transitions.empty_slots(run.policy, sampler)
+        transitions.resize_cache(sampler, state, sampler.length)
+        return state
+
+    state, rows = jax.eval_shape(widest), meshes.rows(run.mesh)
+    return _place(state, rows)
+
+
+def _decoding_weights(run: Planned):
+    return experiment._for_decoding(run.policy, run.mesh).lower(_params(run))
+
+
+def _admit(run: Planned, sampler: SamplerConfig):
+    longest = sampler.prompt_length
+    a, p, group = sampler.prompts_per_admission(longest), sampler.prompt_width(longest), sampler.group
+    key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32")).dtype
+
+    def array(*shape, dtype=np.int32):
+        return _array(run, *shape, dtype=dtype)
+
+    return transitions.admit.lower(
+        run.policy, sampler, _params(run), slots(run, sampler), array(1, dtype=key), array(a, p), array(a), array(a), array(a),
+        array(a, group), array(a, group, dtype=np.uint32), array(a, dtype=np.float32), array(a), array(a, dtype=np.float32),
+    )  # fmt: skip
+
+
+def _decode(run: Planned, sampler: SamplerConfig):
+    weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
+    weights = _place(weights, experiment.decoding_shardings(run.policy, run.mesh))
+    return transitions.decode.lower(run.policy, sampler, weights, slots(run, sampler), _array(run))
+
+
+# ---------------------------------------------------------------- scoring and learning
+
+
+def _score(run: Planned):
+    config, n = run.config, run.config.scoring.rows
+    prompt = max(config.rollout.prompt_length, config.reflection.context_length)
+    rows = (
+        _array(run, n, prompt, split=True),
+        _array(run, n, split=True),
+        _array(run, n, run.response_length, split=True),
+    )
+    static = dict(
+        temperature=config.rollout.temperature, chunk=config.scoring.chunk, width=prompt + run.response_length
+    )
+    return score_program.lower(run.policy, _params(run), *rows, **static)
+
+
+def _step(run: Planned) -> tuple[TrainStep, TrainState, PyTree]:
+    """Returns the train step, and the shapes of its state and of the frozen parameters."""
+    config = run.config
+    objective = Objective(
+        config.loss, experiment.rule_divergence(config), config.rollout.temperature, config.scoring.chunk
+    )
+    teacher = Teacher(config.teacher, run.policy, run.external)
+    schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
+    step = make_train_step(run.policy, run.optimizer, schedule, objective, config.learning, run.mesh, teacher=teacher)
+    state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
+    state = _place(state, state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored))
+    return step, state, lora.split(_params(run))[0]
+
+
+def _rows(run: Planned) -> tuple[Batch, LossWeights]:
+    """Returns the shapes of the widest micro-batch and of its weights."""
+    config, m, t = run.config, run.micro_batch, run.response_length
+    prompt, context = config.rollout.prompt_length, config.reflection.context_length
+
+    def array(*shape, dtype=np.float32):
+        return _array(run, *shape, dtype=dtype, split=True)
+
+    own = config.loss.old_logprobs == "update" and config.learning.minibatches == 1
+    batch = Batch(
+        prompt=array(m, prompt, dtype=np.int32), prompt_length=array(m, dtype=np.int32), response=array(m, t, dtype=np.int32),
+        mask=array(m, t), sampler_logprobs=array(m, t), old_logprobs=None if own else array(m, t),
+        reference_logprobs=array(m, t), token_advantage=array(m, t), width=prompt + t,
+    )  # fmt: skip
+    if run.distils:
+        batch = batch.replace(
+            context=array(m, context, dtype=np.int32), context_length=array(m, dtype=np.int32),
+            distilled=array(m), context_width=context + t,
+        )  # fmt: skip
+    return batch, LossWeights(array(m, t), array(m, t) if run.distils else None)
+
+
+def _single_update(run: Planned):
+    step, state, frozen = _step(run)
+    return step.single_update.lower(state, frozen, _rows(run))
+
+
+def _zero_gradients(run: Planned):
+    step, state, _ = _step(run)
+    return step.zero_gradients.lower(state.params)
+
+
+def _accumulate(run: Planned):
+    step, state, frozen = _step(run)
+    return step.accumulate.lower(state.params, state, frozen, _rows(run))
+
+
+def _apply_update(run: Planned):
+    step, state, frozen = _step(run)
+    metrics = jax.eval_shape(step.accumulate, state.params, state, frozen, _rows(run))[1]
+    metrics = _place(metrics, meshes.replicated(run.mesh))
+    return step.apply_update.lower(state, state.params, [metrics] * run.config.learning.micro_batches)
