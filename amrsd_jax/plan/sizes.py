@@ -16,9 +16,9 @@ from amrsd_jax.config import Config
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
-from amrsd_jax.policy import Architecture, Policy, lora
+from amrsd_jax.policy import Policy, lora
+from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
-from amrsd_jax.policy.cache import round_up
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
@@ -130,7 +130,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
     return {
         "sample": {
-            "keys and values": max(_cache(c, sampler) for sampler in samplers),
+            "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
             "decoding weights": _decoding(run.policy, run.mesh),
             "gathered weights": _gathered(run),
             "prefill": max(_forward(run.policy, sampler.admit, sampler.prompt_length) for sampler in samplers),
@@ -190,10 +190,13 @@ def _rows(rows: int, mesh: Mesh) -> int:
     return -(-rows // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
 
-def _cache(c: Architecture, sampler: SamplerConfig) -> int:
+def _cache(policy: Policy, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
-    size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
+    c, layout = policy.architecture, policy.cache_layout
+    length = caches.round_up(sampler.length, layout)
+    token = jax.ShapeDtypeStruct((sampler.slots, length, c.kv_heads, c.head_dim), jnp.dtype(c.dtype))
+    layer = jax.eval_shape(layout.lay_out, token, token)
+    return c.layers * _bytes([layer], caches.shardings([layer], sampler.sharding))
 
 
 def _chunk(run: Planned, rows: int) -> int:

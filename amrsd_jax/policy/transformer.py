@@ -112,6 +112,11 @@ def _split(module: nnx.Module):
     return graph, nnx.to_pure_dict(state)
 
 
+def _unstack(tree: PyTree, count: int) -> list[PyTree]:
+    """Returns `count` trees, the i-th with the i-th entry of each array's leading axis."""
+    return [jax.tree.map(lambda a: a[i], tree) for i in range(count)]  # noqa: B023
+
+
 @functools.lru_cache
 def _graphs(c: Architecture):
     """Returns the static structures of `Layer` and `EmbedAndHead`, without allocating parameters."""
@@ -128,12 +133,19 @@ class Policy:
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
       rows: sharding of the rows that `forward` is given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
+      decode_attention: layout of the cache and the attention that reads it, a name of `cache.LAYOUTS`.
     """
 
     architecture: Architecture
     remat: str = "none"
     rows: NamedSharding | None = None
     attention: str = "xla"
+    decode_attention: str = "blocks"
+
+    @property
+    def cache_layout(self) -> type[caches.Layer]:
+        """The class of a layer's cache."""
+        return caches.LAYOUTS[self.decode_attention]
 
     @property
     def mesh(self) -> Mesh | None:
@@ -182,8 +194,7 @@ class Policy:
     def for_decoding(self, params: Params) -> Params:
         """Returns the parameters for `decode`: cast and with one tree per layer, so that no step casts or slices any."""
         params = self.cast_params(params)
-        layers = [jax.tree.map(lambda a: a[i], params["layers"]) for i in range(self.architecture.layers)]  # noqa: B023
-        return {**params, "layers": layers}
+        return {**params, "layers": _unstack(params["layers"], self.architecture.layers)}
 
     # -- the layers
 
@@ -230,15 +241,15 @@ class Policy:
 
         def attend(q, k, v):
             attended = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return attended, caches.lay_out(k, v)
+            return attended, self.cache_layout.lay_out(k, v)
 
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)
 
-        x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        x, stacked = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
-        return hidden, [(keys[i], values[i]) for i in range(self.architecture.layers)]
+        return hidden, _unstack(stacked, self.architecture.layers)
 
     def decode(
         self,
@@ -255,16 +266,14 @@ class Policy:
           cache: cache of S positions; tokens at S or beyond are not written.
         """
         x = self._embed(params, token[:, None])
-        positions = jnp.arange(cache[0][1].shape[2])
-        live = positions <= position[:, None]
-        # A table, because XLA computes it once before the sampler's loop, and not at every step.
-        rotation = tuple(table.at[position].get(mode="clip")[:, None] for table in self._rotation(positions))
+        table = self._rotation(jnp.arange(cache[0].length))  # XLA computes it once before the sampler's loop
+        rotation = tuple(values.at[position].get(mode="clip")[:, None] for values in table)
         new_cache = []
-        for layer_params, (keys, values) in zip(params["layers"], cache, strict=True):
+        for layer_params, layer in zip(params["layers"], cache, strict=True):
 
-            def attend(q, k, v, keys=keys, values=values):
-                keys, values = caches.append(keys, values, k[:, 0], v[:, 0], position)
-                return caches.attend(q[:, 0], keys, values, live)[:, None], (keys, values)
+            def attend(q, k, v, layer=layer):
+                layer = layer.append(k[:, 0], v[:, 0], position)
+                return layer.attend(q[:, 0], position, self.mesh)[:, None], layer
 
             x, extended = self._layer(layer_params, x, rotation, attend)
             new_cache.append(extended)

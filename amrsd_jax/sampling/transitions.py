@@ -97,8 +97,17 @@ class Slots:
     logprobs: Float[Array, "S T"]
 
 
+def shardings(slots: Slots, config: SamplerConfig) -> Slots:
+    """Returns the sharding of each array of a state on a mesh."""
+    rows = jax.tree.map(lambda _: config.sharding, slots.replace(cache=()))
+    return rows.replace(cache=caches.shardings(slots.cache, config.sharding))
+
+
 def _constrain(tree, config: SamplerConfig):
-    return tree if config.sharding is None else jax.lax.with_sharding_constraint(tree, config.sharding)
+    if config.sharding is None:
+        return tree
+    where = shardings(tree, config) if isinstance(tree, Slots) else config.sharding
+    return jax.lax.with_sharding_constraint(tree, where)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
@@ -107,7 +116,7 @@ def empty_slots(policy: Policy, config: SamplerConfig) -> Slots:
     c, s, t = policy.architecture, config.slots, config.new_tokens
     nothing = jnp.zeros((s, 0, c.kv_heads, c.head_dim), c.dtype)
     slots = Slots(
-        cache=[caches.lay_out(nothing, nothing)] * c.layers,
+        cache=[policy.cache_layout.lay_out(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
         generated=jnp.zeros(s, jnp.int32),
@@ -188,9 +197,12 @@ def admit(
 
     def copy_prompts(rollout, cache):
         """Copies each prompt to one of its rollouts: copying to all at once would need memory for G copies."""
-        return jax.tree.map(
-            lambda old, new: old.at[targets[:, rollout], :, : new.shape[2]].set(new, mode="drop"), cache, prompt_cache
-        )
+
+        def copy(old, new):
+            at = targets[:, rollout], *(slice(size) for size in new.shape[1:])
+            return old.at[at].set(new, mode="drop")
+
+        return jax.tree.map(copy, cache, prompt_cache)
 
     cache = jax.lax.fori_loop(0, group, copy_prompts, slots.cache)
     keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
@@ -246,19 +258,21 @@ def deactivate(config: SamplerConfig, slots: Slots, ended: Bool[Array, " S"]) ->
 
 
 @functools.partial(jax.jit, static_argnames=("config", "width"))
-def _resize(config: SamplerConfig, width: int, buffer: Array) -> Array:
-    """Returns the keys or values of one layer with `width` positions."""
-    return _constrain(caches.resize(buffer, width), config)
+def _resize(config: SamplerConfig, width: int, layer: caches.Layer) -> caches.Layer:
+    """Returns the cache of one layer with `width` positions."""
+    layer = layer.resize(width)
+    if config.sharding is None:
+        return layer
+    return jax.lax.with_sharding_constraint(layer, caches.shardings([layer], config.sharding)[0])
 
 
 def resize_cache(config: SamplerConfig, slots: Slots, longest: int) -> None:
     """Gives the cache, in place, the width that rows of up to `longest` tokens need.
 
-    Buffers are replaced one by one, so that there are never two whole caches.
+    Layers are replaced one by one, so that there are never two whole caches.
     """
-    width, cache = caches.round_up(lengths.bucket(longest, config.length)), slots.cache
-    for layer, (keys, values) in enumerate(cache):
-        if values.shape[2] != width:
-            cache[layer] = ()
-            keys = _resize(config, width, keys)
-            cache[layer] = keys, _resize(config, width, values)
+    cache = slots.cache
+    width = caches.round_up(lengths.bucket(longest, config.length), type(cache[0]))
+    for i, layer in enumerate(cache):
+        if layer.length != width:
+            cache[i] = _resize(config, width, layer)

@@ -1,5 +1,6 @@
 """Forward, prefill and decode agree with each other and with a plain NumPy transformer; counts of parameters and FLOPs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,6 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.policy import PRESETS, Policy, preset
-from amrsd_jax.policy.cache import block, resize
 from amrsd_jax.policy.rope import Llama3Scaling, rotate, rotation
 
 SMALL = dict(vocab_size=48, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48)
@@ -97,8 +97,10 @@ def test_forward_equals_the_textbook_decoder(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_cached_decode_equals_the_full_forward(family):
+@pytest.mark.parametrize("layout", ["blocks", "xla"])
+def test_cached_decode_equals_the_full_forward(family, layout):
     policy, params = make(family)
+    policy = dataclasses.replace(policy, decode_attention=layout)
     tokens = jax.random.randint(jax.random.key(3), (3, 12), 0, 48)
     full = full_logits(policy, params, tokens)
     lengths = jnp.array([1, 4, 6])
@@ -106,7 +108,7 @@ def test_cached_decode_equals_the_full_forward(family):
     rows = jnp.arange(3)
     np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
 
-    cache = jax.tree.map(lambda a: resize(a, 2 * block()), cache)
+    cache = [layer.resize(2 * policy.cache_layout.block) for layer in cache]
     decoding, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):

@@ -242,7 +242,7 @@ def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, run, monkeypatch):
 
     def watched(config, slots, longest):
         resize(config, slots, longest)
-        widths.append(slots.cache[0][1].shape[2])
+        widths.append(slots.cache[0].length)
 
     monkeypatch.setattr(engine, "resize_cache", watched)
     config = dataclasses.replace(FOUR, new_tokens=150, segment=60, stop_tokens=())
