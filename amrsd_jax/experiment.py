@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from amrsd_jax import credit, rng
+from amrsd_jax import credit, processes, rng
 from amrsd_jax.config import Config
 from amrsd_jax.evaluate.benchmarks import benchmarks
 from amrsd_jax.evaluate.evaluator import Evaluator
@@ -164,18 +165,33 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
 
 
 def sampler_params(policy: Policy, params: Params, mesh: Mesh) -> SamplerParams:
-    """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype."""
-    return SamplerParams(params, _for_decoding(policy, mesh)(params))
+    """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype.
+
+    The weights for decoding are made layer by layer: to gather all at once would need memory for them a second time.
+    """
+    layer, around = decoding_programs(policy, mesh)
+    indices = processes.put(list(np.arange(policy.architecture.layers, dtype=np.int32)), meshes.replicated(mesh))
+    layers = [layer(params["layers"], index) for index in indices]
+    return SamplerParams(params, {**around(params), "layers": layers})
 
 
 @functools.lru_cache
-def _for_decoding(policy: Policy, mesh: Mesh):
-    return jax.jit(policy.for_decoding, out_shardings=decoding_shardings(policy, mesh))
+def decoding_programs(policy: Policy, mesh: Mesh):
+    """Returns the jitted `Policy.layer_for_decoding` and `Policy.around_for_decoding`."""
+    where = decoding_shardings(policy, mesh)
+    around = {name: tree for name, tree in where.items() if name != "layers"}
+    return (
+        jax.jit(policy.layer_for_decoding, out_shardings=where["layers"][0]),
+        jax.jit(policy.around_for_decoding, out_shardings=around),
+    )
 
 
 def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:
     """Returns shardings of the result of `Policy.for_decoding`: over the tensor axis only, so that decoding gathers no weight."""
-    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    params = policy.abstract_params()
+    layer = jax.eval_shape(policy.layer_for_decoding, params["layers"], 0)
+    stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), layer)
+    where = meshes.shardings(params | {"layers": stacked}, mesh, over=("tensor",))
     layer = jax.tree.map(lambda stacked: NamedSharding(mesh, PartitionSpec(*stacked.spec[1:])), where["layers"])
     return where | {"layers": [layer] * policy.architecture.layers}
 

@@ -19,6 +19,7 @@ from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
+from amrsd_jax.policy.joined import JOINED, join, split_columns
 from amrsd_jax.policy.lora import LoraLinear, attach
 from amrsd_jax.policy.rope import rotate, rotation
 
@@ -81,14 +82,48 @@ class Layer(nnx.Module):
         c = self.c
         # The tokens of all rows are on one axis: with two, XLA copies and transposes a factor of every weight's gradient.
         h = self.attention_norm(x).reshape(-1, c.width)
-        q, k, v = (f(h).reshape(*x.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
+        q, k, v = (a.reshape(*x.shape[:2], -1, c.head_dim) for a in self.query_key_value(h))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = rotate(q, rotation), rotate(k, rotation)
         attended, extra = attend(q, k, v)
         x = x + self.output(attended.reshape(len(h), -1)).reshape(x.shape)
-        h = self.ffn_norm(x).reshape(-1, c.width)
-        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)).reshape(x.shape), extra
+        gate, up = self.gate_and_up(self.ffn_norm(x).reshape(-1, c.width))
+        return x + self.down(jax.nn.silu(gate) * up).reshape(x.shape), extra
+
+    def query_key_value(self, h: Float[Array, "M D"]):
+        """Returns the projections that attention reads."""
+        return self.query(h), self.key(h), self.value(h)
+
+    def gate_and_up(self, h: Float[Array, "M D"]):
+        """Returns the two projections of SwiGLU."""
+        return self.gate(h), self.up(h)
+
+
+class JoinedLayer(Layer):
+    """The layer with the parameters that `joined.join` returns."""
+
+    def __init__(self, c: Architecture, ways: int, *, rngs: nnx.Rngs):
+        super().__init__(c, rngs=rngs)
+        self.ways = ways
+        self.qkv = self._replace("qkv", c, rngs, bias=c.qkv_bias)
+        self.gate_up = self._replace("gate_up", c, rngs)
+
+    def _replace(self, name: str, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+        """Removes the projections that the one of that name replaces, and returns it."""
+        adapted = [part for part in JOINED[name] if c.lora and part in c.lora.projections]
+        size = sum(getattr(self, part).out_features for part in JOINED[name])
+        for part in JOINED[name]:
+            delattr(self, part)
+        return _linear(adapted[0] if adapted else name, c.width, size, c, rngs, bias=bias)
+
+    def query_key_value(self, h):
+        c = self.c
+        sizes = [heads * c.head_dim for heads in (c.heads, c.kv_heads, c.kv_heads)]
+        return split_columns(self.qkv(h), sizes, self.ways)
+
+    def gate_and_up(self, h):
+        return split_columns(self.gate_up(h), [self.c.ffn] * 2, self.ways)
 
 
 class EmbedAndHead(nnx.Module):
@@ -118,10 +153,9 @@ def _unstack(tree: PyTree, count: int) -> list[PyTree]:
 
 
 @functools.lru_cache
-def _graphs(c: Architecture):
-    """Returns the static structures of `Layer` and `EmbedAndHead`, without allocating parameters."""
-    modules = (nnx.eval_shape(lambda m=m: m(c, rngs=nnx.Rngs(0))) for m in (Layer, EmbedAndHead))
-    return tuple(_split(module)[0] for module in modules)
+def _graph(module: type[nnx.Module], *args):
+    """Returns the static structure of a module, without allocating parameters."""
+    return _split(nnx.eval_shape(lambda: module(*args, rngs=nnx.Rngs(0))))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +227,24 @@ class Policy:
 
     def for_decoding(self, params: Params) -> Params:
         """Returns the parameters for `decode`: cast and with one tree per layer, so that no step casts or slices any."""
-        params = self.cast_params(params)
-        return {**params, "layers": _unstack(params["layers"], self.architecture.layers)}
+        layers = [self.layer_for_decoding(params["layers"], i) for i in range(self.architecture.layers)]
+        return {**self.around_for_decoding(params), "layers": layers}
+
+    def layer_for_decoding(self, layers: PyTree, index: int | Integer[Array, ""]) -> PyTree:
+        """Returns the part of `for_decoding` that belongs to one layer, from the stacked parameters of all."""
+        layer = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), layers)
+        layer = jax.tree.map(lambda a: a.astype(self.architecture.dtype), layer)
+        return join(layer, self._ways) if self.cache_layout.joined else layer
+
+    def around_for_decoding(self, params: Params) -> Params:
+        """Returns the part of `for_decoding` that belongs to no layer."""
+        return self.cast_params({name: tree for name, tree in params.items() if name != "layers"})
+
+    @property
+    def _ways(self) -> int:
+        """Number of devices that the columns of joined projections are split over."""
+        c, ways = self.architecture, self.mesh.shape["tensor"] if self.mesh else 1
+        return ways if c.kv_heads * c.head_dim % ways == 0 and c.ffn % ways == 0 else 1
 
     # -- the layers
 
@@ -268,14 +318,15 @@ class Policy:
         x = self._embed(params, token[:, None])
         table = self._rotation(jnp.arange(cache[0].length))  # XLA computes it once before the sampler's loop
         rotation = tuple(values.at[position].get(mode="clip")[:, None] for values in table)
-        new_cache = []
+        c, new_cache = self.architecture, []
+        graph = _graph(JoinedLayer, c, self._ways) if self.cache_layout.joined else _graph(Layer, c)
         for layer_params, layer in zip(params["layers"], cache, strict=True):
 
             def attend(q, k, v, layer=layer):
                 layer = layer.append(k[:, 0], v[:, 0], position)
                 return layer.attend(q[:, 0], position, self.mesh)[:, None], layer
 
-            x, extended = self._layer(layer_params, x, rotation, attend)
+            x, extended = nnx.merge(graph, layer_params)(x, rotation, attend)
             new_cache.append(extended)
         return self._embed_and_head(params).final_norm(x)[:, 0], new_cache
 
@@ -301,7 +352,7 @@ class Policy:
         return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling)
 
     def _layer(self, layer_params, x, rotation, attend):
-        return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, rotation, attend)
+        return nnx.merge(_graph(Layer, self.architecture), layer_params)(x, rotation, attend)
 
     def _embed_and_head(self, params: Params) -> EmbedAndHead:
-        return nnx.merge(_graphs(self.architecture)[1], {k: v for k, v in params.items() if k != "layers"})
+        return nnx.merge(_graph(EmbedAndHead, self.architecture), {k: v for k, v in params.items() if k != "layers"})
