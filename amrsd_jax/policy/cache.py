@@ -258,7 +258,7 @@ def _softmax(scores, position):
 
 def _in_turns(k, v):
     """Returns keys and values [..., K, H] as [..., 2 K, H]: the key of a head, its value, the key of the next."""
-    return jnp.stack([k, v], axis=-2).reshape(*k.shape[:-2], -1, k.shape[-1])
+    return jnp.stack([k, v], axis=-2).reshape(*k.shape[:-2], 2 * k.shape[-2], k.shape[-1])
 
 
 def _pad(x, block):
