@@ -30,6 +30,7 @@ from amrsd_jax.policy.tokenizer import (
     load_tokenizer,
     vocabulary_size,
 )
+from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
@@ -167,23 +168,26 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
 def sampler_params(policy: Policy, params: Params, mesh: Mesh) -> SamplerParams:
     """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype.
 
-    The weights for decoding are made layer by layer: to gather all at once would need memory for them a second time.
+    The weights for decoding are made layer by layer, then the others one by one: to gather all at once would need memory for
+    them a second time.
     """
-    layer, around = decoding_programs(policy, mesh)
+    layer, cast = decoding_programs(policy, mesh)
     indices = processes.put(list(np.arange(policy.architecture.layers, dtype=np.int32)), meshes.replicated(mesh))
     layers = [layer(params["layers"], index) for index in indices]
-    return SamplerParams(params, {**around(params), "layers": layers})
+    rest = {name: cast[name]({name: tree})[name] for name, tree in around(params).items()}
+    return SamplerParams(params, rest | {"layers": layers})
 
 
 @functools.lru_cache
 def decoding_programs(policy: Policy, mesh: Mesh):
-    """Returns the jitted `Policy.layer_for_decoding` and `Policy.around_for_decoding`."""
+    """Returns the programs that make the weights for decoding, `Policy.for_decoding` in parts.
+
+    Returns:
+      `Policy.layer_for_decoding`, and by name `Policy.cast_params` of a tree with that name alone.
+    """
     where = decoding_shardings(policy, mesh)
-    around = {name: tree for name, tree in where.items() if name != "layers"}
-    return (
-        jax.jit(policy.layer_for_decoding, out_shardings=where["layers"][0]),
-        jax.jit(policy.around_for_decoding, out_shardings=around),
-    )
+    cast = {name: jax.jit(policy.cast_params, out_shardings={name: tree}) for name, tree in around(where).items()}
+    return jax.jit(policy.layer_for_decoding, out_shardings=where["layers"][0]), cast
 
 
 def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:

@@ -147,6 +147,11 @@ def _split(module: nnx.Module):
     return graph, nnx.to_pure_dict(state)
 
 
+def around(params: Params) -> Params:
+    """Returns the parameters that belong to no layer."""
+    return {name: tree for name, tree in params.items() if name != "layers"}
+
+
 def _unstack(tree: PyTree, count: int) -> list[PyTree]:
     """Returns `count` trees, the i-th with the i-th entry of each array's leading axis."""
     return [jax.tree.map(lambda a: a[i], tree) for i in range(count)]  # noqa: B023
@@ -228,17 +233,13 @@ class Policy:
     def for_decoding(self, params: Params) -> Params:
         """Returns the parameters for `decode`: cast and with one tree per layer, so that no step casts or slices any."""
         layers = [self.layer_for_decoding(params["layers"], i) for i in range(self.architecture.layers)]
-        return {**self.around_for_decoding(params), "layers": layers}
+        return {**self.cast_params(around(params)), "layers": layers}
 
     def layer_for_decoding(self, layers: PyTree, index: int | Integer[Array, ""]) -> PyTree:
         """Returns the part of `for_decoding` that belongs to one layer, from the stacked parameters of all."""
         layer = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), layers)
         layer = jax.tree.map(lambda a: a.astype(self.architecture.dtype), layer)
         return join(layer, self._ways) if self.cache_layout.joined else layer
-
-    def around_for_decoding(self, params: Params) -> Params:
-        """Returns the part of `for_decoding` that belongs to no layer."""
-        return self.cast_params({name: tree for name, tree in params.items() if name != "layers"})
 
     @property
     def _ways(self) -> int:
@@ -355,4 +356,4 @@ class Policy:
         return nnx.merge(_graph(Layer, self.architecture), layer_params)(x, rotation, attend)
 
     def _embed_and_head(self, params: Params) -> EmbedAndHead:
-        return nnx.merge(_graph(EmbedAndHead, self.architecture), {k: v for k, v in params.items() if k != "layers"})
+        return nnx.merge(_graph(EmbedAndHead, self.architecture), around(params))

@@ -129,13 +129,11 @@ def _ordered(x: Float[Array, "B V"]) -> UInt32[Array, "B V"]:
 def _reaching(order, weight, limit):
     """Returns the largest t [B] for which the entries with `order >= t` have together at least `limit` of weight, or 0.
 
-    An accelerator waits for memory, so it finds four bits in each pass over a row, with the sums for all 15 values that are
-    not 0. A CPU finds one, which takes 32 sums instead of 120.
+    Each pass over a row finds some of t's bits, by the sums for every value of them but 0. A TPU waits for memory, so few passes
+    are best; a CPU computes one sum after the other, so few sums are; a GPU launches kernels for both.
     """
-    return jax.lax.platform_dependent(
-        order, weight, limit,
-        cpu=functools.partial(_search, bits=1), default=functools.partial(_search, bits=4),
-    )  # fmt: skip
+    bits = {name: functools.partial(_search, bits=n) for name, n in {"cpu": 1, "tpu": 4, "default": 2}.items()}
+    return jax.lax.platform_dependent(order, weight, limit, **bits)
 
 
 def _search(order, weight, limit, *, bits):

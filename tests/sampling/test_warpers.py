@@ -34,7 +34,7 @@ def draw(logits, temperature=1.0, top_k=0, top_p=1.0):
     return sample(logits, keys, **dict(zip(("temperature", "top_k", "top_p"), rows, strict=True)))
 
 
-DIGITS = pytest.mark.parametrize("bits", [1, 4])  # on a CPU, and on an accelerator
+DIGITS = pytest.mark.parametrize("bits", [1, 2, 4])  # on a CPU, a GPU and a TPU
 
 
 @DIGITS
