@@ -228,7 +228,7 @@ def spec(layer: Layer, rows: NamedSharding) -> PartitionSpec:
     return PartitionSpec(*rows.spec, *[None] * (layer.heads_axis - 1), split)
 
 
-def shardings(cache: Cache, rows: NamedSharding) -> Cache:
+def shardings(cache: Cache, rows: NamedSharding) -> list:
     """Returns the sharding of each array of a cache.
 
     Args:

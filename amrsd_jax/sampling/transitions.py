@@ -97,17 +97,18 @@ class Slots:
     logprobs: Float[Array, "S T"]
 
 
-def shardings(slots: Slots, config: SamplerConfig) -> Slots:
-    """Returns the sharding of each array of a state on a mesh."""
-    rows = jax.tree.map(lambda _: config.sharding, slots.replace(cache=()))
-    return rows.replace(cache=caches.shardings(slots.cache, config.sharding))
-
-
-def _constrain(tree, config: SamplerConfig):
+def _constrain(slots: Slots, config: SamplerConfig) -> Slots:
+    """Returns the state with its shardings stated, which lets XLA reuse the memory of a donated one on any mesh."""
     if config.sharding is None:
-        return tree
-    where = shardings(tree, config) if isinstance(tree, Slots) else config.sharding
-    return jax.lax.with_sharding_constraint(tree, where)
+        return slots
+    others = jax.lax.with_sharding_constraint(slots.replace(cache=[]), config.sharding)
+    return others.replace(cache=_constrain_cache(slots.cache, config))
+
+
+def _constrain_cache(cache: Cache, config: SamplerConfig) -> Cache:
+    if config.sharding is None:
+        return cache
+    return jax.lax.with_sharding_constraint(cache, caches.shardings(cache, config.sharding))
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
@@ -183,8 +184,10 @@ def admit(
       rows: number of each rollout, from which its randomness is derived.
       temperature, top_k, top_p: see `warpers.sample`.
     """
-    if len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
-        prompts = _constrain(prompts, config)  # otherwise every device prefills all prompts
+    if config.sharding and len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
+        prompts = jax.lax.with_sharding_constraint(
+            prompts, config.sharding
+        )  # otherwise every device prefills all prompts
     hidden, prompt_cache = policy.prefill(params, prompts, lengths)
     group = targets.shape[1]
     target = targets.reshape(-1)
@@ -260,10 +263,7 @@ def deactivate(config: SamplerConfig, slots: Slots, ended: Bool[Array, " S"]) ->
 @functools.partial(jax.jit, static_argnames=("config", "width"))
 def _resize(config: SamplerConfig, width: int, layer: caches.Layer) -> caches.Layer:
     """Returns the cache of one layer with `width` positions."""
-    layer = layer.resize(width)
-    if config.sharding is None:
-        return layer
-    return jax.lax.with_sharding_constraint(layer, caches.shardings([layer], config.sharding)[0])
+    return _constrain_cache([layer.resize(width)], config)[0]
 
 
 def resize_cache(config: SamplerConfig, slots: Slots, longest: int) -> None:
