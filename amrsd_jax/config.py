@@ -422,6 +422,9 @@ class Config(Section):
         "path: a file, 'chatml' or 'plain' instead of the tokenizer's own template"
     )
     attention: Literal["auto", "xla", "cudnn", "splash"] = Field("auto", description="which attention kernel runs")
+    decode_attention: Literal["auto", "blocks", "xla", "cudnn", "ragged"] = Field(
+        "auto", description="layout of the cache and the attention that reads it, see policy/cache.py"
+    )
     remat: Literal["none", "dots", "full"] = Field("dots", description="what the backward pass recomputes")
     mesh: MeshConfig = section(MeshConfig)
     task: TaskConfig = section(TaskConfig)

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from amrsd_jax import credit, rng
+from amrsd_jax import credit, processes, rng
 from amrsd_jax.config import Config
 from amrsd_jax.evaluate.benchmarks import benchmarks
 from amrsd_jax.evaluate.evaluator import Evaluator
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention
+from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, cache
 from amrsd_jax.policy.chat_template import read_template
 from amrsd_jax.policy.huggingface import stop_ids
 from amrsd_jax.policy.tokenizer import (
@@ -29,6 +30,7 @@ from amrsd_jax.policy.tokenizer import (
     load_tokenizer,
     vocabulary_size,
 )
+from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
@@ -164,18 +166,36 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
 
 
 def sampler_params(policy: Policy, params: Params, mesh: Mesh) -> SamplerParams:
-    """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype."""
-    return SamplerParams(params, _for_decoding(policy, mesh)(params))
+    """Returns what the sampler reads. Adapters are not merged: their changes may be too small for the compute dtype.
+
+    The weights for decoding are made layer by layer, then the others one by one: to gather all at once would need memory for
+    them a second time.
+    """
+    layer, cast = decoding_programs(policy, mesh)
+    indices = processes.put(list(np.arange(policy.architecture.layers, dtype=np.int32)), meshes.replicated(mesh))
+    layers = [layer(params["layers"], index) for index in indices]
+    rest = {name: cast[name]({name: tree})[name] for name, tree in around(params).items()}
+    return SamplerParams(params, rest | {"layers": layers})
 
 
 @functools.lru_cache
-def _for_decoding(policy: Policy, mesh: Mesh):
-    return jax.jit(policy.for_decoding, out_shardings=decoding_shardings(policy, mesh))
+def decoding_programs(policy: Policy, mesh: Mesh):
+    """Returns the programs that make the weights for decoding, `Policy.for_decoding` in parts.
+
+    Returns:
+      `Policy.layer_for_decoding`, and by name `Policy.cast_params` of a tree with that name alone.
+    """
+    where = decoding_shardings(policy, mesh)
+    cast = {name: jax.jit(policy.cast_params, out_shardings={name: tree}) for name, tree in around(where).items()}
+    return jax.jit(policy.layer_for_decoding, out_shardings=where["layers"][0]), cast
 
 
 def decoding_shardings(policy: Policy, mesh: Mesh) -> PyTree:
     """Returns shardings of the result of `Policy.for_decoding`: over the tensor axis only, so that decoding gathers no weight."""
-    where = meshes.shardings(policy.abstract_params(), mesh, over=("tensor",))
+    params = policy.abstract_params()
+    layer = jax.eval_shape(policy.layer_for_decoding, params["layers"], 0)
+    stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), layer)
+    where = meshes.shardings(params | {"layers": stacked}, mesh, over=("tensor",))
     layer = jax.tree.map(lambda stacked: NamedSharding(mesh, PartitionSpec(*stacked.spec[1:])), where["layers"])
     return where | {"layers": [layer] * policy.architecture.layers}
 
@@ -225,10 +245,11 @@ def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokeni
 
 
 def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
-    """Returns the policy on a mesh; `config.attention` selects its attention kernel, "auto" one that suits the devices."""
-    architecture = make_architecture(config, tokenizer)
-    backend = attention.choose_backend(config.attention, architecture, mesh.devices.flat[0].platform)
-    return Policy(architecture, config.remat, meshes.rows(mesh), backend)
+    """Returns the policy on a mesh; the config selects its attention kernels, "auto" those that suit the mesh's devices."""
+    architecture, platform = make_architecture(config, tokenizer), mesh.devices.flat[0].platform
+    backend = attention.choose_backend(config.attention, architecture, platform)
+    layout = cache.choose_layout(config.decode_attention, architecture, platform)
+    return Policy(architecture, config.remat, meshes.rows(mesh), backend, layout)
 
 
 def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architecture:

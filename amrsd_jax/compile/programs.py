@@ -14,6 +14,7 @@ from amrsd_jax.learning.optimiser import make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, make_train_step
 from amrsd_jax.plan.sizes import Planned
+from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy import lora
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.sampling import SamplerConfig, transitions
@@ -43,7 +44,8 @@ class Program:
 def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
     weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
-    yield Program("prepare.weights", "prepare", ("parameters",), (weights,), lambda: _decoding_weights(run))
+    for part, lower in _decoding_weights(run).items():
+        yield Program(f"prepare.{part}", "prepare", ("parameters",), (weights,), lower)
     for stream, sampler in run.streams.items():
         if stream == "critic":  # the programs of "reflection", for longer answers or another model
             continue
@@ -92,11 +94,19 @@ def slots(run: Planned, sampler: SamplerConfig) -> transitions.Slots:
         return state
 
     state, rows = jax.eval_shape(widest), meshes.rows(run.mesh)
-    return _place(state, rows)
+    others = _place(state.replace(cache=[]), rows)
+    return others.replace(cache=_place(state.cache, caches.shardings(state.cache, rows)))
 
 
-def _decoding_weights(run: Planned):
-    return experiment._for_decoding(run.policy, run.mesh).lower(_params(run))
+def _decoding_weights(run: Planned) -> dict[str, Callable[[], jax.stages.Lowered]]:
+    """Returns the programs that make the weights for decoding, by what they make: a layer, or a part beside the layers."""
+    layer, cast = experiment.decoding_programs(run.policy, run.mesh)
+    params = _params(run)
+
+    def part(name):
+        return lambda: cast[name].lower({name: params[name]})
+
+    return {"layer": lambda: layer.lower(params["layers"], _array(run)), **{name: part(name) for name in cast}}
 
 
 def _admit(run: Planned, sampler: SamplerConfig):

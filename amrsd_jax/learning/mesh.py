@@ -13,11 +13,14 @@ ROWS = P(("data", "fsdp"))  # rows are split over both
 
 # (pattern of the path, spec); first match wins; layers have a leading axis that is never split.
 RULES = (
-    (r"layers/(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
-    (r"layers/(query|key|value)/bias$", P(None, "tensor")),
+    (r"layers/(query|key|value|qkv|gate|up|gate_up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layers/(query|key|value|qkv)/bias$", P(None, "tensor")),
     (r"layers/(output|down)/kernel$", P(None, "tensor", "fsdp")),
-    (r"layers/(query|key|value|gate|up)/lora_a$", P(None, "fsdp", None)),  # adapters are split as their kernel is
-    (r"layers/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
+    (
+        r"layers/(query|key|value|qkv|gate|up|gate_up)/lora_a$",
+        P(None, "fsdp", None),
+    ),  # adapters are split as their kernel is
+    (r"layers/(query|key|value|qkv|gate|up|gate_up)/lora_b$", P(None, None, "tensor")),
     (r"layers/(output|down)/lora_a$", P(None, "tensor", None)),
     (r"layers/(output|down)/lora_b$", P(None, None, "fsdp")),
     (r"embed/embedding$", P("tensor", "fsdp")),

@@ -18,8 +18,8 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.policy import Policy, lora
+from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
-from amrsd_jax.policy.cache import round_up
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
@@ -230,9 +230,11 @@ def _rows(rows: int, mesh: Mesh) -> int:
 
 def _cache(policy: Policy, sampler: SamplerConfig) -> int:
     """Returns the bytes of the keys and values of one device's slots."""
-    c = policy.architecture
-    size = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize
-    return _rows(sampler.slots, sampler.sharding.mesh) * round_up(sampler.length) * size
+    c, layout = policy.architecture, policy.cache_layout
+    length = caches.round_up(sampler.length, layout)
+    token = jax.ShapeDtypeStruct((sampler.slots, length, c.kv_heads, c.head_dim), jnp.dtype(c.dtype))
+    layer = jax.eval_shape(layout.lay_out, token, token)
+    return c.layers * _bytes([layer], caches.shardings([layer], sampler.sharding))
 
 
 def _prefill(policy: Policy, sampler: SamplerConfig) -> int:

@@ -20,6 +20,7 @@ from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
+from amrsd_jax.policy.joined import JOINED, join, split_columns
 from amrsd_jax.policy.lora import LoraLinear, attach
 from amrsd_jax.policy.rope import rotate, rotation
 
@@ -94,14 +95,48 @@ class Layer(nnx.Module):
         c = self.c
         # The tokens of all rows are on one axis: with two, XLA copies and transposes a factor of every weight's gradient.
         h = self.attention_norm(x).reshape(-1, c.width)
-        q, k, v = (f(h).reshape(*x.shape[:2], -1, c.head_dim) for f in (self.query, self.key, self.value))
+        q, k, v = (a.reshape(*x.shape[:2], -1, c.head_dim) for a in self.query_key_value(h))
         if c.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k = rotate(q, rotation), rotate(k, rotation)
         attended, extra = attend(q, k, v)
         x = x + self.output(attended.reshape(len(h), -1)).reshape(x.shape)
-        h = self.ffn_norm(x).reshape(-1, c.width)
-        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h)).reshape(x.shape), extra
+        gate, up = self.gate_and_up(self.ffn_norm(x).reshape(-1, c.width))
+        return x + self.down(jax.nn.silu(gate) * up).reshape(x.shape), extra
+
+    def query_key_value(self, h: Float[Array, "M D"]):
+        """Returns the projections that attention reads."""
+        return self.query(h), self.key(h), self.value(h)
+
+    def gate_and_up(self, h: Float[Array, "M D"]):
+        """Returns the two projections of SwiGLU."""
+        return self.gate(h), self.up(h)
+
+
+class JoinedLayer(Layer):
+    """The layer with the parameters that `joined.join` returns."""
+
+    def __init__(self, c: Architecture, ways: int, *, rngs: nnx.Rngs):
+        super().__init__(c, rngs=rngs)
+        self.ways = ways
+        self.qkv = self._replace("qkv", c, rngs, bias=c.qkv_bias)
+        self.gate_up = self._replace("gate_up", c, rngs)
+
+    def _replace(self, name: str, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+        """Removes the projections that the one of that name replaces, and returns it."""
+        adapted = [part for part in JOINED[name] if c.lora and part in c.lora.projections]
+        size = sum(getattr(self, part).out_features for part in JOINED[name])
+        for part in JOINED[name]:
+            delattr(self, part)
+        return _linear(adapted[0] if adapted else name, c.width, size, c, rngs, bias=bias)
+
+    def query_key_value(self, h):
+        c = self.c
+        sizes = [heads * c.head_dim for heads in (c.heads, c.kv_heads, c.kv_heads)]
+        return split_columns(self.qkv(h), sizes, self.ways)
+
+    def gate_and_up(self, h):
+        return split_columns(self.gate_up(h), [self.c.ffn] * 2, self.ways)
 
 
 class EmbedAndHead(nnx.Module):
@@ -125,11 +160,20 @@ def _split(module: nnx.Module):
     return graph, nnx.to_pure_dict(state)
 
 
+def around(params: Params) -> Params:
+    """Returns the parameters that belong to no layer."""
+    return {name: tree for name, tree in params.items() if name != "layers"}
+
+
+def _unstack(tree: PyTree, count: int) -> list[PyTree]:
+    """Returns `count` trees, the i-th with the i-th entry of each array's leading axis."""
+    return [jax.tree.map(lambda a: a[i], tree) for i in range(count)]  # noqa: B023
+
+
 @functools.lru_cache
-def _graphs(c: Architecture):
-    """Returns the static structures of `Layer` and `EmbedAndHead`, without allocating parameters."""
-    modules = (nnx.eval_shape(lambda m=m: m(c, rngs=nnx.Rngs(0))) for m in (Layer, EmbedAndHead))
-    return tuple(_split(module)[0] for module in modules)
+def _graph(module: type[nnx.Module], *args):
+    """Returns the static structure of a module, without allocating parameters."""
+    return _split(nnx.eval_shape(lambda: module(*args, rngs=nnx.Rngs(0))))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +185,19 @@ class Policy:
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
       rows: sharding of the rows that `forward` is given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
+      decode_attention: layout of the cache and the attention that reads it, a name of `cache.LAYOUTS`.
     """
 
     architecture: Architecture
     remat: str = "none"
     rows: NamedSharding | None = None
     attention: str = "xla"
+    decode_attention: str = "blocks"
+
+    @property
+    def cache_layout(self) -> type[caches.Layer]:
+        """The class of a layer's cache."""
+        return caches.LAYOUTS[self.decode_attention]
 
     @property
     def mesh(self) -> Mesh | None:
@@ -194,9 +245,20 @@ class Policy:
 
     def for_decoding(self, params: Params) -> Params:
         """Returns the parameters for `decode`: cast and with one tree per layer, so that no step casts or slices any."""
-        params = self.cast_params(params)
-        layers = [jax.tree.map(lambda a: a[i], params["layers"]) for i in range(self.architecture.layers)]  # noqa: B023
-        return {**params, "layers": layers}
+        layers = [self.layer_for_decoding(params["layers"], i) for i in range(self.architecture.layers)]
+        return {**self.cast_params(around(params)), "layers": layers}
+
+    def layer_for_decoding(self, layers: PyTree, index: int | Integer[Array, ""]) -> PyTree:
+        """Returns the part of `for_decoding` that belongs to one layer, from the stacked parameters of all."""
+        layer = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), layers)
+        layer = jax.tree.map(lambda a: a.astype(self.architecture.dtype), layer)
+        return join(layer, self._ways) if self.cache_layout.joined else layer
+
+    @property
+    def _ways(self) -> int:
+        """Number of devices that the columns of joined projections are split over."""
+        c, ways = self.architecture, self.mesh.shape["tensor"] if self.mesh else 1
+        return ways if c.kv_heads * c.head_dim % ways == 0 and c.ffn % ways == 0 else 1
 
     # -- the layers
 
@@ -247,15 +309,15 @@ class Policy:
 
         def attend(q, k, v):
             attended = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return attended, caches.lay_out(k, v)
+            return attended, self.cache_layout.lay_out(k, v)
 
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)
 
-        x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        x, stacked = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
-        return hidden, [(keys[i], values[i]) for i in range(self.architecture.layers)]
+        return hidden, _unstack(stacked, self.architecture.layers)
 
     def decode(
         self,
@@ -272,18 +334,17 @@ class Policy:
           cache: cache of S positions; tokens at S or beyond are not written.
         """
         x = self._embed(params, token[:, None])
-        positions = jnp.arange(cache[0][1].shape[2])
-        live = positions <= position[:, None]
-        # A table, because XLA computes it once before the sampler's loop, and not at every step.
-        rotation = tuple(table.at[position].get(mode="clip")[:, None] for table in self._rotation(positions))
-        new_cache = []
-        for layer_params, (keys, values) in zip(params["layers"], cache, strict=True):
+        table = self._rotation(jnp.arange(cache[0].length))  # XLA computes it once before the sampler's loop
+        rotation = tuple(values.at[position].get(mode="clip")[:, None] for values in table)
+        c, new_cache = self.architecture, []
+        graph = _graph(JoinedLayer, c, self._ways) if self.cache_layout.joined else _graph(Layer, c)
+        for layer_params, layer in zip(params["layers"], cache, strict=True):
 
-            def attend(q, k, v, keys=keys, values=values):
-                keys, values = caches.append(keys, values, k[:, 0], v[:, 0], position)
-                return caches.attend(q[:, 0], keys, values, live)[:, None], (keys, values)
+            def attend(q, k, v, layer=layer):
+                layer = layer.append(k[:, 0], v[:, 0], position)
+                return layer.attend(q[:, 0], position, self.mesh)[:, None], layer
 
-            x, extended = self._layer(layer_params, x, rotation, attend)
+            x, extended = nnx.merge(graph, layer_params)(x, rotation, attend)
             new_cache.append(extended)
         return self._embed_and_head(params).final_norm(x)[:, 0], new_cache
 
@@ -314,7 +375,7 @@ class Policy:
         return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling, whole=whole)
 
     def _layer(self, layer_params, x, rotation, attend):
-        return nnx.merge(_graphs(self.architecture)[0], layer_params)(x, rotation, attend)
+        return nnx.merge(_graph(Layer, self.architecture), layer_params)(x, rotation, attend)
 
     def _embed_and_head(self, params: Params) -> EmbedAndHead:
-        return nnx.merge(_graphs(self.architecture)[1], {k: v for k, v in params.items() if k != "layers"})
+        return nnx.merge(_graph(EmbedAndHead, self.architecture), around(params))

@@ -97,8 +97,18 @@ class Slots:
     logprobs: Float[Array, "S T"]
 
 
-def _constrain(tree, config: SamplerConfig):
-    return tree if config.sharding is None else jax.lax.with_sharding_constraint(tree, config.sharding)
+def _constrain(slots: Slots, config: SamplerConfig) -> Slots:
+    """Returns the state with its shardings stated, which lets XLA reuse the memory of a donated one on any mesh."""
+    if config.sharding is None:
+        return slots
+    others = jax.lax.with_sharding_constraint(slots.replace(cache=[]), config.sharding)
+    return others.replace(cache=_constrain_cache(slots.cache, config))
+
+
+def _constrain_cache(cache: Cache, config: SamplerConfig) -> Cache:
+    if config.sharding is None:
+        return cache
+    return jax.lax.with_sharding_constraint(cache, caches.shardings(cache, config.sharding))
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
@@ -107,7 +117,7 @@ def empty_slots(policy: Policy, config: SamplerConfig) -> Slots:
     c, s, t = policy.architecture, config.slots, config.new_tokens
     nothing = jnp.zeros((s, 0, c.kv_heads, c.head_dim), c.dtype)
     slots = Slots(
-        cache=[caches.lay_out(nothing, nothing)] * c.layers,
+        cache=[policy.cache_layout.lay_out(nothing, nothing)] * c.layers,
         token=jnp.zeros(s, jnp.int32),
         length=jnp.zeros(s, jnp.int32),
         generated=jnp.zeros(s, jnp.int32),
@@ -174,8 +184,10 @@ def admit(
       rows: number of each rollout, from which its randomness is derived.
       temperature, top_k, top_p: see `warpers.sample`.
     """
-    if len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
-        prompts = _constrain(prompts, config)  # otherwise every device prefills all prompts
+    if config.sharding and len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
+        prompts = jax.lax.with_sharding_constraint(
+            prompts, config.sharding
+        )  # otherwise every device prefills all prompts
     hidden, prompt_cache = policy.prefill(params, prompts, lengths)
     group = targets.shape[1]
     target = targets.reshape(-1)
@@ -188,9 +200,12 @@ def admit(
 
     def copy_prompts(rollout, cache):
         """Copies each prompt to one of its rollouts: copying to all at once would need memory for G copies."""
-        return jax.tree.map(
-            lambda old, new: old.at[targets[:, rollout], :, : new.shape[2]].set(new, mode="drop"), cache, prompt_cache
-        )
+
+        def copy(old, new):
+            at = targets[:, rollout], *(slice(size) for size in new.shape[1:])
+            return old.at[at].set(new, mode="drop")
+
+        return jax.tree.map(copy, cache, prompt_cache)
 
     cache = jax.lax.fori_loop(0, group, copy_prompts, slots.cache)
     keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
@@ -246,19 +261,18 @@ def deactivate(config: SamplerConfig, slots: Slots, ended: Bool[Array, " S"]) ->
 
 
 @functools.partial(jax.jit, static_argnames=("config", "width"))
-def _resize(config: SamplerConfig, width: int, buffer: Array) -> Array:
-    """Returns the keys or values of one layer with `width` positions."""
-    return _constrain(caches.resize(buffer, width), config)
+def _resize(config: SamplerConfig, width: int, layer: caches.Layer) -> caches.Layer:
+    """Returns the cache of one layer with `width` positions."""
+    return _constrain_cache([layer.resize(width)], config)[0]
 
 
 def resize_cache(config: SamplerConfig, slots: Slots, longest: int) -> None:
     """Gives the cache, in place, the width that rows of up to `longest` tokens need.
 
-    Buffers are replaced one by one, so that there are never two whole caches.
+    Layers are replaced one by one, so that there are never two whole caches.
     """
-    width, cache = caches.round_up(lengths.bucket(longest, config.length)), slots.cache
-    for layer, (keys, values) in enumerate(cache):
-        if values.shape[2] != width:
-            cache[layer] = ()
-            keys = _resize(config, width, keys)
-            cache[layer] = keys, _resize(config, width, values)
+    cache = slots.cache
+    width = caches.round_up(lengths.bucket(longest, config.length), type(cache[0]))
+    for i, layer in enumerate(cache):
+        if layer.length != width:
+            cache[i] = _resize(config, width, layer)

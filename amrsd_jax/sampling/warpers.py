@@ -3,9 +3,11 @@
 The vocabulary is never sorted, and a token takes far fewer random numbers than the vocabulary has entries.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer, Key
+from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 
 _DROPPED = -jnp.inf
 _BLOCK = 128  # adjacent vocabulary entries; one block is sampled by its mass, then one entry of the block
@@ -37,9 +39,20 @@ def sample(
     """
     entries = None if entries is None or entries >= logits.shape[-1] else entries
     greedy = temperature <= 0
-    scaled = logits / jnp.where(greedy, 1.0, temperature)[:, None]
-    truncating = jnp.any((top_k > 0) | (top_p < 1))
-    warped = jax.lax.cond(truncating, lambda: truncate(_without_padding(scaled, entries), top_k, top_p), lambda: scaled)
+    truncated = (top_k > 0) | (top_p < 1)
+
+    def scaled():  # a branch of `cond` reads arrays that exist: this way the logits, not a second array as large
+        return logits / jnp.where(greedy, 1.0, temperature)[:, None]
+
+    lowest = jax.lax.cond(
+        jnp.any(truncated),
+        lambda: lowest_kept(_without_padding(scaled(), entries), top_k, top_p),
+        lambda: jnp.full(len(logits), _DROPPED),
+    )
+    dropped = scaled() < lowest[:, None]
+    if entries is not None:
+        dropped |= truncated[:, None] & (jnp.arange(logits.shape[-1]) >= entries)
+    warped = jnp.where(dropped, _DROPPED, scaled())
     token, normaliser = sample_token(warped, keys, greedy, entries)
     logit = jnp.take_along_axis(warped, token[:, None], axis=-1)[:, 0]
     return token, jnp.where(greedy, 0.0, logit - normaliser)
@@ -83,44 +96,53 @@ def _without_padding(logits: Float[Array, "B V"], entries: int | None) -> Float[
     return logits if entries is None else jnp.where(jnp.arange(logits.shape[-1]) < entries, logits, _DROPPED)
 
 
-def truncate(
+def lowest_kept(
     logits: Float[Array, "B V"], top_k: Integer[Array, " B"], top_p: Float[Array, " B"]
-) -> Float[Array, "B V"]:
-    """Sets the logits of tokens outside top-k or top-p to -inf.
+) -> Float[Array, " B"]:
+    """Returns the logit of the least likely token inside top-k and top-p; tokens with the same or a higher one are kept.
 
-    Both keep the tokens at or above a threshold. It is found by bisection over the 32 bits of a float, which is exact and
-    takes 32 passes over a row, which is less work than a sort.
+    It is found digit by digit over the 32 bits of a float, which is exact and less work than a sort.
     """
-    order = _ordered(logits)
-    count = jnp.where(top_k > 0, top_k, logits.shape[-1])
-    kept = _at_least(order, lambda above: jnp.sum(above, axis=-1) < count)
-    logits = jnp.where(kept, logits, _DROPPED)
-    probability = jax.nn.softmax(logits, axis=-1)
-    limit = jnp.where(top_p < 1, top_p, jnp.inf)
-    kept &= _at_least(order, lambda above: jnp.sum(probability * above, axis=-1) < limit)
-    return jnp.where(kept, logits, _DROPPED)
+    order, everything = _ordered(logits), jnp.zeros(len(logits), jnp.uint32)
+
+    def by_count():
+        return _reaching(order, jnp.ones(order.shape, jnp.int32), jnp.where(top_k > 0, top_k, order.shape[-1]))
+
+    def by_probability():
+        probability = jax.nn.softmax(jnp.where(order >= kth[:, None], logits, _DROPPED), axis=-1)
+        return _reaching(order, probability, jnp.where(top_p < 1, top_p, jnp.inf))
+
+    kth = jax.lax.cond(jnp.any(top_k > 0), by_count, lambda: everything)
+    nucleus = jax.lax.cond(jnp.any(top_p < 1), by_probability, lambda: everything)
+    lowest = jnp.maximum(kth, nucleus)
+    bits = jnp.where(lowest >> 31, lowest ^ jnp.uint32(1 << 31), ~lowest)
+    value = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return jnp.where(lowest == 0, _DROPPED, value)
 
 
-def _ordered(x: Float[Array, "B V"]) -> Integer[Array, "B V"]:
+def _ordered(x: Float[Array, "B V"]) -> UInt32[Array, "B V"]:
     """Maps floats to unsigned integers of the same order."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _at_least(order, below_limit):
-    """Marks the entries at or above the lowest threshold t for which `below_limit(order > t)` holds.
+def _reaching(order, weight, limit):
+    """Returns the largest t [B] for which the entries with `order >= t` have together at least `limit` of weight, or 0.
 
-    The entries above t are still below the limit (a count or a probability) and those at t are kept too, so the marked
-    set is the smallest that reaches the limit.
+    Each pass over a row finds some of t's bits, by the sums for every value of them but 0. A TPU waits for memory, so few passes
+    are best; a CPU computes one sum after the other, so few sums are; a GPU launches kernels for both.
     """
+    bits = {name: functools.partial(_search, bits=n) for name, n in {"cpu": 1, "tpu": 4, "default": 2}.items()}
+    return jax.lax.platform_dependent(order, weight, limit, **bits)
 
-    def halve(_, bounds):
-        low, high = bounds  # the threshold lies between them; `below_limit` holds at `high`
-        middle = low + (high - low) // 2
-        holds = below_limit(order > middle[:, None])
-        return jnp.where(holds, low, middle + 1), jnp.where(holds, middle, high)
 
-    rows = order.shape[0]
-    bounds = jnp.zeros(rows, jnp.uint32), jnp.full(rows, 0xFFFFFFFF, jnp.uint32)
-    threshold, _ = jax.lax.fori_loop(0, 32, halve, bounds)
-    return order >= threshold[:, None]
+def _search(order, weight, limit, *, bits):
+    def next_bits(i, found):
+        unit = jnp.uint32(1) << (32 - bits * (i + 1)).astype(jnp.uint32)
+        reached = jnp.zeros_like(found)
+        for value in range(1, 1 << bits):
+            above = order >= (found + value * unit)[:, None]
+            reached += jnp.sum(jnp.where(above, weight, 0), axis=-1) >= limit
+        return found + reached * unit
+
+    return jax.lax.fori_loop(0, 32 // bits, next_bits, jnp.zeros(len(order), jnp.uint32))

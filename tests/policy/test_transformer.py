@@ -1,5 +1,6 @@
 """Forward, prefill and decode agree with each other and with a plain NumPy transformer; counts of parameters and FLOPs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
+from amrsd_jax.config import LoraConfig
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import PRESETS, Policy, preset
-from amrsd_jax.policy.cache import block, resize
 from amrsd_jax.policy.rope import Llama3Scaling, rotate, rotation
 from tests.programs import collectives
 
@@ -20,6 +21,7 @@ FAMILIES = {
     "qwen2.5": dict(qk_norm=False, qkv_bias=True, tied=False),
     "llama3": dict(qk_norm=False, rope_theta=5e5, rope_scaling=Llama3Scaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5),
 }
+ADAPTED = {"adapters": dict(lora=LoraConfig(rank=2, targets="query,value,up,down"))}
 
 
 forward = jax.jit(Policy.forward, static_argnums=0)
@@ -32,8 +34,9 @@ def full_logits(policy, params, tokens):
 
 @functools.cache
 def make(family, dtype="float32"):
-    policy = Policy(preset("tiny", **SMALL, **FAMILIES[family], dtype=dtype))
-    return policy, jax.tree.map(lambda a: a * 3.0, jax.jit(policy.init)(rng.key(1, "init")))
+    policy = Policy(preset("tiny", **SMALL, **(FAMILIES | ADAPTED)[family], dtype=dtype))
+    params = jax.jit(policy.init)(rng.key(1, "init"))
+    return policy, jax.tree.map(lambda a: a * 3.0 + (0.1 if family in ADAPTED else 0.0), params)  # adapters begin at 0
 
 
 def numpy_logits(policy, params, tokens):
@@ -98,9 +101,11 @@ def test_forward_equals_the_textbook_decoder(family):
     np.testing.assert_allclose(logits[0], numpy_logits(policy, params, tokens), atol=2e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_cached_decode_equals_the_full_forward(family):
+@pytest.mark.parametrize("layout", ["blocks", "xla"])  # the second with joined projections
+@pytest.mark.parametrize("family", FAMILIES | ADAPTED)
+def test_cached_decode_equals_the_full_forward(layout, family):
     policy, params = make(family)
+    policy = dataclasses.replace(policy, decode_attention=layout)
     tokens = jax.random.randint(jax.random.key(3), (3, 12), 0, 48)
     full = full_logits(policy, params, tokens)
     lengths = jnp.array([1, 4, 6])
@@ -108,7 +113,7 @@ def test_cached_decode_equals_the_full_forward(family):
     rows = jnp.arange(3)
     np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
 
-    cache = jax.tree.map(lambda a: resize(a, 2 * block()), cache)
+    cache = [layer.resize(2 * policy.cache_layout.block) for layer in cache]
     decoding, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):

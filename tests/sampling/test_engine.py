@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from types import SimpleNamespace
 
 import jax
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax import lengths, rng
+from amrsd_jax.experiment import sampler_params as sampler_params_of
 from amrsd_jax.learning.mesh import make_mesh, rows, shardings
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Request
@@ -242,7 +244,7 @@ def test_the_cache_is_as_wide_as_the_rows_in_flight(policy, run, monkeypatch):
 
     def watched(config, slots, longest):
         resize(config, slots, longest)
-        widths.append(slots.cache[0][1].shape[2])
+        widths.append(slots.cache[0].length)
 
     monkeypatch.setattr(engine, "resize_cache", watched)
     config = dataclasses.replace(FOUR, new_tokens=150, segment=60, stop_tokens=())
@@ -351,14 +353,46 @@ def test_shapes_that_do_not_divide_are_refused():
         dataclasses.replace(WIDE, slots=12, sharding=rows(make_mesh(8, 1, 1)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
-def test_same_tokens_on_every_mesh(policy, params, sampled, shape):
-    requests, mesh = make_requests([3, 8, 5], [4, 4, 4], temperature=0.0), make_mesh(*shape)
+def on_mesh(policy, params, shape, layout):
+    """Returns a policy on a mesh, the sampler's shape and its parameters."""
+    mesh = make_mesh(*shape)
+    policy = dataclasses.replace(policy, rows=rows(mesh), decode_attention=layout)
     placed = jax.device_put(params, shardings(params, mesh))
-    both = SamplerParams(placed, jax.jit(policy.for_decoding)(placed))
-    done = complete(policy, dataclasses.replace(WIDE, sharding=rows(mesh)), both, requests, KEY)
+    return policy, dataclasses.replace(WIDE, sharding=rows(mesh)), sampler_params_of(policy, placed, mesh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape, layout", [((8, 1, 1), "blocks"), ((2, 2, 2), "blocks"), ((2, 2, 2), "xla")])
+def test_same_tokens_on_every_mesh(policy, params, sampled, shape, layout):
+    requests = make_requests([3, 8, 5], [4, 4, 4], temperature=0.0)
+    policy, config, both = on_mesh(policy, params, shape, layout)
+    done = complete(policy, config, both, requests, KEY)
     assert {c.request.row + c.index: c.tokens.tolist() for c in done} == sampled(WIDE, requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["blocks", "xla"])
+def test_decoding_on_a_mesh_exchanges_activations_only_and_updates_the_cache_in_place(policy, params, layout):
+    """Rows on four devices, heads on two; the smallest weight has 32 x 16 entries on a device."""
+    policy, config, both = on_mesh(policy, params, (2, 2, 2), layout)
+    slots = transitions.empty_slots(policy, config)
+    transitions.resize_cache(config, slots, config.length)
+    cache = sum(a.addressable_shards[0].data.nbytes for a in jax.tree.leaves(slots.cache))
+    assert cache == sum(a.nbytes for a in jax.tree.leaves(slots.cache)) // 8
+    leaves, structure = jax.tree.flatten((slots, both.decoding, config.put(np.int32(0))))
+
+    def decode(*leaves):  # the annotated types are checked, so shapes cannot be lowered in place of arrays
+        slots, decoding, max_active = jax.tree.unflatten(structure, leaves)
+        return transitions.decode(policy, config, decoding, slots, max_active)
+
+    donated = range(len(jax.tree.leaves(slots)))
+    program = jax.jit(decode, donate_argnums=donated).lower(*leaves).compile()
+    assert program.memory_analysis().alias_size_in_bytes > cache
+    for result in re.findall(
+        r" = (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", program.as_text()
+    ):
+        for sizes in re.findall(r"\[([\d,]+)\]", result):
+            assert np.prod([int(size) for size in sizes.split(",")]) < 32 * 16, result
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Sampling distributions: hand-worked truncation, agreement with a sort, frequencies, independent noise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,15 @@ from amrsd_jax import rng
 from amrsd_jax.sampling import warpers
 
 sample = jax.jit(warpers.sample, static_argnames="entries")
-truncate = jax.jit(warpers.truncate)
+
+
+@functools.partial(jax.jit, static_argnames="bits")
+def truncate(logits, top_k, top_p, bits=1):
+    """The logits of the tokens that are kept, and -inf for the others; digits of `bits` bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warpers, "_reaching", functools.partial(warpers._search, bits=bits))
+        return jnp.where(logits < warpers.lowest_kept(logits, top_k, top_p)[:, None], -jnp.inf, logits)
+
 
 PROBABILITIES = np.array([0.5, 0.2, 0.15, 0.1, 0.05], np.float32)
 LOGITS = jnp.log(PROBABILITIES)
@@ -24,6 +34,10 @@ def draw(logits, temperature=1.0, top_k=0, top_p=1.0):
     return sample(logits, keys, **dict(zip(("temperature", "top_k", "top_p"), rows, strict=True)))
 
 
+DIGITS = pytest.mark.parametrize("bits", [1, 2, 4])  # on a CPU, a GPU and a TPU
+
+
+@DIGITS
 @pytest.mark.parametrize(
     "top_k, top_p, kept",
     [
@@ -38,8 +52,8 @@ def draw(logits, temperature=1.0, top_k=0, top_p=1.0):
         (3, 0.7, 2),  # after top-3 the probabilities are .588 .235 .176
     ],
 )
-def test_truncation_by_hand(top_k, top_p, kept):
-    out = truncate(LOGITS[None], jnp.array([top_k]), jnp.array([top_p]))
+def test_truncation_by_hand(top_k, top_p, kept, bits):
+    out = truncate(LOGITS[None], jnp.array([top_k]), jnp.array([top_p]), bits)
     np.testing.assert_array_equal(out[0], [*LOGITS[:kept], *[-np.inf] * (5 - kept)])
 
 
@@ -48,11 +62,12 @@ def test_ties_with_the_last_kept_token_are_kept():
     assert np.isfinite(out[0]).tolist() == [True, True, True, False]
 
 
+@DIGITS
 @settings(max_examples=25)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0.01, 1.0))
-def test_truncation_agrees_with_a_sort(seed, top_k, top_p):
+@given(seed=st.integers(0, 2**32 - 1), top_k=st.integers(0, 40), top_p=st.floats(0.01, 1.0))
+def test_truncation_agrees_with_a_sort(bits, seed, top_k, top_p):
     logits = np.random.default_rng(seed).normal(size=(1, 30)).astype(np.float32) * 3
-    out = truncate(jnp.array(logits), jnp.array([top_k]), jnp.array([top_p], jnp.float32))
+    out = truncate(jnp.array(logits), jnp.array([top_k]), jnp.array([top_p], jnp.float32), bits)
     order = np.argsort(-logits[0], kind="stable")[: top_k or 30]
     mass = np.exp(logits[0, order] - logits[0].max())
     before = np.cumsum(mass / mass.sum()) - mass / mass.sum()
@@ -110,3 +125,14 @@ def test_padding_is_never_sampled_wherever_it_begins(vocabulary, entries):
     np.testing.assert_allclose(logprobs, jax.nn.log_softmax(logits)[tokens], atol=1e-5)
     greedy, _ = sample(all_rows, keys, temperature=jnp.zeros(rows), **fixed)
     assert set(np.asarray(greedy).tolist()) == {int(logits[:entries].argmax())}
+
+
+def test_a_row_is_sampled_alike_beside_rows_that_are_truncated():
+    """The padding counts in the normaliser of a row that is not truncated, whatever the others ask for."""
+    logits = jnp.tile(jnp.array([0.0, 1.0, 2.0, 3.0]), (2, 1))
+    keys = jax.random.split(jax.random.key(0), 2)
+    alone, beside = (
+        sample(logits, keys, temperature=jnp.ones(2), top_k=jnp.array([0, k]), top_p=jnp.ones(2), entries=3)
+        for k in (0, 2)
+    )
+    assert alone[0][0] == beside[0][0] and alone[1][0] == beside[1][0]
