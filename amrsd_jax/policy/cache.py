@@ -7,6 +7,7 @@ product itself.
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer
 
 Cache = list[tuple[Array, Array]]  # per layer: keys [B, K, S / block, H, block] and values [B, K, S, H]
@@ -20,6 +21,22 @@ def block() -> int:
 def round_up(length: int) -> int:
     """Returns a length rounded up to whole blocks."""
     return -(-length // block()) * block()
+
+
+def spec(layer: tuple[Array, Array], rows: NamedSharding) -> PartitionSpec:
+    """Returns how the arrays of a layer are split: rows as given, heads over `tensor` unless it does not divide them."""
+    split = "tensor" if layer[0].shape[1] % rows.mesh.shape["tensor"] == 0 else None
+    return PartitionSpec(*rows.spec, split)
+
+
+def shardings(cache: Cache, rows: NamedSharding) -> list:
+    """Returns the sharding of each array of a cache.
+
+    Args:
+      cache: arrays or their shapes.
+      rows: sharding of the axis of rows.
+    """
+    return [jax.tree.map(lambda _: NamedSharding(rows.mesh, spec(layer, rows)), layer) for layer in cache]  # noqa: B023
 
 
 def lay_out(k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]) -> tuple[Array, Array]:

@@ -126,7 +126,7 @@ class Policy:
     Attributes:
       architecture: sizes and options.
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
-      rows: sharding of the rows that `forward` is given; None on one device.
+      rows: sharding of the rows that `forward` and `prefill` are given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
     """
 
@@ -235,7 +235,10 @@ class Policy:
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)
 
-        x, (keys, values) = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        x = self._embed(params, tokens)
+        if self.rows is not None:  # otherwise XLA may split D, as in `forward`
+            x = jax.lax.with_sharding_constraint(x, self.rows)
+        x, (keys, values) = jax.lax.scan(step, x, params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
         return hidden, [(keys[i], values[i]) for i in range(self.architecture.layers)]
