@@ -30,7 +30,7 @@ class SamplerConfig:
       group: G, largest `count` of a request.
       prompt_length, new_tokens: P and T. A row holds P + T tokens in all; a prompt may be longer than P if its response is
         limited to what is left.
-      admit: A, prompts of up to P tokens prefilled together. Longer prompts are prefilled fewer at a time.
+      admit: A, prompts of up to P tokens prefilled together, see `prompts_per_admission`. Of longer ones it is fewer.
       segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
       entries: number of ids that the tokenizer has; others are never sampled. None: all of the vocabulary.
