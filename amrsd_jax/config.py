@@ -139,7 +139,7 @@ class RolloutConfig(Section):
     top_k: Natural = Field(0, description="0 keeps all tokens")
     top_p: PositiveShare = 1.0
     slots: Count = Field(128, description="rows decoded at the same time")
-    admit: Count = Field(16, description="prompts that are prefilled together")
+    admit: Count = Field(16, description="prompts that are prefilled together, rounded to equally many on each device")
     segment: Count = Field(64, description="decode steps between two reads by the host")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="strings that end a response or a reflection, which keeps them; end tokens always do"

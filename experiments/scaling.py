@@ -105,11 +105,11 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
         """Returns the FLOPs of a forward pass that computes logits at `read` of its tokens."""
         return c.forward_flops(tokens, context) - 2 * c.vocab_size * c.width * (tokens - read)
 
-    def sample(prompts: int, prompt: int, count: int, new: int, slots: int) -> float:
-        """Returns the seconds of sampling. Every device prefills all prompts; a decode step reads weights and cache once."""
-        of_device, length = slots // ways, prompt + new / 2
-        prefill = flops(prompts * prompt, prompt / 2, prompts) / tensor
-        prefill = bound(prefill, weights, 0, reduced(prompts * prompt))
+    def sample(prompts: int, prompt: int, count: int, new: int, slots: int, admit: int) -> float:
+        """Returns the seconds of sampling: admissions that gather the weights, and steps that read weights and cache once."""
+        of_device, length, admissions = slots // ways, prompt + new / 2, prompts / max(ways, admit)
+        prefill = flops(prompts * prompt, prompt / 2, prompts) / chips
+        prefill = bound(prefill, admissions * weights, admissions * gathered, reduced(prompts * prompt / ways))
         cache = of_device * length * 2 * c.layers * c.kv_heads * c.head_dim * BFLOAT16
         token = bound(flops(of_device, length, of_device) / tensor, weights + cache, 0, reduced(of_device))
         return prefill + token * new * prompts * count / slots
@@ -124,8 +124,10 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
     # An update is two forward passes, since remat repeats one, and a backward pass that costs two.
     state = 4 * FLOAT32 * c.parameters() / chips  # master weights, gradient and two moments, read and written once
     return {
-        "sample": sample(rollout.prompts, rollout.prompt_length, rollout.group, rollout.response_length, rollout.slots),
-        "reflect": sample(rows, reflection.prompt_length, 1, reflection.tokens, reflection.slots),
+        "sample": sample(
+            rollout.prompts, rollout.prompt_length, rollout.group, rollout.response_length, rollout.slots, rollout.admit
+        ),
+        "reflect": sample(rows, reflection.prompt_length, 1, reflection.tokens, reflection.slots, reflection.admit),
         "score": passes(rollout.prompt_length, 1, 1, config.scoring.rows)
         + passes(reflection.context_length, 1, 1, config.scoring.rows),
         "update": passes(rollout.prompt_length, 4, 4, micro_batch) + 2 * state / chip.bandwidth,

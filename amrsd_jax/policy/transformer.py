@@ -183,7 +183,7 @@ class Policy:
     Attributes:
       architecture: sizes and options.
       remat: which values the backward pass recomputes, a name of `REMAT_POLICIES`.
-      rows: sharding of the rows that `forward` is given; None on one device.
+      rows: sharding of the rows that `forward` and `prefill` are given; None on one device.
       attention: which attention kernel runs over whole rows, see `attention.choose_backend`.
       decode_attention: layout of the cache and the attention that reads it, a name of `cache.LAYOUTS`.
     """
@@ -291,14 +291,7 @@ class Policy:
 
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        x = self._embed(params, tokens)
-        if self.mesh is not None:
-            # Each device looks up its own columns for the rows of its group, which then exchange columns for rows. Without the
-            # first, XLA gathers what it looks up from `tensor`; without the second, it may keep all rows on each device.
-            divides = self.architecture.width % self.mesh.shape["fsdp"] == 0
-            columns = NamedSharding(self.mesh, PartitionSpec("data", None, "fsdp" if divides else None))
-            x = jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, columns), self.rows)
-        x, _ = jax.lax.scan(step, x, params["layers"])
+        x, _ = jax.lax.scan(step, self._embed_rows(params, tokens), params["layers"])
         return self._embed_and_head(params).final_norm(x)
 
     def prefill(
@@ -314,7 +307,7 @@ class Policy:
         def step(x, layer_params):
             return self._layer(layer_params, x, rotation, attend)
 
-        x, stacked = jax.lax.scan(step, self._embed(params, tokens), params["layers"])
+        x, stacked = jax.lax.scan(step, self._embed_rows(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
         return hidden, _unstack(stacked, self.architecture.layers)
@@ -365,6 +358,17 @@ class Policy:
     def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns float32 logits, see `unembed`."""
         return self.unembed(self.head(params), hidden)
+
+    def _embed_rows(self, params: Params, tokens):
+        """Returns the embeddings of whole rows, split over the devices by rows."""
+        x = self._embed(params, tokens)
+        if self.mesh is None:
+            return x
+        # Each device looks up its own columns for the rows of its group, which then exchange columns for rows. Without the
+        # first, XLA gathers what it looks up from `tensor`; without the second, it may keep all rows on each device.
+        divides = self.architecture.width % self.mesh.shape["fsdp"] == 0
+        columns = NamedSharding(self.mesh, PartitionSpec("data", None, "fsdp" if divides else None))
+        return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, columns), self.rows)
 
     def _embed(self, params: Params, tokens):
         return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)

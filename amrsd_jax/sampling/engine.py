@@ -116,7 +116,8 @@ def _max_active(busy: int, queue: RequestQueue, config: SamplerConfig) -> int:
     """
     if queue.next is None:
         return 0
-    wanted = max(queue.next.count, min(config.admit * config.group, config.slots // 4))
+    together = max(config.admit, config.shards)
+    wanted = max(queue.next.count, min(together * config.group, config.slots // 4))
     return max(0, busy - wanted)
 
 

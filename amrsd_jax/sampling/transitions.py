@@ -30,7 +30,7 @@ class SamplerConfig:
       group: G, largest `count` of a request.
       prompt_length, new_tokens: P and T. A row holds P + T tokens in all; a prompt may be longer than P if its response is
         limited to what is left.
-      admit: A, prompts of up to P tokens prefilled together. Longer prompts are prefilled fewer at a time.
+      admit: A, prompts of up to P tokens prefilled together, see `prompts_per_admission`. Of longer ones it is fewer.
       segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
       entries: number of ids that the tokenizer has; others are never sampled. None: all of the vocabulary.
@@ -70,8 +70,12 @@ class SamplerConfig:
         return lengths.bucket(longest, self.prompt_length if longest <= self.prompt_length else self.length)
 
     def prompts_per_admission(self, longest: int) -> int:
-        """Returns how many prompts are prefilled together at that width: at most as many tokens as A prompts of P have."""
-        return max(1, min(self.admit, self.admit * self.prompt_length // self.prompt_width(longest)))
+        """Returns how many prompts are prefilled together at that width: equally many on each device, so at least one each.
+
+        Beyond that at most A, and at most as many tokens as A prompts of P have.
+        """
+        together = min(self.admit, self.admit * self.prompt_length // self.prompt_width(longest))
+        return max(1, together // self.shards) * self.shards
 
     def put(self, tree):
         """Places host values on every device of the mesh."""
@@ -153,6 +157,35 @@ def _collectives_may_deadlock() -> bool:
     return jax.default_backend() == "cpu" and jax.process_count() > 1
 
 
+def _copy_prompts(config: SamplerConfig, cache: Cache, prompts: Cache, source: Integer[Array, " S"]) -> Cache:
+    """Returns the cache with prompt `source[s]` at the beginning of slot s; -1 leaves a slot as it is.
+
+    Every device receives a layer's prompts once, and copies them, in place, to those of its own slots that take one.
+    """
+
+    def local(layer, prompts, source):
+        taken = source >= 0
+        slots = jnp.nonzero(taken, size=len(source))[0]
+
+        def put(old, new, slot):
+            prompt = jax.lax.dynamic_index_in_dim(new, source[slot])
+            return jax.lax.dynamic_update_slice_in_dim(old, prompt, slot, axis=0)
+
+        def copy(i, layer):
+            return jax.tree.map(lambda old, new: put(old, new, slots[i]), layer, prompts)
+
+        return jax.lax.fori_loop(0, jnp.sum(taken), copy, layer)
+
+    def copy_layer(layer, prompts):
+        if config.sharding is None:
+            return local(layer, prompts, source)
+        split = caches.spec(layer, config.sharding)
+        specs = dict(in_specs=(split, PartitionSpec(None, *split[1:]), config.sharding.spec), out_specs=split)
+        return jax.shard_map(local, mesh=config.sharding.mesh, check_vma=False, **specs)(layer, prompts, source)
+
+    return [copy_layer(*layers) for layers in zip(cache, prompts, strict=True)]
+
+
 @functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("slots",))
 def admit(
     policy: Policy,
@@ -184,12 +217,9 @@ def admit(
       rows: number of each rollout, from which its randomness is derived.
       temperature, top_k, top_p: see `warpers.sample`.
     """
-    if config.sharding and len(prompts) % config.shards == 0 and not _collectives_may_deadlock():
-        prompts = jax.lax.with_sharding_constraint(
-            prompts, config.sharding
-        )  # otherwise every device prefills all prompts
-    hidden, prompt_cache = policy.prefill(params, prompts, lengths)
-    group = targets.shape[1]
+    slots, group = _constrain(slots, config), targets.shape[1]
+    split = None if _collectives_may_deadlock() else config.sharding  # None: every device prefills all prompts
+    hidden, prompt_cache = dataclasses.replace(policy, rows=split).prefill(params, prompts, lengths)
     target = targets.reshape(-1)
 
     def repeat(a):
@@ -198,22 +228,15 @@ def admit(
     def put(buffer, value):
         return buffer.at[target].set(value, mode="drop")
 
-    def copy_prompts(rollout, cache):
-        """Copies each prompt to one of its rollouts: copying to all at once would need memory for G copies."""
-
-        def copy(old, new):
-            at = targets[:, rollout], *(slice(size) for size in new.shape[1:])
-            return old.at[at].set(new, mode="drop")
-
-        return jax.tree.map(copy, cache, prompt_cache)
-
-    cache = jax.lax.fori_loop(0, group, copy_prompts, slots.cache)
+    source = put(jnp.full(config.slots, -1), repeat(jnp.arange(len(prompts))))
     keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
     settings = dict(temperature=repeat(temperature), top_k=repeat(top_k), top_p=repeat(top_p))
+    if split is not None:  # a few rows are sent to all devices, or XLA would gather the head on each
+        hidden = jax.lax.with_sharding_constraint(hidden, NamedSharding(split.mesh, PartitionSpec()))
     logits = repeat(policy.logits(params, hidden))
     token, logprob = sample(logits, rng.fold_positions(keys, zero), **settings, entries=config.entries)
     slots = slots.replace(
-        cache=cache,
+        cache=_copy_prompts(config, slots.cache, prompt_cache, source),
         length=put(slots.length, repeat(lengths)),
         generated=put(slots.generated, zero),
         limit=put(slots.limit, repeat(limits)),
@@ -251,7 +274,7 @@ def decode(
         )  # fmt: skip
         return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)
 
-    return jax.lax.while_loop(unfinished, step, (0, slots))[1]
+    return _constrain(jax.lax.while_loop(unfinished, step, (0, _constrain(slots, config)))[1], config)
 
 
 @functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("slots",))

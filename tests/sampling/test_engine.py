@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from types import SimpleNamespace
 
@@ -257,6 +258,8 @@ def test_long_prompts_are_prefilled_fewer_at_a_time(monkeypatch):
     monkeypatch.setattr(lengths, "MIN_BUCKET", 4)
     assert [WIDE.prompt_width(n) for n in (1, 4, 5, 8, 9, 16, 17, 20)] == [4, 4, 8, 8, 16, 16, 20, 20]
     assert [WIDE.prompts_per_admission(n) for n in (1, 8, 9, 17)] == [4, 4, 2, 1]
+    split = dataclasses.replace(WIDE, admit=20, sharding=rows(make_mesh(8, 1, 1)))  # equally many on each device
+    assert [split.prompts_per_admission(n) for n in (1, 8, 9, 17)] == [16, 16, 8, 8]
     queue = RequestQueue(Request([5] * n, row=n, new_tokens=3) for n in (1, 8, 9, 10, 11, 17))
     batches = [[len(request.prompt) for request in queue.take(16, WIDE)] for _ in range(4)]
     assert batches == [[1, 8], [9, 10], [11], [17]]
@@ -300,20 +303,31 @@ def test_a_row_that_stops_within_a_segment_ends_after_its_share_of_the_steps(run
     assert [done[row].ended for row in range(3)] == [2, pytest.approx(1 + 3 / 11), 1]
 
 
-def compile_admission(policy, config, params, width, group):
-    """The compiled `admit` of prompts of a width, each for a group."""
+def compiled(program, policy, config, params, slots, *others):
+    """A compiled program of the sampler, to which the state is donated."""
+    leaves, structure = jax.tree.flatten((slots, params, *others))
+
+    def run(*leaves):  # the annotated types are checked, so shapes cannot be lowered in place of arrays
+        slots, params, *others = jax.tree.unflatten(structure, leaves)
+        return program(policy, config, params, slots, *others)
+
+    return jax.jit(run, donate_argnums=tuple(range(len(jax.tree.leaves(slots))))).lower(*leaves).compile()
+
+
+def widest_slots(policy, config):
     slots = transitions.empty_slots(policy, config)
     transitions.resize_cache(config, slots, config.length)
+    return slots
+
+
+def compile_admission(policy, config, params, width, group):
+    """The compiled `admit` of prompts of a width, each for a group."""
+    slots = widest_slots(policy, config)
     numbers, floats = np.zeros(config.admit, np.int32), np.ones(config.admit, np.float32)
     targets, rows = np.zeros((config.admit, group), np.int32), np.zeros((config.admit, group), np.uint32)
     prompts = np.zeros((config.admit, width), np.int32)
     arrays = config.put((prompts, numbers, numbers, numbers, targets, rows, floats, numbers, floats))
-    leaves, structure = jax.tree.flatten((params, slots, config.put(KEY.reshape(-1)), *arrays))
-
-    def admit(*leaves):  # the annotated types are checked, so shapes cannot be lowered in place of arrays
-        return transitions.admit(policy, config, *jax.tree.unflatten(structure, leaves))
-
-    return slots, jax.jit(admit).lower(*leaves).compile()
+    return slots, compiled(transitions.admit, policy, config, params, slots, config.put(KEY.reshape(-1)), *arrays)
 
 
 @pytest.mark.slow
@@ -370,6 +384,26 @@ def test_same_tokens_on_every_mesh(policy, params, sampled, shape, layout):
     assert {c.request.row + c.index: c.tokens.tolist() for c in done} == sampled(WIDE, requests)
 
 
+def exchanged(program, kind):
+    """The numbers of elements that a compiled program exchanges by a kind of collective operation."""
+    found = re.findall(rf"= (.*?) {kind}(?:-start)?\(", program.as_text())
+    shapes = [dims for result in found for dims in re.findall(r"\w\[([\d,]+)\]", result)]
+    return [math.prod(map(int, dims.split(","))) for dims in shapes]
+
+
+@pytest.fixture(scope="module")
+def admission(policy, params):
+    """The compiled admission of eight prompts of 128 tokens on eight devices that each hold an eighth of the weights."""
+    mesh = make_mesh(1, 8, 1)
+    split = dataclasses.replace(policy, rows=rows(mesh))
+    config = dataclasses.replace(WIDE, slots=32, prompt_length=128, admit=8, sharding=rows(mesh))
+    return compile_admission(split, config, jax.device_put(params, shardings(params, mesh)), 128, 4)
+
+
+def device_bytes(slots):
+    return sum(a.addressable_shards[0].data.nbytes for a in jax.tree.leaves(slots))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["blocks", "xla"])
 def test_decoding_on_a_mesh_exchanges_activations_only_and_updates_the_cache_in_place(policy, params, layout):
@@ -396,12 +430,27 @@ def test_decoding_on_a_mesh_exchanges_activations_only_and_updates_the_cache_in_
 
 
 @pytest.mark.slow
-def test_devices_prefill_their_share(policy, params):
-    mesh = make_mesh(8, 1, 1)
-    placed = jax.device_put(params, shardings(params, mesh))
+def test_a_device_prefills_its_own_prompts(admission):
+    """Weights are gathered; no activations are added up over devices, only the logits of the first tokens."""
+    assert max(exchanged(admission[1], "all-reduce")) <= 8 * 48
 
-    def flops(admit):
-        config = dataclasses.replace(WIDE, admit=admit, sharding=rows(mesh))
-        return compile_admission(policy, config, placed, 8, 4)[1].cost_analysis()["flops"]
 
-    assert flops(8) < flops(4)  # one prompt each, or all four on each of eight devices
+@pytest.mark.slow
+def test_keys_and_values_of_prompts_are_gathered_once(policy, admission):
+    prompts = 8 * 128 * policy.architecture.kv_heads * policy.architecture.head_dim
+    gathered = exchanged(admission[1], "all-gather")
+    assert max(gathered) == prompts
+    assert gathered.count(prompts) == 4  # the keys and the values of two layers
+
+
+@pytest.mark.slow
+def test_admission_and_decoding_update_the_state_in_place(policy, params, admission):
+    """On a mesh that splits heads too, where XLA chose another sharding for the cache that decoding returned."""
+    slots, program = admission
+    assert program.memory_analysis().alias_size_in_bytes == device_bytes(slots)
+    mesh = make_mesh(1, 4, 2)
+    config, split = (dataclasses.replace(WIDE, sharding=rows(mesh)), dataclasses.replace(policy, rows=rows(mesh)))
+    decoding = jax.jit(policy.for_decoding)(jax.device_put(params, shardings(params, mesh, over=("tensor",))))
+    slots = widest_slots(split, config)
+    program = compiled(transitions.decode, split, config, decoding, slots, config.put(np.int32(0)))
+    assert program.memory_analysis().alias_size_in_bytes == device_bytes(slots)
