@@ -219,7 +219,16 @@ def test_the_comparison_shows_both_figures_where_they_differ():
     old = dict(clock=1.5e9, programs=[row, row | dict(program="gone")])
     new = dict(clock=1.5e9, programs=[row | dict(temp=1 << 29, exchanged={})])
     text = report.comparison(old, new).splitlines()
+    assert report.comparison(old, new | dict(programs=[])) == "nothing to compare: the other file has score, gone"
     assert len(text) == 3 and "1.00 -> 0.50" in text[2] and "0: 1.00 -> " in text[2] and "0: 2.00 |" in text[2]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"programs": []}'])
+def test_another_file_is_refused_before_anything_is_compiled(text, tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"other.json: no file of --out"):
+        report.read(path)
 
 
 def test_the_plan_stands_beside_the_program_that_needs_most():

@@ -33,13 +33,17 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
-        old = json.loads(Path(_COMPARE.value).read_text()) if _COMPARE.value else None
+        old = report.read(Path(_COMPARE.value)) if _COMPARE.value else None
         target, config = topology(_TOPOLOGY.value), validate(_CONFIG.value)
         with tempfile.TemporaryDirectory() as nowhere:
             run = sizes.planned(config, Path(nowhere), target.devices)
         if _LAYERS.value:
             run = compiler.with_layers(run, _LAYERS.value)
         chosen = compiler.chosen(run, _PROGRAMS.value)
+        for path in filter(
+            None, (_OUT.value and Path(_OUT.value).parent, _HLO.value)
+        ):  # not after minutes of compiling
+            Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
     done = compiler.describe(run, target) | {"programs": []}

@@ -1,12 +1,30 @@
 """Writes what the compiler said as tables: of one compilation, and of two."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 GIB, GB = 1 << 30, 1e9
 NOTE = (
     "Compiled, not run. GiB on each device; ms by the compiler's cost model, which leaves out kernels and collectives."
 )
 _LEVELS = ["ms", "GB moved", "GB exchanged", "operations"]  # each by loop level
+
+
+def read(path: Path) -> dict:
+    """Reads a file of `--out`.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is another file.
+    """
+    try:
+        done = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: no file of --out: {error}") from error
+    if not isinstance(done, dict) or not {"clock", "programs"} <= done.keys():
+        raise ValueError(f"{path}: no file of --out: it lists no programs")
+    return done
 
 
 def table(done: dict) -> str:
@@ -80,6 +98,8 @@ def comparison(old: dict, new: dict) -> str:
             both = zip(cells(old, before[row["program"]]), cells(new, row), strict=True)
             changes = [one if one == other else f"{one} -> {other}" for one, other in both]
             rows.append([changes[0], *changes[3:6], *changes[8:]])
+    if not rows:
+        return f"nothing to compare: the other file has {', '.join(before) or 'no program'}"
     return markdown(["program", "temp", "needed", "+ held", *_LEVELS], rows)
 
 
