@@ -24,7 +24,9 @@ def test_the_roofline_by_hand():
     c, config = scaling.PRESETS["qwen3-1.7b"], scaling.batch("qwen3-1.7b", 1, 1)
     chip = scaling.Chip("", np.inf, 0, 1.0, np.inf, 1, np.inf, "")
     weights, cache = 2 * 1_720_574_976, 256 * (512 + 512) * 2 * 28 * 8 * 128 * 2
-    assert scaling.seconds(c, chip, config)["sample"] == 4 * weights + 1024 * (weights + cache)  # eight prompts at a time
+    assert scaling.seconds(c, chip, config)["sample"] == 4 * weights + 1024 * (
+        weights + cache
+    )  # eight prompts at a time
     chip = scaling.Chip("", 1.0, 0, np.inf, np.inf, 1, np.inf, "")
     matrices = 28 * (2048 * 6144 + 3 * 2048 * 6144)  # query, output, key and value; the SwiGLU block
     forward = 256 * (1536 * (2 * matrices + 4 * 28 * 2048 * 768) + 1024 * 2 * 151_936 * 2048)
