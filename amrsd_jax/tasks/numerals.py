@@ -66,7 +66,10 @@ def _whole(words: list[str]) -> int | None:
 
 
 def roman(text: str) -> int | None:
-    """Returns the value of a Roman numeral of two or more capitals; None for other text, and for names: one letter, and segments as `CD`."""
+    """Returns the value of a Roman numeral of two or more capitals; None for other text.
+
+    One letter is a name, and so is `CD`, which has no I, V or X.
+    """
     if not _ROMAN.fullmatch(text):
         return None
     digits = [_ROMAN_DIGITS[letter] for letter in text]
