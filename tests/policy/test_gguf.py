@@ -289,8 +289,7 @@ def test_a_tokenizer_has_its_special_tokens_and_template(tmp_path):
 
 @pytest.mark.parametrize("merges", [["ab"], [1, 2]])
 def test_wrong_merges_are_named(merges, tmp_path):
-    core = small_core()
-    file = write_tokenizer(tmp_path / "t.gguf", core | {"model": core["model"] | {"merges": []}}, pre="smollm")
+    file = write_tokenizer(tmp_path / "t.gguf", small_core(), pre="smollm")
     found = gguf_module._open(file)
     found.metadata["tokenizer.ggml.merges"] = merges
     with pytest.raises(ValueError, match="tokenizer.ggml.merges: expected texts"):
