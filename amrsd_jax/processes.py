@@ -7,6 +7,7 @@ Only process 0 writes files.
 """
 
 import functools
+import http.client
 import json
 import os
 import urllib.request
@@ -57,7 +58,7 @@ def _may_share_a_tpu() -> bool:
     try:
         with urllib.request.urlopen(request, timeout=2) as response:
             return response.status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):  # HTTPException: an answer that is no HTTP
         return False
 
 

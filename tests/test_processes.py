@@ -53,13 +53,17 @@ def test_only_several_processes_join(monkeypatch, environment, joins):
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """A metadata server; one that is `silent` accepts connections and never answers."""
+    """A metadata server; one that is `silent` accepts connections and never answers, an `odd` one speaks no HTTP."""
 
+    odd = threading.Event()
     silent = threading.Event()
 
     def do_GET(self):
         if self.silent.is_set():
             time.sleep(4)
+        if self.odd.is_set():
+            self.wfile.write(b"hello\r\n\r\n")
+            return
         self.send_response(200)
         self.end_headers()
 
@@ -72,6 +76,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
     [
         ({}, True, True),  # a TPU VM
         ({}, False, False),  # Kaggle
+        ({}, "hello", False),  # another server
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, True, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, False, True),
         ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, False, True),
@@ -93,6 +98,7 @@ def test_a_tpu_host_joins_others_only_where_there_may_be_some(monkeypatch, envir
     with http.server.ThreadingHTTPServer(("localhost", 0), Metadata) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (Metadata.silent.clear if answers else Metadata.silent.set)()
+        (Metadata.odd.set if answers == "hello" else Metadata.odd.clear)()
         for name, value in ({"GCE_METADATA_IP": f"localhost:{server.server_port}"} | environment).items():
             monkeypatch.setenv(name, value)
         processes.initialize()

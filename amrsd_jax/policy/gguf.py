@@ -96,9 +96,31 @@ class _File:
         """Returns a field of the architecture, such as `block_count`."""
         return self.metadata.get(f"{self.family}.{name}", default)
 
+    def size(self, name: str, default: int | None = None) -> int:
+        """Returns a field of the architecture that counts something.
+
+        Raises:
+          ValueError: it is no integer of at least 1.
+        """
+        value = self.field(name, default)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{self.path}: {self.family}.{name} = {value!r}: expected an integer of at least 1")
+        return value
+
     def token(self, name: str) -> int | None:
-        """Returns the id of a special token, such as `eos`; None without one."""
-        return self.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        """Returns the id of a special token, such as `eos`; None without one.
+
+        Raises:
+          ValueError: it is no id of the file's tokenizer.
+        """
+        field = f"tokenizer.ggml.{name}_token_id"
+        value, tokens = self.metadata.get(field), self.metadata.get("tokenizer.ggml.tokens")
+        if value is None:
+            return None
+        if type(value) is not int or value < 0 or (isinstance(tokens, list) and value >= len(tokens)):
+            known = f" below {len(tokens):,}" if isinstance(tokens, list) else ""
+            raise ValueError(f"{self.path}: {field} = {value!r}: expected a token id{known}")
+        return value
 
 
 def _open(file: Path) -> _File:
@@ -137,33 +159,42 @@ def read_config(file: Path) -> dict[str, Any]:
       ValueError: the file cannot be read, or is of a family that is not supported.
     """
     source = _open(file)
-    heads, width = source.field("attention.head_count"), source.field("embedding_length")
-    if not (isinstance(heads, int) and isinstance(width, int) and heads > 0):
-        raise ValueError(
-            f"{file}: no number of heads or no width; expected {source.family}.attention.head_count and others"
-        )
+    heads, width, layers = (source.size(f) for f in ("attention.head_count", "embedding_length", "block_count"))
     embedding = source.tensors.get("token_embd.weight")
     if embedding is None:
         raise ValueError(f"{file}: no tensor token_embd.weight among its {len(source.tensors)} tensors")
-    head_dim = source.field("attention.key_length", width // heads)
+    head_dim = source.size("attention.key_length", width // heads)
+    _check_supported(source, layers, head_dim)
     return {
         "model_type": source.family,
         "vocab_size": int(embedding.shape[1]),
         "hidden_size": width,
-        "num_hidden_layers": source.field("block_count"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": source.field("attention.head_count_kv"),
+        "num_key_value_heads": source.size("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "intermediate_size": source.field("feed_forward_length"),
+        "intermediate_size": source.size("feed_forward_length"),
         "tie_word_embeddings": "output.weight" not in source.tensors,
         "rms_norm_eps": source.field("attention.layer_norm_rms_epsilon"),
-        "max_position_embeddings": source.field("context_length"),
+        "max_position_embeddings": source.size("context_length"),
         "rope_theta": source.field("rope.freq_base", 10_000.0),
         "rope_scaling": _rope_scaling(source, head_dim),
-        "partial_rotary_factor": source.field("rope.dimension_count", head_dim) / head_dim,
         "dtype": "float32" if embedding.tensor_type.name == "F32" else "bfloat16",
         **{f"{name}_token_id": source.token(key) for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))},
     }
+
+
+def _check_supported(source: _File, layers: int, head_dim: int) -> None:
+    """Raises ValueError for a part of a model, and for fields by which the transformer would compute something else."""
+    if (parts := source.metadata.get("split.count", 0)) not in (0, 1):  # 0 in a file that was merged
+        raise ValueError(f"{source.path}: split.count = {parts!r}: expected a whole model: llama-gguf-split --merge")
+    stored = len({name.split(".")[1] for name in source.tensors if _kind(name)})
+    if stored < layers:
+        raise ValueError(f"{source.path}: {source.family}.block_count = {layers}: expected {stored}, as in its tensors")
+    only = {"rope.dimension_count": head_dim, "attention.value_length": head_dim}
+    for name, value in (only | dict.fromkeys(("expert_count", "attention.sliding_window"), 0)).items():
+        if (found := source.field(name, value)) != value:
+            raise ValueError(f"{source.path}: {source.family}.{name} = {found!r}: not supported; expected {value}")
 
 
 def generation_config(file: Path) -> dict[str, Any]:
@@ -266,15 +297,18 @@ def make_tokenizer(file: Path):
     source = _open(file)
     get = {name.removeprefix("tokenizer.ggml."): value for name, value in source.metadata.items()}.get
     tokens, kind, split = get("tokens"), get("model"), get("pre", "gpt-2")
-    if not tokens:
-        raise ValueError(f"{file}: no tokenizer; expected tokenizer.ggml.tokens")
+    if not tokens or not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError(f"{file}: no tokenizer; expected texts in tokenizer.ggml.tokens")
     if kind != "gpt2":
         raise ValueError(
             f"{file}: tokenizer.ggml.model = {kind!r}: not supported; expected 'gpt2' (byte-pair encoding)"
         )
     if split not in SPLITS:
         raise ValueError(f"{file}: tokenizer.ggml.pre = {split!r}: not supported; {nearest(split, SPLITS)}")
-    merges = [tuple(merge.split(" ", 1)) for merge in get("merges") or ()]
+    merges = get("merges") or []
+    if not isinstance(merges, list) or not all(isinstance(merge, str) and " " in merge for merge in merges):
+        raise ValueError(f"{file}: tokenizer.ggml.merges: expected texts with a space between two tokens")
+    merges = [tuple(merge.split(" ", 1)) for merge in merges]
     vocabulary = {token: id for id, token in enumerate(tokens)}
     core = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split == "llama-bpe"))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=SPLITS[split] is None)

@@ -21,7 +21,7 @@ _PARTS = {
     "eighth": 8,
     "tenth": 10,
 }
-_ROMAN = re.compile(r"(?=[MDCLXVI]{2})M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_ROMAN = re.compile(r"(?=[MDCL]*[XVI])(?=..)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _ROMAN_DIGITS = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 
 
@@ -66,7 +66,10 @@ def _whole(words: list[str]) -> int | None:
 
 
 def roman(text: str) -> int | None:
-    """Returns the value of a Roman numeral of two or more capitals; None for other text, and for one letter, which is a name."""
+    """Returns the value of a Roman numeral of two or more capitals; None for other text.
+
+    One letter is a name, and so is `CD`, which has no I, V or X.
+    """
     if not _ROMAN.fullmatch(text):
         return None
     digits = [_ROMAN_DIGITS[letter] for letter in text]

@@ -5,6 +5,7 @@ is linear in its length: patterns have no nested or adjacent repetitions that co
 """
 
 import re
+from decimal import Decimal
 
 from amrsd_jax.tasks.thoughts import after_thoughts
 
@@ -36,8 +37,8 @@ _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"|\n#{1,4} (?:Human|User|Question|Problem|Exercise)\b[^\n]{0,9}\n)"
 )
 _EXPLAINED = re.compile(  # a reply that begins with its answer
-    r"\A(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*[*_#]{0,4} ?"
-    r"(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n].*",
+    r"\A(?!\W*(?:Step|Part|Case|Problem|Question|If|Let|Given)\b)(?P<answer>(?=[^\n]{0,79}[\d\\])[^\n]{1,80})\n\s*"
+    r"[*_#]{0,4} ?(?:Explanation|Reasoning|Justification|Rationale)\b[*_ ]*[:\n](?P<explanation>.*)",
     re.DOTALL,
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
@@ -100,7 +101,11 @@ def any_answer(response: str) -> tuple[str | None, bool]:
     lines are read; what follows the reply, as another question, is not.
     """
     text = before_next_turn(after_thoughts(response)[-TAIL:].strip())
-    text = _EXPLAINED.sub(r"\g<answer>", _PHRASE.sub("", text)).rstrip()
+    text = _PHRASE.sub("", text).rstrip()
+    if (explained := _EXPLAINED.match(text)) and not re.search(
+        r"\\f?box(?:ed)?\b|####|<answer>", explained["explanation"]
+    ):
+        text = explained["answer"]
     answer, asked_for = _final(text)
     if asked_for:
         behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), text.rfind("####")) :]
@@ -186,6 +191,8 @@ def _last_stated(text: str, final: bool = False) -> str | None:
     """Returns the answer of the last "the answer is ..." that states one; with `final`, of "the final answer is ..." alone."""
     answer = None
     for stated in list(_STATED.finditer(text))[-STATEMENTS:]:
+        if _SAID_BY_OTHERS.search(text[max(0, stated.start() - 60) : stated.start()]):
+            continue
         if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
             continue
         behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
@@ -205,7 +212,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
 _TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
 _QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
 _VERDICT = re.compile(r"(?:\A|\n)[\s*_]*(Yes|No|True|False)[*_]*[.!]?[*_]*\s*\Z", re.IGNORECASE)
-_LEADING = re.compile(r"(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
+_LEADING = re.compile(r"\A(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
 
 
 def _last_words(text: str) -> str | None:
@@ -264,10 +271,12 @@ _OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some 
     r"(?<=[\d)}$%*])(?:,? (?:and |but )?\(?not|,? (?:rather than|instead of)) [-$\\(*]{0,3}\d[\d.,]*%?[*$)]{0,3}[.!]?\s*$"
     r"|(?<=[\d)}$%*]),? (?:although|even though|though|whereas) [^\n]*$"
 )
-_THOUGHT_BY_OTHERS = re.compile(
+_OTHERS_THINK = (
     r"\b(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
-    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b[^.\n]*\.?"
+    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b"
 )
+_THOUGHT_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}[^.\n]*\.?")
+_SAID_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?: that)?(?: the)?(?: final| correct| right)?\s*$")
 
 
 def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
@@ -354,7 +363,7 @@ def _listed(text: str, found: list[tuple[str, int, int]]) -> list[tuple[str, int
     """Returns the last formulas that make one list: values, or values of one name, with only `,`, `and` or `or` between them."""
     names = [_VALUE_OF.match(content) for content, _, _ in found]
     start = len(found) - 1
-    while start > 0 and all(names[start - 1 :]) and names[start - 1]["name"] == names[start]["name"]:
+    while start > 0 and names[start - 1] and names[start] and names[start - 1]["name"] == names[start]["name"]:
         if not _BETWEEN.fullmatch(text[found[start - 1][2] : found[start][1]]):
             break
         start -= 1
@@ -370,7 +379,8 @@ _DENIED = re.compile(
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³π√×·−≤≥≠≈±∞∪∩∈]|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
+    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³½¼¾π√×·−≤≥≠≈±∞∪∩∈]"
+    r"|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
     r"|(?<![^\W\d_])(?:sqrt|cbrt|pi|sin|cos|tan|log|ln|exp)(?![^\W\d_])"
     r"|[ \t$]|\\\$)+"
 )
@@ -385,12 +395,12 @@ _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
 
 
 def _in_digits(text: str) -> str:
-    """Returns a text with `2 million` as a product."""
-    return _MULTIPLE.sub(lambda m: f"{m[1]}*10^{{{_POWERS[m[2]]}}}", text)
+    """Returns a text with `2000000` for `2 million`."""
+    return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _POWERS[m[2]]).normalize():f}", text)
 
 
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_MULTIPLE = re.compile(rf"(?<![\d,])(\d[\d.]{{0,9}}) ({'|'.join(_POWERS)})(?![a-z])")
+_MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(_POWERS)})(?![a-z])")
 
 
 def last_expression(line: str) -> str | None:

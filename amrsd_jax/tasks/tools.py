@@ -229,7 +229,10 @@ def _python_call(node: ast.AST | None) -> Call | None:
         given, _ = _decode(json.dumps(given), 0)  # as every argument: no number beyond floats, not too deep
     except (ValueError, TypeError, RecursionError, MemoryError):
         given = None
-    return Call(".".join([name.id, *attributes[::-1]]), None if node.args else given)
+    return Call(
+        ".".join([name.id, *attributes[::-1]]),
+        None if node.args or any(argument.arg is None for argument in node.keywords) else given,
+    )
 
 
 def _written(text: str, tools: Sequence[str]) -> Iterator[Call]:

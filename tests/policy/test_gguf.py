@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface
+from amrsd_jax.policy import gguf as gguf_module
 from amrsd_jax.policy.rope import LinearScaling, Llama3Scaling, YarnScaling
 from amrsd_jax.policy.tokenizer import chat_ids, load_tokenizer
 
@@ -171,6 +172,39 @@ def test_what_the_transformer_does_not_have_is_refused(change, message, tmp_path
     assert str(file) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("llama.attention.key_length", 0),
+        ("llama.attention.key_length", "32"),
+        ("llama.attention.head_count", "8"),
+        ("llama.attention.value_length", 16),
+        ("llama.rope.dimension_count", "x"),
+        ("llama.rope.dimension_count", 16),
+        ("llama.block_count", 4_000_000_000),
+        ("llama.feed_forward_length", -1),
+        ("llama.attention.sliding_window", 128),
+        ("llama.expert_count", 8),
+        ("split.count", 2),
+        ("tokenizer.ggml.eos_token_id", -1),
+        ("tokenizer.ggml.bos_token_id", 16),
+        ("tokenizer.ggml.eos_token_id", 1.5),
+    ],
+)
+def test_a_wrong_field_is_named(field, value, whole, tmp_path, monkeypatch):
+    metadata = gguf_module._open(whole).metadata | {"tokenizer.ggml.tokens": [*"abcdefghijklmnop"], field: value}
+    changed = dataclasses.replace(gguf_module._open(whole), metadata=metadata)
+    monkeypatch.setattr(gguf_module, "_open", lambda file: changed)
+    with pytest.raises(ValueError) as raised:
+        huggingface.read_architecture(whole)
+    assert str(raised.value).startswith(f"{whole}: ") and f"{field} = {value!r}" in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("whole"))[0]
+
+
 def test_a_damaged_file_is_named(tmp_path):
     file, _ = write(tmp_path)
     whole = file.read_bytes()
@@ -251,6 +285,15 @@ def test_a_tokenizer_has_its_special_tokens_and_template(tmp_path):
     again = load_tokenizer(tmp_path / "saved")
     for text in ("a<tool>b<|end|>", "\n\n12 é½"):
         assert again.encode(text) == tokenizer.encode(text) and again.decode(again.encode(text)) == text
+
+
+@pytest.mark.parametrize("merges", [["ab"], [1, 2]])
+def test_wrong_merges_are_named(merges, tmp_path):
+    file = write_tokenizer(tmp_path / "t.gguf", small_core(), pre="smollm")
+    found = gguf_module._open(file)
+    found.metadata["tokenizer.ggml.merges"] = merges
+    with pytest.raises(ValueError, match="tokenizer.ggml.merges: expected texts"):
+        load_tokenizer(file)
 
 
 @pytest.mark.parametrize(

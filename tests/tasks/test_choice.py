@@ -113,7 +113,8 @@ It would be a mistake to choose B.|You would be wrong to choose B.|B would be co
 Answer: (B) or maybe (C)|Options: A. red B. green|
 Only a fool would choose B.|Nobody would pick B.|Most students choose B.|Many people pick B, which is wrong.|He chose B.|
 It is tempting to choose B.|I doubt that B is right.|It is unlikely that B is right.|Suppose B is correct.|Plan B is correct.|
-Vitamin B is the best.|The worst option is B.|A is true, B is true.|B is true only if it rains.|It is not true that B is true."""
+Vitamin B is the best.|The worst option is B.|A is true, B is true.|B is true only if it rains.|It is not true that B is true.|
+B looks correct, but D is better."""
 OPTIONS = {"A": "red", "B": "green", "C": "a blue car", "D": "42"}
 
 

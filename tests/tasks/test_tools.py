@@ -245,3 +245,7 @@ def test_time_is_linear(piece):
     for form in ("row", "any"):
         verify_tools(PWD, (piece * 200_000)[:200_000], form=form)
     assert time.process_time() - begin < 10  # what grows with the square of the length takes minutes
+
+
+def test_unpacked_arguments_are_none_called_null():
+    assert verify_tools(gold(("f", {"null": {"a": 1}})), "f(**{'a': 1})", form="any").reward == 0
