@@ -5,9 +5,12 @@ Command:  python -m experiments.check      (exit code 1, and a line per outdated
 
 import sys
 
-from experiments import collapse, credit_localisation, learning_curves, padding, quickstart, threshold
+from experiments import collapse, credit_localisation, hardware, learning_curves, padding, quickstart, threshold
 
-STUDIES = [module.STUDY for module in (quickstart, credit_localisation, threshold, learning_curves, collapse, padding)]
+STUDIES = [
+    module.STUDY
+    for module in (quickstart, credit_localisation, threshold, learning_curves, collapse, padding, hardware)
+]
 
 if __name__ == "__main__":
     outdated = [document for study in STUDIES for document in study.outdated()]
