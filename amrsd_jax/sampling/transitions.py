@@ -183,14 +183,7 @@ def _copy_prompts(config: SamplerConfig, cache: Cache, prompts: Cache, source: I
         specs = dict(in_specs=(split, PartitionSpec(None, *split[1:]), config.sharding.spec), out_specs=split)
         return jax.shard_map(local, mesh=config.sharding.mesh, check_vma=False, **specs)(layer, prompts, source)
 
-    copied = []
-    for layer, layer_prompts in zip(cache, prompts, strict=True):
-        if (
-            copied and config.sharding is not None
-        ):  # otherwise XLA may gather the prompts of all layers before it copies any
-            copied[-1], layer_prompts = jax.lax.optimization_barrier((copied[-1], layer_prompts))
-        copied.append(copy_layer(layer, layer_prompts))
-    return copied
+    return [copy_layer(*layers) for layers in zip(cache, prompts, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("slots",))
