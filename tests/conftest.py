@@ -42,6 +42,15 @@ def forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def forget_many_programs(request):
+    """They are dropped within a file too, after a slow test that left many."""
+    yield
+    if request.node.get_closest_marker("slow") and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
+
+
+MAPS = Path("/proc/self/maps")
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -220,6 +220,9 @@ def admit(
     slots, group = _constrain(slots, config), targets.shape[1]
     split = None if _collectives_may_deadlock() else config.sharding  # None: every device prefills all prompts
     hidden, prompt_cache = dataclasses.replace(policy, rows=split).prefill(params, prompts, lengths)
+    # The state is updated after the prefill: CPU devices wait for each other for ever where an exchange may run beside a loop.
+    hidden, state = jax.lax.optimization_barrier((hidden, slots.replace(cache=[])))
+    slots = state.replace(cache=slots.cache)
     target = targets.reshape(-1)
 
     def repeat(a):
