@@ -64,7 +64,7 @@ def _gathers(run: Planned, text: Text) -> Iterator[str]:
 
 
 def _head_exchanges(run: Planned, text: Text) -> Iterator[str]:
-    """Yields exchanges in loops of arrays as large as the output head, or as a device's share of it."""
+    """Yields the collectives inside loops whose result is at least as large as a device's share of the output head."""
     c = run.policy.architecture
     for operation in _exchanges(text):
         for buffer in operation.results:

@@ -26,7 +26,7 @@ _UNKNOWN = 1 << 50  # an estimate that is larger stands for none
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """One array of an operation's result."""
+    """Describes one array of an operation's result."""
 
     dtype: str
     shape: tuple[int, ...]

@@ -55,7 +55,7 @@ def is_name(model: str | Path) -> bool:
 
 
 def find(model: str | Path) -> Path:
-    """Returns the file of a name.
+    """Returns the path of a GGUF file, given as a path or as the name of a model that an installed package carries.
 
     Raises:
       ValueError: there is no such file, or its package is not installed.

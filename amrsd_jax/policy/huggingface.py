@@ -71,7 +71,7 @@ def is_checkpoint(model: str) -> bool:
 
 
 def checkpoint_place(model: str, *, weights: bool = False) -> Path:
-    """Returns the folder or GGUF file of a model: that of its name, or the folder of a hub id, downloaded if it is not cached.
+    """Returns the path of a model's folder or GGUF file; the folder of a hub id is downloaded unless it is cached.
 
     Args:
       model: folder, GGUF file or its name in an installed package, or hub id.
