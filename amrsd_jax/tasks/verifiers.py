@@ -125,7 +125,7 @@ def find(place: str) -> tuple[ModuleType, Callable]:
 
 
 def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:
-    """Returns a verifier that calls the function at a place in a worker process, and always returns a verdict within the deadline."""
+    """Returns a verifier that runs the function at a place in a worker process and always gives a verdict by the deadline."""
 
     def verify(problem: Problem, response: str) -> Verdict:
         fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
