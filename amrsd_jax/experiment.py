@@ -25,6 +25,7 @@ from amrsd_jax.policy.chat_template import read_template
 from amrsd_jax.policy.huggingface import stop_ids
 from amrsd_jax.policy.tokenizer import (
     Tokenizer,
+    absent_ids,
     chat_ids,
     check_template,
     embedded_tokenizer,
@@ -217,7 +218,7 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
     shared = dict(
         segment=rollout.segment,
         stop_tokens=stop_ids(config.model, tokenizer) if tokenizer else (),
-        entries=vocabulary_size(tokenizer) if tokenizer else None,
+        absent=absent_ids(tokenizer) if tokenizer else (),
         stop_strings=StopStrings(rollout.stop, decode) if tokenizer and rollout.stop else None,
         sharding=meshes.rows(mesh),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from amrsd_jax.config import ConfigError
+from amrsd_jax.sections import ConfigError
 
 
 def define_config() -> flags.FlagHolder:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from amrsd_jax.config import ConfigError
 from amrsd_jax.flags import define_config, parser, require_named
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 
 _CONFIG = define_config()

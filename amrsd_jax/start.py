@@ -9,7 +9,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from amrsd_jax import interrupt, processes, rng
-from amrsd_jax.config import ConfigError
 from amrsd_jax.experiment import Experiment, make_experiment, sampler_params
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, add_adapters, init_params, init_state, state_shardings
@@ -23,6 +22,7 @@ from amrsd_jax.runtime.console import bar, note
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerParams
 from amrsd_jax.scoring.teachers import copy
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import ScalarLike
 
 from amrsd_jax import interrupt, plan, processes, rng
-from amrsd_jax.config import Config, ConfigError
+from amrsd_jax.config import Config
 from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.experiment import Experiment, make_experiment
@@ -23,7 +23,7 @@ from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
 from amrsd_jax.policy import Params
-from amrsd_jax.policy.tokenizer import chat_ids, ids_without_token
+from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
@@ -37,6 +37,7 @@ from amrsd_jax.runtime.rollouts import rollout_files, unreadable, write_rollouts
 from amrsd_jax.runtime.summary import one_line, summary, unusable_reflections, write_results
 from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
 from amrsd_jax.tasks import data_report, digest
 from amrsd_jax.tasks.stream import next_prompts
@@ -353,10 +354,6 @@ def describe(experiment: Experiment) -> None:
     if size > 2 * known:
         note(
             f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
-        )
-    if holes := ids_without_token(experiment.tokenizer):
-        note(
-            f"  the tokenizer has no token for {len(holes):,} ids, the first of which is {holes[0]}: sampled, they have no text"
         )
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):

@@ -14,17 +14,19 @@ import pydantic
 from pydantic import Field
 
 from amrsd_jax import credit
-from amrsd_jax.config import BenchmarkConfig, Config, ConfigError, LoraConfig, LossConfig, Questions, Section, parse
+from amrsd_jax.config import BenchmarkConfig, Config, LoraConfig, LossConfig, Questions
+from amrsd_jax.credit.check import check_rule, signal_shapes
 from amrsd_jax.evaluate.benchmarks import OWN_SPLITS
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.architecture import PRESETS, Architecture
 from amrsd_jax.policy.chat_template import NAMED
 from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
-from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.records import Signals
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import SOURCES, sources_in
 from amrsd_jax.runtime import monitor
 from amrsd_jax.scoring.divergence import Divergence
+from amrsd_jax.sections import ConfigError, Section, parse
 from amrsd_jax.tasks import registry
 
 _NOISE = 0.01  # of a ratio between two programs in bfloat16, generously (our choice)
@@ -52,7 +54,7 @@ def validate(config: ml_collections.ConfigDict, splits: Sequence[str] = ("train"
         _check_together(filled)
         _check_chat_template(filled)
         _check_lengths(filled, splits)
-        check_rule(filled)
+        check_rule(credit.get(filled.credit.rule), filled)
     except ConfigError:
         raise
     except ValueError as error:
@@ -354,133 +356,8 @@ def _credits_equal_rewards(config: Config) -> bool:
         numbers = generator.normal(size=shape.shape) if shape.dtype == np.float32 else np.ones(shape.shape)
         return numbers.astype(shape.dtype)
 
-    arrays = jax.tree.map(value, signal_shapes(config))
+    arrays = jax.tree.map(value, signal_shapes(rule, config))
     arrays |= {name: np.zeros_like(arrays[name]) for name in ("advantage", "reward", "memory")}
     arrays["mask"] = np.ones_like(arrays["mask"])
     signals = Signals(**jax.tree.map(jax.numpy.asarray, arrays))
     return bool(rule.distill or np.any(rule(signals, **config.credit.args).token_advantage))
-
-
-# ---------------------------------------------------------------- the rule's inputs
-
-
-class _AvailableSignals(Signals):
-    """Signals that raise a ConfigError where a rule reads one that does not exist or is missing.
-
-    They are made by `make` from the arrays by name; `missing` maps the name of a signal that the rule does not get to the
-    reason, and `place` is the rule's field and value in the config, for messages.
-    """
-
-    @classmethod
-    def make(cls, arrays: dict[str, Any], missing: dict[str, str], place: str) -> "_AvailableSignals":
-        signals = object.__new__(cls)
-        object.__getattribute__(signals, "__dict__").update(arrays=arrays, missing=missing, place=place)
-        return signals
-
-    def __getattribute__(self, name: str) -> Any:
-        own = object.__getattribute__(self, "__dict__")
-        if name in own["missing"]:
-            raise ConfigError(f"{own['place']} reads {name}: {own['missing'][name]}")
-        if name in own["arrays"]:
-            return own["arrays"][name]
-        try:
-            return object.__getattribute__(self, name)
-        except AttributeError:
-            known = [*Signals.__dataclass_fields__, "gap", "sequence_advantage"]
-            raise ConfigError(f"{own['place']} reads {name}: no such signal; {nearest(name, known)}") from None
-
-    def replace(self, **changes: Any) -> "_AvailableSignals":  # unlike a dataclass's own, this reads no field
-        own = object.__getattribute__(self, "__dict__")
-        return _AvailableSignals.make(own["arrays"] | changes, own["missing"], own["place"])
-
-
-def _flatten(signals: _AvailableSignals) -> tuple[tuple, tuple]:
-    own = object.__getattribute__(signals, "__dict__")
-    return tuple(own["arrays"].values()), (tuple(own["arrays"]), tuple(own["missing"].items()), own["place"])
-
-
-def _unflatten(static: tuple, values: Sequence[Any]) -> _AvailableSignals:
-    names, missing, place = static
-    return _AvailableSignals.make(dict(zip(names, values, strict=True)), dict(missing), place)
-
-
-jax.tree_util.register_pytree_node(_AvailableSignals, _flatten, _unflatten)
-
-
-def check_rule(config: Config) -> None:
-    """Traces the config's rule on shapes alone, so that a misspelt or missing input is found before any compute.
-
-    Raises:
-      ConfigError: the rule reads a signal that does not exist or that it has not declared, fails on arrays of these shapes, or
-        returns anything but a TokenCredit of the right shapes.
-    """
-    rule, place = credit.get(config.credit.rule), f"credit.rule = {config.credit.rule!r}"
-    missing = {}
-    if rule.context == "none":
-        no_teacher = "the rule declares no context, so there is no teacher"
-        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), no_teacher)
-    elif not rule.reads_gap:
-        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), "the rule declares reads_gap=False")
-    if not rule.student:
-        missing |= {"student_entropy": "a rule that reads it declares student=True"}
-        if rule.context == "none" or not rule.reads_gap:
-            missing |= {"student_logprobs": "a rule without a teacher's pass that reads it declares student=True"}
-    if not rule.negatives:
-        declares = "a rule that reads it declares negatives"
-        missing |= dict.fromkeys(("negative_logprobs", "has_negative"), declares)
-    shapes = signal_shapes(config)
-
-    def trace(arrays: dict[str, Any]):
-        result = rule(_AvailableSignals.make(arrays, missing, place), **config.credit.args)
-        if not isinstance(result, TokenCredit):
-            raise ConfigError(f"{place} returns a {type(result).__name__}; expected a TokenCredit")
-        return vars(result)
-
-    try:
-        result = jax.eval_shape(trace, shapes)
-    except ConfigError:
-        raise
-    except KeyError as error:
-        known = ", ".join(sorted(shapes["extras"])) or "none"
-        raise ConfigError(
-            f"{place} reads extras[{error.args[0]!r}]: task {config.task.name!r} declares the extras: {known}"
-        ) from error
-    except Exception as error:  # whatever a researcher's own rule raises
-        raise ConfigError(f"{place} fails on arrays of the right shapes: {type(error).__name__}: {error}") from error
-    parts = [("token_advantage", result["token_advantage"], shapes["mask"].shape)]
-    parts += [(f"metrics[{name!r}]", value, ()) for name, value in result["metrics"].items()]
-    if result["memory"] is not None:
-        parts.append(("memory", result["memory"], shapes["memory"].shape))
-    for name, value, expected in parts:
-        returned = getattr(value, "shape", None)
-        if returned != expected:
-            raise ConfigError(f"{place} returns {name} of shape {returned}; expected {expected}")
-
-
-def signal_shapes(config: Config) -> dict[str, Any]:
-    """Returns the shapes of the fields of `Signals` for a small batch."""
-    n, t, k = 2 * config.rollout.group, 5, max(config.credit.negatives, 1)
-
-    def floats(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, np.float32)
-
-    rule = credit.get(config.credit.rule)
-    spans, scores = registry.extras(config.task.name, config.task.args)
-    extras = {name: jax.ShapeDtypeStruct((n, 2), np.int32) for name in spans} | {name: floats(n) for name in scores}
-    return dict(
-        step=floats(),
-        advantage=floats(n),
-        reward=floats(n),
-        mask=floats(n, t),
-        student_logprobs=floats(n, t),
-        teacher_logprobs=floats(n, t),
-        student_entropy=floats(n, t),
-        teacher_entropy=floats(n, t),
-        scored=jax.ShapeDtypeStruct((n,), bool),
-        negative_logprobs=floats(k, n, t),
-        has_negative=jax.ShapeDtypeStruct((k, n), bool),
-        first_error=jax.ShapeDtypeStruct((n, 2), np.int32),
-        noise=floats(n),
-        memory=floats(len(rule.memory)),
-        extras=extras,
-    )

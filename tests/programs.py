@@ -1,17 +1,19 @@
 """Reads what a compiled program exchanges between devices."""
 
-import math
-import re
-
-_COLLECTIVE = re.compile(r" = (.*) (?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+from amrsd_jax.compile.hlo import COLLECTIVES, Text
 
 
-def collectives(text: str, *, in_loops: bool) -> list[int]:
-    """Returns the numbers of elements of the arrays that collectives exchange, in the bodies of loops or outside them."""
-    bodies = set(re.findall(r"body=%([\w.-]+)", text))
-    sizes = []
-    for name, body in re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*?\{$(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        if (name in bodies) == in_loops:
-            shapes = re.findall(r"\w+\[([\d,]*)\]", " ".join(_COLLECTIVE.findall(body)))
-            sizes += [math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes]
-    return sizes
+def collectives(program, *kinds: str, in_loops: bool | None = None) -> list[int]:
+    """Returns the numbers of elements of the arrays that collectives exchange.
+
+    Args:
+      program: a compiled program.
+      kinds: of collectives; none: all.
+      in_loops: of those inside of loops, or outside of them; None: of both.
+    """
+    return [
+        buffer.elements
+        for operation, loop in Text(program.as_text()).operations()
+        for buffer in operation.results
+        if operation.collective in (kinds or COLLECTIVES) and in_loops in (None, loop.level[0] != "0")
+    ]

@@ -10,8 +10,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from amrsd_jax import credit
-from amrsd_jax.config import Config, ConfigError, base
+from amrsd_jax.config import Config, base
 from amrsd_jax.credit import Rule, TokenCredit
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import cannot_learn, validate
 from configs import quickstart, quickstart_grpo

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from amrsd_jax.config import ConfigError
+from amrsd_jax.sections import ConfigError
 from experiments import common, learning_curves, scaling, threshold
 
 

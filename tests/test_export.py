@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amrsd_jax.config import ConfigError
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.export import export
 from amrsd_jax.policy import huggingface
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import initial_params, trained_params
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from amrsd_jax import plan
-from amrsd_jax.config import ConfigError
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, state_shardings
@@ -21,6 +20,7 @@ from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
 from amrsd_jax.sampling import transitions
 from amrsd_jax.scoring.logprobs import token_logprobs
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config

@@ -16,7 +16,6 @@ import pytest
 
 from amrsd_jax import credit, report, start
 from amrsd_jax import train as loop
-from amrsd_jax.config import ConfigError
 from amrsd_jax.evaluate import Evaluator
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.files import read_json_lines
@@ -24,6 +23,7 @@ from amrsd_jax.learning.step import make_train_step
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import claim, config_json, locked, read_config
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import start_or_resume
 from amrsd_jax.train import train, training_step
 from amrsd_jax.validate import validate

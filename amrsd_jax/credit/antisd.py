@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, mean
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 _WARMUP = 5  # steps whose median entropies make the gate's baseline
 

@@ -76,7 +76,7 @@ class Rule:
 
     @property
     def bounded(self) -> dict[str, Any]:
-        """The annotations that bound a hyper-parameter, such as `config.Share`, by its name."""
+        """The annotations that bound a hyper-parameter, such as `sections.Share`, by its name."""
         annotations = self._unwrapped[0].__annotations__
         return {name: kind for name, kind in annotations.items() if typing.get_origin(kind) is typing.Annotated}
 

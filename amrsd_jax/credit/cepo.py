@@ -1,10 +1,10 @@
 """CEPO: RLSD's weight, with the contrast of a correct peer and wrong peers in place of the gap to the student."""
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Rule, anneal, mean
 from amrsd_jax.credit.contrast import contrast
 from amrsd_jax.credit.rlsd import band, needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 
 def cepo(s: Signals, *, lam: Share = 0.5, eps_w: float = 0.2, decay_steps: int = 25) -> TokenCredit:

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Rule, mean
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 
 def entropy_tokens(s: Signals, *, share: Share = 0.2) -> TokenCredit:

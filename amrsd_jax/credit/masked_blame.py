@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, mean
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 
 def masked_blame(s: Signals, *, tau: float = 0.2, floor: Share = 0.0) -> TokenCredit:

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, mean
 from amrsd_jax.credit.rlsd import band
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 
 def rlrt(s: Signals, *, lam: Share = 0.5, eps_w: float = 1.0) -> TokenCredit:

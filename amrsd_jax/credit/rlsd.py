@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from amrsd_jax.config import Share
 from amrsd_jax.credit.base import Hyper, Rule, anneal, annealed_out, mean
 from amrsd_jax.records import Signals, TokenCredit
+from amrsd_jax.sections import Share
 
 _LARGEST_GAP = 20.0  # nats: exp of more would overflow before the band is applied
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from amrsd_jax import interrupt
-from amrsd_jax.config import Config, ConfigError
+from amrsd_jax.config import Config
 from amrsd_jax.evaluate import files
 from amrsd_jax.experiment import make_evaluator, make_policy, sampler_params
 from amrsd_jax.interrupt import Interrupt
@@ -18,6 +18,7 @@ from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.workdir import differences, locked, read_config, read_tokenizer
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import saved_params
 from amrsd_jax.tasks import registry
 from amrsd_jax.tasks.base import Task

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Integer
 
 from amrsd_jax import processes, rng
-from amrsd_jax.config import ConfigError, OptimizerConfig, WarmupConfig
+from amrsd_jax.config import OptimizerConfig, WarmupConfig
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import init_params, init_state, state_shardings
@@ -26,6 +26,7 @@ from amrsd_jax.records import Problem
 from amrsd_jax.reflection.parse import TAGS
 from amrsd_jax.reflection.prompts import Templates, fill
 from amrsd_jax.scoring.logprobs import project
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks.chain import ChainTask
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import jax
 
-from amrsd_jax.config import Config, ConfigError
+from amrsd_jax.config import Config
 from amrsd_jax.plan import sizes
+from amrsd_jax.sections import ConfigError
 
 GIB = 1 << 30
 

@@ -131,10 +131,11 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def ids_without_token(tokenizer: Tokenizer) -> list[int]:
-    """Returns the ids below the tokenizer's last one that it does not have, as where added tokens leave a gap."""
-    known = set(tokenizer.get_vocab().values())
-    return sorted(set(range(max(known))) - known)
+def absent_ids(tokenizer: Tokenizer) -> tuple[range, ...]:
+    """Returns the ids that the tokenizer does not have: gaps that its added tokens leave, and all beyond its last one."""
+    edges = [-1, *sorted(set(tokenizer.get_vocab().values())), 1 << 31]
+    gaps = (range(before + 1, after) for before, after in itertools.pairwise(edges))
+    return tuple(ids for ids in gaps if ids)
 
 
 # ---------------------------------------------------------------- messages to ids

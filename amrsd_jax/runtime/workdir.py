@@ -21,10 +21,11 @@ import jax
 from ml_collections import ConfigDict
 
 from amrsd_jax import processes
-from amrsd_jax.config import Config, ConfigError, base
+from amrsd_jax.config import Config, base
 from amrsd_jax.files import atomic_write
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.console import note
+from amrsd_jax.sections import ConfigError
 
 FORMAT = 2  # format of a workdir; the first edition wrote no number
 

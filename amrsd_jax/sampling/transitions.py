@@ -33,7 +33,7 @@ class SamplerConfig:
       admit: A, prompts of up to P tokens prefilled together, see `prompts_per_admission`. Of longer ones it is fewer.
       segment: most decode steps before the host reads the slots.
       stop_tokens: ids that end a response.
-      entries: number of ids that the tokenizer has; others are never sampled. None: all of the vocabulary.
+      absent: ids that the tokenizer lacks; they are never sampled.
       stop_strings: strings that end a response; the programs do not depend on them.
       sharding: of the slot axis; None on one device.
     """
@@ -46,7 +46,7 @@ class SamplerConfig:
     segment: int
     stop_tokens: tuple[int, ...]
     sharding: NamedSharding | None = None
-    entries: int | None = None
+    absent: tuple[range, ...] = ()
     stop_strings: StopStrings | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
@@ -237,7 +237,7 @@ def admit(
     if split is not None:  # a few rows are sent to all devices, or XLA would gather the head on each
         hidden = jax.lax.with_sharding_constraint(hidden, NamedSharding(split.mesh, PartitionSpec()))
     logits = repeat(policy.logits(params, hidden))
-    token, logprob = sample(logits, rng.fold_positions(keys, zero), **settings, entries=config.entries)
+    token, logprob = sample(logits, rng.fold_positions(keys, zero), **settings, absent=config.absent)
     slots = slots.replace(
         cache=_copy_prompts(config, slots.cache, prompt_cache, source),
         length=put(slots.length, repeat(lengths)),
@@ -273,7 +273,7 @@ def decode(
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
         token, logprob = sample(
             policy.logits(params, hidden), rng.fold_positions(slots.key, slots.generated),
-            temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p, entries=config.entries,
+            temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p, absent=config.absent,
         )  # fmt: skip
         return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)
 

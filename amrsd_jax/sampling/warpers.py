@@ -7,6 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 
 _DROPPED = -jnp.inf
@@ -20,7 +21,7 @@ def sample(
     temperature: Float[Array, " B"],
     top_k: Integer[Array, " B"],
     top_p: Float[Array, " B"],
-    entries: int | None = None,
+    absent: tuple[range, ...] = (),
 ) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
     """Samples one token per row.
 
@@ -30,14 +31,14 @@ def sample(
       temperature: 0 chooses the most likely token.
       top_k: keeps the k most likely tokens and ties with the k-th; 0 keeps all.
       top_p: keeps the smallest set of most likely tokens with a probability of at least p, after top-k; 1 keeps all.
-      entries: ids at or beyond it, padding of the vocabulary, are never sampled; None: there are none.
+      absent: ids that are never sampled: padding of the vocabulary, and gaps in the tokenizer's ids.
 
     Returns:
       The tokens, and their log-probabilities under the distributions they were sampled from (0 where temperature is 0). The
-      probability of padding counts as that of an id that was not sampled, as it does where the policy is trained: training
-      lowers it then, and programs that load an export sample no padding either.
+      probability of absent ids counts as that of ids that were not sampled, as it does where the policy is trained: training
+      lowers it then, and programs that load an export sample none of them either.
     """
-    entries = None if entries is None or entries >= logits.shape[-1] else entries
+    never = _mask(absent, logits.shape[-1])
     greedy = temperature <= 0
     truncated = (top_k > 0) | (top_p < 1)
 
@@ -46,22 +47,22 @@ def sample(
 
     lowest = jax.lax.cond(
         jnp.any(truncated),
-        lambda: lowest_kept(_without_padding(scaled(), entries), top_k, top_p),
+        lambda: lowest_kept(_drop(scaled(), never), top_k, top_p),
         lambda: jnp.full(len(logits), _DROPPED),
     )
     dropped = scaled() < lowest[:, None]
-    if entries is not None:
-        dropped |= truncated[:, None] & (jnp.arange(logits.shape[-1]) >= entries)
+    if never.any():
+        dropped |= truncated[:, None] & never
     warped = jnp.where(dropped, _DROPPED, scaled())
-    token, normaliser = sample_token(warped, keys, greedy, entries)
+    token, normaliser = sample_token(warped, keys, greedy, never)
     logit = jnp.take_along_axis(warped, token[:, None], axis=-1)[:, 0]
     return token, jnp.where(greedy, 0.0, logit - normaliser)
 
 
 def sample_token(
-    logits: Float[Array, "B V"], keys: Key[Array, " B"], greedy: Bool[Array, " B"], entries: int | None = None
+    logits: Float[Array, "B V"], keys: Key[Array, " B"], greedy: Bool[Array, " B"], never: Bool[np.ndarray, " V"]
 ) -> tuple[Integer[Array, " B"], Float[Array, " B"]]:
-    """Samples a token below `entries` per row from softmax(logits), or takes the most likely one where `greedy`.
+    """Samples a token that is not in `never` per row from softmax(logits), or takes the most likely one where `greedy`.
 
     A block of the vocabulary is sampled by its probability and then an entry within it, both with the Gumbel-max trick. This
     is exact and takes V / 128 + 128 random numbers a row, where sampling from the whole vocabulary at once takes V.
@@ -75,25 +76,32 @@ def sample_token(
     mass = jax.nn.logsumexp(blocks, axis=-1)
     normaliser = jax.nn.logsumexp(mass, axis=-1)
     best = blocks.max(axis=-1)
-    if entries is not None:  # the block in which padding begins has less, those behind it nothing
-        edge, index = entries // width, jnp.arange(mass.shape[1])
-        kept = _without_padding(blocks[:, edge], entries % width)
-        mass = jnp.where(index == edge, jax.nn.logsumexp(kept, axis=-1)[:, None], mass)
-        best = jnp.where(index == edge, kept.max(axis=-1)[:, None], best)
-        mass, best = (jnp.where(index > edge, _DROPPED, a) for a in (mass, best))
+    never = np.pad(never, (0, -len(never) % width)).reshape(-1, width)
+    if never.any():  # blocks with such ids have less, or nothing
+        some = np.flatnonzero(never.any(axis=1))
+        kept = _drop(blocks[:, some], never[some])
+        mass = mass.at[:, some].set(jax.nn.logsumexp(kept, axis=-1))
+        best = best.at[:, some].set(kept.max(axis=-1))
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (width + mass.shape[1],)))(keys)
     noise = jnp.where(greedy[:, None], 0.0, noise)
     block = jnp.argmax(jnp.where(greedy[:, None], best, mass) + noise[:, width:], axis=-1)
     inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-    if entries is not None:
-        inside = jnp.where(block[:, None] * width + jnp.arange(width) < entries, inside, _DROPPED)
+    if never.any():
+        inside = _drop(inside, jnp.asarray(never)[block])
     entry = jnp.argmax(inside + noise[:, :width], axis=-1)
     return (block * width + entry).astype(jnp.int32), normaliser
 
 
-def _without_padding(logits: Float[Array, "B V"], entries: int | None) -> Float[Array, "B V"]:
-    """Sets the logits of ids at or beyond `entries` to -inf."""
-    return logits if entries is None else jnp.where(jnp.arange(logits.shape[-1]) < entries, logits, _DROPPED)
+def _mask(absent: tuple[range, ...], size: int) -> Bool[np.ndarray, " V"]:
+    never = np.zeros(size, bool)
+    for ids in absent:
+        never[ids.start : ids.stop] = True
+    return never
+
+
+def _drop(logits: Float[Array, "..."], where: Bool[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
+    """Sets logits to -inf."""
+    return jnp.where(where, _DROPPED, logits)
 
 
 def lowest_kept(

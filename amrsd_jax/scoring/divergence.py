@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 from pydantic import Field
 
-from amrsd_jax.config import Natural, NonNegative, Positive, Section, Share
+from amrsd_jax.sections import Natural, NonNegative, Positive, Section, Share
 
 _ABSENT = -1e30  # log of a mass that is 0; finite, so that 0 * log 0 is 0
 

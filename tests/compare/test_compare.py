@@ -14,7 +14,7 @@ from amrsd_jax import credit
 from amrsd_jax.compare import apply_all, compare, load, measures, write
 from amrsd_jax.compare.gradient import policy_gradient
 from amrsd_jax.compare.methods import configure, parse
-from amrsd_jax.config import ConfigError
+from amrsd_jax.sections import ConfigError
 from tests import runs
 
 pytestmark = pytest.mark.slow

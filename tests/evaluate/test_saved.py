@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from amrsd_jax.config import ConfigError
 from amrsd_jax.evaluate import Evaluator, evaluator, files
 from amrsd_jax.evaluate.saved import evaluate_saved, find, make_task
 from amrsd_jax.export import export
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.interrupt import Interrupted
 from amrsd_jax.runtime.summary import evaluated
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
-from amrsd_jax.config import ConfigError, WarmupConfig
+from amrsd_jax.config import WarmupConfig
 from amrsd_jax.learning.warmup import check_finite, documents, pack
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.parse import parse
 from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 
 TASK = registry.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)

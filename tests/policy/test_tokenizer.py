@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from amrsd_jax.policy.chat_template import CHATML, PLAIN
 from amrsd_jax.policy.tokenizer import (
+    absent_ids,
     chat_ids,
     check_template,
     embedded_tokenizer,
-    ids_without_token,
     load_tokenizer,
     token_texts,
 )
@@ -140,12 +140,13 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(tmp_path, files):
     assert "\n" not in str(error.value)
 
 
-def test_ids_without_a_token_are_found():
+def test_absent_ids_are_gaps_and_all_beyond_the_last_one():
     tokenizer = embedded_tokenizer(WORDS)
-    assert ids_without_token(tokenizer) == []
+    beyond = range(len(tokenizer), 1 << 31)
+    assert absent_ids(tokenizer) == (beyond,)
     vocabulary = {piece: id + 2 * (id > 50) for piece, id in tokenizer.get_vocab().items()}
     tokenizer.get_vocab = lambda: vocabulary
-    assert ids_without_token(tokenizer) == [51, 52]
+    assert absent_ids(tokenizer) == (range(51, 53), range(beyond.start + 2, beyond.stop))
 
 
 # ---------------------------------------------------------------- templates

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amrsd_jax.config import ConfigError
 from amrsd_jax.runtime.workdir import claim, locked, read_config, read_tokenizer, release, write_environment
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config
 

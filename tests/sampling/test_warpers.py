@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from amrsd_jax import rng
 from amrsd_jax.sampling import warpers
 
-sample = jax.jit(warpers.sample, static_argnames="entries")
+sample = jax.jit(warpers.sample, static_argnames="absent")
 
 
 @functools.partial(jax.jit, static_argnames="bits")
@@ -111,20 +111,23 @@ def test_no_sort_of_the_vocabulary():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("vocabulary, entries", [(300, 256), (300, 130)])
-def test_padding_is_never_sampled_wherever_it_begins(vocabulary, entries):
-    """The most likely ids are padding; the others are sampled as often as they would be without it."""
-    rows = 4000
-    logits = jnp.where(jnp.arange(vocabulary) < entries, jnp.sin(jnp.arange(vocabulary) * 1.0), 5.0)
-    fixed = dict(top_k=jnp.zeros(rows, jnp.int32), top_p=jnp.ones(rows), entries=entries)
+@pytest.mark.parametrize(
+    "absent", [[range(256, 999)], [range(130, 300)], [range(3, 5), range(120, 260), range(299, 300)]]
+)
+def test_absent_ids_are_never_sampled_wherever_they_are(absent):
+    """The most likely ids are absent; the others are sampled as often as they would be without them."""
+    rows, vocabulary = 4000, 300
+    known = np.array([not any(id in ids for ids in absent) for id in range(vocabulary)])
+    logits = jnp.where(known, jnp.sin(jnp.arange(vocabulary) * 1.0), 5.0)
+    fixed = dict(top_k=jnp.zeros(rows, jnp.int32), top_p=jnp.ones(rows), absent=tuple(absent))
     keys, all_rows = jax.random.split(jax.random.key(0), rows), jnp.broadcast_to(logits, (rows, vocabulary))
     tokens, logprobs = sample(all_rows, keys, temperature=jnp.ones(rows), **fixed)
-    expected = np.asarray(jax.nn.softmax(logits[:entries]))
-    frequency = np.bincount(tokens, minlength=entries) / rows
-    assert len(frequency) == entries and np.abs(frequency - expected).max() < 5 * np.sqrt(expected.max() / rows)
+    expected = np.asarray(jax.nn.softmax(jnp.where(known, logits, -jnp.inf)))
+    frequency = np.bincount(tokens, minlength=vocabulary) / rows
+    assert not frequency[~known].any() and np.abs(frequency - expected).max() < 5 * np.sqrt(expected.max() / rows)
     np.testing.assert_allclose(logprobs, jax.nn.log_softmax(logits)[tokens], atol=1e-5)
     greedy, _ = sample(all_rows, keys, temperature=jnp.zeros(rows), **fixed)
-    assert set(np.asarray(greedy).tolist()) == {int(logits[:entries].argmax())}
+    assert set(np.asarray(greedy).tolist()) == {int(expected.argmax())}
 
 
 def test_a_row_is_sampled_alike_beside_rows_that_are_truncated():
@@ -132,7 +135,7 @@ def test_a_row_is_sampled_alike_beside_rows_that_are_truncated():
     logits = jnp.tile(jnp.array([0.0, 1.0, 2.0, 3.0]), (2, 1))
     keys = jax.random.split(jax.random.key(0), 2)
     alone, beside = (
-        sample(logits, keys, temperature=jnp.ones(2), top_k=jnp.array([0, k]), top_p=jnp.ones(2), entries=3)
+        sample(logits, keys, temperature=jnp.ones(2), top_k=jnp.array([0, k]), top_p=jnp.ones(2), absent=(range(3, 4),))
         for k in (0, 2)
     )
     assert alone[0][0] == beside[0][0] and alone[1][0] == beside[1][0]

@@ -44,8 +44,8 @@ def test_the_projection_is_gathered_once(shape, tied):
     score, gradient, params = program(shape, tied)
     part = WIDTH * VOCABULARY // 8
     for function in (jax.jit(score), gradient):
-        text = function.lower(params).compile().as_text()
-        assert max(collectives(text, in_loops=True), default=0) < part <= max(collectives(text, in_loops=False))
+        compiled = function.lower(params).compile()
+        assert max(collectives(compiled, in_loops=True), default=0) < part <= max(collectives(compiled, in_loops=False))
     grads, values = gradient(params)
     expected = program(None, tied)
     for a, b in zip(jax.tree.leaves((grads, values)), jax.tree.leaves(expected[1](expected[2])), strict=True):

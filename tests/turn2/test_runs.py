@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from amrsd_jax.config import ConfigError
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.train import train
 from configs import gsm8k_tiny
 from tests import runs

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from amrsd_jax import rng
-from amrsd_jax.config import ConfigError
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.learning.state import init_params
 from amrsd_jax.policy import huggingface, preset
@@ -19,6 +18,7 @@ from amrsd_jax.policy.tokenizer import chat_ids, check_template, load_tokenizer,
 from amrsd_jax.records import Request
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.sampling import complete
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 from configs import gsm8k_tiny, quickstart_grpo
 from tests.conftest import DATA
