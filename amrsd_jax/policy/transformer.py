@@ -165,11 +165,6 @@ def around(params: Params) -> Params:
     return {name: tree for name, tree in params.items() if name != "layers"}
 
 
-def _unstack(tree: PyTree, count: int) -> list[PyTree]:
-    """Returns `count` trees, the i-th with the i-th entry of each array's leading axis."""
-    return [jax.tree.map(lambda a: a[i], tree) for i in range(count)]  # noqa: B023
-
-
 @functools.lru_cache
 def _graph(module: type[nnx.Module], *args):
     """Returns the static structure of a module, without allocating parameters."""
@@ -296,8 +291,12 @@ class Policy:
 
     def prefill(
         self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]
-    ) -> tuple[Float[Array, "B D"], Cache]:
-        """Runs right-padded prompts of the given lengths; returns the last tokens' hidden states and the cache."""
+    ) -> tuple[Float[Array, "B D"], caches.Layer]:
+        """Runs right-padded prompts of the given lengths.
+
+        Returns:
+          The last tokens' hidden states; and the keys and values, the arrays of a layer with an axis of L before their own.
+        """
         rotation = self._rotation(jnp.arange(tokens.shape[1])[None])
 
         def attend(q, k, v):
@@ -310,7 +309,7 @@ class Policy:
         x, stacked = jax.lax.scan(step, self._embed_rows(params, tokens), params["layers"])
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
-        return hidden, _unstack(stacked, self.architecture.layers)
+        return hidden, stacked
 
     def decode(
         self,

@@ -157,33 +157,48 @@ def _collectives_may_deadlock() -> bool:
     return jax.default_backend() == "cpu" and jax.process_count() > 1
 
 
-def _copy_prompts(config: SamplerConfig, cache: Cache, prompts: Cache, source: Integer[Array, " S"]) -> Cache:
+def _copy_prompts(config: SamplerConfig, cache: Cache, prompts: caches.Layer, source: Integer[Array, " S"]) -> Cache:
     """Returns the cache with prompt `source[s]` at the beginning of slot s; -1 leaves a slot as it is.
 
     Every device receives a layer's prompts once, and copies them, in place, to those of its own slots that take one.
+
+    Args:
+      prompts: arrays of a layer, with an axis of L before their own.
     """
 
     def local(layer, prompts, source):
+        """Returns the layer, and the number of copies that are left to do, which is 0."""
         taken = source >= 0
-        slots = jnp.nonzero(taken, size=len(source))[0]
+        slots, count = jnp.nonzero(taken, size=len(source))[0], jnp.sum(taken)
 
         def put(old, new, slot):
             prompt = jax.lax.dynamic_index_in_dim(new, source[slot])
             return jax.lax.dynamic_update_slice_in_dim(old, prompt, slot, axis=0)
 
-        def copy(i, layer):
-            return jax.tree.map(lambda old, new: put(old, new, slots[i]), layer, prompts)
+        def copy(carry):
+            i, layer = carry
+            return i + 1, jax.tree.map(lambda old, new: put(old, new, slots[i]), layer, prompts)
 
-        return jax.lax.fori_loop(0, jnp.sum(taken), copy, layer)
+        done, layer = jax.lax.while_loop(lambda carry: carry[0] < count, copy, (jnp.zeros_like(count), layer))
+        return layer, count - done
 
     def copy_layer(layer, prompts):
         if config.sharding is None:
             return local(layer, prompts, source)
         split = caches.spec(layer, config.sharding)
-        specs = dict(in_specs=(split, PartitionSpec(None, *split[1:]), config.sharding.spec), out_specs=split)
+        specs = dict(
+            in_specs=(split, PartitionSpec(None, *split[1:]), config.sharding.spec), out_specs=(split, PartitionSpec())
+        )
         return jax.shard_map(local, mesh=config.sharding.mesh, check_vma=False, **specs)(layer, prompts, source)
 
-    return [copy_layer(*layers) for layers in zip(cache, prompts, strict=True)]
+    copied, left = [], 0
+    for i, layer in enumerate(cache):
+        # A layer's prompts are received once the layer before it has its own: XLA would keep those of all layers at once.
+        index = i + left
+        chosen = jax.tree.map(lambda a, i=index: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), prompts)
+        layer, left = copy_layer(layer, chosen)
+        copied.append(layer)
+    return copied
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("slots",))
