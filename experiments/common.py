@@ -128,9 +128,9 @@ def group_by(rows: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
 
 
 @functools.lru_cache
-def circumstances() -> dict[str, str]:
+def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     """Returns the date, the hardware and the commit; the commit ends in `-dirty` if files other than results changed."""
-    git = ["git", "-C", str(ROOT)]
+    git = ["git", "-C", str(checkout)]
     commit = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True, check=False).stdout.strip()
     changes = [*git, "diff", "--quiet", "HEAD", "--", ".", ":!experiments/results"]
     changed = subprocess.run(changes, capture_output=True, check=False).returncode
