@@ -164,7 +164,8 @@ def apply_gradients(
 ) -> tuple[TrainState, Scalars]:
     """Returns the updated state and metrics; if it would not be finite, the unchanged state, with `skipped` = 1.
 
-    A finite gradient is not enough: with eps = 0, a gradient of 0 gives 0 / 0, and a large learning rate can overflow.
+    A finite gradient is not enough: with eps = 0, an entry of 0 gives 0 / 0, and a large learning rate can overflow. The state
+    is unchanged, too, if the whole gradient is 0, as where no row has credit: Adam would move on by its memory of earlier ones.
     """
     norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -173,8 +174,9 @@ def apply_gradients(
     )
     written = jax.tree.leaves((norm, updated.params, opt_state))
     finite = functools.reduce(jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in written))
-    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-    return state, {"grad_norm": norm, "skipped": 1.0 - finite}
+    idle = norm == 0
+    state = jax.tree.map(lambda new, old: jnp.where(finite & ~idle, new, old), updated, state)
+    return state, {"grad_norm": norm, "skipped": 1.0 - (finite | idle)}
 
 
 @dataclasses.dataclass(frozen=True)
