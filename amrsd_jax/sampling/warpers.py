@@ -111,7 +111,7 @@ def lowest_kept(
     """Returns the logit of the least likely token inside top-k and top-p; tokens with the same or a higher one are kept.
 
     It is found digit by digit over the 32 bits of a float, which is exact and less work than a sort. Logits are compared before
-    the temperature, as which some would be equal, and which XLA may divide by twice and round differently.
+    the temperature: divided by it some would be equal, and XLA may divide twice and round differently.
 
     Args:
       temperature: above 0; the probabilities that top-p adds up depend on it.

@@ -79,7 +79,7 @@ def _entries(s: Float[Array, "..."], t: Float[Array, "..."], spec: Divergence) -
 def _top(logits: Float[Array, "*n V"], k: int) -> Bool[Array, "*n V"]:
     """Returns which entries are among the k largest.
 
-    It reads logits: XLA may compute log-probabilities twice, rounded differently, and the k-th would not be among the k then.
+    It reads logits: XLA may compute log-probabilities twice and round them differently, and the k-th would then be left out.
     """
     logits = jax.lax.stop_gradient(logits)
     return logits >= jax.lax.top_k(logits, k)[0][..., -1:]
