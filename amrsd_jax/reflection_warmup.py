@@ -171,7 +171,7 @@ def make_documents(experiment: Experiment, attempts: Rollouts) -> tuple[dict[str
             f"{PLACE}.attempts = {config.attempts}: none of {len(attempts.text)} attempts has a reflection to learn from: "
             f"{', '.join(f'{count} x {reason!r}' for reason, count in left_out.items())}"
         )
-    rehearsed = np.flatnonzero(generator.random(len(attempts.text)) < config.rehearsal)
+    rehearsed = np.flatnonzero(generator.random(len(attempts.text)) < config.rehearsal).tolist()
     documents["answer"] += [answer_document(attempts, row) for row in rehearsed]
     return documents, left_out
 
