@@ -3,6 +3,7 @@
 A small pretrained model writes few reflections that can be used. Before the first step it samples attempts at training problems,
 the task writes a reflection on each, and the model learns to write it from the very prompt that asks for one in training. A share
 of the attempts are documents themselves (rehearsal), because a model that learns from reflections alone answers differently.
+Log-probabilities are those at the temperature of the attempts, at which these attempts alone would on average change nothing.
 
 No field of the credit rule matters here, so runs of different methods begin from the same parameters.
 """
@@ -117,8 +118,8 @@ def warm_up(
     params, losses = supervise(
         experiment.policy, params, pack(itertools.chain(*documents.values()), experiment.config.warmup_row_length),
         experiment.mesh, place=PLACE, rows=config.rows, passes=config.passes, learning_rate=config.learning_rate,
-        generator=rng.host(experiment.config.seed, f"{STREAM} order"), chunk=experiment.config.scoring.chunk,
-        progress=progress,
+        temperature=experiment.config.rollout.temperature, generator=rng.host(experiment.config.seed, f"{STREAM} order"),
+        chunk=experiment.config.scoring.chunk, progress=progress,
     )  # fmt: skip
     return params, Record(
         attempts=len(attempts.text),
@@ -180,30 +181,21 @@ def reflection_document(
     experiment: Experiment, attempts: Rollouts, row: int, generator: np.random.Generator
 ) -> Document | str:
     """Returns an attempt's reflection prompt with the task's reflection, or the reason of `Record.left_out` if there is none."""
-    settings, tokenizer = experiment.context_settings, experiment.tokenizer
-    config, task, problem, tag = (
-        settings.config,
-        settings.task,
-        attempts.problems[row],
-        TAGS[attempts.verdicts[row].correct],
-    )
+    task, tokenizer, config = experiment.task, experiment.tokenizer, experiment.config.reflection
+    problem, tag = attempts.problems[row], TAGS[attempts.verdicts[row].correct]
     text = task.write_reflection(problem, attempts.text[row], generator)
     if text is None:
         return "none"
-    opened, closed = f"<{tag}>", f"</{tag}>"
-    body, status = parse(
-        opened + text + closed,
-        tag,
-        problem.answer,
-        finished=True,
+    text, status = parse(
+        f"<{tag}>{text}</{tag}>", tag, problem.answer, finished=True,
         states=lambda text, _: task.states_answer(problem, text),
-    )
+    )  # fmt: skip
     if status != "ok":
         return status
-    request = reflection_request(settings, attempts, row, row)
+    request = reflection_request(experiment.context_settings, attempts, row, row)
     if request is None:
         return "no_room"
-    written = ("" if config.open_tag else opened) + body + closed
+    written = f"{text}</{tag}>" if config.open_tag else f"<{tag}>{text}</{tag}>"
     completion = tokenizer.encode(written, add_special_tokens=False, split_special_tokens=True)
     if len(completion) >= config.tokens:
         return "truncated"

@@ -77,6 +77,7 @@ def supervise(
     passes: int = 1,
     learning_rate: float,
     b2: float = 0.98,
+    temperature: float = 1.0,
     generator: np.random.Generator,
     chunk: int,
     progress: Callable[[Iterable], Iterable] = lambda batches: batches,
@@ -90,6 +91,7 @@ def supervise(
       place: section of the config that has `rows` and `learning_rate`, for messages.
       rows: rows per update.
       passes: how often each row is trained on; rows that do not fill the last update are left out.
+      temperature: logits are divided by it.
       generator: makes the order of the rows, another one in each pass.
       chunk: tokens of one device whose logits exist at one time.
       progress: wraps the iteration over batches, to show it.
@@ -114,7 +116,7 @@ def supervise(
         tokens, segments, loss_mask = batch
         params = lora.combine(frozen, params)
         hidden = policy.forward(params, tokens, segments)
-        logprobs, _ = project(policy, params, hidden[:, :-1], tokens[:, 1:], chunk=chunk)
+        logprobs, _ = project(policy, params, hidden[:, :-1], tokens[:, 1:], temperature=temperature, chunk=chunk)
         return -jnp.sum(logprobs * loss_mask[:, 1:]) / jnp.maximum(jnp.sum(loss_mask[:, 1:]), 1)
 
     def step(state, frozen, batch):
