@@ -194,6 +194,19 @@ class ExternalConfig(Section):
     workdir: str = Field("", description="'': none; the critic is then the policy of step 0")
 
 
+class ReflectionWarmupConfig(Section):
+    """Supervised training on reflections that the task writes on the model's own attempts, before the first step."""
+
+    attempts: Natural = Field(0, description="attempts that are sampled for it, in whole groups; 0 skips it")
+    passes: Count = Field(1, description="times that every document is trained on")
+    rows: Count = Field(4, description="packed rows per update")
+    learning_rate: NonNegative = Field(1e-4, description="with adapters, about 1e-3")
+    rehearsal: Share = Field(
+        0.5,
+        description="share of the attempts that are documents themselves, so that the model goes on to answer as it did",
+    )
+
+
 class ReflectionConfig(Section):
     """How reflections and teacher prompts are made."""
 
@@ -216,6 +229,7 @@ class ReflectionConfig(Section):
     slots: Count = 64
     admit: Count = 32
     templates: dict[str, str] = open_section("replacements for texts of reflection.prompts")
+    warmup: ReflectionWarmupConfig = section(ReflectionWarmupConfig)
 
 
 class ScoringConfig(Section):
@@ -431,6 +445,12 @@ class Config(Section):
     def rows(self) -> int:
         """N, rows of a step."""
         return self.rollout.prompts * self.rollout.group
+
+    @property
+    def warmup_row_length(self) -> int:
+        """Tokens of a row of the reflection warm-up, which holds every reflection and every attempt with its prompt."""
+        rollout, reflection = self.rollout, self.reflection
+        return max(rollout.prompt_length + rollout.response_length, reflection.prompt_length + reflection.tokens)
 
 
 def base() -> ml_collections.ConfigDict:

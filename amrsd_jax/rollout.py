@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from amrsd_jax import credit, rng
+from amrsd_jax.config import RolloutConfig
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.records import (
     Completion,
@@ -159,11 +160,7 @@ def sample_groups(
       reflections: makes requests as groups are verified, and collects the completions, where `decides_early` is true.
     """
     config, sampler = experiment.config.rollout, experiment.samplers["rollout"]
-    requests = RequestQueue(
-        Request(tokens, row=first_row + i * config.group, count=config.group, stream=RESPONSES,
-                temperature=config.temperature, top_k=config.top_k, top_p=config.top_p, tag=problem)
-        for i, (problem, tokens) in enumerate(zip(prompts.problems, prompts.tokens, strict=True))
-    )  # fmt: skip
+    requests = RequestQueue(response_requests(config, prompts, first_row))
     keys = jnp.stack([rng.key(experiment.config.seed, stream, step) for stream in STREAMS])
     unfinished, groups = defaultdict(list), {}
     for finished in completed_batches(experiment.policy, sampler, params, requests, keys):
@@ -188,6 +185,15 @@ def sample_groups(
                         for request in early_requests(experiment, groups[row], row, reflections):
                             requests.add(request)
     return [groups[row] for row in sorted(groups)]
+
+
+def response_requests(config: RolloutConfig, prompts: Prompts, first_row: int) -> Iterator[Request]:
+    """Yields the requests for G responses to every prompt; the first response has the row `first_row`."""
+    for i, (problem, tokens) in enumerate(zip(prompts.problems, prompts.tokens, strict=True)):
+        yield Request(
+            tokens, row=first_row + i * config.group, count=config.group, stream=RESPONSES,
+            temperature=config.temperature, top_k=config.top_k, top_p=config.top_p, tag=problem,
+        )  # fmt: skip
 
 
 def verify_groups(experiment: Experiment, groups: list[list[Completion]]) -> list[Group]:

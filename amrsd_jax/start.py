@@ -1,6 +1,7 @@
 """Makes the state that a run starts with: from imported, random or warmed-up parameters, or from its newest checkpoint."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from amrsd_jax import interrupt, processes, rng
+from amrsd_jax import interrupt, processes, reflection_warmup, rng
 from amrsd_jax.experiment import Experiment, make_experiment, sampler_params
+from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, add_adapters, init_params, init_state, state_shardings
 from amrsd_jax.learning.warmup import warm_up
@@ -86,7 +88,7 @@ def start_or_resume(
     config, policy, teacher = experiment.config, experiment.policy, experiment.teacher
     step, initial = checkpoints.latest(), None
     external = external_params(experiment, workdir) if experiment.external else None  # may raise, so before a warm-up
-    if step is None or config.loss.kl or experiment.needs_critic or policy.architecture.lora:
+    if step is None or config.loss.kl or experiment.needs_critic:
         initial = initial_params(experiment, workdir, clock)
     fixed = FixedPolicies(
         copy_trainable(initial) if config.loss.kl else None,
@@ -97,7 +99,9 @@ def start_or_resume(
         where = state_shardings(policy, experiment.optimizer, experiment.mesh, teacher=teacher.stored)
         abstract = abstract_state(policy, experiment.optimizer, teacher=teacher.stored)
         state, progress = checkpoints.restore(step, abstract, where)
-        frozen = lora.split(initial)[0] if policy.architecture.lora else None
+        frozen = None
+        if policy.architecture.lora:
+            frozen, _ = lora.split(adapted_params(experiment, workdir, clock) if initial is None else initial)
         return state.replace(frozen=frozen), fixed, Progress(**progress)
     stored = None
     if teacher.stored:
@@ -153,7 +157,7 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
         if not registry.embedded(config.task.name):
             config.task.args.update(train="", test="")
     experiment = make_experiment(validate(config, splits=()), workdir, splits=())
-    return lora.combine(lora.split(initial_params(experiment, workdir, Clock()))[0], trained)
+    return lora.combine(lora.split(adapted_params(experiment, workdir, Clock()))[0], trained)
 
 
 def trained_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:
@@ -163,7 +167,34 @@ def trained_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Para
 
 
 def initial_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
-    """Returns the parameters at step 0, with fresh adapters where the config asks for them."""
+    """Returns the parameters at step 0, after the reflection warm-up if there is one, which saves what it trains in the workdir.
+
+    Raises:
+      ConfigError: see `base_params`; the reflection warm-up has too few documents, or is damaged.
+      Interrupted: a signal was received.
+    """
+    policy, folder = experiment.policy, workdir / "reflection_warmup"
+    if not experiment.config.reflection.warmup.attempts:
+        return adapted_params(experiment, workdir, clock)
+    if processes.broadcast(folder.exists()):
+        frozen = lora.split(adapted_params(experiment, workdir, clock))[0] if policy.architecture.lora else None
+        return lora.combine(frozen, load_warmup(folder, lora.trainable(policy.abstract_params()), experiment.mesh))
+    params = adapted_params(experiment, workdir, clock)
+    note(f"reflection warm-up on {experiment.config.reflection.warmup.attempts} attempts")
+    with interrupt.Interrupt():
+        with clock.phase("warmup"):
+            params, record = reflection_warmup.warm_up(
+                experiment, params, progress=lambda batches: _until_interrupted(bar(batches, "reflection warm-up"))
+            )
+        note(record.line())
+        _write_json(workdir / "reflection_warmup.json", dataclasses.asdict(record))
+        save_params(folder, lora.trainable(params))
+        interrupt.check()
+    return params
+
+
+def adapted_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
+    """Returns the parameters before the reflection warm-up, with fresh adapters where the config asks for them."""
     base = base_params(experiment, workdir, clock)
     if experiment.policy.architecture.lora is None:
         return base
@@ -191,11 +222,7 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
     if not config.warmup.documents:
         return init_params(policy, rng.key(config.seed, "init"), experiment.mesh)
     if processes.broadcast(folder.exists()):
-        abstract = policy.abstract_params()
-        try:
-            return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
-        except OSError as error:
-            raise ConfigError(f"{error}; delete that folder to have the warm-up made again") from error
+        return load_warmup(folder, policy.abstract_params(), experiment.mesh)
     note(f"warm-up on {config.warmup.documents} documents")
     with interrupt.Interrupt():
         with clock.phase("warmup"):
@@ -208,6 +235,19 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
         save_params(folder, params)
         interrupt.check()
     return params
+
+
+def load_warmup(folder: Path, abstract: Params, mesh: Mesh) -> Params:
+    """Returns the parameters that a warm-up saved; raises ConfigError if they are damaged."""
+    try:
+        return load_params(folder, abstract, meshes.shardings(abstract, mesh))
+    except OSError as error:
+        raise ConfigError(f"{error}; delete that folder to have the warm-up made again") from error
+
+
+@processes.only_first
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
 def _until_interrupted(batches: Iterable[Any]) -> Iterator[Any]:

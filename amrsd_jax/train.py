@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import ScalarLike
 
-from amrsd_jax import interrupt, plan, processes, rng
+from amrsd_jax import interrupt, plan, processes, reflection_warmup, rng
 from amrsd_jax.config import Config
 from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
@@ -319,8 +319,11 @@ def evaluate(
 def check_prompts(experiment: Experiment) -> None:
     """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
 
+    Also whether the config's reflection warm-up is possible.
+
     Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`.
+      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; or
+        see `reflection_warmup.check`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)
@@ -334,6 +337,7 @@ def check_prompts(experiment: Experiment) -> None:
                 f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
                 f"text has {least} tokens; expected more"
             )
+    reflection_warmup.check(experiment)
 
 
 def read_rows(experiment: Experiment) -> dict[str, dict]:

@@ -295,6 +295,8 @@ def _check_lengths(config: Config, splits: Sequence[str]) -> None:
         rows.append((("reflection.context_length", reflection.context_length), response))
         tokens = response if "critic_feedback" in sources else ("reflection.tokens", reflection.tokens)
         rows.append((("reflection.prompt_length", reflection.prompt_length), tokens))
+    if "train" in splits and reflection.warmup.attempts:
+        rows.append((("reflection.prompt_length", reflection.prompt_length), ("reflection.tokens", reflection.tokens)))
     for (prompt, p), (new, t) in rows:
         if p + t > architecture.longest_row:
             raise ConfigError(

@@ -50,8 +50,10 @@ def load(experiment: Experiment, workdir: Path, step: int) -> Parameters:
     Raises:
       FileNotFoundError: the run's warm-up is not in its workdir.
     """
-    if experiment.config.warmup.documents and not (workdir / "warmup").exists():
-        raise FileNotFoundError(f"{workdir / 'warmup'}: no such folder, but the run began from a warm-up")
+    config = experiment.config
+    for folder, made in (("warmup", config.warmup.documents), ("reflection_warmup", config.reflection.warmup.attempts)):
+        if made and not (workdir / folder).exists():
+            raise FileNotFoundError(f"{workdir / folder}: no such folder, but the run began from a warm-up")
     initial, kind = initial_params(experiment, workdir, Clock()), experiment.teacher.config.kind
     checkpoint = newest_whole(workdir / "checkpoints", most=step)
     if checkpoint is None:

@@ -167,7 +167,7 @@ def _of_run(workdir: Path, step: int, config: ConfigDict) -> Saved:
 
 
 def _set_model(config: ConfigDict, model: str, tokenizer: str, architecture: ConfigDict) -> None:
-    """Replaces a config's model, and removes the warm-up, which belongs to the model replaced."""
+    """Replaces a config's model, and removes the warm-ups, which belong to the model replaced."""
     with config.unlocked():
         config.model, config.tokenizer, config.warmup.documents = model, tokenizer, 0
-        config.architecture = architecture
+        config.architecture, config.reflection.warmup.attempts = architecture, 0

@@ -88,7 +88,7 @@ class Plan:
     def table(self) -> str:
         """Returns the table of items and GiB, without items of 0."""
         lines = []
-        for title, parts in {"always": self.always, **{f"while it {k}s": v for k, v in self.phases.items()}}.items():
+        for title, parts in {"always": self.always, **{f"to {k}": v for k, v in self.phases.items()}}.items():
             lines += [title, *(f"  {name:<30}{size / GIB:10.3f} GiB" for name, size in parts.items() if size)]
         return "\n".join([*lines, f"{'peak':<32}{self.peak / GIB:10.3f} GiB"])
 

@@ -137,14 +137,13 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     """
     c, config, mesh = run.policy.architecture, run.config, run.mesh
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
-    trained = lora.trainable(run.policy.abstract_params())
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
-    (kept, inner), models = _activations(run), 2 if run.distils else 1
-    copies = 2 if config.learning.micro_batches > 1 else 1  # the sum, and those of a micro-batch
     weights, samplers = _decoding(run.policy, mesh), run.streams.values()
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
-    return {
+    warmup, width = config.reflection.warmup, config.warmup_row_length
+    warm_up = {"warm up": _learning(run, warmup.rows, width, width)} if warmup.attempts else {}
+    return warm_up | {
         "prepare": {"decoding weights": weights, "weights in the making": _head(run) if mesh.shape["fsdp"] > 1 else 0},
         "prefill": {
             **max(prefills, key=lambda parts: sum(parts.values())),
@@ -159,14 +158,36 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "score": {
             "gathered weights": _gathered_layers(run) + _head(run),
             "activations": forward,
-            "logits": max(0, _chunk(run, config.scoring.rows) * 4 * c.vocab_size - forward),
+            "logits": max(0, _chunk(run, config.scoring.rows, run.response_length) * 4 * c.vocab_size - forward),
         },
-        "update": {
-            "gathered weights": _gathered_layers(run) + _head(run),
-            "gradients": _bytes(trained, meshes.shardings(trained, mesh)) * copies + _head_gradient(run),
-            "activations": kept + inner,
-            "logits": max(0, _chunk(run, run.micro_batch) * models * _LOGITS * 4 * c.vocab_size - inner),
-        },
+        "update": _learning(
+            run, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
+            teacher=config.reflection.context_length + run.response_length if run.distils else 0,
+            copies=2 if config.learning.micro_batches > 1 else 1,  # the sum, and those of a micro-batch
+        ),
+    }  # fmt: skip
+
+
+def _learning(
+    run: Planned, rows: int, length: int, scored: int, *, teacher: int = 0, copies: int = 1
+) -> dict[str, int]:
+    """Returns the bytes that an update adds, by item.
+
+    Args:
+      rows: rows whose gradient is computed at one time.
+      length, scored: tokens of a row, and those that have logits.
+      teacher: tokens of a row of the teacher, 0 without one.
+      copies: gradients that exist at one time.
+    """
+    trained, per_device = lora.trainable(run.policy.abstract_params()), _rows(rows, run.mesh)
+    kept, inner = _activations(run.policy, per_device, length)
+    models = 2 if teacher else 1
+    logits = _chunk(run, rows, scored) * models * _LOGITS * 4 * run.policy.architecture.vocab_size
+    return {
+        "gathered weights": _gathered_layers(run) + _head(run),
+        "gradients": _bytes(trained, meshes.shardings(trained, run.mesh)) * copies + _head_gradient(run),
+        "activations": kept + inner + (_forward(run.policy, per_device, teacher) if teacher else 0),
+        "logits": max(0, logits - inner),
     }
 
 
@@ -245,21 +266,17 @@ def _prefill(policy: Policy, sampler: SamplerConfig) -> int:
     return _forward(policy, rows, sampler.prompt_length) + rows * c.layers * layer + everywhere
 
 
-def _chunk(run: Planned, rows: int) -> int:
+def _chunk(run: Planned, rows: int, scored: int) -> int:
     """Returns the number of tokens of one device whose logits exist at a time, in a chunk of `over_chunks`."""
     rows = _rows(rows, run.mesh)
-    return rows * max(1, min(run.response_length, run.config.scoring.chunk // rows))
+    return rows * max(1, min(scored, run.config.scoring.chunk // rows))
 
 
-def _activations(run: Planned) -> tuple[int, int]:
-    """Returns the bytes kept for the backward pass of a micro-batch, and the bytes that one layer adds while it is recomputed."""
-    rows, c = _rows(run.micro_batch, run.mesh), run.policy.architecture
-    length = run.config.rollout.prompt_length + run.response_length
-    per_layer, outside = _kept(run.policy, length)
-    recomputed = 0 if run.policy.remat == "none" else _kept(dataclasses.replace(run.policy, remat="none"), length)[0]
-    context = run.config.reflection.context_length + run.response_length
-    teacher = _forward(run.policy, rows, context) if run.distils else 0
-    return rows * (c.layers * per_layer + outside) + teacher, rows * (recomputed + _scores(run.policy, length))
+def _activations(policy: Policy, rows: int, length: int) -> tuple[int, int]:
+    """Returns the bytes kept for the backward pass of some rows, and the bytes that one layer adds while it is recomputed."""
+    per_layer, outside = _kept(policy, length)
+    recomputed = 0 if policy.remat == "none" else _kept(dataclasses.replace(policy, remat="none"), length)[0]
+    return rows * (policy.architecture.layers * per_layer + outside), rows * (recomputed + _scores(policy, length))
 
 
 def _forward(policy: Policy, rows: int, length: int) -> int:

@@ -1,4 +1,4 @@
-"""The warm-up's documents and their packing."""
+"""The documents of the embedded tasks' warm-up."""
 
 import itertools
 import zlib
@@ -8,11 +8,10 @@ import pytest
 
 from amrsd_jax import rng
 from amrsd_jax.config import WarmupConfig
-from amrsd_jax.learning.warmup import check_finite, documents, pack
+from amrsd_jax.learning.warmup import documents
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.parse import parse
 from amrsd_jax.reflection.prompts import templates
-from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 
 TASK = registry.make("addition", {"digits": 3, "slip_rate": 0.7}, seed=0)
@@ -95,33 +94,3 @@ def test_the_stream_of_the_quickstart_is_pinned():
         registry.make("addition", {}, seed=0), templates("chain"), rng.host(0, "warm-up"), WarmupConfig()
     )
     assert zlib.crc32(repr(list(itertools.islice(source, 1000))).encode()) == 2509072379
-
-
-def test_a_warm_up_that_is_not_finite_is_refused():
-    check_finite([4.8, np.nan, 0.2], 2, 1e-3)
-    for losses, applied in (([4.8, np.nan, np.nan], 1), ([4.8, np.inf], 2), ([4.8] * 4, 0)):
-        with pytest.raises(
-            ConfigError, match=f"warmup.learning_rate = 0.5.* from 4.8 .*{applied} of {len(losses)} updates"
-        ):
-            check_finite(losses, applied, 0.5)
-
-
-def test_packing_by_hand():
-    packed = pack(iter([([1, 2], [3]), ([4], [5, 6]), ([7], [8])]), 5)
-    assert packed.tokens.tolist() == [[1, 2, 3, 7, 8], [4, 5, 6, 0, 0]]
-    assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 0, 0]]
-    assert packed.loss_mask.tolist() == [[0, 0, 1, 0, 1], [0, 1, 1, 0, 0]]
-
-
-def test_packing_loses_nothing():
-    generator = np.random.default_rng(0)
-    pairs = [([9] * int(a), [5] * int(b)) for a, b in generator.integers(1, 20, (200, 2))]
-    packed = pack(iter(pairs), 48)
-    assert packed.loss_mask.sum() == sum(len(completion) for _, completion in pairs)
-    assert (packed.segments > 0).sum() == sum(len(p) + len(c) for p, c in pairs)
-    assert (packed.segments > 0).mean() > 0.85
-
-
-def test_a_document_that_does_not_fit_is_named():
-    with pytest.raises(ValueError, match=r"document 1.*6.*warmup.row_length = 5"):
-        pack(iter([([1], [2]), ([1] * 3, [2] * 3)]), 5)

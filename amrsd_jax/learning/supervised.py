@@ -1,0 +1,147 @@
+"""Supervised learning from documents, each a prompt and a completion, packed into rows; the loss counts completions only."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Integer
+
+from amrsd_jax import processes
+from amrsd_jax.config import OptimizerConfig
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.state import init_state, state_shardings
+from amrsd_jax.learning.step import apply_gradients
+from amrsd_jax.policy import Params, Policy, lora
+from amrsd_jax.scoring.logprobs import project
+from amrsd_jax.sections import ConfigError
+
+
+class Document(NamedTuple):
+    """The token ids of a prompt and of its completion."""
+
+    prompt: list[int]
+    completion: list[int]
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return len(self.prompt) + len(self.completion)
+
+
+class Packed(NamedTuple):
+    """Documents packed into rows [R, L]: ids, document number within the row (0 is padding), and 1 where the loss counts."""
+
+    tokens: Integer[np.ndarray, "R L"]
+    segments: Integer[np.ndarray, "R L"]
+    loss_mask: Float[np.ndarray, "R L"]
+
+
+def pack(documents: Iterable[Document], length: int) -> Packed:
+    """Packs documents of at most `length` tokens into rows of that length, each into the first open row with room."""
+    finished, open_rows = [], []
+    for document in documents:
+        row = next((row for row in open_rows if row["room"] >= document.size), None)
+        if row is None:
+            row = {"room": length, "documents": []}
+            open_rows.append(row)
+        row["room"] -= document.size
+        row["documents"].append(document)
+        if len(open_rows) > 16:  # close the fullest row
+            fullest = min(range(len(open_rows)), key=lambda i: open_rows[i]["room"])
+            finished.append(open_rows.pop(fullest))
+    rows = finished + open_rows
+    tokens, segments = np.zeros((2, len(rows), length), np.int32)
+    loss_mask = np.zeros((len(rows), length), np.float32)
+    for i, row in enumerate(rows):
+        end = 0
+        for number, document in enumerate(row["documents"], start=1):
+            start, middle, end = end, end + len(document.prompt), end + document.size
+            tokens[i, start:end] = document.prompt + document.completion
+            segments[i, start:end] = number
+            loss_mask[i, middle:end] = 1
+    return Packed(tokens, segments, loss_mask)
+
+
+def supervise(
+    policy: Policy,
+    params: Params,
+    packed: Packed,
+    mesh: Mesh,
+    *,
+    place: str,
+    rows: int,
+    passes: int = 1,
+    learning_rate: float,
+    b2: float = 0.98,
+    temperature: float = 1.0,
+    generator: np.random.Generator,
+    chunk: int,
+    progress: Callable[[Iterable], Iterable] = lambda batches: batches,
+) -> tuple[Params, list[float]]:
+    """Trains a policy on documents; returns its parameters and the loss of each update (nats per token of a completion).
+
+    The learning rate rises linearly over the first twentieth of the updates and falls to 0 as a cosine.
+
+    Args:
+      params: all parameters of the policy; those that are trained, all or the adapters, are donated.
+      place: section of the config that has `rows` and `learning_rate`, for messages.
+      rows: rows per update.
+      passes: how often each row is trained on; rows that do not fill the last update are left out.
+      temperature: logits are divided by it.
+      generator: makes the order of the rows, another one in each pass.
+      chunk: tokens of one device whose logits exist at one time.
+      progress: wraps the iteration over batches, to show it.
+
+    Raises:
+      ConfigError: the documents fill less than one update, or see `check_finite`.
+    """
+    order = np.concatenate([generator.permutation(len(packed.tokens)) for _ in range(passes)])
+    updates = len(order) // rows
+    if not updates:
+        raise ConfigError(
+            f"{place}.rows = {rows}: all documents fill only {len(order)} rows; expected more documents, or fewer rows per update"
+        )
+    adamw = OptimizerConfig(
+        learning_rate=learning_rate, schedule="cosine", warmup_updates=updates // 20, b2=b2, weight_decay=0.01
+    )
+    optimizer = make_optimizer(adamw, make_schedule(adamw, updates))
+    state = init_state(policy, optimizer, params, mesh)
+    frozen, state = state.frozen, state.replace(frozen=None)
+
+    def loss(params, frozen, batch):
+        tokens, segments, loss_mask = batch
+        params = lora.combine(frozen, params)
+        hidden = policy.forward(params, tokens, segments)
+        logprobs, _ = project(policy, params, hidden[:, :-1], tokens[:, 1:], temperature=temperature, chunk=chunk)
+        return -jnp.sum(logprobs * loss_mask[:, 1:]) / jnp.maximum(jnp.sum(loss_mask[:, 1:]), 1)
+
+    def step(state, frozen, batch):
+        value, grads = jax.value_and_grad(loss)(state.params, frozen, batch)
+        state, _ = apply_gradients(optimizer, state, grads)
+        return state, value
+
+    out = (state_shardings(policy, optimizer, mesh), meshes.replicated(mesh))
+    step = jax.jit(step, donate_argnums=0, out_shardings=out)
+    losses = []
+    for chosen in progress(order[: updates * rows].reshape(updates, rows)):
+        batch = tuple(values[chosen] for values in packed)
+        state, value = step(state, frozen, processes.put(batch, meshes.rows(mesh)))
+        losses.append(value)
+    losses, applied = jax.device_get((losses, state.updates))
+    losses = [float(x) for x in losses]
+    check_finite(losses, int(applied), f"{place}.learning_rate = {learning_rate}")
+    return lora.combine(frozen, state.params), losses
+
+
+def check_finite(losses: Sequence[float], applied: int, field: str) -> None:
+    """Raises ConfigError if the last loss is not finite, or if fewer than half of the updates were finite and so applied."""
+    if np.isfinite(losses[-1]) and applied >= len(losses) / 2:
+        return
+    raise ConfigError(
+        f"{field}: the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}, and {applied} of {len(losses)} updates are finite; "
+        "expected a learning rate with which they stay finite"
+    )

@@ -1,0 +1,210 @@
+"""The reflection warm-up: supervised learning from reflections that the task writes on the model's own attempts.
+
+A small pretrained model writes few reflections that can be used. Before the first step it samples attempts at training problems,
+the task writes a reflection on each, and the model learns to write it from the very prompt that asks for one in training. A share
+of the attempts are documents themselves (rehearsal), because a model that learns from reflections alone answers differently.
+Log-probabilities are those at the temperature of the attempts, at which these attempts alone would on average change nothing.
+
+No field of the credit rule matters here, so runs of different methods begin from the same parameters.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from amrsd_jax import interrupt, rng
+from amrsd_jax.experiment import Experiment
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.supervised import Document, pack, supervise
+from amrsd_jax.policy import Params
+from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.records import Rollouts
+from amrsd_jax.reflection.parse import TAGS, parse
+from amrsd_jax.reflection.reflections import reflection_request
+from amrsd_jax.rollout import response_requests
+from amrsd_jax.sampling import completed_batches
+from amrsd_jax.sections import ConfigError
+from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.stream import next_prompts
+from amrsd_jax.tasks.verify import verify
+
+PLACE = "reflection.warmup"
+STREAM = "reflection warm-up"
+
+
+def check(experiment: Experiment) -> None:
+    """Checks that the config's reflection warm-up, if it has one, is possible.
+
+    Raises:
+      ValueError: the task writes no reflections, replies begin inside a thought, reflection prompts do not fit, or rows cannot
+        be split over the devices.
+    """
+    config, settings = experiment.config, experiment.context_settings
+    if not config.reflection.warmup.attempts:
+        return
+    place = f"{PLACE}.attempts = {config.reflection.warmup.attempts}"
+    if type(experiment.task).write_reflection is Task.write_reflection:
+        raise ValueError(f"{place}: task {config.task.name!r} writes no reflections to learn from; expected 0")
+    if settings.reflections_open_thinking:
+        raise ValueError(
+            f"{place}: the chat template begins a reply inside a thought, which the task does not write; expected a template "
+            "without it (reflection.chat_template, e.g. enable_thinking = False)"
+        )
+    meshes.check_divides(f"{PLACE}.rows", config.reflection.warmup.rows, experiment.mesh)
+    problem = experiment.task.problem("train", 0)
+    for tag in TAGS.values():
+        messages = settings.templates.reflection_prompt(tag, problem.prompt_text, "", "", None, None)
+        size = len(chat_ids(settings.tokenizer, messages, **settings.reflection_chat_template))
+        if size >= config.reflection.prompt_length:
+            raise ValueError(
+                f"reflection.prompt_length = {config.reflection.prompt_length}: the prompt of a {tag} on an empty attempt at "
+                f"{problem.id} has {size} tokens; expected more"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a reflection warm-up did, as the workdir keeps it.
+
+    Attributes:
+      attempts, correct: attempts that were sampled, and those of them that are correct.
+      documents: number of documents by kind: "hint", "critique", and "answer" for rehearsed attempts.
+      left_out: attempts without a reflection by reason: "none" (the task wrote none), "no_room" (the prompt does not fit),
+        "truncated" (the reflection is longer than `reflection.tokens`), or why it would be unusable in training.
+      losses: of each update, nats per token.
+      seconds: by part, "sample" and "train".
+    """
+
+    attempts: int
+    correct: int
+    documents: dict[str, int]
+    left_out: dict[str, int]
+    losses: list[float]
+    seconds: dict[str, float]
+
+    def line(self) -> str:
+        """Returns a line for the console."""
+        documents = ", ".join(f"{count} x {kind}" for kind, count in self.documents.items())
+        left_out = "".join(f", {count} left out as {reason!r}" for reason, count in self.left_out.items())
+        last = np.mean(self.losses[-max(1, len(self.losses) // 5) :])
+        return (
+            f"reflection warm-up: {self.attempts} attempts, {self.correct} correct; {documents}{left_out}; {len(self.losses)} "
+            f"updates, loss {self.losses[0]:.3f} -> {last:.3f} nats per token; {sum(self.seconds.values()):.0f} s"
+        )
+
+
+def warm_up(
+    experiment: Experiment, params: Params, progress: Callable[[Iterable[Any]], Iterable[Any]]
+) -> tuple[Params, Record]:
+    """Returns the parameters after the reflection warm-up, and its record.
+
+    Args:
+      params: all parameters of the policy; those that are trained, all or the adapters, are donated.
+      progress: wraps the iteration over updates.
+
+    Raises:
+      ConfigError: no attempt has a reflection to learn from, or see `supervise`.
+      Interrupted: a signal was received.
+    """
+    config, begin = experiment.config.reflection.warmup, time.perf_counter()
+    attempts = sample_attempts(experiment, params)
+    documents, left_out = make_documents(experiment, attempts)
+    middle = time.perf_counter()
+    params, losses = supervise(
+        experiment.policy, params, pack(itertools.chain(*documents.values()), experiment.config.warmup_row_length),
+        experiment.mesh, place=PLACE, rows=config.rows, passes=config.passes, learning_rate=config.learning_rate,
+        temperature=experiment.config.rollout.temperature, generator=rng.host(experiment.config.seed, f"{STREAM} order"),
+        chunk=experiment.config.scoring.chunk, progress=progress,
+    )  # fmt: skip
+    return params, Record(
+        attempts=len(attempts.text),
+        correct=sum(verdict.correct for verdict in attempts.verdicts),
+        documents={kind: len(some) for kind, some in documents.items()},
+        left_out=dict(left_out),
+        losses=losses,
+        seconds={"sample": middle - begin, "train": time.perf_counter() - middle},
+    )
+
+
+def sample_attempts(experiment: Experiment, params: Params) -> Rollouts:
+    """Returns verified attempts at the first training problems, in whole groups, sampled as in training.
+
+    Raises:
+      Interrupted: a signal was received.
+    """
+    config = experiment.config.rollout
+    prompts, _, _ = next_prompts(
+        experiment.task, "train", 0, -(-experiment.config.reflection.warmup.attempts // config.group),
+        encode=experiment.prompt_ids, longest=config.prompt_length,
+    )  # fmt: skip
+    requests, key = response_requests(config, prompts, 0), rng.key(experiment.config.seed, STREAM)
+    completions, sampler = [], experiment.samplers["rollout"]
+    for finished in completed_batches(experiment.policy, sampler, experiment.sampler_params(params), requests, key):
+        interrupt.check()
+        completions += finished
+    return verify(
+        experiment.task, experiment.tokenizer, sorted(completions, key=lambda c: (c.request.row, c.index)),
+        prompt_length=config.prompt_length, response_length=config.response_length, stop=config.stop,
+    )  # fmt: skip
+
+
+def make_documents(experiment: Experiment, attempts: Rollouts) -> tuple[dict[str, list[Document]], Counter[str]]:
+    """Returns documents by kind, and the number of attempts without a reflection by reason; both as in `Record`.
+
+    Raises:
+      ConfigError: no attempt has a reflection to learn from.
+    """
+    config, generator = experiment.config.reflection.warmup, rng.host(experiment.config.seed, STREAM)
+    documents, left_out = {kind: [] for kind in (*TAGS.values(), "answer")}, Counter()
+    for row, verdict in enumerate(attempts.verdicts):
+        document = reflection_document(experiment, attempts, row, generator)
+        if isinstance(document, str):
+            left_out[document] += 1
+        else:
+            documents[TAGS[verdict.correct]].append(document)
+    if not any(documents.values()):
+        raise ConfigError(
+            f"{PLACE}.attempts = {config.attempts}: none of {len(attempts.text)} attempts has a reflection to learn from: "
+            f"{', '.join(f'{count} x {reason!r}' for reason, count in left_out.items())}"
+        )
+    rehearsed = np.flatnonzero(generator.random(len(attempts.text)) < config.rehearsal).tolist()
+    documents["answer"] += [answer_document(attempts, row) for row in rehearsed]
+    return documents, left_out
+
+
+def reflection_document(
+    experiment: Experiment, attempts: Rollouts, row: int, generator: np.random.Generator
+) -> Document | str:
+    """Returns an attempt's reflection prompt with the task's reflection, or the reason of `Record.left_out` if there is none."""
+    task, tokenizer, config = experiment.task, experiment.tokenizer, experiment.config.reflection
+    problem, tag = attempts.problems[row], TAGS[attempts.verdicts[row].correct]
+    text = task.write_reflection(problem, attempts.text[row], generator)
+    if text is None:
+        return "none"
+    text, status = parse(
+        f"<{tag}>{text}</{tag}>", tag, problem.answer, finished=True,
+        states=lambda text, _: task.states_answer(problem, text),
+    )  # fmt: skip
+    if status != "ok":
+        return status
+    request = reflection_request(experiment.context_settings, attempts, row, row)
+    if request is None:
+        return "no_room"
+    written = f"{text}</{tag}>" if config.open_tag else f"<{tag}>{text}</{tag}>"
+    completion = tokenizer.encode(written, add_special_tokens=False, split_special_tokens=True)
+    if len(completion) >= config.tokens:
+        return "truncated"
+    return Document(list(request.prompt), [*completion, tokenizer.eos_token_id])
+
+
+def answer_document(attempts: Rollouts, row: int) -> Document:
+    """Returns the prompt and the response of an attempt, right or wrong, whole or truncated."""
+    length = int(attempts.mask[row].sum())
+    return Document(
+        attempts.prompt[row, : attempts.prompt_length[row]].tolist(), attempts.response[row, :length].tolist()
+    )
