@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+
 from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.tasks import leaks
 
@@ -38,5 +40,13 @@ class Task(Protocol):
 
         None if no step is wrong, or if the task cannot tell. For a response that stops too early, the range begins at or
         just after its end.
+        """
+        return None
+
+    def write_reflection(self, problem: Problem, response: str, generator: np.random.Generator) -> str | None:
+        """Returns a true reflection on a response, as text without tags; None if the task cannot write one.
+
+        About a failure it says what is wrong with this response and which direction is right, about a success what was
+        decisive. It never states the gold answer, as `states_answer` tells. The generator selects the wording.
         """
         return None

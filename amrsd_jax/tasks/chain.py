@@ -87,6 +87,11 @@ class ChainTask(Task):
         start = sum(len(earlier) + 1 for earlier in lines[:number])
         return start + same, start + max(len(line), same + 1)
 
+    def write_reflection(self, problem: Problem, response: str, generator: np.random.Generator) -> str | None:
+        """Returns the true line of `reflect`; None where that line is missing from the solution, or is the answer's."""
+        line = self.reflect(problem, response, generator)[1]
+        return None if not line or self.states_answer(problem, line) else line
+
     # -- the demonstrator and the oracle
 
     def training_problem(self, generator: np.random.Generator) -> Problem:
