@@ -1,6 +1,7 @@
 """Reviews answers that are the result of a calculation: what was calculated with what, and what came out."""
 
 import dataclasses
+import itertools
 import re
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,10 @@ _NAMES = {  # words that name an operation
 }  # fmt: skip
 _TOO_LARGE = r"too (?:large|big|high|much|many)|(?:should|must) be (?:smaller|less|lower)"
 _TOO_SMALL = r"too (?:small|low|little|few)|(?:should|must) be (?:larger|bigger|more|higher|greater)"
-_NO_RESULT = r"\bno (?:number|result|answer|equation)|without a (?:number|result)|never|(?:does|did) not (?:give|calculate|answer|finish)|ramble"
+_NO_RESULT = (
+    r"\bno (?:number|result|answer|equation)|without a (?:number|result)|never|"
+    r"(?:does|did) not (?:give|calculate|answer|finish)|ramble"
+)
 
 
 def facts(terms: list[tuple[str, int]], do: str, unit: str = "", other_units: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -84,11 +88,11 @@ class Calculation(Rung):
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         terms, do = problem.row["terms"], problem.row["do"]
         written, numbers_of = expression(terms), _listed(terms)
-        marks = tuple(rf"\b{number}\b" for _, number in terms) + (r"\bone equation\b", r"at once|directly|straight")
+        marks = (*(rf"\b{number}\b" for _, number in terms), r"\bequation\b", r"at once|directly|without")
         wordings = [
-            f"The decisive step is to {do} at once, without a long explanation.",
+            f"The decisive step is to {do}, without a long explanation.",
             f"Writing {written} as an equation at once is what works here.",
-            f"It helps to {do} directly and to stop after the result.",
+            f"It helps to {do} and to stop after the result.",
             "The decisive step is to calculate at once and to stop after the result.",
         ]
         if all(re.search(rf"(?<!\d){number}(?!\d)", response) for _, number in terms):
@@ -136,7 +140,7 @@ def _unfinished(problem: Problem, text: str, expressions: list[Equation]) -> Fau
             (
                 f"The attempt gives no number; it should {do}.",
                 f"There is no result here, only words: {do} and write the result.",
-                f"It talks about the question and never calculates; {do} at once.",
+                f"It talks about the question and never calculates; {do}.",
                 "The attempt gives no number; calculate at once and write the result.",
             ),
             (_NO_RESULT, r"\bonly words\b|talks?\b|explain"),
@@ -172,7 +176,7 @@ def _doubted(problem: Problem, text: str, span: tuple[int, int]) -> Fault:
 def _false_side(expressions: list[Equation]) -> Side | None:
     """Returns the first side whose value differs from that of the side before it."""
     for sides in expressions:
-        for before, side in zip(sides[:-1], sides[1:], strict=True):
+        for before, side in itertools.pairwise(sides):
             if None not in (before.value, side.value) and before.value != side.value:
                 return side
     return None
@@ -180,7 +184,7 @@ def _false_side(expressions: list[Equation]) -> Side | None:
 
 def _wrong_step(problem: Problem, expressions: list[Equation], gold: Fraction) -> Fault | None:
     """Returns the fault of the first equation that calculates with a wrong number, in a wrong way or wrongly."""
-    terms, do = problem.row["terms"], problem.row["do"]
+    terms = problem.row["terms"]
     signs = {Fraction(number): operator for operator, number in terms}
     results: set[Fraction] = set()
     for sides in expressions:

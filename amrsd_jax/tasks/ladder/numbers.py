@@ -98,8 +98,8 @@ _SUM_LENGTH = 12  # numbers of a side
 
 
 def numbers(text: str) -> list[Number]:
-    """Returns all numbers of a text in one notation, those in English words too."""
-    return [_number(text, match) for match in _NUMBER.finditer(text)]
+    """Returns all numbers of a text in one notation, those in English words too, but "one", which is more often no number."""
+    return [_number(text, match) for match in _NUMBER.finditer(text) if match[0].lower() != "one"]
 
 
 def _number(text: str, match: re.Match) -> Number:
@@ -196,7 +196,8 @@ _HEDGES = re.compile(
 )
 _CHANGES = re.compile(
     r" {0,3}(?:[%°²³^]|,? (?:or|plus|minus|times|point|percent|thousand|hundred|million|billion|dozen|squared|cubed|remainder|"
-    r"and (?:a|one|two|three)|divided|multiplied|less|more) ?|/|[-+*] ?[0-9(]|:[0-9]|\s?\?)|(?<=[0-9])(?:[a-z](?![a-z])(?<![mshd])|e[0-9])",
+    r"and (?:a|one|two|three)|divided|multiplied|less|more) ?|/|[-+*] ?[0-9(]|:[0-9]|\s?\?)"
+    r"|(?<=[0-9])(?:[a-z](?![a-z])(?<![mshd])|e[0-9])",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
@@ -230,6 +231,11 @@ def is_result(text: str, number: Number) -> bool:
     return _SAYS.search(text[max(0, number.start - 40) : number.start]) is not None
 
 
+def changes(text: str, number: Number) -> re.Match | None:
+    """Returns the match of what follows a number and makes another one of it, as in `12 thousand` and `12 or 13`."""
+    return _CHANGES.match(text, number.end)
+
+
 def _doubt(
     text: str, number: Number, end: int, given: Collection[Fraction], sides: list[tuple[Side, Equation]]
 ) -> tuple[int, int] | None:
@@ -243,7 +249,7 @@ def _doubt(
         return match.span()
     if match := _HEDGES.search(text, before, number.start):
         return match.span()
-    if match := _CHANGES.match(text, number.end):
+    if match := changes(text, number):
         return number.start, match.end()
     later = (
         member.start

@@ -47,12 +47,12 @@ class Steps(Calculation):
             a, b, c = (int(number) for number in generator.integers(2, 10, size=3))
             terms = [("+", a), (choose(generator, "+-"), b), (choose(generator, "+-"), c)]
             values = [result(terms[:2]), result(terms)]
-            if len({a, b, c, *values}) == 5 and min(values) > 1:
+            if len({a, b, c, *values}) == 5 and min(values) > 2:
                 return self.exercise(
                     f"What is {expression(terms)}?",
                     terms,
                     _content(terms),
-                    f"calculate {expression(terms)} step by step",
+                    f"calculate {expression(terms)} in two steps",
                 )
 
     def reference(self, terms: list[tuple[str, int]]) -> str:

@@ -10,13 +10,22 @@ from amrsd_jax import rng
 from amrsd_jax.names import nearest
 from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.ladder.comparison import Comparison
 from amrsd_jax.tasks.ladder.rung import Rung
+from amrsd_jax.tasks.ladder.stories import Stories, Units
 from amrsd_jax.tasks.ladder.sums import Steps, Sums, TwoDigits
+from amrsd_jax.tasks.ladder.words import Count, Letter, Sorting
 from amrsd_jax.tasks.rows import held_out
 
 RUNGS: dict[str, Rung] = {
     "sums": Sums(),
     "two_digits": TwoDigits(),
+    "largest": Comparison(),
+    "stories": Stories(),
+    "units": Units(),
+    "count": Count(),
+    "letter": Letter(),
+    "sorting": Sorting(),
     "steps": Steps(),
 }
 HELD_OUT = 0.25  # share of the contents of a rung that are test problems, our choice
