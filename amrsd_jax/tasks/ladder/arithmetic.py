@@ -32,7 +32,7 @@ def facts(terms: list[tuple[str, int]], do: str, unit: str = "", other_units: tu
       do: what to do, as the end of "you should ...", without the result.
       unit: what the result counts, and `other_units` what it does not.
     """
-    return {"terms": [list(term) for term in terms], "do": do, "unit": unit, "other_units": list(other_units)}
+    return {"terms": terms, "do": do, "unit": unit, "other_units": list(other_units)}
 
 
 def equation(terms: list[tuple[str, int]]) -> str:
@@ -266,7 +266,7 @@ def _wrong_operation(problem: Problem, operator: str, start: int, end: int) -> F
             f"Do not use {operator} here; {do}.",
             "The attempt uses a wrong operation; read again what the question asks for.",
         ),
-        (_NAMES[operator], r"wrong operation|wrong sign|something else"),
+        (_NAMES[operator], rf"not use {re.escape(operator)}", r"wrong operation|wrong sign|something else"),
     )
 
 
@@ -280,7 +280,7 @@ def _wrong_order(problem: Problem, side: Side) -> Fault:
             f"It begins with {side.numbers[0].value}, which is to be taken away; {do}.",
             "The numbers are in the wrong order; begin with the one from which something is taken away.",
         ),
-        (r"wrong order|reversed?|other way",),
+        (r"wrong order|reversed?|other way|begins? with",),
     )
 
 

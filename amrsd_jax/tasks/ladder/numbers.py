@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from amrsd_jax.tasks import numerals
 
-TAIL = 4_000  # characters at the end of a response that are read, our choice
+TAIL = 1_000  # characters at the end of a response that are read, our choice
 _DIGITS = 15  # of a number whose value is read; a longer one has none, our choice
 
 
@@ -186,7 +186,7 @@ _SAYS = re.compile(
 )
 _DENIES = re.compile(
     r"\b(?:not|no|never|cannot|wrong|incorrect|false|wait|actually|instead|sorry|oops|rather|mistake|nor|neither|unless)\b|n['’]t\b"
-    r"|!=|[≠<>≈≤≥~]",
+    r"|\bor\b(?=[^.!?\n]{0,20}[0-9])|!=|[≠<>≈≤≥~]",
     re.IGNORECASE,
 )
 _HEDGES = re.compile(

