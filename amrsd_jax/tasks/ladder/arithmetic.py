@@ -1,6 +1,5 @@
 """Reviews answers that are the result of a calculation: what was calculated with what, and what came out."""
 
-import dataclasses
 import itertools
 import re
 from fractions import Fraction
@@ -64,26 +63,23 @@ class Calculation(Rung):
         """Returns a worked solution."""
         return equation(terms)
 
-    def review(self, problem: Problem, response: str) -> Review:
-        offset = max(0, len(response) - numbers.TAIL)
-        text = numbers.in_one_notation(response[offset:])
+    def review(self, problem: Problem, text: str) -> Review:
+        text = numbers.in_one_notation(text)
         terms, gold = problem.row["terms"], Fraction(problem.answer)
         given = {Fraction(number) for _, number in terms}
         stated, expressions = numbers.answer(text, given), numbers.equations(text)
         number, fault = stated.number, None
         if number is None:
             fault = _unfinished(problem, text, expressions)
-        elif stated.doubt:
-            fault = _doubted(problem, text, stated.doubt)
         elif (wrong := _false_side(expressions)) or number.value != gold:
             fault = _wrong_step(problem, expressions, gold) or _wrong_result(problem, wrong, number, given)
+        elif stated.doubt:
+            fault = _doubted(problem, text, stated.doubt)
         else:
             fault = _wrong_unit(problem, text, number)
-        if fault:
-            fault = dataclasses.replace(fault, span=(fault.span[0] + offset, fault.span[1] + offset))
         if number is None:
             return Review(None, None, fault)
-        return Review(text[number.start : number.end], (number.start + offset, number.end + offset), fault)
+        return Review(text[number.start : number.end], (number.start, number.end), fault)
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         terms, do = problem.row["terms"], problem.row["do"]

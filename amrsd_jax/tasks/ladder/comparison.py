@@ -43,19 +43,15 @@ class Comparison(Rung):
             question, str(answer), f"The {most} number is {answer}.", " ".join(map(str, sorted(values))), facts
         )
 
-    def review(self, problem: Problem, response: str) -> Review:
-        offset = max(0, len(response) - numbers.TAIL)
-        text = numbers.in_one_notation(response[offset:])
+    def review(self, problem: Problem, text: str) -> Review:
+        text = numbers.in_one_notation(text)
         found = numbers.numbers(text)
         named = [number for number in found if number.value in problem.row["numbers"]]
         stated = _stated(text, named, _MOST[problem.row["most"]])
-        parsed, span = None, None
-        if stated is not None:
-            parsed, span = text[stated.start : stated.end], (stated.start + offset, stated.end + offset)
         fault = _fault(problem, text, found, named, stated)
-        if fault:
-            fault = dataclasses.replace(fault, span=(fault.span[0] + offset, fault.span[1] + offset))
-        return Review(parsed, span, fault)
+        if stated is None:
+            return Review(None, None, fault)
+        return Review(text[stated.start : stated.end], (stated.start, stated.end), fault)
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         most, (a, b, c) = problem.row["most"], problem.row["numbers"]
@@ -69,7 +65,7 @@ class Comparison(Rung):
     def states_answer(self, problem: Problem, text: str) -> bool:
         """Returns whether a sentence singles the answer out with a word that judges; one that names all numbers does not."""
         options, gold = {str(number) for number in problem.row["numbers"]}, problem.answer
-        for sentence in re.split(r"[.!?;](?=\s)|\n", text[-numbers.TAIL :]):
+        for sentence in re.split(r"[.!?;](?=\s)|\n", text):
             plain = numbers.in_one_notation(sentence)
             named = {str(number.value) for number in numbers.numbers(plain)} & options
             if gold in named and named != options and (_JUDGES.search(plain) or sentence.strip(" .*").isdigit()):

@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 from amrsd_jax.problems import Problem
-from amrsd_jax.tasks.ladder.task import rung_of
+from amrsd_jax.tasks.ladder.task import review, rung_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,8 @@ def judge(problem: Problem, response: str, reflection: str, prompt: str) -> Judg
     Args:
       prompt: everything that the writer of the reflection has read.
     """
-    rung = rung_of(problem)
-    fault = rung.review(problem, response).fault
-    marks = fault.marks if fault else rung.hints(problem, response)[1]
+    fault = review(problem, response).fault
+    marks = fault.marks if fault else rung_of(problem).hints(problem, response)[1]
     false_marks = (*fault.false_marks, _CALLS_RIGHT) if fault else (_CALLS_WRONG,)
     false = _any(false_marks, reflection)
     return Judgement(_any(marks, reflection) and not false, false, copied(reflection, prompt))

@@ -11,7 +11,6 @@ from fractions import Fraction
 
 from amrsd_jax.tasks import numerals
 
-TAIL = 1_000  # characters at the end of a response that are read, our choice
 _DIGITS = 15  # of a number whose value is read; a longer one has none, our choice
 
 

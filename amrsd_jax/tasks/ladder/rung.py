@@ -32,7 +32,7 @@ class Fault:
     """The first thing that is wrong with a response.
 
     Attributes:
-      span: its characters [start, end) in the response, or just behind its end where something is missing.
+      span: its characters [start, end) in the text, or just behind its end where something is missing.
       messages: descriptions for the verdict, the most precise first; the last one names no number and no word of the response.
       critiques: wordings of a reflection, which say what is wrong and which direction is right; the last as in `messages`.
       marks: regular expressions; a text that matches one names something true of this fault.
@@ -60,6 +60,14 @@ class Review:
     span: tuple[int, int] | None
     fault: Fault | None
 
+    def moved(self, offset: int) -> "Review":
+        """Returns the review of a text that begins `offset` characters earlier."""
+        span = self.span and (self.span[0] + offset, self.span[1] + offset)
+        fault = self.fault
+        if fault:
+            fault = dataclasses.replace(fault, span=(fault.span[0] + offset, fault.span[1] + offset))
+        return Review(self.parsed, span, fault)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
@@ -75,8 +83,8 @@ class Rung:
         """Returns a random exercise."""
         raise NotImplementedError
 
-    def review(self, problem: Problem, response: str) -> Review:
-        """Reads a response leniently, and finds what is wrong with it. Any text is read, in time linear in its length."""
+    def review(self, problem: Problem, text: str) -> Review:
+        """Reads a response, or the end of a long one, leniently, and finds what is wrong with it. Any text is read."""
         raise NotImplementedError
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

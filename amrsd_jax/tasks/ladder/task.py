@@ -11,10 +11,11 @@ from amrsd_jax.names import nearest
 from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.ladder.comparison import Comparison
-from amrsd_jax.tasks.ladder.rung import Rung
+from amrsd_jax.tasks.ladder.letters import Count, Letter
+from amrsd_jax.tasks.ladder.rung import Review, Rung
+from amrsd_jax.tasks.ladder.sorting import Sorting
 from amrsd_jax.tasks.ladder.stories import Stories, Units
 from amrsd_jax.tasks.ladder.sums import Steps, Sums, TwoDigits
-from amrsd_jax.tasks.ladder.words import Count, Letter, Sorting
 from amrsd_jax.tasks.rows import held_out
 
 RUNGS: dict[str, Rung] = {
@@ -28,6 +29,7 @@ RUNGS: dict[str, Rung] = {
     "sorting": Sorting(),
     "steps": Steps(),
 }
+TAIL = 1_000  # characters at the end of a response that are read, our choice
 HELD_OUT = 0.25  # share of the contents of a rung that are test problems, our choice
 
 
@@ -75,22 +77,21 @@ class Ladder(Task):
         return None
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        review = rung_of(problem).review(problem, response)
-        spans = {"answer": review.span} if review.span else {}
-        message = self._quiet(problem, review.fault.messages) if review.fault else "correct"
-        return Verdict(float(review.fault is None), message, review.parsed, review.parsed is not None, spans=spans)
+        found = review(problem, response)
+        spans = {"answer": found.span} if found.span else {}
+        message = self._quiet(problem, found.fault.messages) if found.fault else "correct"
+        return Verdict(float(found.fault is None), message, found.parsed, found.parsed is not None, spans=spans)
 
     def first_error(self, problem: Problem, response: str) -> tuple[int, int] | None:
-        fault = rung_of(problem).review(problem, response).fault
+        fault = review(problem, response).fault
         return fault and fault.span
 
     def states_answer(self, problem: Problem, text: str) -> bool:
         return rung_of(problem).states_answer(problem, text)
 
     def write_reflection(self, problem: Problem, response: str, generator: np.random.Generator) -> str | None:
-        rung = rung_of(problem)
-        fault = rung.review(problem, response).fault
-        *wordings, last = fault.critiques if fault else rung.hints(problem, response)[0]
+        fault = review(problem, response).fault
+        *wordings, last = fault.critiques if fault else rung_of(problem).hints(problem, response)[0]
         order = generator.permutation(len(wordings))
         return self._quiet(problem, [*(wordings[i] for i in order), last])
 
@@ -102,3 +103,9 @@ class Ladder(Task):
 def rung_of(problem: Problem) -> Rung:
     """Returns the rung of a problem."""
     return RUNGS[problem.row["rung"]]
+
+
+def review(problem: Problem, response: str) -> Review:
+    """Returns what the problem's rung finds in a response; of a long one its end is read."""
+    offset = max(0, len(response) - TAIL)
+    return rung_of(problem).review(problem, response[offset:]).moved(offset)
