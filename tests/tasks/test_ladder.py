@@ -1,5 +1,8 @@
 """The ladder: verifiers that refuse what is wrong, reflections that are true and give nothing away, disjoint splits."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +20,7 @@ names, splits, indices, seeds = (
     st.integers(0, 10_000),
     st.integers(0, 2**32 - 1),
 )
-quick = settings(max_examples=120)
+quick = settings(max_examples=60)
 WORDS = [
     "The",
     "answer",
@@ -113,7 +116,7 @@ def test_right_sums(response):
         ("7 + 5 is not 12", "not", None),
         ("I don't think it is 12", "n't", None),
         ("7 + 5 = 12 is wrong", "wrong", None),
-        ("It is 12 or 13", "or ", None),
+        ("It is 12 or 13", "13", "13"),
         ("13 or 12", "or ", None),
         ("12? No, 7.", "No", None),
         ("12 thousand", "thousand", None),
@@ -123,7 +126,7 @@ def test_right_sums(response):
         ("about 12", "about ", None),
         ("-12", "-12", None),
         ("= - 12", "= - ", None),
-        ("12.5", "12.5", None),
+        ("12.5", "12.5", "not the result"),
         ("12 1/2", "1/2", None),
         ("twelve and a half", "twelve and a ", None),
         ("12e5", "12e", None),
@@ -148,11 +151,15 @@ def test_wrong_sums(response, span, message):
     "rung, right, wrong",
     [
         ("largest", ["{answer}", "The {most} number is {answer}.", "{answer} is the {most}.", "**{answer}**"],
-         ["not {answer}", "{answer} or {other}", "{other}", "{other} is the {most}, then {answer}", "1{answer}", "{answer} is less than {other}"]),
-        ("stories", ["{answer} {unit}", "{answer}", "There are {answer} {unit} now."], ["{answer} cups or 3", "{answer} {bad}"]),
-        ("units", ["{answer} {unit}", "{answer}", "That is {answer} {unit}."], ["{answer} {bad}", "0.{answer}", "about {answer}"]),
+         ["not {answer}", "{answer} or {other}", "{other}", "{other} is the {most}, then {answer}", "1{answer}",
+          "{answer} is less than {other}"]),
+        ("stories", ["{answer} {unit}", "{answer}", "There are {answer} {unit} now."],
+         ["{answer} cups or 3", "{answer} {bad}"]),
+        ("units", ["{answer} {unit}", "{answer}", "That is {answer} {unit}."],
+         ["{answer} {bad}", "0.{answer}", "about {answer}"]),
         ("count", ["{answer}", "It has {answer} letters."], ["{answer} or 9", "at least {answer}"]),
-        ("letter", ["{answer}", '"{answer}"', "The letter is {answer}."], ['not "{answer}"', '"{answer}" or "q"', "{answer}{answer}"]),
+        ("letter", ["{answer}", '"{answer}"', "The letter is {answer}."],
+         ['not "{answer}"', '"{answer}" or "q"', "{answer}{answer}"]),
         ("sorting", ["{answer}", "Sorted: {answer}."], ["{question}", "not {answer}", "{answer}s"]),
         ("steps", ["{answer}", "The result is {answer}."], ["{answer} - 1", "{answer}1"]),
         ("two_digits", ["{answer}", "= {answer}"], ["{answer} - 1", "-{answer}", "{answer}0"]),
@@ -181,7 +188,7 @@ def test_other_rungs_by_form(rung, right, wrong):
             assert not task.verify(problem, response).correct, (problem, response)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(attempts(), seeds)
 def test_messages_and_reflections_are_true_and_give_nothing_away(attempt, seed):
     name, problem, response = attempt
@@ -197,16 +204,25 @@ def test_messages_and_reflections_are_true_and_give_nothing_away(attempt, seed):
     assert judged.true and not judged.false, (response, reflection)
 
 
-@pytest.mark.parametrize("name", RUNGS)
 @pytest.mark.parametrize(
-    "text", ["7 + " * 20_000, "7 = " * 20_000, "1," * 40_000, "\n" * 50_000, '"a" ' * 20_000, "twenty " * 9_000]
+    "text", ["7 + " * 9_000, "7 = " * 9_000, "1," * 9_000, "\n" * 50_000, '"a" ' * 9_000, "twenty " * 9_000]
 )
-def test_long_texts_are_read(name, text):
-    task = TASKS[name]
-    problem = task.problem("train", 0)
-    assert not task.verify(problem, text).correct and task.write_reflection(problem, text, np.random.default_rng(0))
-    start, end = task.first_error(problem, text)
-    assert 0 <= start < end <= len(text) + 1
+def test_long_texts_are_read(text):
+    for task in TASKS.values():
+        problem = task.problem("train", 0)
+        assert not task.verify(problem, text).correct and task.write_reflection(problem, text, np.random.default_rng(0))
+        start, end = task.first_error(problem, text)
+        assert 0 <= start < end <= len(text) + 1
+
+
+def test_the_examples_of_the_page_are_true():
+    page = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text()
+    rows = [re.findall(r"`([^`]*)`", line) for line in page.splitlines() if line.startswith("| `")]
+    examples = {row[0]: row[1:] for row in rows if len(row) == 4}
+    assert set(examples) == set(RUNGS)
+    for name, (question, response, message) in examples.items():
+        problem = Ladder(name).problem("train", 0)
+        assert (problem.question, Ladder(name).verify(problem, response).message) == (question, message)
 
 
 # ---------------------------------------------------------------- problems
@@ -215,11 +231,10 @@ def test_long_texts_are_read(name, text):
 @pytest.mark.parametrize("name", RUNGS)
 def test_train_and_test_share_no_content(name):
     contents = {
-        split: {Ladder(name, seed).problem(split, i).row["content"] for i in range(200) for seed in (0, 1)}
+        split: {Ladder(name, seed).problem(split, index).row["content"] for index in range(60) for seed in (0, 1)}
         for split in ("train", "test")
     }
-    assert not contents["train"] & contents["test"]
-    assert min(map(len, contents.values())) >= 8
+    assert not contents["train"] & contents["test"] and min(map(len, contents.values())) >= 8
 
 
 def test_the_pair_of_a_sum_decides_its_split():
@@ -251,12 +266,16 @@ def test_several_rungs_take_turns():
 @pytest.mark.parametrize(
     "rung, facts, answer, texts, leaks",
     [
-        ("sums", {"terms": [["+", 3], ["+", 6]]}, "9", ["add 3 and 6", "step 9", "the 9th", "more than 8"], ["the sum is 9", "9", "nine", "3 + 6 = 9", "9."]),
-        ("sums", {"terms": [["+", 3], ["+", 3]]}, "3", ["add 3 and 3"], ["it is 3", "= 3", "the answer: 3", "3 is the answer"]),
-        ("largest", {"numbers": [34, 81, 57], "most": "largest"}, "81", ["compare 34, 81 and 57", "57 is not the largest", "81"[:0]],
+        ("sums", {"terms": [["+", 3], ["+", 6]]}, "9", ["add 3 and 6", "step 9", "the 9th", "more than 8"],
+         ["the sum is 9", "9", "nine", "3 + 6 = 9", "9."]),
+        ("sums", {"terms": [["+", 3], ["+", 3]]}, "3", ["add 3 and 3"],
+         ["it is 3", "= 3", "the answer: 3", "3 is the answer"]),
+        ("largest", {"numbers": [34, 81, 57], "most": "largest"}, "81", ["compare 34, 81 and 57", "57 is not the largest"],
          ["81", "81 is the largest", "choose 81", "81 is larger than 57"]),
-        ("sorting", {"words": ["dog", "ant", "cat"]}, "ant, cat, dog", ["dog, ant, cat", "compare dog and ant"], ["ant, cat and then dog"]),
-        ("letter", {"word": "planet", "place": "third"}, "a", ["spell a word", 'it is not "p"'], ['"a"', "the letter is a.", "letter A"]),
+        ("sorting", {"words": ["dog", "ant", "cat"]}, "ant, cat, dog", ["dog, ant, cat", "compare dog and ant"],
+         ["ant, cat and then dog"]),
+        ("letter", {"word": "planet", "place": "third"}, "a", ["spell a word", 'it is not "p"'],
+         ['"a"', "the letter is a.", "letter A"]),
     ],
 )  # fmt: skip
 def test_leaks_by_hand(rung, facts, answer, texts, leaks):

@@ -189,15 +189,13 @@ def _wrong_step(problem: Problem, expressions: list[Equation], gold: Fraction) -
         for place, side in enumerate(sides):
             if place and None not in (side.value, sides[place - 1].value) and side.value != sides[place - 1].value:
                 return _false(problem, sides[place - 1], side)
+            if not side.bare and signs.get(side.numbers[0].value) == "-":
+                return _wrong_order(problem, side)
             for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
-                if number.value not in signs and number.value not in results:
-                    if side.bare:
-                        continue
+                if number.value not in signs and number.value not in results and not side.bare:
                     return _wrong_number(problem, number)
                 if operator and operator != signs.get(number.value, operator):
                     return _wrong_operation(problem, operator, where, side.end)
-            if not side.bare and side.numbers[0].value in signs and signs[side.numbers[0].value] == "-":
-                return _wrong_order(problem, side)
             if side.value is not None and place:
                 results.add(side.value)
     return None

@@ -81,21 +81,28 @@ def _incomplete(problem: Problem, text: str, found: list, missing: list[str]) ->
             ),
             (r"\bnone of|no words?|(?:does|did) not (?:sort|list|write)",),
         )
-    name = missing[0] if missing else "one word"
+    last = "The attempt does not write each of the three words once; sort them by their first letters."
+    if not missing:
+        return Fault(
+            found[-1][1],
+            ("a word is repeated",),
+            ("The attempt writes a word twice; write each word once, sorted by first letters.", last),
+            (r"twice|repeat|each of",),
+        )
+    name = missing[0]
     return Fault(
-        (end, end + 1) if missing else found[-1][1],
-        (f"{name} is missing" if missing else "a word is repeated", "the last three words are not the three that were asked for"),
+        (end, end + 1),
+        (f"{name} is missing", "one of the three words is missing"),
         (
             f"The word {name} is missing; sort all three by their first letters.",
             f"The attempt leaves out {name}; write all three words once.",
-            "The attempt does not write each of the three words once; sort them by their first letters.",
-        ) if missing else (
-            "The attempt writes a word twice; write each word once, sorted by first letters.",
-            "The attempt does not write each of the three words once; sort them by their first letters.",
+            last,
         ),
-        (rf"\b{name}\b[^.]*(?:missing|left out|forgot)|(?:leaves? out|missing|forg[eo]t\w*)[^.]*\b{name}\b" if missing else "twice|repeat",
-         r"each of|all three"),
-    )  # fmt: skip
+        (
+            rf"\b{name}\b[^.]*(?:missing|left out|forg)|(?:leaves? out|missing|forg)[^.]*\b{name}\b",
+            r"each of|all three",
+        ),
+    )
 
 
 def _misplaced(problem: Problem, listed: list[str], wrong: int, span: tuple[int, int]) -> Fault:
