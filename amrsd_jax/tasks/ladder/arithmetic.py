@@ -1,6 +1,5 @@
 """Reviews answers that are the result of a calculation: what was calculated with what, and what came out."""
 
-import itertools
 import re
 from fractions import Fraction
 from typing import Any
@@ -69,10 +68,11 @@ class Calculation(Rung):
         given = {Fraction(number) for _, number in terms}
         stated, expressions = numbers.answer(text, given), numbers.equations(text)
         number, fault = stated.number, None
+        wrong = next((side for sides in expressions if (side := numbers.false_side(sides, text))), None)
         if number is None:
-            fault = _unfinished(problem, text, expressions)
-        elif (wrong := _false_side(expressions)) or number.value != gold:
-            fault = _wrong_step(problem, expressions, gold) or _wrong_result(problem, wrong, number, given)
+            fault = _wrong_step(problem, text, expressions, gold) or _unfinished(problem, text, expressions)
+        elif wrong or number.value != gold:
+            fault = _wrong_step(problem, text, expressions, gold) or _wrong_result(problem, wrong, number, given)
         elif stated.doubt:
             fault = _doubted(problem, text, stated.doubt)
         else:
@@ -108,12 +108,12 @@ def states_number(text: str, gold: str, given: set[str]) -> bool:
     The number of a step and an ordinal are no values.
     """
     text, value = numbers.in_one_notation(_PLACES.sub(" ", text)), Fraction(gold)
-    found = [number for number in numbers.numbers(text) if number.value == value]
+    found = [number for number in numbers.numbers(text, prose=True) if number.value == value]
     if gold not in given:
         return bool(found)
     return any(
         numbers.is_result(text, number)
-        or re.match(r"[^.!?\n]{0,20}\b(?:is|=) the (?:answer|result)", text[number.end :])
+        or re.match(r"[^.!?\n]{0,20}\b(?:is|=|⇒) the (?:answer|result)", text[number.end :])
         for number in found
     )
 
@@ -130,18 +130,19 @@ def _unfinished(problem: Problem, text: str, expressions: list[Equation]) -> Fau
     """Returns the fault of a text that gives no result."""
     do, end = problem.row["do"], len(text)
     if not expressions:
+        lacking = "result" if re.search(r"[0-9]", text) else "number"
         return Fault(
             (0, max(1, end)),
-            ("there is no number",),
+            (f"there is no {lacking}",),
             (
-                f"The attempt gives no number; it should {do}.",
+                f"The attempt gives no {lacking}; it should {do}.",
                 f"There is no result here, only words: {do} and write the result.",
                 f"It talks about the question and never calculates; {do}.",
-                "The attempt gives no number; calculate at once and write the result.",
+                f"The attempt gives no {lacking}; calculate at once and write the result.",
             ),
             (_NO_RESULT, r"\bonly words\b|talks?\b|explain"),
         )
-    left = text[expressions[-1][0].start : expressions[-1][-1].end]
+    left = " ".join(text[expressions[-1][0].start : expressions[-1][-1].end].split())
     return Fault(
         (end, end + 1),
         ("it stops before a result",),
@@ -169,25 +170,17 @@ def _doubted(problem: Problem, text: str, span: tuple[int, int]) -> Fault:
     )
 
 
-def _false_side(expressions: list[Equation]) -> Side | None:
-    """Returns the first side whose value differs from that of the side before it."""
-    for sides in expressions:
-        for before, side in itertools.pairwise(sides):
-            if None not in (before.value, side.value) and before.value != side.value:
-                return side
-    return None
-
-
-def _wrong_step(problem: Problem, expressions: list[Equation], gold: Fraction) -> Fault | None:
+def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: Fraction) -> Fault | None:
     """Returns the fault of the first equation that calculates with a wrong number, in a wrong way or wrongly."""
     terms = problem.row["terms"]
     signs = {Fraction(number): operator for operator, number in terms}
     results: set[Fraction] = set()
     for sides in expressions:
-        if gold in results and _false_side([sides]) is None and sides[-1].value not in (gold, None):
+        wrong = numbers.false_side(sides, text)
+        if gold in results and wrong is None and sides[-1].value not in (gold, None):
             return _goes_on(problem, sides)
         for place, side in enumerate(sides):
-            if place and None not in (side.value, sides[place - 1].value) and side.value != sides[place - 1].value:
+            if side is wrong:
                 return _false(problem, sides[place - 1], side)
             if not side.bare and signs.get(side.numbers[0].value) == "-":
                 return _wrong_order(problem, side)
@@ -235,7 +228,7 @@ def _goes_on(problem: Problem, sides: Equation) -> Fault:
 
 
 def _wrong_number(problem: Problem, number: Number) -> Fault:
-    written, do, span = str(number.value), problem.row["do"], (number.start, number.end)
+    written, do, span = numbers.shown(number.value), problem.row["do"], (number.start, number.end)
     return Fault(
         span,
         (f"{written} is a wrong number to calculate with", "it calculates with a wrong number"),
@@ -271,7 +264,7 @@ def _wrong_order(problem: Problem, side: Side) -> Fault:
         ("the numbers are in the wrong order",),
         (
             f"The numbers are in the wrong order: {do}.",
-            f"It begins with {side.numbers[0].value}, which is to be taken away; {do}.",
+            f"It begins with {numbers.shown(side.numbers[0].value)}, which is to be taken away; {do}.",
             "The numbers are in the wrong order; begin with the one from which something is taken away.",
         ),
         (r"wrong order|reversed?|other way|begins? with",),
@@ -282,7 +275,7 @@ def _wrong_result(problem: Problem, wrong: Side | None, number: Number, given: s
     """Returns the fault of a result whose calculation is not wrong, or not written."""
     do, gold = problem.row["do"], Fraction(problem.answer)
     span = (wrong.start, wrong.end) if wrong else (number.start, number.end)
-    written = "the number" if number.value is None else str(number.value)
+    written = numbers.shown(number.value)
     if number.value in given:
         return Fault(
             span,
@@ -330,6 +323,7 @@ def _wrong_unit(problem: Problem, text: str, number: Number) -> Fault | None:
 
 def _written(side: Side) -> str:
     parts = [
-        f"{operator} {number.value}".strip() for operator, number in zip(side.operators, side.numbers, strict=True)
+        f"{operator} {numbers.shown(number.value)}".strip()
+        for operator, number in zip(side.operators, side.numbers, strict=True)
     ]
     return " ".join(parts)

@@ -21,7 +21,7 @@ _MOST = {
 }
 _JUDGES = re.compile(
     r"\b(?:is|are|=|answer|choose|pick|right|correct|take|largest|biggest|greatest|smallest|lowest|larger|bigger|greater|smaller|"
-    r"more|less|than|must|should)\b|=|:",
+    r"more|less|than|must|should)\b|[=⇒:]",
     re.IGNORECASE,
 )
 
@@ -46,9 +46,8 @@ class Comparison(Rung):
     def review(self, problem: Problem, text: str) -> Review:
         text = numbers.in_one_notation(text)
         found = numbers.numbers(text)
-        named = [number for number in found if number.value in problem.row["numbers"]]
-        stated = _stated(text, named, _MOST[problem.row["most"]])
-        fault = _fault(problem, text, found, named, stated)
+        stated = _stated(text, found, problem.row["numbers"], _MOST[problem.row["most"]])
+        fault = _fault(problem, text, found, stated)
         if stated is None:
             return Review(None, None, fault)
         return Review(text[stated.start : stated.end], (stated.start, stated.end), fault)
@@ -73,17 +72,26 @@ class Comparison(Rung):
         return False
 
 
-def _stated(text: str, named: list[Number], most: str) -> Number | None:
-    """Returns the number that is called the most, or the only one of the question that is named; None if it is not clear."""
-    called = []
-    for number in named:
-        behind, before = text[number.end : number.end + 40], text[max(0, number.start - 60) : number.start]
-        if re.match(rf"[*\"' ]{{0,4}}(?:=|is|was) (?:the )?(?:\w+ )?(?:{most})", behind) or re.search(
-            rf"\b(?:{most}|answer)\b[^.!?\n]{{0,30}}(?:=|:|is|be)[^\w.\n]{{0,9}}\Z", before, re.IGNORECASE
-        ):
-            called.append(number)
-    chosen = called or named
-    return chosen[-1] if len({number.value for number in chosen}) == 1 else None
+def _stated(text: str, found: list[Number], options: list[int], most: str) -> Number | None:
+    """Returns the number that is called the most, or the only one of the question where one is given as the answer."""
+    called = [number for number in found if _is_called(text, number, most)]
+    if not called:
+        named = [number for number in found if number.value in options]
+        alone = len(text.split()) < 4 or (named and numbers.is_result(text, named[-1]))
+        called = named if alone else []
+    return called[-1] if len({number.value for number in called}) == 1 else None
+
+
+def _is_called(text: str, number: Number, most: str) -> bool:
+    """Returns whether a number is called the most, or the answer."""
+    before, behind = text[max(0, number.start - 90) : number.start], text[number.end : number.end + 40]
+    return (
+        re.match(rf"[*\"' ]{{0,4}}(?:=|⇒|is|was) (?:the )?(?:\w+ )?(?:{most})", behind) is not None
+        or re.search(
+            rf"\b(?:{most}|answer)\b[^.!?\n]{{0,50}}(?:[=⇒:]|\b(?:is|be)\b)[^.!?\n0-9]{{0,25}}\Z", before, re.IGNORECASE
+        )
+        is not None
+    )
 
 
 _DENIES = re.compile(
@@ -93,11 +101,9 @@ _DENIES = re.compile(
 )
 
 
-def _fault(
-    problem: Problem, text: str, found: list[Number], named: list[Number], stated: Number | None
-) -> Fault | None:
+def _fault(problem: Problem, text: str, found: list[Number], stated: Number | None) -> Fault | None:
     most, (a, b, c) = problem.row["most"], problem.row["numbers"]
-    listed = f"{a}, {b} and {c}"
+    listed, named = f"{a}, {b} and {c}", [number for number in found if number.value in (a, b, c)]
     if not found:
         return Fault(
             (0, max(1, len(text))),
@@ -109,10 +115,11 @@ def _fault(
             ),
             (r"\bno number\b|only words|name one|(?:does|did) not (?:name|answer|choose)|never",),
         )
-    if stated is None and not named:
-        wrong = str(found[0].value) if found[0].value is not None else "the number"
+    if stated not in (None, *named) or not named:
+        strange = stated or found[0]
+        wrong = numbers.shown(strange.value)
         return Fault(
-            (found[0].start, found[0].end),
+            (strange.start, strange.end),
             (f"{wrong} is none of the three numbers", "it names none of the three numbers"),
             (
                 f"{wrong} is none of the three numbers; choose one of {listed}.",
@@ -127,11 +134,11 @@ def _fault(
             (other.start, other.end),
             ("it does not choose one number",),
             (
-                f"The attempt names several numbers and chooses none; compare the tens of {listed}.",
+                f"The attempt does not choose one of the numbers; compare the tens of {listed}.",
                 f"It is not clear which number is meant; name only the {most} of {listed}.",
                 "The attempt chooses no single number; compare the first digits and name one.",
             ),
-            (r"several|not clear|unclear|(?:chooses?|names?) (?:none|no|more)|only one|single",),
+            (r"several|not clear|unclear|(?:chooses?|names?) (?:none|no|more)|not choose|name only|single",),
         )
     wrong = str(stated.value)
     if wrong != problem.answer:

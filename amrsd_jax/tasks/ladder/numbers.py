@@ -5,6 +5,7 @@ or followed by another result is no answer. Patterns are bounded, so the time is
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Collection
 from fractions import Fraction
@@ -66,29 +67,39 @@ _SAME_LENGTH = [
     (re.compile(r"(?<=[0-9] )(?:times|multiplied by)(?= [0-9])|\\(?:times|cdot)(?![a-z])", re.IGNORECASE), "*"),
     (re.compile(r"(?<=[0-9] )(?:divided by)(?= [0-9])|\\div(?![a-z])", re.IGNORECASE), "/"),
     (re.compile(r"(?<=[0-9])(?<! )[x×·](?=[0-9])|(?<=[0-9] )[x×·](?= [0-9])|[×·]"), "*"),
-    (re.compile(r"(?:\b(?:which|is|are) )?\b(?:equals|equal to|equals to|makes|gives|is|are)(?= -?[0-9])", re.IGNORECASE), "="),
+    (re.compile(r"(?:\b(?:is|are) )?\b(?:equals|equal to|makes|gives|is)(?= -?[0-9])", re.IGNORECASE), "⇒"),
     (re.compile(r"\*\*(?![0-9])|(?<![0-9])\*\*|__|\$|\\[()\[\]]|\\boxed\{|\\text\{"), " "),
 ]  # fmt: skip
 
 
 def in_one_notation(text: str) -> str:
-    """Returns a text of the same length with one sign for each operation and `=` for words that say it."""
+    """Returns a text of the same length with one sign for each operation, and `⇒` for words that say `=`."""
     for pattern, sign in _SAME_LENGTH:
         text = pattern.sub(lambda match, sign=sign: sign.ljust(len(match[0])), text)
     return text
+
+
+def shown(value: Fraction | None) -> str:
+    """Returns a value as digits."""
+    return "the number" if value is None else str(value) if value.denominator == 1 else f"{float(value):.10g}"
 
 
 # ---------------------------------------------------------------- numbers and equations
 
 _WORD = "|".join(sorted(numerals.NUMBER_WORDS, key=len, reverse=True))
 _NUMBER = re.compile(
-    r"(?<![\w.^])(?<!\d[,:])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9]|(?:st|nd|rd|th)\b)"
+    r"(?<![\w.^])(?<!\d[,:])(?!(?<![^\n])[1-9]\. {1,3}[A-Za-z])"  # no number of a list item
+    r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9]|(?:st|nd|rd|th)\b)"
     rf"|(?<![\w-])(?:{_WORD})(?:(?:[ -]|,? and )(?:{_WORD})){{0,9}}(?![\w-])",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(  # behind number words that say how many are spoken of
+    r" (?:\w{1,12} )?(?:numbers?|digits?|equations?|variables?|sides?|steps?|parts?|ways?|things?|terms?|is not|is an?)\b",
+    re.IGNORECASE,
+)
 _OPERATOR = re.compile(r" {0,9}([+\-*/]) {0,9}(?=[0-9])")
-_EQUALS = re.compile(r"\s{0,9}= {0,9}(?=-?[0-9])")
-_NEGATIVE = re.compile(r"(?:^|[^\w)\s.,-]|[=:] {1,9}|\w )-\Z")
+_EQUALS = re.compile(r"\s{0,9}[=⇒] {0,14}(?=-?[0-9])")
+_NEGATIVE = re.compile(r"(?:^|[^\w)\s.,-]|[=⇒:] {1,14}|\w )-\Z")
 _OPEN = re.compile(r"[-+*/^(]\s{0,9}\Z")  # before a side: it began earlier
 _GOES_ON = re.compile(
     r" {0,9}(?:[+*/^] {0,9}[\w(]|- {0,9}[0-9(])|[\w%°²³(]|:[0-9]"
@@ -96,9 +107,21 @@ _GOES_ON = re.compile(
 _SUM_LENGTH = 12  # numbers of a side
 
 
-def numbers(text: str) -> list[Number]:
-    """Returns all numbers of a text in one notation, those in English words too, but "one", which is more often no number."""
-    return [_number(text, match) for match in _NUMBER.finditer(text) if match[0].lower() != "one"]
+def numbers(text: str, *, prose: bool = False) -> list[Number]:
+    """Returns the numbers of a text in one notation.
+
+    Args:
+      prose: whether all number words count, and not only those that are said as a result or stand alone.
+    """
+    found = _NUMBER.finditer(text)
+    return [_number(text, match) for match in found if prose or match[0][0].isdigit() or _is_value(text, match)]
+
+
+def _is_value(text: str, match: re.Match) -> bool:
+    """Returns whether number words are a value: "two numbers" and "this one" are none."""
+    before = text[max(0, match.start() - 40) : match.start()]
+    said = _SAYS.search(before) or re.search(r"(?:\A|[.!?\n]\s{0,3}|\bor |[*\"'(])\Z", before)
+    return said is not None and match[0].lower() != "one" and not _COUNTED.match(text, match.end())
 
 
 def _number(text: str, match: re.Match) -> Number:
@@ -126,6 +149,18 @@ def equations(text: str) -> list[Equation]:
         if len(sides) > 1 or not sides[0].bare:
             found.append(tuple(sides))
     return found
+
+
+def false_side(sides: Equation, text: str) -> Side | None:
+    """Returns the first side of an equation whose value differs from that of the side before it; None if it is true.
+
+    Two bare numbers with words between them, as in "the sum of 2 and 8 is 16", are no equation.
+    """
+    for before, side in itertools.pairwise(sides):
+        words = before.bare and side.bare and "⇒" in text[before.end : side.start]
+        if None not in (before.value, side.value) and before.value != side.value and not words:
+            return side
+    return None
 
 
 def _side(text: str, digits: list[Number], index: int) -> Side:
@@ -171,7 +206,7 @@ class Stated:
     """The number that a text gives as its answer.
 
     Attributes:
-      number: None if there is no number but in expressions without a result.
+      number: None if no number is stated as a result.
       doubt: the characters that make it no answer: a denial, a hedge, another result after it; None if there are none.
     """
 
@@ -180,9 +215,10 @@ class Stated:
 
 
 _SAYS = re.compile(
-    r"(?:=|[:>]|\b(?:is|are|was|were|be|been|equals?|makes?|gives?|gets?|got|has|have|had|left|answer|total(?: of)?)\b)"
-    r"[^\w.!?\n=-]{0,9}(?:(?:exactly|now|only|just|equal to|in total|then) )?-?\Z"
+    r"(?:[=⇒:>]|\b(?:is|are|was|were|be|been|equals?|makes?|gives?|gets?|got|has|have|had|left|answer|total(?: of)?)\b)"
+    r"[^\w.!?\n=⇒-]{0,14}(?:(?:exactly|now|only|just|equal to|in total|then) )?-?\Z"
 )
+_ENDS = re.compile(r"(?:[=⇒:>]|\b(?:answer|total(?: of)?)\b)[^\w.!?\n=⇒-]{0,14}-?\Z")
 _DENIES = re.compile(
     r"\b(?:not|no|never|cannot|wrong|incorrect|false|wait|actually|instead|sorry|oops|rather|mistake|nor|neither|unless)\b|n['’]t\b"
     r"|\bor\b(?=[^.!?\n]{0,20}[0-9])|!=|[≠<>≈≤≥~]",
@@ -190,7 +226,7 @@ _DENIES = re.compile(
 )
 _HEDGES = re.compile(
     r"\b(?:about|almost|nearly|approximately|roughly|around|at (?:least|most)|(?:more|less|fewer|other) than|over|under|between|"
-    r"or|either|maybe|perhaps|up to)\b[^\w.!?\n]{0,9}\Z|[=:(] {0,3}- {1,3}\Z",
+    r"or|either|maybe|perhaps|up to)\b[^\w.!?\n]{0,9}\Z|[=⇒:(] {0,3}- {1,3}\Z",
     re.IGNORECASE,
 )
 _CHANGES = re.compile(
@@ -199,35 +235,50 @@ _CHANGES = re.compile(
     r"|(?<=[0-9])(?:[a-z](?![a-z])(?<![mshd])|e[0-9])",
     re.IGNORECASE,
 )
+_UNFINISHED = re.compile(r" {0,3}[-+*/=⇒]\s{0,3}[\"'.~]?\s{0,3}\Z")  # behind the first number of a cut equation
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 
 
 def answer(text: str, given: Collection[Fraction]) -> Stated:
     """Returns the number that a text in one notation gives as its answer: the last one that is stated as a result.
 
-    A number is stated as a result if it stands alone on a side of an equation, behind a word such as "is", or if it is not one of
-    the numbers `given` by the question; where no number is, the last of all counts.
+    A number is stated as a result if it is the side of an equation, stands behind a word such as "is", is all of the text, or is
+    none of the numbers that are `given` by the question.
     """
     found, expressions = numbers(text), equations(text)
     sides = [(side, equation) for equation in expressions for side in equation]
     within = {number: (side, equation) for side, equation in sides for number in side.numbers}
-    alone = [number for number in found if number not in within or within[number][0].bare]
-    if not alone:
-        return Stated(None)
+    alone = [
+        number
+        for number in found
+        if (number not in within or within[number][0].bare) and not _UNFINISHED.match(text, number.end)
+    ]
     results = {
         number: within[number][1]
         for number in alone
         if number in within and number.start in (within[number][1][0].start, within[number][1][-1].start)
     }
-    stated = [number for number in alone if number in results or number.value not in given or is_result(text, number)]
-    number = (stated or alone)[-1]
+    whole = len(text.strip("*.! \n")) < 4
+    stated = [
+        number
+        for number in alone
+        if whole or number in results or number.value not in given or is_result(text, number, restated=True)
+    ]
+    if not stated:
+        return Stated(None)
+    number = stated[-1]
     end = results[number][-1].end if number in results else number.end
     return Stated(number, _doubt(text, number, end, given, sides))
 
 
-def is_result(text: str, number: Number) -> bool:
-    """Returns whether a number stands behind words or a sign that state a result."""
-    return _SAYS.search(text[max(0, number.start - 40) : number.start]) is not None
+def is_result(text: str, number: Number, *, restated: bool = False) -> bool:
+    """Returns whether a number stands behind words or a sign that state a result.
+
+    Args:
+      restated: whether the number may repeat the question, as in "Anna has 6 apples", so that fewer words count.
+    """
+    before = text[max(0, number.start - 40) : number.start]
+    return (_ENDS if restated else _SAYS).search(before) is not None
 
 
 def changes(text: str, number: Number) -> re.Match | None:
