@@ -12,6 +12,7 @@ from amrsd_jax.tasks.ladder.arithmetic import states_number
 from amrsd_jax.tasks.ladder.rung import Exercise, Fault, Review, Rung, choose
 from amrsd_jax.tasks.ladder.vocabulary import WORDS
 
+_LETTERS = re.compile(r"\W{0,3}letters?\b")
 _PLACES = ("first", "second", "third", "fourth", "last")
 
 
@@ -31,7 +32,9 @@ class Count(Rung):
 
     def review(self, problem: Problem, text: str) -> Review:
         text, word = numbers.in_one_notation(text), problem.row["word"]
-        stated = numbers.answer(text, ())
+        found = numbers.numbers(text)
+        said = {number.value for number in found if numbers.is_result(text, number) or _LETTERS.match(text, number.end)}
+        stated = numbers.answer(text, {number.value for number in found} - said)
         number = stated.number
         if number is None:
             fault = Fault(
