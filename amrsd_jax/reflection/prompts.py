@@ -120,7 +120,7 @@ FAMILIES = {
         system="Be brief.",  # else the chat templates of some models add a system message of their own
         solve="{question}",
         hint=(
-            "Question: {question}\nStudent: {attempt}\nThis is right.{peer}{reference}\n"
+            "Question: {question}\nStudent: {attempt}\nThis is right: {verdict}.{peer}{reference}\n"
             "Say in one sentence what is decisive here, without the result, between <hint> and </hint>."
         ),
         critique=(

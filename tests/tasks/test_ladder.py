@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amrsd_jax import config as configuration
+from amrsd_jax.config import ReflectionConfig
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Problem
+from amrsd_jax.reflection.prompts import templates, vocabulary_words
+from amrsd_jax.reflection.reflections import Reflections
+from amrsd_jax.reflection.settings import ContextSettings
+from amrsd_jax.reflection.sources import SOURCES, Generators
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 from amrsd_jax.tasks.ladder import RUNGS, Ladder, judge
 from amrsd_jax.tasks.ladder.judge import copied
+from amrsd_jax.validate import validate
+from tests.tiny import tiny_rollouts
 
 TASKS = {name: Ladder(name, seed=3) for name in RUNGS}
 names, splits, indices, seeds = (
@@ -264,6 +274,33 @@ def test_several_rungs_take_turns():
     task = registry.make("ladder", {"rung": "sums, largest"}, seed=0)
     assert [task.problem("train", i).row["rung"] for i in range(4)] == ["sums", "largest"] * 2
     assert task.size("test") is None and registry.extras("ladder", {}) == (("answer",), ())
+
+
+# ---------------------------------------------------------------- in a run
+
+
+@pytest.mark.parametrize("context", ["self_reflection", "oracle_reflection", "reference_solution"])
+def test_the_ladder_has_every_context_and_no_warm_up_of_its_own(context):
+    config = configuration.base()
+    config.task.name, config.tokenizer, config.credit.context = "ladder", "folder", context
+    assert validate(config).task.args == {"rung": "sums"}
+    config.warmup.documents = 10
+    with pytest.raises(ConfigError, match=r"warmup\.documents"):
+        validate(config)
+
+
+def test_the_oracle_shows_the_reflection_that_the_task_writes():
+    texts = templates("ladder")
+    settings = ContextSettings(
+        ReflectionConfig(), TASKS["sums"], embedded_tokenizer(vocabulary_words(texts)), texts, {}, {}, 2
+    )
+    record = tiny_rollouts((False, True), problems=(SUM, SUM), text=("7 + 5 = 13", "7 + 5 = 12"))
+    shown = SOURCES["oracle_reflection"](
+        settings, record, [0, 1], Generators(Reflections(settings, lambda _: iter(())))
+    )
+    assert shown.status == ["ok", "ok"]
+    for response, text in zip(record.text, shown.text, strict=True):
+        assert judge(SUM, response, text, "").true and not TASKS["sums"].states_answer(SUM, text)
 
 
 # ---------------------------------------------------------------- leaks, and the judge of reflections

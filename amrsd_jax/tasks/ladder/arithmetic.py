@@ -83,16 +83,16 @@ class Calculation(Rung):
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         terms, do = problem.row["terms"], problem.row["do"]
-        written, numbers_of = expression(terms), _listed(terms)
         marks = (*(rf"\b{number}\b" for _, number in terms), r"\bequation\b", r"at once|directly|without")
         wordings = [
             f"The decisive step is to {do}, without a long explanation.",
-            f"Writing {written} as an equation at once is what works here.",
+            f"Writing {expression(terms)} as an equation at once is what works here.",
             f"It helps to {do} and to stop after the result.",
             "The decisive step is to calculate at once and to stop after the result.",
         ]
-        if all(re.search(rf"(?<!\d){number}(?!\d)", response) for _, number in terms):
-            wordings.insert(0, f"This answer works with {numbers_of} and nothing else.")
+        used = {number.value for number in numbers.numbers(numbers.in_one_notation(response), prose=True)}
+        if used == {*(number for _, number in terms), int(problem.answer)}:
+            wordings.insert(0, f"This answer works with {_listed(terms)} and with no other number.")
         return tuple(wordings), marks
 
     def states_answer(self, problem: Problem, text: str) -> bool:

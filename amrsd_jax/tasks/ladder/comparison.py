@@ -20,7 +20,7 @@ _MOST = {
     "smallest": r"(?:small|low|little)(?:est)|least",
 }
 _JUDGES = re.compile(
-    r"\b(?:is|are|=|answer|choose|pick|right|correct|take|largest|biggest|greatest|smallest|lowest|larger|bigger|greater|smaller|"
+    r"\b(?:is|are|answer|choose|pick|right|correct|take|largest|biggest|greatest|smallest|lowest|larger|bigger|greater|smaller|"
     r"more|less|than|must|should)\b|[=⇒:]",
     re.IGNORECASE,
 )

@@ -51,7 +51,7 @@ class Count(Rung):
         fault = None
         if number.value != Fraction(problem.answer):
             large = number.value is None or number.value > Fraction(problem.answer)
-            size, wrong = ("many", "few")[:: 1 if large else -1][0], text[number.start : number.end]
+            size, wrong = "many" if large else "few", text[number.start : number.end]
             low, high = r"too (?:few|small|low)|more letters", r"too (?:many|large|high|big)|fewer letters|less"
             fault = Fault(
                 (number.start, number.end),
@@ -75,8 +75,7 @@ class Count(Rung):
                 ),
                 (r"\bopen\b|stop|several|more than one",),
             )
-        span = (number.start, number.end)
-        return Review(text[number.start : number.end], span, fault)
+        return Review(text[number.start : number.end], (number.start, number.end), fault)
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         word = problem.row["word"]
@@ -153,7 +152,7 @@ class Letter(Rung):
                 ),
                 (r"\bopen\b|stop|stand by",),
             )
-        return Review(letter, (span[0], span[1]), fault)
+        return Review(letter, span, fault)
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         word, place = problem.row["word"], problem.row["place"]

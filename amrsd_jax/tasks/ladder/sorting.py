@@ -54,7 +54,7 @@ class Sorting(Rung):
                 ("The attempt leaves the order open; write the words once and stop.",) * 2,
                 (r"\bopen\b|stop|once",),
             )
-        return Review(parsed, (span[0], span[1]), fault)
+        return Review(parsed, span, fault)
 
     def hints(self, problem: Problem, response: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         a, b, c = problem.row["words"]
