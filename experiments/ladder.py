@@ -32,7 +32,6 @@ PROMPTS = {  # the first one is the rung's own, the last one has an example
     "sums": (
         "{question} Answer with one equation.",
         "{question}",
-        "{question} Answer with one number.",
         "What is 1 + 3? 1 + 3 = 4.\n{question}",
     ),
     "two_digits": ("{question} Answer with one equation.", "{question}", "What is 21 + 34? 21 + 34 = 55.\n{question}"),
@@ -65,7 +64,7 @@ PROMPTS = {  # the first one is the rung's own, the last one has an example
 def run(out: Path, results: Path) -> None:
     """Adds the cells that the results lack. Samples are kept in `out` and not drawn again."""
     experiment = params = None
-    cells = [(rung, prompts[i], 0.8) for i in range(4) for rung, prompts in PROMPTS.items() if i < len(prompts)]
+    cells = [(rung, prompts[place], 0.8) for place in (0, -1, 1) for rung, prompts in PROMPTS.items()]
     for rung, prompt, temperature in cells + [(rung, prompts[0], 1.0) for rung, prompts in PROMPTS.items()]:
         key = {"rung": rung, "prompt": prompt, "temperature": temperature}
         if has_row(results, **key):
