@@ -23,32 +23,27 @@ def run(folder: Path, results: Path, before: str, case: str | None) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """Formats what both commits need, program by program, as `before -> after`."""
+    """Formats what the programs of both commits need, as `before -> after`, and the command of each run."""
     before = {row["case"]: row for row in rows}
+    after = [row for row in read_rows(hardware.STUDY.results) if row["case"] in before]
     cells = []
-    for row in read_rows(hardware.STUDY.results):
-        if row["case"] not in before:
-            continue
+    for row in after:
         old = before[row["case"]]
         known = {program["program"]: program for program in old["programs"]}
         for program in row["programs"]:
-            if program["program"] in known:
-                both = zip(_figures(old, known[program["program"]]), _figures(row, program), strict=True)
-                figures = [one if one == other else f"{one} -> {other}" for one, other in both]
-                cells.append([row["case"], program["program"], *figures, f"`python -m {row['command']}`"])
-    names = [
-        "temporaries, GiB",
-        "ms",
-        "GB moved",
-        "GB exchanged",
-        "operations",
-        "command",
-    ]
-    return markdown(["run", "program", *names], cells)
+            both = _figures(old, known.get(program["program"])), _figures(row, program)
+            if both[0] and both[0] != both[1]:
+                figures = [one if one == other else f"{one} -> {other}" for one, other in zip(*both, strict=True)]
+                cells.append([row["case"], program["program"], *figures])
+    columns = ["run", "program", "temporaries, GiB", "ms", "GB moved", "GB exchanged", "operations"]
+    commands = [[row["case"], f"`python -m {row['command']}`"] for row in after]
+    return f"{markdown(columns, cells)}\n\n{markdown(['run', 'command'], commands)}"
 
 
-def _figures(case: Row, program: Row) -> list[str]:
+def _figures(case: Row, program: Row | None) -> list[str]:
     """Returns the cells of a program; sums over loop levels leave out branches that may not be taken."""
+    if program is None:
+        return []
     if "error" in program:
         return ["does not compile", *[""] * 4]
     levels = [level for name, level in program["levels"].items() if "?" not in name]
