@@ -10,6 +10,7 @@ from experiments import (
     compilers,
     credit_localisation,
     hardware,
+    ladder,
     learning_curves,
     padding,
     quickstart,
@@ -18,7 +19,17 @@ from experiments import (
 
 STUDIES = [
     module.STUDY
-    for module in (quickstart, credit_localisation, threshold, learning_curves, collapse, padding, hardware, compilers)
+    for module in (
+        quickstart,
+        credit_localisation,
+        threshold,
+        learning_curves,
+        collapse,
+        padding,
+        hardware,
+        compilers,
+        ladder,
+    )
 ]
 
 if __name__ == "__main__":

@@ -171,7 +171,9 @@ def run_arms(
         if has_row(results, arm=arm, seed=seed):
             continue
         workdir = out / f"{re.sub(r'[^a-z]+', '_', arm.lower())}_{seed}"
-        for part in ("warmup", "tokenizer", "reflection_warmup", "reflection_warmup.json") if not workdir.exists() else ():
+        for part in (
+            ("warmup", "tokenizer", "reflection_warmup", "reflection_warmup.json") if not workdir.exists() else ()
+        ):
             if made := next(iter(sorted(out.glob(f"*_{seed}/{part}"))), None):
                 copy = shutil.copytree if made.is_dir() else shutil.copy2
                 workdir.mkdir(parents=True, exist_ok=True)

@@ -28,44 +28,19 @@ from experiments.common import Row, Study, add_rows, circumstances, group_by, ha
 MODEL = "smollm2-135m-instruct"
 PROBLEMS, GROUP = 32, 4
 TOKENS = {"steps": 40}  # of an answer; 24 on other rungs
-PROMPTS = {  # the first one is the rung's own, the last one has an example
-    "sums": (
-        "{question} Answer with one equation.",
-        "{question}",
-        "What is 1 + 3? 1 + 3 = 4.\n{question}",
-    ),
-    "two_digits": ("{question} Answer with one equation.", "{question}", "What is 21 + 34? 21 + 34 = 55.\n{question}"),
-    "largest": (
-        "{question} Answer with one number.",
-        "{question}",
-        "Which number is the largest: 12, 40 or 33? 40.\n{question}",
-    ),
-    "stories": (
-        "{question} Answer with one equation.",
-        "{question}",
-        "Tom has 1 cup and gets 3 more. 1 + 3 = 4 cups.\n{question}",
-    ),
-    "units": (
-        "{question} Answer with one equation.",
-        "{question}",
-        "How many days are in 10 weeks? 10 * 7 = 70 days.\n{question}",
-    ),
-    "count": ("{question} Answer with one number.", "{question}", 'How many letters are in "tea"? 3.\n{question}'),
-    "letter": ("{question} Answer with one letter.", "{question}", 'What is the first letter of "tea"? T.\n{question}'),
-    "sorting": (
-        "{question} Answer with the three words.",
-        "{question}",
-        "Sort: tea, bun, egg. bun, egg, tea.\n{question}",
-    ),
-    "steps": ("{question} Write two equations.", "{question}", "What is 1 + 3 - 2? 1 + 3 = 4. 4 - 2 = 2.\n{question}"),
-}
+EXAMPLE = "What is 1 + 3? 1 + 3 = 4.\n{question}"
+CELLS = [  # rung, prompt, temperature; a rung's own instruction is the first prompt
+    *((name, f"{{question}} {rung.instruction}", 0.8) for name, rung in RUNGS.items()),
+    ("sums", EXAMPLE, 0.8),
+    *((name, "{question}", 0.8) for name in RUNGS),
+    *((name, f"{{question}} {rung.instruction}", 1.0) for name, rung in RUNGS.items()),
+]
 
 
 def run(out: Path, results: Path) -> None:
     """Adds the cells that the results lack. Samples are kept in `out` and not drawn again."""
     experiment = params = None
-    cells = [(rung, prompts[place], 0.8) for place in (0, -1, 1) for rung, prompts in PROMPTS.items()]
-    for rung, prompt, temperature in cells + [(rung, prompts[0], 1.0) for rung, prompts in PROMPTS.items()]:
+    for rung, prompt, temperature in CELLS:
         key = {"rung": rung, "prompt": prompt, "temperature": temperature}
         if has_row(results, **key):
             continue

@@ -73,9 +73,23 @@ def table(rows: list[Row]) -> str:
         shares = [1 - _unusable(runs) / needed, _sum(runs, "unusable_leak") / needed] if needed else []
         minutes = [run["wall_seconds"] / 60 for run in runs]
         lines.append(
-            [arm, *cells, *([f"{share:.0%}" for share in shares] or ["", ""]), f"{min(minutes):.0f} to {max(minutes):.0f}"]
+            [
+                arm,
+                *cells,
+                *([f"{share:.0%}" for share in shares] or ["", ""]),
+                f"{min(minutes):.0f} to {max(minutes):.0f}",
+            ]
         )
-    columns = ["arm", "sampled accuracy before", "after", "greedy before", "after", "usable reflections", "leaks", "minutes"]
+    columns = [
+        "arm",
+        "sampled accuracy before",
+        "after",
+        "greedy before",
+        "after",
+        "usable reflections",
+        "leaks",
+        "minutes",
+    ]
     return (
         f"{markdown(columns, lines)}\n\nMeans of {len({run['seed'] for run in rows})} seeds, and the lowest and highest of "
         f"them; {rows[0]['eval']['final']['n']} answers to held-out problems, {rows[0]['steps']} steps; {where(rows[0])}."
