@@ -135,7 +135,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
 
     Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
     """
-    c, config, mesh = run.policy.architecture, run.config, run.mesh
+    config, mesh = run.config, run.mesh
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
     weights, samplers = _decoding(run.policy, mesh), run.streams.values()
