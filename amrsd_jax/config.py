@@ -304,7 +304,8 @@ class OptimizerConfig(Section):
     learning_rate: NonNegative = 1e-4
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_updates: Natural = Field(
-        0, description="linear from 0: the first update has learning rate 0, as in HF and verl"
+        0,
+        description="linear: the first update has 1 / warmup_updates of the learning rate, where HF and verl begin with 0",
     )
     b1: Decay = 0.9
     b2: Decay = 0.95

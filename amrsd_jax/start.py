@@ -154,7 +154,7 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
     config.mesh.update(mesh.shape)
     with config.unlocked():  # no row is needed to make the parameters again
         config.evaluation.benchmarks = {}
-        if not registry.embedded(config.task.name):
+        if not registry.generated(config.task.name):
             config.task.args.update(train="", test="")
     experiment = make_experiment(validate(config, splits=()), workdir, splits=())
     return lora.combine(lora.split(adapted_params(experiment, workdir, Clock()))[0], trained)

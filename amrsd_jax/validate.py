@@ -72,8 +72,8 @@ def _fill_benchmarks(values: dict[str, Any]) -> None:
         if isinstance(section, dict):
             task = section.get("task")
             name_of_task = task.get("name") if isinstance(task, dict) else None
-            embedded = isinstance(name_of_task, str) and registry.embedded(name_of_task)
-            rows = {} if embedded else {"problems": 0}
+            generated = isinstance(name_of_task, str) and registry.generated(name_of_task)
+            rows = {} if generated else {"problems": 0}
             evaluation["benchmarks"][name] = shared | rows | section
 
 
@@ -224,7 +224,7 @@ def _check_benchmark(config: Config, name: str, benchmark: BenchmarkConfig) -> N
 
 
 def _check_problems(place: str, questions: Questions, task: str) -> None:
-    if registry.embedded(task) and not questions.problems:
+    if registry.generated(task) and not questions.problems:
         raise ConfigError(f"{place}.problems = 0: task {task!r} never runs out of problems; expected at least 1")
 
 
@@ -234,7 +234,7 @@ def _check_problems(place: str, questions: Questions, task: str) -> None:
 def _check_together(config: Config) -> None:
     """Checks fields of different sections against each other."""
     rule, context, task = credit.get(config.credit.rule), config.credit.context, config.task.name
-    embedded, sources = registry.embedded(task), sources_in(config.credit.context)
+    embedded, generated, sources = registry.embedded(task), registry.generated(task), sources_in(config.credit.context)
     _check_problems("evaluation", config.evaluation, task)
     if (context == "none") != (rule.context == "none"):
         reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
@@ -242,10 +242,10 @@ def _check_together(config: Config) -> None:
     if bool(config.credit.negatives) != bool(rule.negatives):
         expected = "contrasts; expected at least 1" if rule.negatives else "does not contrast; expected 0"
         raise ConfigError(f"credit.negatives = {config.credit.negatives}: rule {rule.name!r} {expected}")
-    if "oracle_reflection" in sources and not embedded:
+    if "oracle_reflection" in sources and not generated:
         raise ConfigError(f"credit.context = {context!r}: task {task!r} does not know where an attempt goes wrong")
     needs_reference = all("reference_solution" in together.split("+") for together in context.split(","))
-    if needs_reference and not (embedded or config.task.args.get("reference") or config.task.args.get("answer_after")):
+    if needs_reference and not (generated or config.task.args.get("reference") or config.task.args.get("answer_after")):
         raise ConfigError(
             f"credit.context = {context!r}: rows of task {task!r} have no worked solution; name its column in "
             "task.args.reference, or show something else (answer, peer_solution)"

@@ -5,11 +5,31 @@ Command:  python -m experiments.check      (exit code 1, and a line per outdated
 
 import sys
 
-from experiments import collapse, credit_localisation, hardware, learning_curves, padding, quickstart, threshold
+from experiments import (
+    collapse,
+    compilers,
+    credit_localisation,
+    hardware,
+    ladder,
+    learning_curves,
+    padding,
+    quickstart,
+    threshold,
+)
 
 STUDIES = [
     module.STUDY
-    for module in (quickstart, credit_localisation, threshold, learning_curves, collapse, padding, hardware)
+    for module in (
+        quickstart,
+        credit_localisation,
+        threshold,
+        learning_curves,
+        collapse,
+        padding,
+        hardware,
+        compilers,
+        ladder,
+    )
 ]
 
 if __name__ == "__main__":

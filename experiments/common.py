@@ -128,9 +128,9 @@ def group_by(rows: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
 
 
 @functools.lru_cache
-def circumstances() -> dict[str, str]:
+def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     """Returns the date, the hardware and the commit; the commit ends in `-dirty` if files other than results changed."""
-    git = ["git", "-C", str(ROOT)]
+    git = ["git", "-C", str(checkout)]
     commit = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True, check=False).stdout.strip()
     changes = [*git, "diff", "--quiet", "HEAD", "--", ".", ":!experiments/results"]
     changed = subprocess.run(changes, capture_output=True, check=False).returncode
@@ -171,10 +171,13 @@ def run_arms(
         if has_row(results, arm=arm, seed=seed):
             continue
         workdir = out / f"{re.sub(r'[^a-z]+', '_', arm.lower())}_{seed}"
-        warm = next((path.parent for path in sorted(out.glob(f"*_{seed}/warmup"))), None)
-        if warm and not workdir.exists():
-            for part in ("warmup", "tokenizer"):
-                shutil.copytree(warm / part, workdir / part)
+        for part in (
+            ("warmup", "tokenizer", "reflection_warmup", "reflection_warmup.json") if not workdir.exists() else ()
+        ):
+            if made := next(iter(sorted(out.glob(f"*_{seed}/{part}"))), None):
+                copy = shutil.copytree if made.is_dir() else shutil.copy2
+                workdir.mkdir(parents=True, exist_ok=True)
+                copy(made, workdir / part)
         command = train([*arms[arm], f"--config.seed={seed}"], workdir)
         fields = record(workdir, json.loads((workdir / "results.json").read_text()))
         add_rows(results, {"arm": arm, "seed": seed, "command": command} | fields | circumstances())

@@ -143,10 +143,10 @@ def meshes() -> Iterator[list[tuple[int, int]]]:
 @functools.cache
 def memory(model: str, fsdp: int, tensor: int) -> dict[str, int]:
     """Returns the bytes on one device, by name, in the phase that needs most."""
-    from amrsd_jax.plan import make_plan
+    from amrsd_jax.plan import plan_of, sizes
 
     with tempfile.TemporaryDirectory() as workdir:
-        return make_plan(batch(model, fsdp, tensor), Path(workdir)).largest
+        return plan_of(sizes.planned(batch(model, fsdp, tensor), Path(workdir)), None, "").largest
 
 
 def smallest(model: str, chip: Chip) -> tuple[Config, dict[str, float]] | None:

@@ -44,6 +44,8 @@ def get(name, *argument, tokenizer="somewhere"):
     config = importlib.import_module(f"configs.{name}").get_config(*argument)
     if config.model.startswith("Qwen/"):
         config.model = config.model.removeprefix("Qwen/").lower()
+    if config.model.startswith("smollm2"):  # comes with a package that need not be installed
+        config.model = "tiny"
     if not registry.embedded(config.task.name):
         config.tokenizer = str(tokenizer)
     return config

@@ -15,7 +15,7 @@ import numpy as np
 
 from amrsd_jax.compare import load, measures, pairwise, parameters
 from amrsd_jax.compare.apply import Applied, apply, score_student
-from amrsd_jax.compare.gradient import policy_gradient
+from amrsd_jax.compare.gradient import gradients
 from amrsd_jax.compare.methods import parse
 from amrsd_jax.compare.page import render
 from amrsd_jax.records import Rollouts
@@ -148,7 +148,7 @@ def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Appli
     counted = rollouts.mask > 0
     credit = np.stack([one.credit.token_advantage[counted] for one in applied])
     added = np.stack([measures.added(one.credit, rollouts)[counted] for one in applied])
-    gradients = np.stack([policy_gradient(params.policy, rollouts, one) for one in applied])
+    products = pairwise.inner_products(gradients(params.policy, rollouts, applied))
     return {
         "methods": [one.name for one in applied],
         "rank_correlation": {
@@ -157,6 +157,6 @@ def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Appli
         },
         "sign_agreement": {"credit": pairwise.sign_agreements(credit), "added": pairwise.sign_agreements(added)},
         "overlap": {"credit": pairwise.overlaps(credit), "added": pairwise.overlaps(added)},
-        "gradient_cosine": pairwise.cosines(gradients),
-        "gradient_norm": np.linalg.norm(gradients, axis=1).astype(float).tolist(),
+        "gradient_cosine": pairwise.cosines(products),
+        "gradient_norm": np.sqrt(np.diag(products)).tolist(),
     }

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import tempfile
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -9,10 +11,31 @@ from jaxtyping import Float, PyTree
 
 from amrsd_jax import processes
 from amrsd_jax.compare.apply import Applied
+from amrsd_jax.learning import step
 from amrsd_jax.learning.batch import make_batches, micro_batches
-from amrsd_jax.learning.step import Objective, gradients, loss_weights
+from amrsd_jax.learning.step import Objective, loss_weights
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Rollouts
+
+_BLOCK = 1 << 22  # entries of each gradient that are in memory at one time
+
+
+def gradients(params: Params, rollouts: Rollouts, methods: Sequence[Applied]) -> Iterator[Float[np.ndarray, "K b"]]:
+    """Yields the policy gradients of K methods, a block of parameters at a time.
+
+    They are kept in a temporary file: each is as large as the model.
+    """
+    with tempfile.TemporaryFile() as file:
+        for method in methods:
+            file.write(policy_gradient(params, rollouts, method).astype(np.float32).data)
+        size = file.tell() // (4 * len(methods))
+        for begin in range(0, size, _BLOCK):
+            count = min(_BLOCK, size - begin)
+            block = np.empty((len(methods), count), np.float32)
+            for row in range(len(methods)):
+                file.seek(4 * (row * size + begin))
+                file.readinto(block[row].data)
+            yield block
 
 
 def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Float[np.ndarray, " P"]:
@@ -42,4 +65,4 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient(policy: Policy, objective: Objective, params: Params, teacher: Params, rows: PyTree) -> Params:
     frozen, trainable = lora.split(params)
-    return gradients(policy, trainable, frozen, rows, objective, (policy, teacher))[0]
+    return step.gradients(policy, trainable, frozen, rows, objective, (policy, teacher))[0]

@@ -1,7 +1,9 @@
 """Computes matrices that compare every pair of K methods. None stands for a value that is not defined."""
 
+from collections.abc import Iterable
+
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import Bool, Float, Num
 from scipy import stats
 
 Matrix = list[list[float | None]]
@@ -10,13 +12,16 @@ Matrix = list[list[float | None]]
 def rank_correlations(values: Num[np.ndarray, "K n"]) -> Matrix:
     """Returns Spearman's rank correlation of every pair of rows; None for a row that is constant."""
     ranks = stats.rankdata(values, axis=1)
-    return cosines(ranks - ranks.mean(axis=1, keepdims=True))
+    return cosines(inner_products([ranks - ranks.mean(axis=1, keepdims=True)]))
 
 
-def cosines(vectors: Num[np.ndarray, "K n"]) -> Matrix:
-    """Returns the cosine of the angle between every pair of rows; None for a row of zeros."""
-    vectors = np.asarray(vectors, np.float64)
-    products = vectors @ vectors.T
+def inner_products(blocks: Iterable[Num[np.ndarray, "K b"]]) -> Float[np.ndarray, "K K"]:
+    """Returns the inner products of K vectors, summed in float64 over blocks of their entries."""
+    return sum(block @ block.T for block in (np.asarray(block, np.float64) for block in blocks))
+
+
+def cosines(products: Float[np.ndarray, "K K"]) -> Matrix:
+    """Returns the cosine of the angle between every pair of vectors, from their inner products; None for a vector of zeros."""
     norms = np.sqrt(np.diag(products))
 
     def cosine(i: int, j: int) -> float | None:

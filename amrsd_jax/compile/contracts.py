@@ -45,10 +45,10 @@ def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[st
     size = sum(map(_bytes, jax.tree.leaves(layers)))
     if row["alias"] < size:
         yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"
-    layer = min(map(_bytes, jax.tree.leaves(layers[0])))
+    layer, head = min(map(_bytes, jax.tree.leaves(layers[0]))), run.policy.architecture.head_dim
     for operation, _ in text.operations():
         for buffer in operation.results if text.work(operation) in ("copy", "transpose") else ():
-            if not buffer.on_chip and buffer.bytes >= layer:
+            if not buffer.on_chip and buffer.bytes >= layer and head in buffer.shape:  # others are activations
                 yield f"the cache is copied: {buffer}, {text.work(operation)} {text.source(operation)}"
 
 

@@ -71,7 +71,7 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
 def make_task(config: Config) -> Task:
     """Returns the task of an evaluation. Training rows are read for a validation split alone, and not missed for it."""
     name, args = config.task.name, dict(config.task.args)
-    if not registry.embedded(name):
+    if not registry.generated(name):
         if args["validation"] and args["train"]:
             try:
                 return registry.make(name, args, config.seed, splits=("test",))

@@ -24,7 +24,8 @@ def make_schedule(config: OptimizerConfig, total_updates: int) -> optax.Schedule
     schedule = shapes[config.schedule]
     if not warmup_updates:
         return schedule
-    warmup = optax.linear_schedule(0.0, learning_rate, warmup_updates)
+    step = learning_rate / warmup_updates
+    warmup = optax.linear_schedule(step, learning_rate + step, warmup_updates)
     return optax.join_schedules([warmup, schedule], [warmup_updates])
 
 

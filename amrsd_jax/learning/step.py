@@ -164,17 +164,23 @@ def apply_gradients(
 ) -> tuple[TrainState, Scalars]:
     """Returns the updated state and metrics; if it would not be finite, the unchanged state, with `skipped` = 1.
 
-    A finite gradient is not enough: with eps = 0, a gradient of 0 gives 0 / 0, and a large learning rate can overflow.
+    A finite gradient is not enough: with eps = 0, an entry of 0 gives 0 / 0, and a large learning rate can overflow. The state
+    is unchanged, too, if the whole gradient is 0, as where no row has credit: Adam would move on by its memory of earlier ones.
     """
     norm = optax.global_norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    updated = state.replace(
-        params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
-    )
-    written = jax.tree.leaves((norm, updated.params, opt_state))
+
+    def update(state, grads):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, opt_state=opt_state, updates=state.updates + 1)
+
+    # The update is computed twice, since one that is kept until it is known to be finite needs memory for a second state.
+    tried = update(*jax.lax.optimization_barrier((state, grads)))
+    written = jax.tree.leaves((norm, tried.params, tried.opt_state))
     finite = functools.reduce(jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in written))
-    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-    return state, {"grad_norm": norm, "skipped": 1.0 - finite}
+    idle = norm == 0
+    state = jax.lax.cond(finite & ~idle, update, lambda state, _: state, state, grads)
+    return state, {"grad_norm": norm, "skipped": 1.0 - (finite | idle)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Float, Integer
 
 from amrsd_jax import processes
 from amrsd_jax.config import OptimizerConfig
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
+from amrsd_jax.learning.optimiser import make_optimizer
 from amrsd_jax.learning.state import init_state, state_shardings
 from amrsd_jax.learning.step import apply_gradients
 from amrsd_jax.policy import Params, Policy, lora
@@ -105,10 +106,8 @@ def supervise(
         raise ConfigError(
             f"{place}.rows = {rows}: all documents fill only {len(order)} rows; expected more documents, or fewer rows per update"
         )
-    adamw = OptimizerConfig(
-        learning_rate=learning_rate, schedule="cosine", warmup_updates=updates // 20, b2=b2, weight_decay=0.01
-    )
-    optimizer = make_optimizer(adamw, make_schedule(adamw, updates))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, updates // 20, updates)
+    optimizer = make_optimizer(OptimizerConfig(b2=b2, weight_decay=0.01), schedule)
     state = init_state(policy, optimizer, params, mesh)
     frozen, state = state.frozen, state.replace(frozen=None)
 

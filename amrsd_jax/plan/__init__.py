@@ -1,7 +1,8 @@
 """Plans the memory of a run on each device, from shapes alone; `python -m amrsd_jax.plan` prints the plan.
 
 Nothing is allocated, and no weights, tokenizer or rows are fetched, so a run that does not fit is refused at once.
-Parameters, optimiser, copies and cache are exact. XLA's temporaries are estimated: on a CPU in float32 the peak is right within
+Parameters, optimiser, copies and cache are exact. On a CPU the process itself and the copy that a checkpoint is written from are
+counted too. XLA's temporaries are estimated: on a CPU in float32 the peak is right within
 a factor of 1.5 (a test compares it with the compiler's memory analysis), and `python -m amrsd_jax.plan --topology=v5e:2x4` puts
 what the compiler of a TPU says beside it. A CPU computes bfloat16 in float32, and needs up to twice the planned memory.
 """
@@ -16,6 +17,9 @@ from amrsd_jax.plan import sizes
 from amrsd_jax.sections import ConfigError
 
 GIB = 1 << 30
+PROCESS = int(
+    0.8 * GIB
+)  # of a host that computes: Python and its libraries, and what the programs were compiled to (measured)
 
 ADVICE = {  # item of the table -> settings that make it smaller
     "parameters": "a smaller model, or more of mesh.fsdp and mesh.tensor",
@@ -31,6 +35,8 @@ ADVICE = {  # item of the table -> settings that make it smaller
     "activations": "remat = 'full', more learning.micro_batches, fewer scoring.rows",
     "logits": "a smaller scoring.chunk, fewer rollout.slots",
     "gradients": "lora.rank, or more of mesh.fsdp",
+    "process": "nothing in the config",
+    "copy of the state": "lora.rank",
 }
 
 
@@ -99,7 +105,8 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     """
     run = sizes.planned(config, workdir)
     device = run.mesh.local_devices[0]
-    return plan_of(run, available_memory(device, len(run.mesh.local_devices)), device.device_kind)
+    plan = plan_of(run, available_memory(device, len(run.mesh.local_devices)), device.device_kind)
+    return _beside_host(plan, len(run.mesh.local_devices)) if device.platform == "cpu" else plan
 
 
 def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
@@ -111,6 +118,13 @@ def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
     shape = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     model = f"model = {run.config.model!r}, {run.policy.architecture.parameters():,} parameters, mesh {shape}"
     return Plan(model, sizes.always(run), sizes.phases(run), available, device)
+
+
+def _beside_host(plan: Plan, devices: int) -> Plan:
+    """Returns the plan of devices that share their memory with the process, and with the copy from which it saves the state."""
+    state = sum(plan.always[name] for name in ("parameters", "optimiser", "teacher"))
+    always = plan.always | {"process": PROCESS // devices}
+    return dataclasses.replace(plan, always=always, phases=plan.phases | {"save": {"copy of the state": state}})
 
 
 def require(config: Config, workdir: Path) -> None:

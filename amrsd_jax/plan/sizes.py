@@ -135,12 +135,12 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
 
     Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
     """
-    c, config, mesh = run.policy.architecture, run.config, run.mesh
+    config, mesh = run.config, run.mesh
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
     weights, samplers = _decoding(run.policy, mesh), run.streams.values()
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
-    logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * 4 * c.vocab_size
+    logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * _row_of_logits(run.policy)
     warmup, width = config.reflection.warmup, config.warmup_row_length
     warm_up = {"warm up": _learning(run, warmup.rows, width, width)} if warmup.attempts else {}
     return warm_up | {
@@ -158,7 +158,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "score": {
             "gathered weights": _gathered_layers(run) + _head(run),
             "activations": forward,
-            "logits": max(0, _chunk(run, config.scoring.rows, run.response_length) * 4 * c.vocab_size - forward),
+            "logits": max(0, _chunk(run, config.scoring.rows, run.response_length) * _row_of_logits(run.policy) - forward),
         },
         "update": _learning(
             run, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
@@ -182,7 +182,7 @@ def _learning(
     trained, per_device = lora.trainable(run.policy.abstract_params()), _rows(rows, run.mesh)
     kept, inner = _activations(run.policy, per_device, length)
     models = 2 if teacher else 1
-    logits = _chunk(run, rows, scored) * models * _LOGITS * 4 * run.policy.architecture.vocab_size
+    logits = _chunk(run, rows, scored) * models * _LOGITS * _row_of_logits(run.policy)
     return {
         "gathered weights": _gathered_layers(run) + _head(run),
         "gradients": _bytes(trained, meshes.shardings(trained, run.mesh)) * copies + _head_gradient(run),
@@ -283,20 +283,37 @@ def _forward(policy: Policy, rows: int, length: int) -> int:
     """Returns the peak bytes of a forward pass: residuals, and a layer's attention scores or SwiGLU activations."""
     c = policy.architecture
     token = jnp.dtype(c.dtype).itemsize * length  # bytes of one value at every position
-    return rows * (max(_scores(policy, length), token * (2 * c.ffn + 2 * c.width)) + 2 * token * c.width)
+    inner = max(_scores(policy, length), token * (2 * c.ffn // _ways(policy) + 2 * c.width))
+    return rows * (inner + 2 * token * c.width)
 
 
 def _scores(policy: Policy, length: int) -> int:
     """Returns the bytes of a row's attention scores that exist at a time: three float32 arrays in the compiled program."""
-    return 0 if policy.attention != "xla" else 3 * 4 * policy.architecture.heads * min(length, BLOCK) * length
+    heads = policy.architecture.heads // _ways(policy)
+    return 0 if policy.attention != "xla" else 3 * 4 * heads * min(length, BLOCK) * length
+
+
+def _row_of_logits(policy: Policy) -> int:
+    """Returns the bytes of one token's logits, in float32."""
+    return 4 * policy.architecture.vocab_size // _ways(policy)
+
+
+def _ways(policy: Policy) -> int:
+    """Returns the number of devices that heads, SwiGLU activations and the vocabulary are split over."""
+    return 1 if policy.mesh is None else policy.mesh.shape["tensor"]
 
 
 @functools.lru_cache
 def _kept(policy: Policy, length: int) -> tuple[int, int]:
     """Returns the bytes kept for the backward pass of one row: per layer, and outside of the layers.
 
-    They are differences between the residuals of `forward` with one and two rows and layers, so they contain no weights.
+    They are differences between the residuals of `forward` with one and two rows and layers, so they contain no weights. What is
+    not as wide as the model is split over `tensor`.
     """
+
+    def part(array: jax.ShapeDtypeStruct) -> int:
+        whole = array.shape[-1:] == (policy.architecture.width,)
+        return math.prod(array.shape) * array.dtype.itemsize // (1 if whole else _ways(policy))
 
     def residuals(rows: int, layers: int) -> int:
         architecture = dataclasses.replace(policy.architecture, layers=layers, vocab_size=16)
@@ -308,7 +325,7 @@ def _kept(policy: Policy, length: int) -> tuple[int, int]:
             return jax.tree.leaves(jax.vjp(lambda p: small.forward(lora.combine(frozen, p), tokens), trained)[1])
 
         kept = jax.eval_shape(backward, small.abstract_params(), tokens)
-        return sum(math.prod(a.shape) * a.dtype.itemsize for a in kept)
+        return sum(map(part, kept))
 
     one, two = (residuals(2, layers) - residuals(1, layers) for layers in (1, 2))
     return two - one, one - (two - one)

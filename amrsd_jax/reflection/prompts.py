@@ -115,6 +115,29 @@ FAMILIES = {
         given_solution=" peer\n{solution}",
         given_feedback=" {verdict}",
     ),
+    # Short questions for small pretrained models, which end with the form of the answer (`tasks.ladder`).
+    "ladder": Templates(
+        system="Be brief.",  # else the chat templates of some models add a system message of their own
+        solve="{question}",
+        hint=(
+            "Question: {question}\nStudent: {attempt}\nThis is right: {verdict}.{peer}{reference}\n"
+            "Say in one sentence what is decisive here, without the result, between <hint> and </hint>."
+        ),
+        critique=(
+            "Question: {question}\nStudent: {attempt}\nThis is wrong: {verdict}.{peer}{reference}\n"
+            "Say in one sentence what is wrong and what to do, without the result, between <critique> and </critique>."
+        ),
+        peer="\nAnother student was right: {peer}",
+        reference="\nA right answer: {reference}",
+        teacher="Advice: {reflection}\n\n{question}",
+        trace=(
+            "Question: {question}\nStudent: {attempt}\nThe right result is {answer}.\n"
+            "Write the student's answer again, with the first mistake repaired."
+        ),
+        given_answer="The result is {answer}.",
+        given_solution="A right answer: {solution}",
+        given_feedback="An earlier attempt was wrong: {verdict}.",
+    ),
     "mathematics": Templates(
         system="",
         solve="{question}\n\nReason step by step, and put the final answer within \\boxed{}.",

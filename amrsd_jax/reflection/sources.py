@@ -19,6 +19,7 @@ from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.sampling import Sampler
+from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.thoughts import after_thoughts
 
 
@@ -226,10 +227,15 @@ def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | 
     return None if rollouts.verdicts[row].correct else _verdict(settings, rollouts, row)
 
 
-def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
-    """Returns the reflection with the true first wrong step, which embedded tasks know."""
-    generator = rng.host(0, "oracle", row)  # selects the pivotal line that a hint names
-    return settings.task.reflect(rollouts.problems[row], rollouts.text[row], generator)[1]
+def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    """Returns the task's own reflection; of an embedded task the true first wrong step, even if that states the answer."""
+    generator = rng.host(0, "oracle", row)  # selects the wording, or the pivotal line that a hint names
+    attempt = (rollouts.problems[row], rollouts.text[row], generator)
+    return (
+        settings.task.reflect(*attempt)[1]
+        if isinstance(settings.task, ChainTask)
+        else settings.task.write_reflection(*attempt)
+    )
 
 
 def null(rollouts: Rollouts, rows: Sequence[int]) -> PrivilegedTexts:

@@ -7,6 +7,7 @@ of a few widths. The noise of a token depends only on (key, row, position in the
 
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -194,9 +195,8 @@ def _copy_prompts(config: SamplerConfig, cache: Cache, prompts: caches.Layer, so
     copied, left = [], 0
     for i, layer in enumerate(cache):
         # A layer's prompts are received once the layer before it has its own: XLA would keep those of all layers at once.
-        index = i + left
-        chosen = jax.tree.map(lambda a, i=index: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), prompts)
-        layer, left = copy_layer(layer, chosen)
+        index = i if config.shards == 1 else i + left
+        layer, left = copy_layer(layer, jax.tree.map(operator.itemgetter(index), prompts))
         copied.append(layer)
     return copied
 

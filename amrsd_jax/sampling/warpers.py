@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 
 _DROPPED = -jnp.inf
+_LEAST = 1e-30  # the most likely token has more; a limit that rounds to 0 would be reached without any token
 _BLOCK = 128  # adjacent vocabulary entries; one block is sampled by its mass, then one entry of the block
 
 
@@ -40,20 +41,17 @@ def sample(
     """
     never = _mask(absent, logits.shape[-1])
     greedy = temperature <= 0
+    temperature = jnp.where(greedy, 1.0, temperature)
     truncated = (top_k > 0) | (top_p < 1)
-
-    def scaled():  # a branch of `cond` reads arrays that exist: this way the logits, not a second array as large
-        return logits / jnp.where(greedy, 1.0, temperature)[:, None]
-
     lowest = jax.lax.cond(
         jnp.any(truncated),
-        lambda: lowest_kept(_drop(scaled(), never), top_k, top_p),
+        lambda: lowest_kept(_drop(logits, never), temperature, top_k, top_p),
         lambda: jnp.full(len(logits), _DROPPED),
     )
-    dropped = scaled() < lowest[:, None]
+    dropped = logits < lowest[:, None]
     if never.any():
         dropped |= truncated[:, None] & never
-    warped = jnp.where(dropped, _DROPPED, scaled())
+    warped = jnp.where(dropped, _DROPPED, logits / temperature[:, None])
     token, normaliser = sample_token(warped, keys, greedy, never)
     logit = jnp.take_along_axis(warped, token[:, None], axis=-1)[:, 0]
     return token, jnp.where(greedy, 0.0, logit - normaliser)
@@ -105,11 +103,18 @@ def _drop(logits: Float[Array, "..."], where: Bool[Array | np.ndarray, "..."]) -
 
 
 def lowest_kept(
-    logits: Float[Array, "B V"], top_k: Integer[Array, " B"], top_p: Float[Array, " B"]
+    logits: Float[Array, "B V"],
+    temperature: Float[Array, " B"],
+    top_k: Integer[Array, " B"],
+    top_p: Float[Array, " B"],
 ) -> Float[Array, " B"]:
     """Returns the logit of the least likely token inside top-k and top-p; tokens with the same or a higher one are kept.
 
-    It is found digit by digit over the 32 bits of a float, which is exact and less work than a sort.
+    It is found digit by digit over the 32 bits of a float, which is exact and less work than a sort. Logits are compared before
+    the temperature: divided by it some would be equal, and XLA may divide twice and round differently.
+
+    Args:
+      temperature: above 0; the probabilities that top-p adds up depend on it.
     """
     order, everything = _ordered(logits), jnp.zeros(len(logits), jnp.uint32)
 
@@ -117,8 +122,9 @@ def lowest_kept(
         return _reaching(order, jnp.ones(order.shape, jnp.int32), jnp.where(top_k > 0, top_k, order.shape[-1]))
 
     def by_probability():
-        probability = jax.nn.softmax(jnp.where(order >= kth[:, None], logits, _DROPPED), axis=-1)
-        return _reaching(order, probability, jnp.where(top_p < 1, top_p, jnp.inf))
+        kept = jnp.where(order >= kth[:, None], logits, _DROPPED)
+        probability = jax.nn.softmax(kept / temperature[:, None], axis=-1)
+        return _reaching(order, probability, jnp.where(top_p < 1, jnp.maximum(top_p, _LEAST), jnp.inf))
 
     kth = jax.lax.cond(jnp.any(top_k > 0), by_count, lambda: everything)
     nucleus = jax.lax.cond(jnp.any(top_p < 1), by_probability, lambda: everything)

@@ -51,7 +51,7 @@ def divergence(
     s, t = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
     if not spec.top_k or spec.top_k >= s.shape[-1]:
         return jnp.sum(_entries(s, t, spec), axis=-1), {}
-    tops = {"student": _top(s, spec.top_k), "teacher": _top(t, spec.top_k)}
+    tops = {"student": _top(student, spec.top_k), "teacher": _top(teacher, spec.top_k)}
     common, larger = tops["student"] & tops["teacher"], jnp.maximum(*(jnp.sum(top, axis=-1) for top in tops.values()))
     inside = tops["student"] | tops["teacher"] if spec.support == "union" else tops[spec.support]
     inner = jnp.sum(jnp.where(inside, _entries(s, t, spec), 0.0), axis=-1)
@@ -76,10 +76,13 @@ def _entries(s: Float[Array, "..."], t: Float[Array, "..."], spec: Divergence) -
     return jnp.minimum(terms, spec.entry_clip) if spec.entry_clip else terms
 
 
-def _top(logprobs: Float[Array, "*n V"], k: int) -> Bool[Array, "*n V"]:
-    """Returns which entries are among the k largest."""
-    logprobs = jax.lax.stop_gradient(logprobs)
-    return logprobs >= jax.lax.top_k(logprobs, k)[0][..., -1:]
+def _top(logits: Float[Array, "*n V"], k: int) -> Bool[Array, "*n V"]:
+    """Returns which entries are among the k largest.
+
+    It reads logits: XLA may compute log-probabilities twice and round them differently, and the k-th would then be left out.
+    """
+    logits = jax.lax.stop_gradient(logits)
+    return logits >= jax.lax.top_k(logits, k)[0][..., -1:]
 
 
 def _outside(logprobs: Float[Array, "*n V"], inside: Bool[Array, "*n V"]) -> Float[Array, "*n"]:

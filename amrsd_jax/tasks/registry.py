@@ -8,28 +8,34 @@ from amrsd_jax.names import nearest
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
+from amrsd_jax.tasks.ladder import Ladder
 from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.strings import Strings
 from amrsd_jax.tasks.tables import Tables
 
 _CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
 _ROWS = {"mathematics": "mathematics", "choice": "choice", "tools": "tools", "rows": "mathematics"}  # name -> family
-NAMES = (*_CHAINS, *_ROWS)
+NAMES = (*_CHAINS, "ladder", *_ROWS)
 
 
 def embedded(name: str) -> bool:
-    """Whether the task generates its own problems, and documents for a warm-up."""
+    """Whether the task generates its own problems, and documents for a warm-up of random parameters with its own vocabulary."""
     return name in _CHAINS
+
+
+def generated(name: str) -> bool:
+    """Whether the task generates its own problems, which never run out, with worked solutions and the place of an error."""
+    return name not in _ROWS
 
 
 def family(name: str) -> str:
     """Returns the name of the prompt templates that the task uses."""
-    return "chain" if embedded(name) else _ROWS[name]
+    return "chain" if embedded(name) else _ROWS.get(name, name)
 
 
 def extras(name: str, args: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the names of the spans and those of the scores that `Rollouts.extras` has for the task."""
-    task = ChainTask if embedded(name) else RowTask(family=family(name), **args)
+    task = ChainTask if embedded(name) else Ladder if generated(name) else RowTask(family=family(name), **args)
     return task.spans, task.scores
 
 
@@ -53,8 +59,8 @@ def check(name: str, args: Mapping[str, Any], splits: Sequence[str] = ("train", 
     for key, value in args.items():
         if key not in known:
             raise ValueError(f"task.args.{key} = {value!r}: task {name!r} has no such argument; {nearest(key, known)}")
-    _CHAINS.get(name, RowTask)(**args)  # checks ranges
-    for split in () if embedded(name) else splits:
+    _kind(name)(**args)  # checks ranges
+    for split in () if generated(name) else splits:
         if not args.get(split):
             raise ValueError(f"task.args.{split} = '': expected a JSON-lines file or another source of rows")
 
@@ -70,6 +76,8 @@ def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = 
     check(name, args, splits)
     if embedded(name):
         return ChainTask(_CHAINS[name](**args), seed)
+    if generated(name):
+        return Ladder(seed=seed, **args)
     task = RowTask(seed=seed, family=family(name), **args)
     for split in splits:
         if not task.size(split):
@@ -79,4 +87,9 @@ def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = 
 
 
 def _fields(name: str) -> list[dataclasses.Field]:
-    return [f for f in dataclasses.fields(_CHAINS.get(name, RowTask)) if f.init and f.name not in ("seed", "family")]
+    return [f for f in dataclasses.fields(_kind(name)) if f.init and f.name not in ("seed", "family")]
+
+
+def _kind(name: str) -> type:
+    """Returns the class that has a task's arguments."""
+    return Ladder if name == "ladder" else _CHAINS.get(name, RowTask)

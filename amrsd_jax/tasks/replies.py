@@ -43,6 +43,10 @@ _EXPLAINED = re.compile(  # a reply that begins with its answer
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _CALLED_WRONG = re.compile(r"[$\\)\]*\s]{0,5}(?:is|was|would be) (?:wrong|incorrect|not (?:the|right|correct))\b")
+_TAKEN_BACK = re.compile(
+    r"[,.]? (?:but )?(?:that|this|it|which)(?: is|['’]s| was) (?:wrong|incorrect|not (?:right|correct)(?! now))\b",
+    re.IGNORECASE,
+)
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -203,6 +207,11 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         if _DENIED_BEFORE.search(text[max(0, stated.start() - 40) : stated.start()]) or _DENIED_BEFORE.search(before):
             sentence = f"not {sentence}"
         sentence = re.sub(r"^(?:pas|nicht|не|niet) ", "not ", sentence)
+        if taken_back := _TAKEN_BACK.search(behind[: len(sentence) + 40]):
+            if numbers_of(behind[taken_back.end() :]):  # another answer follows
+                answer = None
+                continue
+            sentence = f"not {sentence[: taken_back.start()]}"
         found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
         if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
             answer = found
@@ -390,7 +399,14 @@ _ASIDE = re.compile(r"\s\((?=[^()]*[A-Za-z]{3})[^()]*\)")  # "12 (see step 3)"
 _CALLED_WRONG_NUMBER = re.compile(
     r"(?<![\w.])(-?\d[\d.,]{0,30})[$)*]{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b[^.\d]{0,60}[.!]?\s*$"
 )
-_EITHER = re.compile(r"(?<![A-Za-z])([A-Za-z]) ?= ?([^\s,;=]+),? (?:or|and) \1 ?= ?([^\s,;=]+?)[.\s]*$")
+_EITHER = re.compile(  # "x = 6 or x = 7", "6 or 7"
+    r"(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?(?P<one>[^\s,;=]+),? (?:or|and) (?P=name) ?= ?(?P<other>[^\s,;=]+?)[.\s]*$"
+    r"|(?<![\w.,/+*^=-])(?P<number>-?\d{1,30}) or (?P<next>-?\d{1,30})[.!\s]*$"
+)
+_BOUND = re.compile(  # "x is at least 2"
+    r"(?<![\w'’])[a-zA-Z] (?:is|must be|should be|can be) "
+    r"(?P<bound>(?:at (?:least|most)|(?:more|less|greater|larger|smaller|fewer) than) -?\d[\d.]{0,30}?)[.!\s]*$"
+)
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
 
 
@@ -415,8 +431,16 @@ def last_expression(line: str) -> str | None:
         line = without
     if called := _CALLED_WRONG_NUMBER.search(line):
         return f"not {called[1]}"
+    if (
+        (back := _TAKEN_BACK.search(line))
+        and (values := numbers_of(line[: back.start()]))
+        and not numbers_of(line[back.end() :])
+    ):
+        return f"not {values[-1]}"
     if either := _EITHER.search(line):
-        return f"{either[2]}, {either[3]}"
+        return f"{either['one'] or either['number']}, {either['other'] or either['next']}"
+    if bound := _BOUND.search(line):
+        return bound["bound"]
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.compare.pairwise import cosines, overlaps, rank_correlations, sign_agreements
+from amrsd_jax.compare.pairwise import cosines, inner_products, overlaps, rank_correlations, sign_agreements
 
 few = st.integers(-3, 3).map(float)  # so that ties are common
 
@@ -22,7 +22,11 @@ def test_ties_share_the_mean_of_their_ranks():
 
 
 def test_cosine_by_hand():
-    assert cosines(np.array([[3.0, 4], [4, 3], [0, 0]]))[0] == [1.0, pytest.approx(0.96), None]
+    assert cosines(inner_products(np.array([[[3.0], [4], [0]], [[4], [3], [0]]])))[0] == [
+        1.0,
+        pytest.approx(0.96),
+        None,
+    ]
 
 
 def test_signs_and_overlaps_by_hand():
@@ -34,7 +38,12 @@ def test_signs_and_overlaps_by_hand():
 @given(st.lists(st.tuples(few, few), min_size=2, max_size=30))
 def test_matrices_are_symmetric_and_bounded(rows):
     values = np.array(rows).T
-    for measure, low in ((rank_correlations, -1), (cosines, -1), (sign_agreements, 0), (overlaps, 0)):
-        table = measure(values)
+    tables = (
+        (cosines(inner_products([values])), -1),
+        (rank_correlations(values), -1),
+        (sign_agreements(values), 0),
+        (overlaps(values), 0),
+    )
+    for table, low in tables:
         assert table[0][1] == table[1][0]
         assert all(v is None or low - 1e-9 <= v <= 1 + 1e-9 for row in table for v in row)

@@ -44,7 +44,7 @@ def test_moments_are_sharded_like_their_parameters(policy):
 @pytest.mark.parametrize(
     "schedule, warmup, at, expected",
     [
-        ("constant", 2, [0, 1, 2, 11], [0, 0.5, 1, 1]),
+        ("constant", 2, [0, 1, 2, 11], [0.5, 1, 1, 1]),
         ("linear", 2, [2, 7, 12], [1, 0.5, 0]),
         ("cosine", 0, [0, 6, 12], [1, 0.5, 0]),
     ],

@@ -220,6 +220,20 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     assert metrics["skipped"] == 0 and metrics["grad_norm"] == 5 and int(updated.updates) == 6
 
 
+def test_a_step_without_any_credit_changes_nothing():
+    """Adam moves a parameter by its memory of earlier gradients, but not where there is none at all."""
+    adam = optax.adam(0.1, eps=0.0)
+    params = {"w": jnp.ones(3)}
+    state, _ = apply_gradients(
+        adam, TrainState(params, adam.init(params), jnp.int32(0)), {"w": jnp.array([3.0, 1.0, 4.0])}
+    )
+    after, metrics = apply_gradients(adam, state, {"w": jnp.zeros(3)})
+    assert metrics["skipped"] == 0 and metrics["grad_norm"] == 0
+    assert jax.tree.all(jax.tree.map(np.array_equal, after, state))
+    some, _ = apply_gradients(adam, state, {"w": jnp.array([0.0, 1.0, 0.0])})
+    assert (some.params["w"] < state.params["w"]).all()
+
+
 @pytest.mark.parametrize("optimizer", [optax.adam(0.1, eps=0.0), optax.sgd(3e38)], ids=["0 / 0", "overflow"])
 def test_an_update_that_is_not_finite_changes_nothing(optimizer):
     """Although its gradient is finite."""

@@ -20,7 +20,8 @@ def truncate(logits, top_k, top_p, bits=1):
     """The logits of the tokens that are kept, and -inf for the others; digits of `bits` bits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warpers, "_reaching", functools.partial(warpers._search, bits=bits))
-        return jnp.where(logits < warpers.lowest_kept(logits, top_k, top_p)[:, None], -jnp.inf, logits)
+        lowest = warpers.lowest_kept(logits, jnp.ones(len(logits)), top_k, top_p)
+        return jnp.where(logits < lowest[:, None], -jnp.inf, logits)
 
 
 PROBABILITIES = np.array([0.5, 0.2, 0.15, 0.1, 0.05], np.float32)
@@ -49,6 +50,7 @@ DIGITS = pytest.mark.parametrize("bits", [1, 2, 4])  # on a CPU, a GPU and a TPU
         (0, 0.51, 2),
         (0, 0.7001, 3),
         (0, 1e-6, 1),
+        (0, 1e-45, 1),  # in arithmetic without subnormal numbers it is 0
         (3, 0.7, 2),  # after top-3 the probabilities are .588 .235 .176
     ],
 )
@@ -60,6 +62,14 @@ def test_truncation_by_hand(top_k, top_p, kept, bits):
 def test_ties_with_the_last_kept_token_are_kept():
     out = truncate(jnp.array([[1.0, 0.0, 0.0, -1.0]]), jnp.array([2]), jnp.array([1.0]))
     assert np.isfinite(out[0]).tolist() == [True, True, True, False]
+
+
+def test_top_k_compares_logits_before_the_temperature():
+    """Of each pair the second is larger, but numbers above 2 are twice as far apart: divided by 0.9, half of them are equal."""
+    below = np.float32(1.9) + np.arange(64, dtype=np.float32) * np.float32(2**-23)
+    pairs = jnp.stack([below, np.nextafter(below, np.float32(2))], axis=1)
+    tokens, logprobs = draw(pairs, temperature=0.9, top_k=1)
+    assert tokens.tolist() == [1] * 64 and not logprobs.any()
 
 
 @DIGITS

@@ -118,3 +118,19 @@ def test_a_clip_from_above_can_turn_the_gradient_around():
     for clip, sign in ((0.0, -1), (0.05, 1)):
         spec = Divergence(alpha=0.0, entry_clip=clip)
         assert np.sign(jax.grad(lambda s, spec=spec: divergence(s, teacher, spec)[0])(student)[0]) == sign
+
+
+def test_the_support_holds_all_k_entries_where_the_logits_are_made_by_the_same_program():
+    """XLA computed the log-probabilities twice there; rounded differently, the k-th was less than itself."""
+    generator = np.random.default_rng(5)
+    arrays = [np.float32(generator.normal(size=shape)) for shape in ((21, 24), (24, 77), (21, 24), (24, 77))]
+    spec = Divergence(alpha=0.0, top_k=5, support="union")
+
+    @jax.jit
+    def program(h, w, other_h, other_w):
+        student, teacher = jnp.matmul(h, w) / 0.9, jnp.matmul(other_h, other_w) / 0.9
+        return divergence(student, teacher, spec)[0], student, teacher
+
+    values, *both = program(*arrays)
+    expected = [dense(s, t, spec) for s, t in zip(*(np.float64(a) for a in both), strict=True)]
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)

@@ -154,6 +154,16 @@ def test_the_oracle_names_the_first_wrong_line_or_a_pivotal_one(task, index, see
         assert step in task.pivotal_steps(problem)
 
 
+@quick
+@given(tasks, indices, seeds)
+def test_a_written_reflection_is_the_true_line_unless_that_states_the_answer(task, index, seed):
+    problem = task.problem("train", index)
+    attempt = task.attempt(problem, np.random.default_rng(seed))
+    written = task.write_reflection(problem, attempt, np.random.default_rng(seed))
+    line = task.reflect(problem, attempt, np.random.default_rng(seed))[1]
+    assert written == (None if task.states_answer(problem, line) else line)
+
+
 # ---------------------------------------------------------------- problems
 
 
