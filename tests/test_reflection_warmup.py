@@ -156,15 +156,15 @@ def usable(made, params):
 
 @pytest.mark.slow
 def test_a_model_learns_to_write_usable_reflections_once(tmp_path, monkeypatch):
-    fields = dict(credit__exact_savings=False, reflection__warmup__rows=4, reflection__warmup__learning_rate=1e-2)
-    made = experiment(tmp_path, attempts=256, **fields)
+    fields = dict(credit__exact_savings=False, reflection__warmup__rows=2, reflection__warmup__learning_rate=1e-2)
+    made = experiment(tmp_path, attempts=128, **fields)
     assert usable(made, adapted_params(made, tmp_path, Clock())) < 0.2
     params = initial_params(made, tmp_path, Clock())
     assert usable(made, params) > 0.8
     record = json.loads((tmp_path / "reflection_warmup.json").read_text())
-    assert record["attempts"] == 256 and record["losses"][-1] < record["losses"][0] * 0.8
-    assert record["documents"]["hint"] + record["documents"]["critique"] + sum(record["left_out"].values()) == 256
-    assert 90 < record["documents"]["answer"] < 166  # half of them
+    assert record["attempts"] == 128 and np.mean(record["losses"][-20:]) < record["losses"][0] * 0.8
+    assert record["documents"]["hint"] + record["documents"]["critique"] + sum(record["left_out"].values()) == 128
+    assert 40 < record["documents"]["answer"] < 88  # half of them
     monkeypatch.setattr(reflection_warmup, "warm_up", None)  # a second one would fail
     assert_same(params, initial_params(made, tmp_path, Clock()))
 
