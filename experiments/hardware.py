@@ -1,7 +1,7 @@
 """Question: on which hardware do the configs run, by the compilers of that hardware?
 
 Command:  python -m experiments.hardware run --results=experiments/results/hardware.json [--case=NAME]
-          (compiles what the file lacks; libtpu, or for GPUs jax 0.12 with CUDA, is needed; two to five minutes a case on two quiet cores)
+          (compiles what the file lacks, two to five minutes a case on two quiet cores; libtpu, or for GPUs jax 0.12 with CUDA)
           python -m experiments.hardware table
 Table:    docs/scaling.md. `python -m amrsd_jax.compile` compiles every program of a run for hardware that is not there.
 """
