@@ -109,11 +109,12 @@ def test_cached_decode_equals_the_full_forward(layout, family):
     tokens = jax.random.randint(jax.random.key(3), (3, 12), 0, 48)
     full = full_logits(policy, params, tokens)
     lengths = jnp.array([1, 4, 6])
-    hidden, cache = jax.jit(policy.prefill)(params, tokens[:, :6], lengths)
+    hidden, stacked = jax.jit(policy.prefill)(params, tokens[:, :6], lengths)
     rows = jnp.arange(3)
     np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
 
-    cache = [layer.resize(2 * policy.cache_layout.block) for layer in cache]
+    layers = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(policy.architecture.layers)]
+    cache = [layer.resize(2 * policy.cache_layout.block) for layer in layers]
     decoding, decode = policy.for_decoding(params), jax.jit(policy.decode)
     position = lengths
     for _ in range(6):
