@@ -2,9 +2,9 @@
 
 Nothing is allocated, and no weights, tokenizer or rows are fetched, so a run that does not fit is refused at once.
 Parameters, optimiser, copies and cache are exact. On a CPU the process itself and the copy that a checkpoint is written from are
-counted too. XLA's temporaries are estimated: on a CPU in float32 the peak is right within
-a factor of 1.5 (a test compares it with the compiler's memory analysis), and `python -m amrsd_jax.plan --topology=v5e:2x4` puts
-what the compiler of a TPU says beside it. A CPU computes bfloat16 in float32, and needs up to twice the planned memory.
+counted too. XLA's temporaries are estimated: on a CPU in float32 the peak is right within a factor of 1.5 (a test compares it
+with the compiler's memory analysis), and `python -m amrsd_jax.plan --topology=v5e:2x4` puts what the compiler of a TPU says
+beside it. A CPU computes bfloat16 in float32, and needs up to twice the planned memory.
 """
 
 import dataclasses
@@ -17,9 +17,7 @@ from amrsd_jax.plan import sizes
 from amrsd_jax.sections import ConfigError
 
 GIB = 1 << 30
-PROCESS = int(
-    0.8 * GIB
-)  # of a host that computes: Python and its libraries, and what the programs were compiled to (measured)
+PROCESS = 8 * GIB // 10  # of a host that computes: Python, its libraries and compiled programs, as measured
 
 ADVICE = {  # item of the table -> settings that make it smaller
     "parameters": "a smaller model, or more of mesh.fsdp and mesh.tensor",
