@@ -203,7 +203,7 @@ class ReflectionWarmupConfig(Section):
     learning_rate: NonNegative = Field(1e-4, description="with adapters, about 1e-3")
     rehearsal: Share = Field(
         0.5,
-        description="share of the attempts that are documents themselves, so that the model goes on to answer as it did",
+        description="share of the attempts at whose tokens the model is held to its distribution before the warm-up",
     )
 
 

@@ -2,8 +2,8 @@
 
 A small pretrained model writes few reflections that can be used. Before the first step it samples attempts at training problems,
 the task writes a reflection on each, and the model learns to write it from the very prompt that asks for one in training. A share
-of the attempts are documents themselves (rehearsal), because a model that learns from reflections alone answers differently.
-Log-probabilities are those at the temperature of the attempts, at which these attempts alone would on average change nothing.
+of the attempts is rehearsed, because a model that learns from reflections alone answers differently: at their tokens it is held
+to the distribution that it had.
 
 No field of the credit rule matters here, so runs of different methods begin from the same parameters.
 """
@@ -114,11 +114,12 @@ def warm_up(
     config, begin = experiment.config.reflection.warmup, time.perf_counter()
     attempts = sample_attempts(experiment, params)
     documents, left_out = make_documents(experiment, attempts)
+    generator, mixed = rng.host(experiment.config.seed, f"{STREAM} order"), list(itertools.chain(*documents.values()))
+    generator.shuffle(mixed)  # so that every update has documents of each kind
     middle = time.perf_counter()
     params, losses = supervise(
-        experiment.policy, params, pack(itertools.chain(*documents.values()), experiment.config.warmup_row_length),
-        experiment.mesh, place=PLACE, rows=config.rows, passes=config.passes, learning_rate=config.learning_rate,
-        temperature=experiment.config.rollout.temperature, generator=rng.host(experiment.config.seed, f"{STREAM} order"),
+        experiment.policy, params, pack(mixed, experiment.config.warmup_row_length), experiment.mesh, place=PLACE,
+        rows=config.rows, passes=config.passes, learning_rate=config.learning_rate, generator=generator,
         chunk=experiment.config.scoring.chunk, progress=progress,
     )  # fmt: skip
     return params, Record(
@@ -206,5 +207,7 @@ def answer_document(attempts: Rollouts, row: int) -> Document:
     """Returns the prompt and the response of an attempt, right or wrong, whole or truncated."""
     length = int(attempts.mask[row].sum())
     return Document(
-        attempts.prompt[row, : attempts.prompt_length[row]].tolist(), attempts.response[row, :length].tolist()
+        attempts.prompt[row, : attempts.prompt_length[row]].tolist(),
+        attempts.response[row, :length].tolist(),
+        rehearsed=True,
     )

@@ -105,7 +105,7 @@ def test_rehearsed_attempts_are_what_was_sampled(tiny):
         problems=(tiny.task.problem("train", 0),) * 8, verdicts=(Verdict(1.0, "", None, True),) * 8,
     )  # fmt: skip
     answers = reflection_warmup.make_documents(tiny, attempts)[0]["answer"]
-    assert [document.prompt for document in answers] == [[7, 7]] * 8
+    assert all(document.rehearsed for document in answers) and [document.prompt for document in answers] == [[7, 7]] * 8
     assert [document.completion for document in answers[:4]] == [[0], [3, 4], [6, 7, 8], [9, 10, 11]]
 
 

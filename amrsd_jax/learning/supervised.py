@@ -1,4 +1,8 @@
-"""Supervised learning from documents, each a prompt and a completion, packed into rows; the loss counts completions only."""
+"""Supervised learning from documents, each a prompt and a completion, packed into rows; the loss counts completions only.
+
+A document is learnt, or rehearsed: then the policy is held to its own distribution before the first update, by the KL divergence
+from it at every token. To learn a completion that the policy sampled would move the distribution towards that one sample.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -17,15 +21,19 @@ from amrsd_jax.learning.optimiser import make_optimizer
 from amrsd_jax.learning.state import init_state, state_shardings
 from amrsd_jax.learning.step import apply_gradients
 from amrsd_jax.policy import Params, Policy, lora
-from amrsd_jax.scoring.logprobs import project
+from amrsd_jax.scoring.chunks import over_chunks
+from amrsd_jax.scoring.divergence import Divergence, divergence
+from amrsd_jax.scoring.logprobs import project, target_logprobs
+from amrsd_jax.scoring.teachers import copy
 from amrsd_jax.sections import ConfigError
 
 
 class Document(NamedTuple):
-    """The token ids of a prompt and of its completion."""
+    """The token ids of a prompt and of its completion, and whether the completion is rehearsed."""
 
     prompt: list[int]
     completion: list[int]
+    rehearsed: bool = False
 
     @property
     def size(self) -> int:
@@ -34,11 +42,17 @@ class Document(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Documents packed into rows [R, L]: ids, document number within the row (0 is padding), and 1 where the loss counts."""
+    """Documents packed into rows [R, L].
+
+    Attributes:
+      tokens, segments: ids, and the document's number within the row (0 is padding).
+      loss_mask, rehearsed: 1 where the loss counts, and where it is that of a rehearsed document.
+    """
 
     tokens: Integer[np.ndarray, "R L"]
     segments: Integer[np.ndarray, "R L"]
     loss_mask: Float[np.ndarray, "R L"]
+    rehearsed: Float[np.ndarray, "R L"]
 
 
 def pack(documents: Iterable[Document], length: int) -> Packed:
@@ -56,15 +70,15 @@ def pack(documents: Iterable[Document], length: int) -> Packed:
             finished.append(open_rows.pop(fullest))
     rows = finished + open_rows
     tokens, segments = np.zeros((2, len(rows), length), np.int32)
-    loss_mask = np.zeros((len(rows), length), np.float32)
+    loss_mask, rehearsed = np.zeros((2, len(rows), length), np.float32)
     for i, row in enumerate(rows):
         end = 0
         for number, document in enumerate(row["documents"], start=1):
             start, middle, end = end, end + len(document.prompt), end + document.size
             tokens[i, start:end] = document.prompt + document.completion
             segments[i, start:end] = number
-            loss_mask[i, middle:end] = 1
-    return Packed(tokens, segments, loss_mask)
+            loss_mask[i, middle:end], rehearsed[i, middle:end] = 1, document.rehearsed
+    return Packed(tokens, segments, loss_mask, rehearsed)
 
 
 def supervise(
@@ -78,12 +92,13 @@ def supervise(
     passes: int = 1,
     learning_rate: float,
     b2: float = 0.98,
-    temperature: float = 1.0,
     generator: np.random.Generator,
     chunk: int,
     progress: Callable[[Iterable], Iterable] = lambda batches: batches,
 ) -> tuple[Params, list[float]]:
     """Trains a policy on documents; returns its parameters and the loss of each update (nats per token of a completion).
+
+    The loss of a token is its negative log-probability, or where it is rehearsed KL(policy before the first update || policy).
 
     The learning rate rises linearly over the first twentieth of the updates and falls to 0 as a cosine.
 
@@ -92,7 +107,6 @@ def supervise(
       place: section of the config that has `rows` and `learning_rate`, for messages.
       rows: rows per update.
       passes: how often each row is trained on; rows that do not fill the last update are left out.
-      temperature: logits are divided by it.
       generator: makes the order of the rows, another one in each pass.
       chunk: tokens of one device whose logits exist at one time.
       progress: wraps the iteration over batches, to show it.
@@ -110,16 +124,26 @@ def supervise(
     optimizer = make_optimizer(OptimizerConfig(b2=b2, weight_decay=0.01), schedule)
     state = init_state(policy, optimizer, params, mesh)
     frozen, state = state.frozen, state.replace(frozen=None)
+    before = copy(state.params) if packed.rehearsed.any() else None
 
-    def loss(params, frozen, batch):
-        tokens, segments, loss_mask = batch
-        params = lora.combine(frozen, params)
-        hidden = policy.forward(params, tokens, segments)
-        logprobs, _ = project(policy, params, hidden[:, :-1], tokens[:, 1:], temperature=temperature, chunk=chunk)
-        return -jnp.sum(logprobs * loss_mask[:, 1:]) / jnp.maximum(jnp.sum(loss_mask[:, 1:]), 1)
+    def nll_and_kl(logits, logits_before, targets):
+        return -target_logprobs(logits, targets)[0], divergence(logits, logits_before, Divergence(alpha=0.0))[0]
 
-    def step(state, frozen, batch):
-        value, grads = jax.value_and_grad(loss)(state.params, frozen, batch)
+    def loss(params, frozen, before, batch):
+        tokens, segments, loss_mask, rehearsed = batch
+        models = [
+            (policy, params, policy.forward(params, tokens, segments)[:, :-1])
+            for params in (lora.combine(frozen, trained) for trained in (params, before) if trained is not None)
+        ]
+        if before is None:
+            value = -project(*models[0], tokens[:, 1:], chunk=chunk)[0]
+        else:
+            nll, kl = over_chunks(nll_and_kl, models, tokens[:, 1:], chunk=chunk)
+            value = jnp.where(rehearsed[:, 1:] > 0, kl, nll)
+        return jnp.sum(value * loss_mask[:, 1:]) / jnp.maximum(jnp.sum(loss_mask[:, 1:]), 1)
+
+    def step(state, frozen, before, batch):
+        value, grads = jax.value_and_grad(loss)(state.params, frozen, before, batch)
         state, _ = apply_gradients(optimizer, state, grads)
         return state, value
 
@@ -128,7 +152,7 @@ def supervise(
     losses = []
     for chosen in progress(order[: updates * rows].reshape(updates, rows)):
         batch = tuple(values[chosen] for values in packed)
-        state, value = step(state, frozen, processes.put(batch, meshes.rows(mesh)))
+        state, value = step(state, frozen, before, processes.put(batch, meshes.rows(mesh)))
         losses.append(value)
     losses, applied = jax.device_get((losses, state.updates))
     losses = [float(x) for x in losses]

@@ -142,7 +142,8 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
     logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * _row_of_logits(run.policy)
     warmup, width = config.reflection.warmup, config.warmup_row_length
-    warm_up = {"warm up": _learning(run, warmup.rows, width, width)} if warmup.attempts else {}
+    copies = 2 if warmup.rehearsal else 1  # what is trained has the size of its gradient, and is kept as it was
+    warm_up = {"warm up": _learning(run, warmup.rows, width, width, copies=copies)} if warmup.attempts else {}
     return warm_up | {
         "prepare": {"decoding weights": weights, "weights in the making": _head(run) if mesh.shape["fsdp"] > 1 else 0},
         "prefill": {

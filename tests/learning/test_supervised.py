@@ -1,9 +1,13 @@
 """Supervised learning: how documents are packed, and when the result is refused."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amrsd_jax.learning.supervised import Document, check_finite, pack
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.supervised import Document, check_finite, pack, supervise
+from amrsd_jax.scoring.teachers import copy
 from amrsd_jax.sections import ConfigError
 
 
@@ -17,16 +21,45 @@ def test_a_warm_up_that_is_not_finite_is_refused():
 
 
 def test_packing_by_hand():
-    packed = pack([Document([1, 2], [3]), Document([4], [5, 6]), Document([7], [8])], 5)
+    packed = pack([Document([1, 2], [3]), Document([4], [5, 6]), Document([7], [8], rehearsed=True)], 5)
     assert packed.tokens.tolist() == [[1, 2, 3, 7, 8], [4, 5, 6, 0, 0]]
     assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 0, 0]]
     assert packed.loss_mask.tolist() == [[0, 0, 1, 0, 1], [0, 1, 1, 0, 0]]
+    assert packed.rehearsed.tolist() == [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
 
 
 def test_packing_loses_nothing():
     generator = np.random.default_rng(0)
     documents = [Document([9] * int(a), [5] * int(b)) for a, b in generator.integers(1, 20, (200, 2))]
     packed = pack(documents, 48)
-    assert packed.loss_mask.sum() == sum(len(completion) for _, completion in documents)
+    assert packed.loss_mask.sum() == sum(len(document.completion) for document in documents)
     assert (packed.segments > 0).sum() == sum(document.size for document in documents)
     assert (packed.segments > 0).mean() > 0.85
+
+
+@pytest.mark.slow
+def test_a_rehearsed_completion_keeps_the_distribution_and_a_learnt_one_is_learnt(policy, params):
+    """Learning one completion changes what follows another prompt, unless that is rehearsed."""
+    learnt, other, mesh = ([1, 2, 3], [4, 5]), ([6, 2, 3], [7, 8]), meshes.make_mesh(data=1, fsdp=1, tensor=1)
+
+    def logprobs(params, prompt, completion):
+        tokens = jnp.array([prompt + completion], jnp.int32)
+        hidden = policy.forward(params, tokens)
+        logits = policy.unembed(policy.head(params), hidden[0, len(prompt) - 1 : -1])
+        return jax.nn.log_softmax(logits)
+
+    def trained(*others):
+        packed = pack([Document(*learnt), *others] * 8, 16)
+        return supervise(
+            policy, copy(params), packed, mesh, place="test", rows=2, passes=10, learning_rate=1e-2,
+            generator=np.random.default_rng(0), chunk=64,
+        )[0]  # fmt: skip
+
+    before = logprobs(params, *other)
+    changes = []
+    for after in (trained(), trained(Document(*other, rehearsed=True))):
+        changes.append(
+            float((np.exp(before) * (before - logprobs(after, *other))).sum(-1).mean())
+        )  # KL, nats per token
+        assert np.exp(logprobs(after, *learnt))[[0, 1], learnt[1]].min() > 0.8
+    assert changes[0] > 0.5 and changes[1] < 0.02
