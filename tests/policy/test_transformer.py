@@ -111,7 +111,7 @@ def test_cached_decode_equals_the_full_forward(layout, family):
     lengths = jnp.array([1, 4, 6])
     hidden, stacked = jax.jit(policy.prefill)(params, tokens[:, :6], lengths)
     rows = jnp.arange(3)
-    np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=1e-5)
+    np.testing.assert_allclose(policy.logits(params, hidden), full[rows, lengths - 1], atol=5e-5)
 
     layers = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(policy.architecture.layers)]
     cache = [layer.resize(2 * policy.cache_layout.block) for layer in layers]
@@ -119,7 +119,7 @@ def test_cached_decode_equals_the_full_forward(layout, family):
     position = lengths
     for _ in range(6):
         hidden, cache = decode(decoding, tokens[rows, position], position, cache)
-        np.testing.assert_allclose(policy.logits(params, hidden), full[rows, position], atol=1e-5)
+        np.testing.assert_allclose(policy.logits(params, hidden), full[rows, position], atol=5e-5)
         position = position + 1
 
 
