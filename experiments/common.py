@@ -158,7 +158,7 @@ def run_arms(
     seeds: Iterable[int],
     record: Callable[[Path, dict], Row],
 ) -> None:
-    """Trains the arms and seeds that the results lack. All arms of a seed start from the same warm-up.
+    """Trains the arms and seeds that the results lack. All arms of a seed start from the same warm-ups, whose fields they share.
 
     Args:
       out: folder of the workdirs.
@@ -184,6 +184,14 @@ def run_arms(
 
 
 # ---------------------------------------------------------------- tables
+
+
+def accuracies(runs: Sequence[Row]) -> list[str]:
+    """Formats accuracy, sampled and greedy, before and after training: the mean over runs, and the lowest and highest."""
+    values = [
+        [run["eval"][when][how] for run in runs] for how in ("sampled", "greedy") for when in ("initial", "final")
+    ]
+    return [f"{sum(few) / len(few):.3f} ({min(few):.3f} to {max(few):.3f})" for few in values]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence]) -> str:

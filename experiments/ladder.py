@@ -1,6 +1,6 @@
 """Question: how often is SmolLM2-135M-Instruct right on each rung of the ladder before any training, and with which prompt?
 
-Command:  python -m experiments.ladder run          (two CPU cores: about 15 minutes; needs the extra `smollm2`)
+Command:  python -m experiments.ladder run          (two CPU cores: about 15 minutes; needs what docs/real_models.md installs)
           python -m experiments.ladder table        (from experiments/results/ladder.json)
 Measured: 32 held-out problems of a rung, four samples each of at most 24 tokens (40 for `steps`): shares of right answers,
           of those in which the verifier found none, of cut ones; problems whose four samples are neither all right nor all wrong.

@@ -13,7 +13,7 @@ from amrsd_jax import rng
 from amrsd_jax.problems import Problem
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
 from amrsd_jax.tasks import registry
-from experiments.common import Row, Study, group_by, main, markdown, run_arms, where
+from experiments.common import Row, Study, accuracies, group_by, main, markdown, run_arms, where
 
 ARMS = {
     "AMR-SD": ("--config=configs/quickstart.py",),
@@ -56,12 +56,7 @@ def table(rows: list[Row]) -> str:
     """Formats one line per arm: means over seeds, and the lowest and highest seed."""
     lines = []
     for (arm,), runs in group_by(rows, "arm").items():
-        cells = [
-            _mean_and_range([run["eval"][when][how] for run in runs])
-            for how in ("sampled", "greedy")
-            for when in ("initial", "final")
-        ]
-        lines.append([arm, *cells, f"{np.mean([run['reflections_skipped'] for run in runs]):.0%}"])
+        lines.append([arm, *accuracies(runs), f"{np.mean([run['reflections_skipped'] for run in runs]):.0%}"])
     counts = [run["critiques"] for run in rows if run["arm"] == "AMR-SD"]
     usable, exact = (sum(count[name] for count in counts) for name in ("usable", "exact"))
     columns = ["arm", "sampled accuracy before", "after", "greedy before", "after", "reflections skipped"]
@@ -70,10 +65,6 @@ def table(rows: list[Row]) -> str:
         f"{rows[0]['eval']['final']['n']} held-out problems, {rows[0]['steps']} steps; {where(rows[0])}.\n"
         f"Of {usable} usable critiques in step 1 of AMR-SD's runs, {exact} name the true first wrong line."
     )
-
-
-def _mean_and_range(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 STUDY = Study("quickstart", run, table, page="README.md")

@@ -1,6 +1,6 @@
 """Question: does a pretrained model of 135 M parameters learn a rung of the ladder on two CPU cores, and can it reflect?
 
-Command:  python -m experiments.smollm2 run --out=runs/smollm2     (extra `smollm2`; two CPU cores: about ten minutes a run)
+Command:  python -m experiments.smollm2 run --out=runs/smollm2     (needs what docs/real_models.md installs; not run yet)
           python -m experiments.smollm2 table                      (from experiments/results/smollm2.json)
 Arms:     AMR-SD with the model's own reflections, GRPO, and GRPO with permuted rewards as a control; three seeds each. The arms
           of a seed begin after the same reflection warm-up.
@@ -10,12 +10,10 @@ Tables:   README.md; twenty reflections of the first seed, chosen by a random nu
 import json
 from pathlib import Path
 
-import numpy as np
-
 from amrsd_jax import rng
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
-from experiments.common import Row, Study, group_by, main, markdown, run_arms, where
+from experiments.common import Row, Study, accuracies, group_by, main, markdown, run_arms, where
 
 ARMS = {
     "AMR-SD": ("--config=configs/smollm2.py",),
@@ -64,18 +62,13 @@ def table(rows: list[Row]) -> str:
     """Formats one line per arm: means over seeds, and the lowest and highest seed."""
     lines = []
     for (arm,), runs in group_by(rows, "arm").items():
-        cells = [
-            _mean_and_range([run["eval"][when][how] for run in runs])
-            for how in ("sampled", "greedy")
-            for when in ("initial", "final")
-        ]
         needed = sum(run["reflections"]["needed"] for run in runs)
         shares = [1 - _unusable(runs) / needed, _sum(runs, "unusable_leak") / needed] if needed else []
         minutes = [run["wall_seconds"] / 60 for run in runs]
         lines.append(
             [
                 arm,
-                *cells,
+                *accuracies(runs),
                 *([f"{share:.0%}" for share in shares] or ["", ""]),
                 f"{min(minutes):.0f} to {max(minutes):.0f}",
             ]
@@ -113,10 +106,6 @@ def _sum(runs: list[Row], name: str) -> float:
 
 def _unusable(runs: list[Row]) -> float:
     return sum(_sum(runs, name) for name in runs[0]["reflections"] if name.startswith("unusable_"))
-
-
-def _mean_and_range(values: list[float]) -> str:
-    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 STUDY = Study("smollm2", run, table, page="README.md")

@@ -1,4 +1,4 @@
-"""The documents of the embedded tasks' warm-up."""
+"""Tests the documents of the embedded tasks' warm-up."""
 
 import itertools
 import zlib

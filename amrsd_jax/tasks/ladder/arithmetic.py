@@ -213,7 +213,7 @@ def _false(problem: Problem, before: Side, side: Side) -> Fault:
 
 
 def _goes_on(problem: Problem, sides: Equation) -> Fault:
-    """Returns the fault of an equation behind a right one."""
+    """Returns the fault of an equation that follows a right one."""
     written, do = _written(sides[-1]), problem.row["do"]
     return Fault(
         (sides[0].start, sides[-1].end),

@@ -97,6 +97,6 @@ class Rung:
 
 
 def choose(generator: np.random.Generator, options: Iterable) -> Any:
-    """Returns one of some options."""
+    """Returns one of the options, all of them equally likely."""
     options = tuple(options)
     return options[int(generator.integers(len(options)))]
