@@ -200,9 +200,9 @@ class ReflectionWarmupConfig(Section):
     attempts: Natural = Field(0, description="attempts that are sampled for it, in whole groups; 0 skips it")
     passes: Count = Field(1, description="times that every document is trained on")
     rows: Count = Field(4, description="packed rows per update")
-    learning_rate: NonNegative = Field(1e-4, description="with adapters, about 1e-3")
+    learning_rate: NonNegative = Field(5e-5, description="with adapters, about 5e-4")
     rehearsal: Share = Field(
-        0.5,
+        1.0,
         description="share of the attempts at whose tokens the model is held to its distribution before the warm-up",
     )
 

@@ -1,9 +1,10 @@
 """The reflection warm-up: supervised learning from reflections that the task writes on the model's own attempts.
 
 A small pretrained model writes few reflections that can be used. Before the first step it samples attempts at training problems,
-the task writes a reflection on each, and the model learns to write it from the very prompt that asks for one in training. A share
-of the attempts is rehearsed, because a model that learns from reflections alone answers differently: at their tokens it is held
-to the distribution that it had.
+the task writes reflections on them, and the model learns to write these from the very prompts that ask for one in training. Most
+attempts of such a model are wrong, so several hints are written on a correct one, in other words, until hints and critiques are
+equally many. A share of the attempts is rehearsed, because a model that learns from reflections alone answers differently: at
+their tokens it is held to the distribution that it had.
 
 No field of the credit rule matters here, so runs of different methods begin from the same parameters.
 """
@@ -35,6 +36,7 @@ from amrsd_jax.tasks.verify import verify
 
 PLACE = "reflection.warmup"
 STREAM = "reflection warm-up"
+WORDINGS = 4  # most reflections on one attempt
 
 
 def check(experiment: Experiment) -> None:
@@ -74,8 +76,8 @@ class Record:
     Attributes:
       attempts, correct: attempts that were sampled, and those of them that are correct.
       documents: number of documents by kind: "hint", "critique", and "answer" for rehearsed attempts.
-      left_out: attempts without a reflection by reason: "none" (the task wrote none), "no_room" (the prompt does not fit),
-        "truncated" (the reflection is longer than `reflection.tokens`), or why it would be unusable in training.
+      left_out: number of reflections that are not learnt by reason: "none" (the task wrote none), "no_room" (the prompt does
+        not fit), "truncated" (it is longer than `reflection.tokens`), or why it would be unusable in training.
       losses: of each update, nats per token.
       seconds: by part, "sample" and "train".
     """
@@ -162,12 +164,23 @@ def make_documents(experiment: Experiment, attempts: Rollouts) -> tuple[dict[str
     """
     config, generator = experiment.config.reflection.warmup, rng.host(experiment.config.seed, STREAM)
     documents, left_out = {kind: [] for kind in (*TAGS.values(), "answer")}, Counter()
-    for row, verdict in enumerate(attempts.verdicts):
+
+    def write(row: int, tag: str) -> bool:
         document = reflection_document(experiment, attempts, row, generator)
         if isinstance(document, str):
             left_out[document] += 1
-        else:
-            documents[TAGS[verdict.correct]].append(document)
+            return False
+        documents[tag].append(document)
+        return True
+
+    rows = {TAGS[correct]: [] for correct in TAGS}
+    for row, verdict in enumerate(attempts.verdicts):
+        rows[TAGS[verdict.correct]].append(row)
+    rarer, other = sorted(rows, key=lambda tag: len(rows[tag]))
+    for tag in (rarer, other):
+        wanted = len(attempts.text) // 2 if tag == rarer else len(attempts.text) - len(documents[rarer])
+        for _ in range(WORDINGS):
+            rows[tag] = [row for row in rows[tag] if len(documents[tag]) < wanted and write(row, tag)]
     if not any(documents.values()):
         raise ConfigError(
             f"{PLACE}.attempts = {config.attempts}: none of {len(attempts.text)} attempts has a reflection to learn from: "

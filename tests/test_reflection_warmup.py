@@ -65,13 +65,19 @@ def test_the_prompt_is_that_of_training_and_the_completion_the_task_s_line(tmp_p
     truth = made.task.solution(problem).split("\n")
     attempts = attempts_at(made, "no line")
     documents, left_out = reflection_warmup.make_documents(made, attempts)
-    assert not left_out and [len(documents[kind]) for kind in ("hint", "critique", "answer")] == [7, 1, 0]
-    (critique,) = documents["critique"]
+    assert not left_out and [len(documents[kind]) for kind in ("hint", "critique", "answer")] == [4, 4, 0]
+    critique = documents["critique"][0]
     assert critique.prompt == reflection_request(made.context_settings, attempts, 1, 1).prompt
     assert made.tokenizer.decode(critique.prompt).count(truth[0]) == 1  # a correct peer, as in training
     opening = "" if open_tag else "<critique>"
     assert made.tokenizer.decode(critique.completion) == f"{opening}{truth[0]}</critique><|im_end|>"
     assert made.tokenizer.decode(critique.prompt).endswith("<critique>") == open_tag
+
+
+@pytest.mark.parametrize("wrong, counts", [(0, [8, 0]), (1, [4, 4]), (4, [4, 4]), (7, [4, 4])])
+def test_hints_and_critiques_are_equally_many_where_both_can_be_written(tiny, wrong, counts):
+    documents, _ = reflection_warmup.make_documents(tiny, attempts_at(tiny, *["no line"] * wrong))
+    assert [len(documents[kind]) for kind in ("hint", "critique")] == counts
 
 
 def test_what_training_could_not_use_is_left_out(tiny):
@@ -86,12 +92,12 @@ def test_what_training_could_not_use_is_left_out(tiny):
 def test_unusable_texts_are_counted_by_their_reason(tiny, monkeypatch):
     """A task's text that would be unusable in training, e.g. because it states the answer, teaches nothing."""
     problem = tiny.task.problem("train", 0)
-    texts = iter([f"it is {problem.answer}", " ", "a" * 15, "a" * 14, "a" * 13, None, "a</hint>b", "a"])
+    texts = iter([f"it is {problem.answer}", " ", "a" * 15, "a" * 14, "a" * 13, None, "a</hint>b", "a", *"abcde"])
     monkeypatch.setattr(type(tiny.task), "write_reflection", lambda self, *_: next(texts))
     documents, left_out = reflection_warmup.make_documents(tiny, attempts_at(tiny))
     assert left_out == {"leak": 1, "empty": 1, "truncated": 2, "none": 1}
     written = [tiny.tokenizer.decode(document.completion) for document in documents["hint"]]
-    assert written == [f"<hint>{text}</hint><|im_end|>" for text in ("a" * 13, "a", "a")]
+    assert written == [f"<hint>{text}</hint><|im_end|>" for text in ("a" * 13, "a", "a", *"abcde")]
     monkeypatch.setattr(type(tiny.task), "write_reflection", lambda self, *_: None)
     with pytest.raises(ConfigError, match="reflection.warmup.attempts = 16: none of 8 attempts .* 8 x 'none'"):
         reflection_warmup.make_documents(tiny, attempts_at(tiny))

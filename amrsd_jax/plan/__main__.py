@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from amrsd_jax.flags import define_config, parser
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)  # JAX logs every kind of device that it does not find
     try:
         config = validate(_CONFIG.value)
         with tempfile.TemporaryDirectory() as workdir:

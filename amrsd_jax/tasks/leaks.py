@@ -6,6 +6,7 @@ ruled out; a value in any spelling, but not as a number of a step or an exponent
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 
 from amrsd_jax.tasks import letters, tools
 from amrsd_jax.tasks.letters import LETTERS
@@ -15,11 +16,11 @@ from amrsd_jax.tasks.replies import numbers_of
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 
 
-def states_answer(text: str, answer: str) -> bool:
-    """Returns whether a text states an answer: one letter as the letter of an option, anything else as a value."""
+def states_answer(text: str, answer: str, question: str = "") -> bool:
+    """Returns whether a text states an answer to a question: one letter as that of an option, anything else as a value."""
     if re.fullmatch(r"\s*[A-Za-z]\s*", answer):
         return states_letter(text, answer.strip().upper(), dict.fromkeys(LETTERS, ""))
-    return states_value(text, answer)
+    return states_value(text, answer, question)
 
 
 # ---------------------------------------------------------------- letters
@@ -99,21 +100,36 @@ _FORM = re.compile(
 )  # fractions, roots and powers; a sum is a calculation, which may have the answer as its result
 _CALLED = re.compile(r"[A-Za-z]\(")  # sqrt(2)
 _OPERATION = re.compile(r"[+*×]|\\(?:cdot|times)|(?<!^)-|\d/\d+/")
+# What stands before a number that is a result, and behind one.
+_RESULT = re.compile(
+    r"(?:[=≈→⇒:]|\\boxed|\b(?:is|are|be|was|equals?|equal to|gives?|yields?|gets?|makes?|becomes?|obtains?|answer|result|total)\b"
+    r"(?: (?:just|only|exactly|then|indeed|of|to))?)[\s$(*\\[{]{0,6}-?$",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(
+    r"[\s$)*\\\]}]{0,6}(?:is|was|as) (?:the|your|a) (?:\w+ )?(?:answer|result|solution)\b", re.IGNORECASE
+)
 
 
-def states_value(text: str, answer: str) -> bool:
+def states_value(text: str, answer: str, question: str = "") -> bool:
     """Returns whether a text states a value as a word, a number or an expression of its own.
 
     Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 10^6 and 1000000).
-    Anything else matches regardless of case, spacing, braces and LaTeX's words for text.
+    Anything else matches regardless of case, spacing, braces and LaTeX's words for text. A number that the question has as well
+    is stated only as a result: "add 6 and 2" does not state 6.
     """
     text, answer = _NAMES.sub(r"\\\1", text[-TAIL:].translate(_SIGNS)), "".join(answer.translate(_SIGNS).split())
     if not answer:
         return False
     exact = number(answer)
     near = value(answer) if exact is None else float(exact)
-    if exact is not None and exact in map(number, numbers_of(_PLACES.sub(" ", text))):
-        return True
+    if exact is not None:
+        plain = _PLACES.sub(" ", text)
+        named = exact in map(number, numbers_of(plain))
+        if exact in map(number, numbers_of(question)):
+            return named and _states_result(plain, exact)
+        if named:
+            return True
     if near is not None:
         for candidate in _EXPRESSION.finditer(text):
             expression = candidate[0].strip(".!?\"'*`")
@@ -128,6 +144,20 @@ def states_value(text: str, answer: str) -> bool:
     plain = _WRAPPER.sub("", answer)
     stated = r"(?<!\w)" + r"\s*".join(map(re.escape, plain)) + r"(?!\w)"
     return bool(plain) and re.search(stated, _WRAPPER.sub("", text), flags=re.IGNORECASE) is not None
+
+
+def _states_result(text: str, value: Fraction) -> bool:
+    """Returns whether a text has a number as a result, or nothing else."""
+    found = [
+        match
+        for match in re.finditer(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?", text)
+        if number(match[0].rstrip(",").replace(",", "")) == value
+    ]
+    alone = not re.search(r"[^\W\d_]", text)
+    return any(
+        alone or _RESULT.search(text[max(0, match.start() - 40) : match.start()]) or _ANSWER.match(text, match.end())
+        for match in found
+    )
 
 
 # ---------------------------------------------------------------- calls

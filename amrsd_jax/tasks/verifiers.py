@@ -41,7 +41,9 @@ class Verifier:
     verify: Callable[[Problem, str], Verdict]
     gold_response: Callable[[Problem], str] | None = None
     fault: Callable[[Problem], str] = _no_fault
-    states: Callable[[Problem, str], bool] = lambda problem, text: leaks.states_answer(text, problem.answer)
+    states: Callable[[Problem, str], bool] = lambda problem, text: leaks.states_answer(
+        text, problem.answer, problem.question
+    )
     spans: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
 

@@ -120,6 +120,26 @@ def test_calls_by_hand(text, stated):
     assert states_calls(text, GOLD) == stated
 
 
+@pytest.mark.parametrize(
+    "text, stated",
+    [
+        ("Add 6 and 2 first.", False),
+        ("Begin with 6, not with 2.", False),
+        ("The sum of 6 and 2 is not 8.", False),
+        ("The result is 6.", True),
+        ("6 is the answer.", True),
+        ("6", True),
+        (r"so x = \boxed{6}", True),
+        ("You get $6$", True),
+    ],
+)
+def test_a_number_of_the_question_is_stated_as_a_result_only(text, stated):
+    assert states_answer(text, "6", "What is 6 plus 2, minus 2?") == stated
+    assert states_answer(text, "6", "How many sides has a hexagon?")
+    row = Problem("a", "What is 6 plus 2, minus 2?", "6")
+    assert RowTask("a.jsonl", "b.jsonl", family="mathematics").states_answer(row, text) == stated
+
+
 def test_each_family_has_its_reader():
     letter = Problem("1", "Which?\nA: red\nB: green", "B")
     for family, problem, text in (
