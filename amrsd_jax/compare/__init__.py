@@ -60,8 +60,9 @@ def compare(
         raise ValueError(f"methods = {methods!r}: expected at least one")
     loaded = load.load(source, workdir=workdir, step=step)
     params, rollouts, applied = apply_all(loaded, names)
-    answers = measures.answer_tokens(rollouts, loaded.experiment.tokenizer)
-    described = {one.name: measures.describe(one, rollouts, answers) for one in applied}
+    tokenizer = loaded.experiment.tokenizer
+    marks = measures.answer_tokens(rollouts, tokenizer), measures.digit_tokens(rollouts, tokenizer)
+    described = {one.name: measures.describe(one, rollouts, *marks) for one in applied}
     values = {
         "rollouts": about(loaded, rollouts),
         "parameters": {"checkpoint": params.checkpoint, "recorded_gap": recorded_gap(loaded.rollouts, rollouts)},

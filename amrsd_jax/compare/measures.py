@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer, Num
 from scipy import stats
 
 from amrsd_jax.compare.apply import Applied
-from amrsd_jax.policy.tokenizer import Tokenizer
+from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.records import Credit, Rollouts
 from amrsd_jax.runtime.monitor import top_share
 from amrsd_jax.tasks.verify import token_span
@@ -20,13 +20,15 @@ TAU = 0.2  # nats, the default threshold of AMR-SD: smaller gaps are mostly nois
 _ROUNDING = 1e-6  # relative to the advantage: smaller differences are rounding errors
 
 
-def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N T"]) -> dict:
+def describe(
+    applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N T"], digits: Bool[np.ndarray, "N T"]
+) -> dict:
     """Computes all measures of one method, ready for JSON.
 
     Args:
       applied: the method, applied to the rollouts.
       rollouts: N rows.
-      answers: tokens that state the final answer, from `answer_tokens`.
+      answers, digits: tokens that state the final answer, and that have a digit (`answer_tokens`, `digit_tokens`).
     """
     config = applied.experiment.config
     return {
@@ -42,7 +44,9 @@ def describe(applied: Applied, rollouts: Rollouts, answers: Bool[np.ndarray, "N 
         "gap": gaps(applied, rollouts),
         "null_gap": gaps(applied, rollouts, applied.null_gap),
         "leak": leak(applied, rollouts),
-        "ledger": ledger(applied, rollouts),
+        "ledger": ledger(applied, rollouts, digits),
+        "gap_at_error": gap_at_error(applied.logprobs.gap, rollouts, applied.logprobs.scored),
+        "null_gap_at_error": gap_at_error(applied.null_gap, rollouts, applied.logprobs.scored),
         "first_error": first_error(applied.credit.token_advantage, rollouts),
         "first_error_by_gap": first_error(applied.logprobs.gap, rollouts, applied.logprobs.scored),
     }
@@ -84,6 +88,14 @@ def answer_tokens(rollouts: Rollouts, tokenizer: Tokenizer) -> Bool[np.ndarray, 
             tokens = rollouts.response[i, : int(rollouts.mask[i].sum())].tolist()
             marked[i, slice(*token_span(tokenizer, tokens, span))] = True
     return marked & (rollouts.mask > 0)
+
+
+def digit_tokens(rollouts: Rollouts, tokenizer: Tokenizer) -> Bool[np.ndarray, "N T"]:
+    """Marks the tokens that have a digit, which in a calculation are its substance and not its style."""
+    ids = np.unique(rollouts.response[rollouts.mask > 0])
+    texts = token_texts(tokenizer, ids.tolist())
+    with_digit = ids[[any(character.isdecimal() for character in text) for text in texts]]
+    return np.isin(rollouts.response, with_digit) & (rollouts.mask > 0)
 
 
 def first_error(
@@ -197,6 +209,34 @@ def _summary(values: Float[np.ndarray, "N T"], selected: Bool[np.ndarray, "N T"]
     }
 
 
+def gap_at_error(
+    gap: Float[np.ndarray, "N T"], rollouts: Rollouts, scored: Bool[np.ndarray, " N"]
+) -> dict[str, float | int | None]:
+    """Compares the gap inside the first error of failed rows with that of their other tokens.
+
+    Args:
+      gap: in nats [N, T].
+      rollouts: N rows.
+      scored: rows with a context.
+
+    Returns:
+      `rows`, their number; `wrong` and `elsewhere`, the means over rows of a row's mean gap in nats, each with `_error`, 1.96
+      standard errors. A row whose tokens are all wrong is left out.
+    """
+    wrong, elsewhere = [], []
+    for i in np.flatnonzero(scored & (rollouts.first_error[:, 0] >= 0)):
+        inside = np.zeros(gap.shape[1], bool)
+        inside[slice(*rollouts.first_error[i])] = True
+        real = rollouts.mask[i] > 0
+        if (inside & real).any() and (real & ~inside).any():
+            wrong.append(float(gap[i][inside & real].mean()))
+            elsewhere.append(float(gap[i][real & ~inside].mean()))
+    result = {"rows": len(wrong)}
+    for name, means in (("wrong", wrong), ("elsewhere", elsewhere)):
+        result[name], result[f"{name}_error"] = mean_and_error(means)
+    return result
+
+
 def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
     """Measures how much of the reference solution the teacher's contexts contain, as means over rows with a context.
 
@@ -224,12 +264,12 @@ def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
 # ---------------------------------------------------------------- rows and tokens that receive a signal
 
 
-def ledger(applied: Applied, rollouts: Rollouts) -> dict:
+def ledger(applied: Applied, rollouts: Rollouts, digits: Bool[np.ndarray, "N T"]) -> dict:
     """Counts rows and tokens. The entries of `status` add up to the number of rows; most say why a row has no context.
 
     `truncated`: responses cut off at the length limit. `zero_advantage`: rows of groups whose rewards are all equal.
     `changed`, `changed_tokens`: rows and tokens whose credit differs from the row's advantage. `silent`: rows whose credit
-    is 0 at every token.
+    is 0 at every token. `digit_tokens`, `changed_digit_tokens`: those of all tokens and of the changed ones that have a digit.
     """
     credit, changed = applied.credit, added(applied.credit, rollouts) != 0
     return {
@@ -242,4 +282,6 @@ def ledger(applied: Applied, rollouts: Rollouts) -> dict:
         "silent": int((~(credit.token_advantage != 0).any(axis=1)).sum()),
         "tokens": int(rollouts.mask.sum()),
         "changed_tokens": int(changed.sum()),
+        "digit_tokens": int(digits.sum()),
+        "changed_digit_tokens": int((changed & digits).sum()),
     }

@@ -1,12 +1,24 @@
 """Measures of one method, on rows small enough to work out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from amrsd_jax.compare.measures import added, auroc, concentration, first_error, mean_and_error, precision_at_1
+from amrsd_jax.compare.measures import (
+    added,
+    auroc,
+    concentration,
+    digit_tokens,
+    first_error,
+    gap_at_error,
+    mean_and_error,
+    precision_at_1,
+)
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.records import Credit, Rollouts
 
@@ -80,3 +92,22 @@ def test_padding_never_counts(values, start):
     assert first_error(values, narrow) == first_error(padded, wide)
     none = np.zeros(padded.shape, bool)
     assert concentration(values, narrow, none[:, :4]) == concentration(padded, wide, none)
+
+
+def test_the_gap_inside_the_first_error_by_hand():
+    """Row 1 has no other token, the error of row 2 is not known, and row 3 has no context."""
+    rows = rollouts([4, 2, 5, 3], [(1, 3), (0, 2), (-1, -1), (0, 1)])
+    gap = np.array([[1, -2, -4, 3, 9], [5, 5, 0, 0, 0], [7] * 5, [8] * 5], np.float32)
+    found = gap_at_error(gap, rows, np.array([True, True, True, False]))
+    assert found == {"rows": 1, "wrong": -3, "wrong_error": None, "elsewhere": 2, "elsewhere_error": None}
+    assert gap_at_error(gap, rows, np.ones(4, bool))["wrong"] == pytest.approx((-3 + 8) / 2)
+    assert gap_at_error(gap, rows, np.zeros(4, bool))["wrong"] is None
+
+
+def test_tokens_with_a_digit():
+    tokenizer = embedded_tokenizer(["add", "is"])
+    ids = tokenizer.encode("add 12 is", add_special_tokens=False)
+    rows = rollouts([len(ids) - 1], [(-1, -1)], width=len(ids))
+    rows = dataclasses.replace(rows, response=np.array([ids], np.int32))
+    expected = [any(c.isdigit() for c in tokenizer.decode([i])) for i in ids[:-1]]
+    assert sum(expected) == 2 and digit_tokens(rows, tokenizer)[0].tolist() == [*expected, False]
