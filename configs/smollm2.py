@@ -5,7 +5,7 @@ Hardware:  two CPU cores and 6 GB of memory; the model is in the package llm-smo
 
 Words behind a colon, joined by commas, change it: `configs/smollm2.py:grpo,lora`.
   a rule of `amrsd_jax.credit`   another method from the same start; the default is amrsd
-  a rung of the ladder           other exercises than sums (docs/ladder.md)
+  a rung of the ladder           other exercises than the default's sums, with longer answers and more steps (docs/ladder.md)
   lora                           adapters of rank 16 instead of all parameters
   permuted                       a control: rewards are permuted within the batch
 """
@@ -41,7 +41,9 @@ def get_config(words: str = ""):
         if word in credit.RULES:
             config.credit.rule = word
         elif word in RUNGS:
-            config.task.args.rung = word
+            config.task.args.rung, config.steps = word, 24
+            config.rollout.response_length = 40
+            config.reflection.update(prompt_length=176, context_length=120)
         elif word == "lora":
             config.lora.rank, config.optimizer.learning_rate, config.reflection.warmup.learning_rate = 16, 5e-4, 5e-4
         elif word == "permuted":

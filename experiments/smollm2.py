@@ -1,14 +1,16 @@
 """Question: does a pretrained model of 135 M parameters learn a rung of the ladder on two CPU cores, and can it reflect?
 
-Command:  python -m experiments.smollm2 run --out=runs/smollm2     (needs what docs/real_models.md installs; not run yet)
+Command:  python -m experiments.smollm2 run --out=runs/smollm2     (about two hours; needs what docs/real_models.md installs)
           python -m experiments.smollm2 table                      (from experiments/results/smollm2.json)
 Arms:     AMR-SD with the model's own reflections, GRPO, and GRPO with permuted rewards as a control; three seeds each. The arms
-          of a seed begin after the same reflection warm-up.
-Tables:   README.md; twenty reflections of the first seed, chosen by a random number, docs/real_models.md.
+          of a seed begin after the same reflection warm-up. AMR-SD on a harder rung and with adapters; one seed each.
+Tables:   README.md; all arms, and twenty reflections of the first seed, chosen by a random number, docs/real_models.md.
 """
 
 import json
 from pathlib import Path
+
+import numpy as np
 
 from amrsd_jax import rng
 from amrsd_jax.files import read_json_lines
@@ -21,12 +23,18 @@ ARMS = {
     "GRPO, rewards permuted": ("--config=configs/smollm2.py:grpo,permuted",),
 }
 SEEDS = (0, 1, 2)
+ONCE = {  # of the first seed only
+    "AMR-SD on stories": ("--config=configs/smollm2.py:stories",),
+    "AMR-SD with adapters": ("--config=configs/smollm2.py:lora",),
+}
 SAMPLES = 20
 
 
 def run(out: Path, results: Path) -> None:
     """Trains every arm and seed that the results lack."""
     run_arms(out, results, ARMS, SEEDS, record)
+    for arm, flags in ONCE.items():  # each in a folder of its own, as its warm-up is another one
+        run_arms(out / flags[0].partition(":")[2], results, {arm: flags}, SEEDS[:1], record)
 
 
 def record(workdir: Path, results: dict) -> Row:
@@ -59,34 +67,40 @@ def samples(workdir: Path) -> list[dict[str, str]]:
 
 
 def table(rows: list[Row]) -> str:
+    """Formats the arms of three seeds."""
+    return lines([row for row in rows if row["arm"] in ARMS])
+
+
+def details(rows: list[Row]) -> str:
+    """Formats the arms of one seed, and reflections."""
+    once = [row for row in rows if row["arm"] in ONCE]
+    return f"{lines(once)}\n\n{reflections(rows)}"
+
+
+def lines(rows: list[Row]) -> str:
     """Formats one line per arm: means over seeds, and the lowest and highest seed."""
-    lines = []
+    cells = []
     for (arm,), runs in group_by(rows, "arm").items():
-        needed = sum(run["reflections"]["needed"] for run in runs)
+        needed = _sum(runs, "needed")
         shares = [1 - _unusable(runs) / needed, _sum(runs, "unusable_leak") / needed] if needed else []
-        minutes = [run["wall_seconds"] / 60 for run in runs]
-        lines.append(
-            [
-                arm,
-                *accuracies(runs),
-                *([f"{share:.0%}" for share in shares] or ["", ""]),
-                f"{min(minutes):.0f} to {max(minutes):.0f}",
-            ]
+        minutes = [(run["wall_seconds"] + warmup_seconds(run)) / 60 for run in runs]
+        cells.append(
+            [arm, *accuracies(runs), *([f"{share:.0%}" for share in shares] or ["", ""]), f"{np.mean(minutes):.0f}"]
         )
     columns = [
-        "arm",
-        "sampled accuracy before",
-        "after",
-        "greedy before",
-        "after",
-        "usable reflections",
-        "leaks",
-        "minutes",
-    ]
+        "arm", "sampled accuracy before", "after", "greedy before", "after", "usable reflections", "leaks", "minutes",
+    ]  # fmt: skip
+    seeds, last = sorted({run["seed"] for run in rows}), rows[-1]
     return (
-        f"{markdown(columns, lines)}\n\nMeans of {len({run['seed'] for run in rows})} seeds, and the lowest and highest of "
-        f"them; {rows[0]['eval']['final']['n']} answers to held-out problems, {rows[0]['steps']} steps; {where(rows[0])}."
+        f"{markdown(columns, cells)}\n\nSeeds {', '.join(map(str, seeds))}: means, lowest and highest; "
+        f"{last['eval']['final']['n']} answers to held-out problems; {where(last)}."
     )
+
+
+def warmup_seconds(run: Row) -> float:
+    """Returns the seconds of a reflection warm-up that another arm of the seed has done for this one."""
+    done_here = "warmup" in run["seconds_by_phase"]
+    return 0.0 if done_here or not run["warmup"] else sum(run["warmup"]["seconds"].values())
 
 
 def reflections(rows: list[Row]) -> str:
@@ -109,7 +123,7 @@ def _unusable(runs: list[Row]) -> float:
 
 
 STUDY = Study("smollm2", run, table, page="README.md")
-REFLECTIONS = Study("smollm2", None, reflections, page="docs/real_models.md")
+DETAILS = Study("smollm2", None, details, page="docs/real_models.md")
 
 if __name__ == "__main__":
     main(STUDY, __doc__)
