@@ -48,7 +48,10 @@ def record(workdir: Path, results: dict) -> Row:
         "seconds_by_phase": results["seconds_by_phase"],
         "reflections": {
             name: sum(row[f"reflection/{name}"] for row in steps)
-            for name in ("needed", *(key.removeprefix("reflection/") for key in steps[0] if "/unusable_" in key))
+            for name in (
+                "needed",
+                *(key.removeprefix("reflection/") for key in steps[0] if key.startswith("reflection/unusable_")),
+            )
         },
         "warmup": json.loads(warmup.read_text()) if warmup.exists() else None,
         "samples": samples(workdir),
