@@ -238,6 +238,18 @@ def device(platform, stats):
     return mock.Mock(spec=jax.Device, platform=platform, memory_stats=lambda: stats)
 
 
+def test_a_step_beside_a_checkpoint_that_is_being_written(tmp_path):
+    """The copy has the trained parameters and their moments: with adapters it is small."""
+    whole, adapted = make(small(), tmp_path), make(small(lora__rank=4), tmp_path)
+    copy = whole.phases["update"]["copy of the state"]
+    assert copy == pytest.approx(3 * whole.always["parameters"], rel=0.01)
+    assert adapted.phases["update"]["copy of the state"] < 0.2 * copy
+    assert (
+        "copy of the state"
+        not in plan.plan_of(sizes.planned(validate(small()), tmp_path), None, "a TPU").phases["update"]
+    )
+
+
 def test_an_accelerator_says_its_memory_and_a_cpu_shares_the_machines(monkeypatch):
     assert plan.available_memory(device("gpu", {"bytes_limit": 60 * GIB}), 8) == 60 * GIB
     assert plan.available_memory(device("tpu", None), 8) is plan.available_memory(device("gpu", {}), 1) is None

@@ -104,7 +104,7 @@ def make_plan(config: Config, workdir: Path) -> Plan:
     run = sizes.planned(config, workdir)
     device = run.mesh.local_devices[0]
     plan = plan_of(run, available_memory(device, len(run.mesh.local_devices)), device.device_kind)
-    return _beside_host(plan, len(run.mesh.local_devices)) if device.platform == "cpu" else plan
+    return _beside_host(plan, run) if device.platform == "cpu" else plan
 
 
 def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
@@ -118,11 +118,15 @@ def plan_of(run: sizes.Planned, available: int | None, device: str) -> Plan:
     return Plan(model, sizes.always(run), sizes.phases(run), available, device)
 
 
-def _beside_host(plan: Plan, devices: int) -> Plan:
-    """Returns the plan of devices that share their memory with the process, and with the copy from which it saves the state."""
-    state = sum(plan.always[name] for name in ("parameters", "optimiser", "teacher"))
-    always = plan.always | {"process": PROCESS // devices}
-    return dataclasses.replace(plan, always=always, phases=plan.phases | {"save": {"copy of the state": state}})
+def _beside_host(plan: Plan, run: sizes.Planned) -> Plan:
+    """Returns the plan of devices that share their memory with the process, and with the copy from which it saves the state.
+
+    A checkpoint is written while the next step runs, so any phase of a step may have the copy beside it.
+    """
+    copy = {"copy of the state": sizes.saved(run)}
+    phases = {name: parts if name == "warm up" else parts | copy for name, parts in plan.phases.items()}
+    always = plan.always | {"process": PROCESS // len(run.mesh.local_devices)}
+    return dataclasses.replace(plan, always=always, phases=phases)
 
 
 def require(config: Config, workdir: Path) -> None:

@@ -169,6 +169,13 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     }  # fmt: skip
 
 
+def saved(run: Planned) -> int:
+    """Returns the bytes of a device's part of a checkpoint, which has no frozen parameters."""
+    state = abstract_state(run.policy, run.optimizer, teacher=run.stored).replace(frozen=None)
+    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
+    return sum(_bytes(getattr(state, name), getattr(where, name)) for name in ("params", "opt_state", "teacher"))
+
+
 def _learning(
     run: Planned, rows: int, length: int, scored: int, *, teacher: int = 0, copies: int = 1
 ) -> dict[str, int]:
