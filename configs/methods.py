@@ -2,9 +2,9 @@
 
 Values are those of the papers or their code; the rules' docstrings have the details. The code of OPSD, RLSD and SDPG averages
 over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling and soft penalty, in which
-RLCSD's code and verl use the deviation of a sample. GSPO's narrow bounds are for its one ratio per sequence. Our choice: at most
-three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the response budget (SDPG: 512 of 4,096
-tokens); Dr.GRPO's constant length is that budget.
+RLCSD's code and verl use the deviation of a sample. GSPO's narrow bounds are for its
+one ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of
+the response budget (SDPG: 512 of 4,096 tokens); Dr.GRPO's constant length is that budget.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +14,8 @@ from amrsd_jax.names import nearest
 METHODS = {
     "grpo": {"credit": {"rule": "grpo"}},
     "amrsd": {"credit": {"rule": "amrsd"}},
+    "reinforce": {"credit": {"rule": "reinforce"}},
+    "rloo": {"credit": {"rule": "rloo"}},
     "dr_grpo": {"credit": {"rule": "grpo", "normalize": False}, "loss": {"reduction": "constant"}},
     "dapo": {
         "credit": {"rule": "grpo"},

@@ -16,6 +16,9 @@ ENTROPIES = {"student_entropy": [[1.0, 5.0, 3.0], [2.0, 4.0, 9.0]], "mask": [[1.
 # rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper-parameters and other signals, token advantage [N, T])
 BY_HAND = {
     "grpo": [([1.5, -0.5], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[1.5, 1.5], [-0.5, -0.5]])],
+    # the reward minus a baseline, which test_group_advantage_with_other_baselines works out
+    "reinforce": [([0.75, -0.25], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[0.75, 0.75], [-0.25, -0.25]])],
+    "rloo": [([1.0, -1 / 3], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[1.0, 1.0], [-1 / 3, -1 / 3]])],
     "amrsd": [
         # lam .2, gamma .1, tau .2, kappa 5, step 0: 1 + .2 relu(I - .2) where A >= 0, 1 + .1 relu(-I - .2) where A < 0
         ([1.0, -2.0], [[1.2, -1.2], [1.2, -1.2]], 0, {}, [[1.2, 1.0], [-2.0, -2.2]]),
@@ -172,8 +175,9 @@ KEEPS_SIGN = [rule for rule in credit.RULES.values() if rule.keeps_sign]
 AXES = {
     "advantage": "N", "reward": "N", "mask": "NT", "student_logprobs": "NT", "teacher_logprobs": "NT",
     "student_entropy": "NT", "teacher_entropy": "NT", "scored": "N", "negative_logprobs": "KNT", "has_negative": "KN",
-    "first_error": "N2", "noise": "N",
+    "first_error": "N2", "noise": "N", "group_right": "N",
 }  # fmt: skip
+KNOWN_BEFORE = ("step", "advantage", "reward", "mask", "group", "group_right")  # before the teacher's pass
 SIZES = {"N": 4, "T": 6, "K": 2, "2": 2}
 TYPES = {"first_error": jnp.int32, "scored": bool, "has_negative": bool}
 
@@ -206,6 +210,8 @@ def test_by_hand(rule):
             "has_negative": np.ones((1, rows)),
             "first_error": np.tile([1, 2], (rows, 1)),
             "noise": np.full(rows, 0.3),
+            "group": 4,
+            "group_right": np.full(rows, 2.0),
             "memory": [1.0] * 5 + [5.0, 1.0],
         }
         hyper = {name: value for name, value in given.items() if name not in usual}
@@ -240,6 +246,8 @@ def random_values(seed, rows=SIZES["N"], length=SIZES["T"]) -> dict:
         "has_negative": generator.random((2, rows)) < 0.7,
         "first_error": np.where(known, np.stack([start, end], axis=1), -1),
         "noise": generator.random(rows),
+        "group": 4,
+        "group_right": generator.integers(0, 5, rows),
     }
 
 
@@ -288,7 +296,7 @@ def test_padding_changes_nothing_and_has_no_credit(rule, seed):
 def test_credit_follows_the_rows(rule, seed):
     values, order = random_values(seed), np.random.default_rng(seed).permutation(4)
     moved = {name: np.take(values[name], order, axes.index("N")) for name, axes in AXES.items()} | {
-        "step": values["step"]
+        name: values[name] for name in ("step", "group")
     }
     np.testing.assert_array_equal(apply(rule, moved), apply(rule, values)[order])
 
@@ -318,7 +326,7 @@ def test_extremes_are_finite(rule, mask):
 
 def needs_teacher(rule, values, **hyper) -> np.ndarray:
     """Which rows need a teacher, from the signals that are known on the host before its pass."""
-    known = Signals(**{name: np.float32(values[name]) for name in ("step", "advantage", "reward", "mask")})
+    known = Signals(**{name: np.float32(values[name]) for name in KNOWN_BEFORE})
     return rule.needs_teacher(known, Hyper(**rule.defaults | hyper))
 
 
@@ -397,7 +405,7 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
         student, teacher, student, student, scored, np.zeros((0, 3, 3), np.float32), np.zeros((0, 3), bool)
     )
     rule = credit.get("amrsd")
-    result = assign(rule, rule.defaults, 25, np.float32([1, -1, 0]), rollouts, logprobs)
+    result = assign(rule, rule.defaults, 25, np.float32([1, -1, 0]), rollouts, logprobs, group=3)
     np.testing.assert_allclose(result.token_advantage, [[1.1, 1, 0], [-1.09, 0, 0], [0, 0, 0]], rtol=1e-6)
     assert result.metrics == pytest.approx(
         {
@@ -411,7 +419,10 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
     )
     assert result.memory == ()
     failed = tiny_rollouts([False] * 3, length=3)
-    assert assign(rule, rule.defaults, 0, np.zeros(3, np.float32), failed, logprobs).metrics["gap_correct"] is None
+    assert (
+        assign(rule, rule.defaults, 0, np.zeros(3, np.float32), failed, logprobs, group=3).metrics["gap_correct"]
+        is None
+    )
 
 
 def test_memory_and_extras_reach_the_rule():
@@ -424,7 +435,7 @@ def test_memory_and_extras_reach_the_rule():
     logprobs = LogProbs(*[nothing] * 4, np.zeros(1, bool), np.zeros((0, 1, 2), np.float32), np.zeros((0, 1), bool))
     memory = ()
     for step in range(2):
-        result = assign(rule, {"scale": 3.0}, step, np.ones(1, np.float32), rollouts, logprobs, memory=memory)
+        result = assign(rule, {"scale": 3.0}, step, np.ones(1, np.float32), rollouts, logprobs, group=1, memory=memory)
         memory = result.memory
     assert result.token_advantage.tolist() == [[1.5, 1.5]] and memory == (2.0, 7.0)
 
@@ -448,6 +459,33 @@ def test_group_advantage_by_hand():
     np.testing.assert_allclose(sample[:4], [1.5, -0.5, -0.5, -0.5], rtol=1e-4)
     assert group_advantage(np.float32([1, 0]), 2, normalize=True, sample_std=True)[0] == pytest.approx(0.7071, rel=1e-4)
     assert group_advantage(np.float32([0.3]), 1, normalize=True, sample_std=True).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "baseline, expected, deviation",
+    [
+        # group 0 has rewards 1 0 0 0 and mean 1/4, group 1 1 1 0 0 and mean 1/2, group 2 equal rewards
+        ("group", [[3 / 4, -1 / 4, -1 / 4, -1 / 4], [1 / 2, 1 / 2, -1 / 2, -1 / 2], [0, 0, 0, 0]], None),
+        # the others' means: 0 or 1/3; 1/3 or 2/3; equal
+        ("leave_one_out", [[1, -1 / 3, -1 / 3, -1 / 3], [2 / 3, 2 / 3, -2 / 3, -2 / 3], [0, 0, 0, 0]], None),
+        # seven of twelve are right: the mean is 7/12, the deviation sqrt(7/12 5/12)
+        ("batch", [[5 / 12, *[-7 / 12] * 3], [5 / 12, 5 / 12, -7 / 12, -7 / 12], [5 / 12] * 4], np.sqrt(35) / 12),
+        ("none", [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], np.sqrt(35) / 12),
+    ],
+)
+def test_group_advantage_with_other_baselines(baseline, expected, deviation):
+    reward = np.float32([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
+    plain = group_advantage(reward, 4, normalize=False, baseline=baseline)
+    np.testing.assert_allclose(plain, np.ravel(expected), rtol=1e-6)
+    assert plain.dtype == np.float32
+    if deviation:
+        scaled = group_advantage(reward, 4, normalize=True, baseline=baseline)
+        np.testing.assert_allclose(scaled, np.ravel(expected) / deviation, rtol=1e-5)
+    assert group_advantage(np.float32([0.3]), 1, normalize=False, baseline=baseline)[0] == np.float32(
+        0.3 if baseline == "none" else 0
+    )
+    equal = group_advantage(np.full(6, 0.1, np.float32), 2, normalize=False, baseline=baseline)
+    assert equal.any() == (baseline == "none")
 
 
 def test_overlong_penalty_by_hand():
