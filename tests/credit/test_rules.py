@@ -10,7 +10,7 @@ from amrsd_jax.credit import Hyper, Signals, assign, group_advantage, overlong_p
 from amrsd_jax.records import LogProbs
 from tests.tiny import tiny_rollouts
 
-E = np.e
+E, LOG2, LOG3 = np.e, np.log(2), np.log(3)
 ENTROPIES = {"student_entropy": [[1.0, 5.0, 3.0], [2.0, 4.0, 9.0]], "mask": [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]}
 
 # rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper-parameters and other signals, token advantage [N, T])
@@ -122,6 +122,28 @@ BY_HAND = {
     "feedback_alignment": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[0.5, -2.0], [0.5, -2.0]]),
         ([1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+    ],
+    "opd": [
+        ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[0.5, -2.0], [0.5, -2.0]]),
+        ([1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+    ],
+    "distilled_rl": [
+        # ratios 2 and 1/2, whose geometric mean is 1
+        ([1.0, -1.0], [[LOG2, -LOG2], [LOG2, -LOG2]], 9, {}, [[2.0, 0.5], [-1.0, -1.0]]),
+        # 4 and 1, clipped to 3 and 1: over sqrt(3)
+        ([1.0, 0.0], [[2 * LOG2, 0.0], [2 * LOG2, 0.0]], 0, {}, [[3**0.5, 3**-0.5], [0.0, 0.0]]),
+        ([1.0], [[2 * LOG2, 0.0]], 0, {"bound": LOG2}, [[2**0.5, 2**-0.5]]),
+        # padding is no part of the mean
+        ([1.0], [[LOG2, 9.0]], 0, {"mask": [[1.0, 0.0]]}, [[1.0, 0.0]]),
+    ],
+    "rg_opd": [
+        # two of four tokens agree, so that their mean is twice the sum over all
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 9, {}, [[1.0, 0.0], [0.0, -4.0]]),
+        ([1.0, 0.0], [[0.5], [0.5]], 0, {}, [[1.0], [0.0]]),
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"margin": 1.0, "coef": 0.5}, [[0.0, 0.0], [0.0, -4.0]]),
+        # both responses are less likely under the teacher: only the failure agrees
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"per_token": False}, [[0.0, 0.0], [1.0, -4.0]]),
+        ([1.0], [[-0.5]], 0, {}, [[0.0]]),
     ],
     "hybrid": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.5, -1.0], [0.5, -2.0]]),
