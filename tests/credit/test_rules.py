@@ -7,6 +7,7 @@ import pytest
 
 from amrsd_jax import credit
 from amrsd_jax.credit import Hyper, Signals, assign, group_advantage, overlong_penalty
+from amrsd_jax.credit.sc_grpo import divergence_estimate
 from amrsd_jax.records import LogProbs
 from tests.tiny import tiny_rollouts
 
@@ -136,6 +137,19 @@ BY_HAND = {
         # padding is no part of the mean
         ([1.0], [[LOG2, 9.0]], 0, {"mask": [[1.0, 0.0]]}, [[1.0, 0.0]]),
     ],
+    "sc_grpo": [
+        # D of gap log 2 is 2 log 2 - 1, of gap 0 is 0; the .75 quantile of the two is .75 D: weights 1 / 1.75 and 0
+        ([2.0], [[LOG2, 0.0]], 9, {}, [[8 / 7, 0.0]]),
+        ([-1.0], [[LOG2, 0.0]], 0, {}, [[-4 / 7, 0.0]]),
+        ([1.0], [[LOG2, 0.0]], 0, {"quantile": 1.0}, [[0.5, 0.0]]),
+        ([1.0], [[LOG2, 0.0]], 0, {"quantile": 0.0, "least": 2 * LOG2 - 1}, [[0.5, 0.0]]),
+        ([1.0], [[0.0, 0.0]], 0, {}, [[0.0, 0.0]]),
+        # groups with one right answer or none wrong, and rows without a peer's solution, have no weights
+        ([1.0, -1.0], [[LOG2]] * 2, 0, {"group_right": [1.0, 4.0]}, [[1.0], [-1.0]]),
+        ([1.0], [[LOG2]], 0, {"scored": [False]}, [[1.0]]),
+        # nor does their D count towards the quantile
+        ([1.0, 1.0], [[LOG2, 0.0], [9.0, 9.0]], 0, {"group_right": [2.0, 1.0]}, [[4 / 7, 0.0], [1.0, 1.0]]),
+    ],
     "rg_opd": [
         # two of four tokens agree, so that their mean is twice the sum over all
         ([1.0, -1.0], [[0.5, -2.0]] * 2, 9, {}, [[1.0, 0.0], [0.0, -4.0]]),
@@ -144,6 +158,14 @@ BY_HAND = {
         # both responses are less likely under the teacher: only the failure agrees
         ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"per_token": False}, [[0.0, 0.0], [1.0, -4.0]]),
         ([1.0], [[-0.5]], 0, {}, [[0.0]]),
+    ],
+    "oppo": [
+        # two of four are right: from 1/2, evidence of log 3 leads to the belief 3/4, and back
+        ([1.0, -1.0], [[LOG3, -LOG3]] * 2, 9, {}, [[0.25, 0.0], [0.0, -0.25]]),
+        # one of four: from 1/4 to 1/2; all of them, taken for 7/8: from there to 1/2
+        ([1.0, -1.0], [[LOG3], [-np.log(7)]], 0, {"group_right": [1.0, 4.0]}, [[0.25], [-0.375]]),
+        ([1.0], [[9.0]], 0, {"kappa": LOG3, "coef": 4.0}, [[1.0]]),
+        ([0.0], [[9.0]], 0, {}, [[0.0]]),
     ],
     "hybrid": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.5, -1.0], [0.5, -2.0]]),
@@ -396,6 +418,24 @@ def test_amrsd_switched_off_is_grpo_to_the_last_bit(step, hyper):
     rule, values = credit.get("amrsd"), random_values(11) | {"step": step}
     np.testing.assert_array_equal(apply(rule, values, **hyper), apply(credit.get("grpo"), values))
     assert not needs_teacher(rule, values, **hyper).any()
+
+
+# ---------------------------------------------------------------- SC-GRPO, OPPO
+
+
+def test_the_estimate_of_a_divergence_has_its_mean():
+    """Over tokens of S with probabilities 1/2, 1/3, 1/6, for T with 1/6, 1/3, 1/2."""
+    student, teacher = np.array([1 / 2, 1 / 3, 1 / 6]), np.array([1 / 6, 1 / 3, 1 / 2])
+    estimate = divergence_estimate(jnp.log(teacher / student)[None])[0]
+    assert (estimate >= 0).all()
+    np.testing.assert_allclose((student * estimate).sum(), (teacher * np.log(teacher / student)).sum(), rtol=1e-5)
+
+
+def test_the_changes_of_a_belief_sum_to_its_end():
+    """Evidence log 3, twice, from a belief of 1/2: 3/4, then 9/10."""
+    values = random_values(0, rows=1, length=2) | {"advantage": [1.0], "mask": np.ones((1, 2)), "group_right": [2.0]}
+    values |= {"teacher_logprobs": values["student_logprobs"] + LOG3}
+    np.testing.assert_allclose(apply(credit.get("oppo"), values)[0, :2], [0.25, 0.15], rtol=1e-5)
 
 
 # ---------------------------------------------------------------- AntiSD
