@@ -2,7 +2,8 @@
 
 Values are those of the papers or their code; the rules' docstrings have the details. The code of OPSD, RLSD and SDPG averages
 over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling and soft penalty, in which
-RLCSD's code and verl use the deviation of a sample. GSPO's narrow bounds are for its
+RLCSD's code and verl use the deviation of a sample. Distilled RL's and RG-OPD's code, and the port of SRPO, average over tokens,
+the first and the last with verl's dual clip. HSD's KL to the policy of step 0 is its paper's. GSPO's narrow bounds are for its
 one ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of
 the response budget (SDPG: 512 of 4,096 tokens); Dr.GRPO's constant length is that budget.
 """
@@ -37,8 +38,10 @@ METHODS = {
     "credit": {"credit": {"rule": "credit"}},
     "hybrid": {"credit": {"rule": "hybrid"}},
     "sdpo": {"credit": {"rule": "sdpo", "normalize": False}, "loss": {"reduction": "token_mean"}},
+    "srpo": {"credit": {"rule": "srpo"}, "loss": {"clip_dual": 3.0, "reduction": "token_mean"}},
     "opd": {"credit": {"rule": "opd"}},
     "rg_opd": {"credit": {"rule": "rg_opd"}, "loss": {"reduction": "token_mean"}},
+    "hsd": {"credit": {"rule": "hsd"}, "loss": {"kl": 1e-3}},
     "opsd": {"credit": {"rule": "opsd"}, "loss": {"reduction": "token_mean"}},
     "sdpg": {
         "credit": {"rule": "sdpg"},

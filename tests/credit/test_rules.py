@@ -111,6 +111,7 @@ BY_HAND = {
     ],
     "sdpo": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
     "opsd": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
+    "hsd": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
     "sdpg": [([1.0, -1.0], [[9.0], [9.0]], 0, {}, [[1.0], [-1.0]])],
     "entropy_tokens": [
         # five tokens count; the .8 quantile of their entropies, 1 .. 5, is 4.2, the .6 quantile 3.4, the .5 quantile 3
@@ -136,6 +137,17 @@ BY_HAND = {
         ([1.0], [[2 * LOG2, 0.0]], 0, {"bound": LOG2}, [[2**0.5, 2**-0.5]]),
         # padding is no part of the mean
         ([1.0], [[LOG2, 9.0]], 0, {"mask": [[1.0, 0.0]]}, [[1.0, 0.0]]),
+    ],
+    "srpo": [
+        # equally certain everywhere: the success keeps A, the failure has the gap
+        ([1.0, -1.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.0, 1.0], [0.5, -2.0]]),
+        # exp(-H) is 1 and 1/3 on the failure, over their mean 2/3: 3/2 and 1/2
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"teacher_entropy": [[0.0, 0.0], [0.0, LOG3]]}, [[1.0, 1.0], [0.75, -1.0]]),
+        # exp(-2 H) is 1 and 1/9, over 5/9: 9/5 and 1/5
+        ([-1.0], [[0.5, -2.0]], 0, {"teacher_entropy": [[0.0, LOG3]], "beta": 2.0}, [[0.9, -0.4]]),
+        ([-1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+        ([-1.0], [[0.5]], 0, {"scored": [False]}, [[-1.0]]),  # no correct peer
+        ([0.0, 0.0], [[0.5], [0.5]], 0, {"reward": [1.0, 0.0]}, [[0.0], [0.5]]),
     ],
     "sc_grpo": [
         # D of gap log 2 is 2 log 2 - 1, of gap 0 is 0; the .75 quantile of the two is .75 D: weights 1 / 1.75 and 0
