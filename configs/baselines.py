@@ -22,6 +22,7 @@ _READS_TRACES = {
 _OTHERS = {
     "reinforce": {},
     "rloo": {},
+    "cast": {},
     "dr_grpo": {},
     "dapo": {},
     "gspo": {},

@@ -32,6 +32,8 @@ METHODS = {
     "rlcsd": {"credit": {"rule": "rlcsd", "sample_std": True}, "loss": {"reduction": "token_mean"}},
     "distilled_rl": {"credit": {"rule": "distilled_rl"}, "loss": {"clip_dual": 3.0, "reduction": "token_mean"}},
     "sc_grpo": {"credit": {"rule": "sc_grpo"}},
+    "cast": {"credit": {"rule": "cast"}},
+    "pbsd": {"credit": {"rule": "pbsd"}},
     "oppo": {"credit": {"rule": "oppo"}},
     "antisd": {"credit": {"rule": "antisd"}},
     "cepo": {"credit": {"rule": "cepo"}},
