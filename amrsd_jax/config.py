@@ -150,6 +150,9 @@ class RewardConfig(Section):
     permute: bool = Field(False, description="control run: rewards are permuted within the batch")
 
 
+Baseline = Literal["", "group", "leave_one_out", "batch", "none"]
+
+
 class CreditConfig(Section):
     """The credit rule."""
 
@@ -161,20 +164,21 @@ class CreditConfig(Section):
     negatives: Natural | None = Field(
         None, description="negative contexts per row, for rules that contrast; None: the rule's"
     )
-    normalize: bool = Field(
-        True, description="divide advantages by the group's standard deviation (GRPO), or not (Dr.GRPO)"
+    baseline: Baseline = Field(
+        "",
+        description="what is subtracted from a reward: the mean of its group (GRPO), of the group's other rows (RLOO), of the "
+        "batch, or nothing; '': the rule's",
+    )
+    normalize: bool | None = Field(
+        None,
+        description="divide advantages by the standard deviation of the group, or of the batch if the baseline is not a "
+        "group's; None: only with baseline = group, as in GRPO",
     )
     sample_std: bool = Field(
         False,
         description="that deviation is the sample's, as in TRL and verl: sqrt(G / (G - 1)) times the population's",
     )
     exact_savings: bool = Field(True, description="skip reflection and teacher where they cannot change the credit")
-
-    @pydantic.model_validator(mode="after")
-    def _divides(self):
-        if self.sample_std and not self.normalize:
-            raise ValueError("sample_std = True: expected normalize = True; nothing is divided by a deviation")
-        return self
 
 
 TeacherKind = Literal["", "policy", "snapshot", "ema", "initial", "trust_region", "external"]

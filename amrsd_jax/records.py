@@ -232,13 +232,14 @@ Value = Array | np.ndarray  # on the device or the host
 
 @struct.dataclass
 class Signals:
-    """What a credit rule may read. Before the teacher's pass (in `Rule.needs_teacher`) only the first four are set.
+    """What a credit rule may read. Before the teacher's pass (in `Rule.needs_teacher`) only the first six are set.
 
     Attributes:
       step: training step, from 0.
       advantage: sequence-level advantage A [N].
       reward: the verifier's score [N].
       mask: 1 on tokens that count [N, T].
+      group, group_right: responses per prompt, G; and how many of those in a row's group are right (reward 1) [N].
       student_logprobs, teacher_logprobs: l_S and l_T, nats [N, T]; equal in rows without a teacher pass.
       student_entropy: nats [N, T]; for rules that declare `student`, in all rows.
       teacher_entropy: nats [N, T]; 0 in rows without a teacher pass.
@@ -254,6 +255,8 @@ class Signals:
     advantage: Float[Value, " N"]
     reward: Float[Value, " N"]
     mask: Float[Value, "N T"]
+    group: ScalarLike | None = None
+    group_right: Float[Value, " N"] | None = None
     student_logprobs: Float[Value, "N T"] | None = None
     teacher_logprobs: Float[Value, "N T"] | None = None
     student_entropy: Float[Value, "N T"] | None = None

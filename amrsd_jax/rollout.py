@@ -117,9 +117,10 @@ def generate(
 
 
 def decides_early(experiment: Experiment) -> bool:
-    """Returns whether a group's reflections can be requested as soon as it is verified, because its rewards are then final."""
+    """Returns whether a group's reflections can be requested as soon as it is verified, because its advantages are then final."""
     config = experiment.config
-    return begins_with_reflection(config.credit.context) and config.rollout.rounds == 1 and not config.reward.permute
+    final = config.rollout.rounds == 1 and not config.reward.permute and config.credit.baseline in credit.GROUPED
+    return begins_with_reflection(config.credit.context) and final
 
 
 def decide(
@@ -134,13 +135,16 @@ def decide(
     if config.reward.overlong_buffer:
         limits = dict(longest=config.rollout.response_length, buffer=config.reward.overlong_buffer)
         reward = reward + credit.overlong_penalty(rollouts.mask.sum(axis=1), **limits)
-    scale = dict(normalize=config.credit.normalize, sample_std=config.credit.sample_std)
+    section = config.credit
+    scale = dict(normalize=section.normalize, sample_std=section.sample_std, baseline=section.baseline)
     advantage = credit.group_advantage(reward, config.rollout.group, **scale)
     if config.credit.context == "none":
         return advantage, np.zeros(len(advantage), bool)
     if not config.credit.exact_savings:
         return advantage, np.ones(len(advantage), bool)
-    signals = Signals(step, advantage, rollouts.reward, rollouts.mask)
+    group = config.rollout.group
+    right = credit.group_right(rollouts.reward, group)
+    signals = Signals(step, advantage, rollouts.reward, rollouts.mask, group, right)
     return advantage, experiment.rule.needs_teacher(signals, credit.Hyper(**config.credit.args))
 
 

@@ -217,8 +217,9 @@ def training_step(
     with clock.phase("credit"):
         noise = rng.host(config.seed, "credit", step).random(config.rows, np.float32)
         credit = assign(
-            rule, config.credit.args, step, batch.advantage, rollouts, logprobs, noise=noise, memory=progress.memory
-        )
+            rule, config.credit.args, step, batch.advantage, rollouts, logprobs,
+            group=config.rollout.group, noise=noise, memory=progress.memory,
+        )  # fmt: skip
         if null is not None:
             means = mean_gaps(null, rollouts, logprobs.scored)
             metrics = credit.metrics | {f"null_gap_{name}": value for name, value in means.items()}

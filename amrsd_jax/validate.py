@@ -99,6 +99,8 @@ def _fill(config: Config, splits: Sequence[str]) -> Config:
         config.credit,
         args=hyper,
         context=config.credit.context or rule.context,
+        baseline=(baseline := config.credit.baseline or rule.baseline),
+        normalize=baseline == "group" if config.credit.normalize is None else config.credit.normalize,
         negatives=rule.negative_count if config.credit.negatives is None else config.credit.negatives,
     )
     return _replace(
@@ -166,7 +168,7 @@ def _check_model(config: Config) -> None:
     for source in sources:
         if source not in SOURCES:
             raise ConfigError(f"credit.context = {config.credit.context!r}: {source!r}: {nearest(source, SOURCES)}")
-    for alone in ("none", "null"):
+    for alone in ("none", "null", "question"):
         if alone in sources and len(sources) > 1:
             raise ConfigError(f"credit.context = {config.credit.context!r}: expected {alone!r} alone, or other sources")
     if not is_checkpoint(config.model):
@@ -239,9 +241,19 @@ def _check_together(config: Config) -> None:
     if (context == "none") != (rule.context == "none"):
         reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
         raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
+    if context == "question" and config.teacher.kind == "policy":
+        raise ConfigError(
+            "credit.context = 'question': teacher.kind = 'policy' is the student itself, so that every gap would be 0; expected "
+            "another kind"
+        )
     if bool(config.credit.negatives) != bool(rule.negatives):
         expected = "contrasts; expected at least 1" if rule.negatives else "does not contrast; expected 0"
         raise ConfigError(f"credit.negatives = {config.credit.negatives}: rule {rule.name!r} {expected}")
+    if config.credit.sample_std and not config.credit.normalize:
+        raise ConfigError(
+            f"credit.sample_std = True: expected credit.normalize = True (baseline {config.credit.baseline!r}); nothing is "
+            "divided by a deviation"
+        )
     if "oracle_reflection" in sources and not generated:
         raise ConfigError(f"credit.context = {context!r}: task {task!r} does not know where an attempt goes wrong")
     needs_reference = all("reference_solution" in together.split("+") for together in context.split(","))
@@ -342,7 +354,8 @@ def cannot_learn(config: Config) -> list[str]:
     lines = []
     if not config.optimizer.learning_rate:
         lines.append("optimizer.learning_rate = 0: no parameter will change")
-    if config.rollout.group == 1 and not _credits_equal_rewards(config):
+    grouped = config.credit.baseline in credit.GROUPED
+    if config.rollout.group == 1 and grouped and not _credits_equal_rewards(config):
         lines.append(
             "rollout.group = 1: an advantage compares the responses of a group, so that it is always 0, and rule "
             f"{config.credit.rule!r} gives no credit then: nothing will be learnt from rewards"

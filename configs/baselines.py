@@ -19,7 +19,15 @@ _READS_TRACES = {
     "warmup": {"solve": 0.4, "reflect": 0.15, "given": 0.2, "trace": 0.15},
     "reflection": {"context_length": 112},
 }
-_OTHERS = {"dr_grpo": {}, "dapo": {}, "gspo": {}, "feedback_critic": _READS_TRACES}
+_OTHERS = {
+    "reinforce": {},
+    "rloo": {},
+    "cast": {},
+    "dr_grpo": {},
+    "dapo": {},
+    "gspo": {},
+    "feedback_critic": _READS_TRACES,
+}
 
 BASELINES = tuple(name for name in METHODS if name not in ("amrsd", "grpo"))
 

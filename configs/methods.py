@@ -2,9 +2,10 @@
 
 Values are those of the papers or their code; the rules' docstrings have the details. The code of OPSD, RLSD and SDPG averages
 over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling and soft penalty, in which
-RLCSD's code and verl use the deviation of a sample. GSPO's narrow bounds are for its one ratio per sequence. Our choice: at most
-three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of the response budget (SDPG: 512 of 4,096
-tokens); Dr.GRPO's constant length is that budget.
+RLCSD's code and verl use the deviation of a sample. Distilled RL's and RG-OPD's code, and the port of SRPO, average over tokens,
+the first and the last with verl's dual clip. HSD's KL to the policy of step 0 is its paper's. GSPO's narrow bounds are for its
+one ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of
+the response budget (SDPG: 512 of 4,096 tokens); Dr.GRPO's constant length is that budget.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,8 @@ from amrsd_jax.names import nearest
 METHODS = {
     "grpo": {"credit": {"rule": "grpo"}},
     "amrsd": {"credit": {"rule": "amrsd"}},
+    "reinforce": {"credit": {"rule": "reinforce"}},
+    "rloo": {"credit": {"rule": "rloo"}},
     "dr_grpo": {"credit": {"rule": "grpo", "normalize": False}, "loss": {"reduction": "constant"}},
     "dapo": {
         "credit": {"rule": "grpo"},
@@ -27,11 +30,20 @@ METHODS = {
     },
     "rlrt": {"credit": {"rule": "rlrt"}},
     "rlcsd": {"credit": {"rule": "rlcsd", "sample_std": True}, "loss": {"reduction": "token_mean"}},
+    "distilled_rl": {"credit": {"rule": "distilled_rl"}, "loss": {"clip_dual": 3.0, "reduction": "token_mean"}},
+    "sc_grpo": {"credit": {"rule": "sc_grpo"}},
+    "cast": {"credit": {"rule": "cast"}},
+    "pbsd": {"credit": {"rule": "pbsd"}},
+    "oppo": {"credit": {"rule": "oppo"}},
     "antisd": {"credit": {"rule": "antisd"}},
     "cepo": {"credit": {"rule": "cepo"}},
     "credit": {"credit": {"rule": "credit"}},
     "hybrid": {"credit": {"rule": "hybrid"}},
     "sdpo": {"credit": {"rule": "sdpo", "normalize": False}, "loss": {"reduction": "token_mean"}},
+    "srpo": {"credit": {"rule": "srpo"}, "loss": {"clip_dual": 3.0, "reduction": "token_mean"}},
+    "opd": {"credit": {"rule": "opd"}},
+    "rg_opd": {"credit": {"rule": "rg_opd"}, "loss": {"reduction": "token_mean"}},
+    "hsd": {"credit": {"rule": "hsd"}, "loss": {"kl": 1e-3}},
     "opsd": {"credit": {"rule": "opsd"}, "loss": {"reduction": "token_mean"}},
     "sdpg": {
         "credit": {"rule": "sdpg"},

@@ -42,7 +42,7 @@ def test_the_defaults_are_valid_and_the_rule_s_and_task_s_own_are_filled_in():
     assert config.task.args == registry.defaults("addition") and config.distill == {}
     assert config.loss.old_logprobs == "sampler"
     filled = {
-        "credit": {"args", "context", "negatives"},
+        "credit": {"args", "context", "negatives", "baseline", "normalize"},
         "teacher": {"kind"},
         "task": {"args"},
         "loss": {"old_logprobs"},
@@ -271,12 +271,16 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         (dict(lora__rank=100_000), ["lora.rank = 100000", "128", "'query'"]),
         (dict(lora__rank=65, lora__targets="query,value"), ["lora.rank = 65", "64", "'value'"]),
         (dict(credit__sample_std=True, credit__normalize=False), ["credit.sample_std = True", "normalize"]),
+        (dict(credit__rule="rloo", credit__sample_std=True), ["credit.sample_std = True", "'leave_one_out'"]),
+        (dict(credit__baseline="leave_one"), ["credit.baseline = 'leave_one'", "leave_one_out"]),
         (dict(loss__clip_dual=0.5), ["loss.clip_dual = 0.5", "1"]),
         *[
             (dict(credit__context=context), [repr(context)])
             for context in ("answer+", "+answer", "answer,,feedback", ",")
         ],
         (dict(credit__context="null,answer"), ["credit.context = 'null,answer'", "'null' alone"]),
+        (dict(credit__context="question"), ["credit.context = 'question'", "teacher.kind = 'policy'"]),
+        (dict(credit__context="answer+question"), ["credit.context = 'answer+question'", "'question' alone"]),
         (dict(credit__rule="entropy_tokens", credit__args={"share": 1.5}), ["credit.args.share = 1.5", "1"]),
         (dict(credit__rule="rlsd", credit__args={"lam": 1.1}), ["credit.args.lam = 1.1", "1"]),
     ],
@@ -388,6 +392,20 @@ def test_a_rule_may_read_what_it_declares(monkeypatch):
     assert check(credit__rule="own").credit.negatives == 2
 
 
+def test_a_rule_brings_its_baseline_and_only_grpo_s_is_divided():
+    def section(**fields):
+        return check(**{f"credit__{name}": value for name, value in fields.items()}).credit
+
+    for rule, expected in (
+        ("grpo", ("group", True)),
+        ("rloo", ("leave_one_out", False)),
+        ("reinforce", ("batch", False)),
+    ):
+        assert (section(rule=rule).baseline, section(rule=rule).normalize) == expected
+    assert not section(rule="amrsd", baseline="none").normalize
+    assert section(rule="rloo", normalize=True).normalize
+
+
 def test_a_config_that_cannot_learn_is_told():
     def told(rule="grpo", **fields):
         return cannot_learn(validate(set_fields(base(), credit__rule=rule, **fields)))
@@ -397,5 +415,6 @@ def test_a_config_that_cannot_learn_is_told():
     alone = dict(rollout__group=1)
     for rule in ("grpo", "amrsd", "rlsd"):
         assert "rollout.group = 1" in told(rule, **alone)[0]
+    assert "rollout.group = 1" in told("rloo", **alone)[0] and told("reinforce", **alone) == []
     for rule in ("hybrid", "sdpo"):  # they give credit without an advantage
         assert told(rule, **alone) == []

@@ -133,15 +133,15 @@ def test_a_method_keeps_the_rows_of_a_step():
     assert science.get_config("chemistry,dr_grpo").loss.constant_length == 8192
     assert science.get_config("chemistry,sdpg").reward.overlong_buffer == 1024
     assert science.get_config("chemistry,opsd").credit.context == "answer"
-    with pytest.raises(ValueError, match="method 'spdo': did you mean 'sdpo'"):
-        use(config, "spdo")
+    with pytest.raises(ValueError, match="method 'sdpoo': did you mean 'sdpo'"):
+        use(config, "sdpoo")
 
 
 def test_a_data_set_and_a_method_by_name():
     assert choose("b,sdpo", "ab") == choose("sdpo,b", "ab") == ("b", "sdpo")
     assert choose("", "ab", default="a") == ("a", "amrsd") and choose("grpo") == ("", "grpo")
     for argument, message in {
-        "a,spdo": "'spdo': did you mean 'sdpo'",
+        "a,sdpoo": "'sdpoo': did you mean 'sdpo'",
         "a,b": "'a,b': a and b are both given; expected one data set",
         "a,grpo,sdpo": "grpo and sdpo are both given; expected one method",
         "sdpo": "'sdpo': no data set; expected one of a, b",

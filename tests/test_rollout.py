@@ -79,7 +79,13 @@ def test_reflections_beside_rollouts_are_those_after_them(experiment, params, ea
 
 
 @pytest.mark.parametrize(
-    "fields", [dict(rollout__rounds=4), dict(reward__permute=True), dict(credit__context="answer")]
+    "fields",
+    [
+        dict(rollout__rounds=4),
+        dict(reward__permute=True),
+        dict(credit__context="answer"),
+        dict(credit__baseline="batch"),
+    ],
 )
 def test_what_may_change_is_decided_after_the_batch(finished, params, early, fields):
     experiment = make(finished, **fields)

@@ -140,8 +140,9 @@ def settled_credit(
     memory, credit = (), None
     for _ in range(100):
         credit = assign(
-            method.rule, config.credit.args, step, advantage, rollouts, logprobs, noise=noise, memory=memory
-        )
+            method.rule, config.credit.args, step, advantage, rollouts, logprobs,
+            group=config.rollout.group, noise=noise, memory=memory,
+        )  # fmt: skip
         if credit.memory == memory:
             break
         memory = credit.memory

@@ -36,10 +36,12 @@ def configure(experiment: Experiment, name: str) -> Experiment:
 
 
 def method_config(config: Config, name: str) -> Config:
-    """Returns the config of a run with a method in place of its own."""
+    """Returns the config of a run with a method in place of its own; a rule with another baseline has that rule's advantages."""
     rule, _, context = name.partition("@")
     values = config.model_dump()
     values["credit"] |= dict(rule=rule, context=context, args={}, negatives=None, exact_savings=True)
+    if rule in credit.RULES and credit.RULES[rule].baseline != config.credit.baseline:
+        values["credit"] |= dict(baseline="", normalize=None, sample_std=False)
     values["teacher"]["kind"], values["external"]["workdir"], values["distill"] = "", "", {}
     editable = base()
     with editable.unlocked():

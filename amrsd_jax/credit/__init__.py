@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from amrsd_jax.credit.assign import assign, mean_gaps
-from amrsd_jax.credit.base import Hyper, Rule, group_advantage, overlong_penalty
+from amrsd_jax.credit.base import GROUPED, Hyper, Rule, group_advantage, group_right, overlong_penalty
 from amrsd_jax.names import nearest
 from amrsd_jax.records import Signals, TokenCredit
 
@@ -27,5 +27,6 @@ def get(name: str) -> Rule:
 
 
 __all__ = [
-    "RULES", "Hyper", "Rule", "Signals", "TokenCredit", "assign", "get", "group_advantage", "mean_gaps", "overlong_penalty",
+    "GROUPED", "RULES", "Hyper", "Rule", "Signals", "TokenCredit", "assign", "get", "group_advantage", "group_right",
+    "mean_gaps", "overlong_penalty",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from amrsd_jax.credit.base import Rule
+from amrsd_jax.credit.base import Rule, group_right
 from amrsd_jax.records import Credit, LogProbs, Rollouts, Signals, TokenCredit
 
 
@@ -36,6 +36,7 @@ def assign(
     rollouts: Rollouts,
     logprobs: LogProbs,
     *,
+    group: int,
     noise: Float[np.ndarray, " N"] | None = None,
     memory: Sequence[float] = (),
 ) -> Credit:
@@ -43,6 +44,7 @@ def assign(
 
     Args:
       hyper: all hyper-parameters of the rule.
+      group: responses per prompt, G.
       noise, memory: see `Signals`; () stands for `Rule.memory`.
     """
     signals = Signals(
@@ -50,6 +52,8 @@ def assign(
         advantage=advantage,
         reward=rollouts.reward,
         mask=rollouts.mask,
+        group=np.float32(group),
+        group_right=group_right(rollouts.reward, group),
         first_error=rollouts.first_error,
         noise=noise,
         memory=np.float32(memory or rule.memory),

@@ -35,8 +35,9 @@ class Rule:
       name: its name in configs.
       function: `function(signals, *, hyper-parameter=default, ...) -> TokenCredit`.
       needs_teacher: (signals, hyper-parameters) -> rows [N] that must be scored under the teacher. A row that it leaves out
-        must get the same credit from any teacher, so that skipping it is exact. Of the signals, step, advantage, reward
-        and mask are known.
+        must get the same credit from any teacher, so that skipping it is exact. Of the signals, step, advantage, reward,
+        mask, group and group_right are known.
+      baseline: what is subtracted from a row's reward, see `group_advantage`; a config may name another.
       context: what the teacher sees besides the question, see `reflection.sources`; "none" for rules without a teacher.
       teacher: the kind of teacher, see `scoring.teachers.Teacher`.
       student: whether all rows are scored under the student, so that `student_logprobs` and `student_entropy` are known in
@@ -53,6 +54,7 @@ class Rule:
     name: str
     function: Callable[..., TokenCredit]
     needs_teacher: Callable[[Signals, Hyper], Bool[np.ndarray, " N"]] = no_rows
+    baseline: str = "group"
     context: str = "none"
     teacher: str = "policy"
     student: bool = False
@@ -105,24 +107,44 @@ def mean(values: Float[Array, "N T"], mask: Float[Array, "N T"]) -> Float[Array,
     return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def group_advantage(
-    reward: Float[np.ndarray, " N"], group: int, *, normalize: bool, sample_std: bool = False, eps: float = 1e-6
-) -> Float[np.ndarray, " N"]:
-    """Returns A_i = r_i - mean(r) within each group of neighbouring rows, divided by (std(r) + eps) if `normalize`.
+GROUPED = ("group", "leave_one_out")  # baselines that are computed within a group
 
-    GRPO divides (arXiv 2402.03300), Dr.GRPO does not. A group of equal rewards gets exactly 0, whatever the rounding of its
-    mean. Computed on the host, which needs it while the device samples.
+
+def group_advantage(
+    reward: Float[np.ndarray, " N"],
+    group: int,
+    *,
+    normalize: bool,
+    sample_std: bool = False,
+    baseline: str = "group",
+    eps: float = 1e-6,
+) -> Float[np.ndarray, " N"]:
+    """Returns A_i = r_i - baseline, divided by (std(r) + eps) if `normalize`; the rows of a group are neighbours.
+
+    GRPO divides (arXiv 2402.03300), Dr.GRPO does not. Equal rewards give exactly 0 wherever a mean is subtracted, whatever its
+    rounding. Computed on the host, which needs it while the device samples.
 
     Args:
+      baseline: `group`, the mean of the row's group (GRPO); `leave_one_out`, the mean of the group's other rows (RLOO, arXiv
+        2402.14740), 0 for a group of one; `batch`, the mean of all rows; `none`, 0. The deviation is that of the group, or of
+        all rows for the last two.
       sample_std: divide by the standard deviation of a sample, with G - 1, as TRL and verl do, not by the population's, with
         G. A is then smaller by sqrt((G - 1) / G), 6 % at G = 8, which a rule that adds to A notices.
     """
-    reward = reward.reshape(-1, group)
-    centred = reward - reward.mean(axis=1, keepdims=True)
-    equal = (reward == reward[:, :1]).all(axis=1, keepdims=True)
-    ddof = int(sample_std and group > 1)
+    reward = reward.reshape((-1, group) if baseline in GROUPED else (1, -1))
+    size = reward.shape[1]
+    centred = reward if baseline == "none" else reward - reward.mean(axis=1, keepdims=True)
+    if baseline == "leave_one_out":
+        centred = centred * np.float32(size / max(size - 1, 1))
+    equal = (reward == reward[:, :1]).all(axis=1, keepdims=True) & (baseline != "none")
+    ddof = int(sample_std and size > 1)
     scale = reward.std(axis=1, keepdims=True, ddof=ddof) + np.float32(eps) if normalize else np.float32(1.0)
     return np.where(equal, np.float32(0.0), centred / scale).reshape(-1)
+
+
+def group_right(reward: Float[np.ndarray, " N"], group: int) -> Float[np.ndarray, " N"]:
+    """Returns how many of the rows of each row's group are right (reward 1); the rows of a group are neighbours."""
+    return np.repeat((reward.reshape(-1, group) >= 1).sum(axis=1), group).astype(np.float32)
 
 
 def overlong_penalty(length: Float[np.ndarray, " N"], *, longest: int, buffer: int) -> Float[np.ndarray, " N"]:

@@ -121,6 +121,8 @@ def signal_shapes(rule: Rule, config: Config) -> dict[str, Any]:
         advantage=floats(n),
         reward=floats(n),
         mask=floats(n, t),
+        group=floats(),
+        group_right=floats(n),
         student_logprobs=floats(n, t),
         teacher_logprobs=floats(n, t),
         student_entropy=floats(n, t),

@@ -1,6 +1,6 @@
 """Rules that distil: the credit is the weighted advantage, and the loss adds a divergence between student and teacher.
 
-SDPO, OPSD and SDPG differ in their declarations: divergence, teacher and context.
+SDPO, OPSD, SDPG and HSD differ in their declarations: divergence, teacher and context.
 """
 
 from amrsd_jax.credit.base import Rule, all_rows
@@ -57,5 +57,17 @@ RULES = (
         reads_gap=False,
         neutral=True,
         keeps_sign=True,
+    ),
+    # HSD (arXiv 2606.15576, equations 9 and 10): KL(T || S) over the whole vocabulary, without the reward; the teacher is the
+    # policy, without a gradient, that sees the answer and a right sibling's solution, or else the answer alone. The text calls
+    # the divergence reverse, its formula has the teacher first. A sibling is drawn at random there, here it is the next one.
+    # Its KL to the policy of step 0, 1e-3, is set by `configs/methods.py`.
+    Rule(
+        "hsd",
+        weighted_reward,
+        all_rows,
+        context="answer+peer_solution,answer",
+        distill=Divergence(alpha=0.0),
+        reads_gap=False,
     ),
 )

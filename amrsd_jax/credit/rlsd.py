@@ -31,8 +31,12 @@ def rlsd(s: Signals, *, lam: Share = 0.5, eps_w: float = 0.2, decay_steps: int =
 
 def band(advantage: Float[Array, " N"], gap: Float[Array, "N T"], eps_w: float) -> Float[Array, "N T"]:
     """Returns clip(exp(sign(A) d), 1 - eps_w, 1 + eps_w)."""
-    signed = jnp.sign(advantage)[:, None] * gap
-    return jnp.clip(jnp.exp(jnp.minimum(signed, _LARGEST_GAP)), 1 - eps_w, 1 + eps_w)
+    return jnp.clip(signed_ratio(advantage, gap), 1 - eps_w, 1 + eps_w)
+
+
+def signed_ratio(advantage: Float[Array, " N"], gap: Float[Array, "N T"]) -> Float[Array, "N T"]:
+    """Returns exp(sign(A) d), finite for any gap."""
+    return jnp.exp(jnp.minimum(jnp.sign(advantage)[:, None] * gap, _LARGEST_GAP))
 
 
 def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from amrsd_jax.records import Contexts, Problem, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, null, privileged_texts
+from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, no_text, privileged_texts
 from amrsd_jax.tasks.verify import pad
 
 
@@ -43,7 +43,7 @@ def make_contexts(
 
 def null_contexts(settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int]) -> Contexts:
     """Returns contexts without a text for some rows: a control of what the teacher's template alone changes."""
-    return teacher_prompts(settings, rollouts, null(rollouts, rows), range(len(rollouts.text)))
+    return teacher_prompts(settings, rollouts, no_text("null", rollouts, rows), range(len(rollouts.text)))
 
 
 def teacher_prompts(
@@ -52,7 +52,11 @@ def teacher_prompts(
     """Returns texts as prompts with the question of row question_rows[r] for row r; one that does not fit becomes "no_room"."""
     prompts: dict[int, list[int]] = {}
     for row in texts.usable():
-        prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]], texts.text[row])
+        if texts.kind[row] == "question":
+            prompt = rollouts.prompt[row, : rollouts.prompt_length[row]].tolist()
+            prompt = prompt if len(prompt) <= settings.config.context_length else None
+        else:
+            prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]], texts.text[row])
         if prompt is None:
             texts.status[row] = "no_room"
         else:

@@ -30,7 +30,7 @@ class PrivilegedTexts:
     Attributes:
       kind: "hint", "critique", or the name of another source; "" where no text is needed.
       status: one of `parse.STATUSES`.
-      text: the text where status is "ok"; an unusable one as it was written; "" where there is none, and for `null`.
+      text: the text where status is "ok"; an unusable one as it was written; "" where there is none, and for `no_text`.
     """
 
     kind: list[str]
@@ -238,17 +238,22 @@ def _oracle(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | No
     )
 
 
-def null(rollouts: Rollouts, rows: Sequence[int]) -> PrivilegedTexts:
-    """Returns empty texts, a control: the gap that the teacher's template makes without a reflection is noise."""
+def no_text(name: str, rollouts: Rollouts, rows: Sequence[int]) -> PrivilegedTexts:
+    """Returns empty texts of the kind `null`, the teacher's prompt without a text, or `question`, the student's own prompt.
+
+    The first is a control: the gap that the teacher's template makes without a reflection is noise. The second is for a teacher
+    whose parameters are not the policy's.
+    """
     texts = PrivilegedTexts.none(len(rollouts.text))
     for row in rows:
-        texts.put(row, "null", "ok", "")
+        texts.put(row, name, "ok", "")
     return texts
 
 
 SOURCES: dict[str, Source] = {
     "none": lambda settings, rollouts, rows, generators: PrivilegedTexts.none(len(rollouts.text)),
-    "null": lambda settings, rollouts, rows, generators: null(rollouts, rows),
+    "null": lambda settings, rollouts, rows, generators: no_text("null", rollouts, rows),
+    "question": lambda settings, rollouts, rows, generators: no_text("question", rollouts, rows),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
     "oracle_reflection": _given("oracle_reflection", "empty", _oracle),

@@ -37,6 +37,10 @@ def test_names_of_methods(finished):
     method = configure(experiment, "amrsd@oracle_reflection")
     assert method.config.credit.context == "oracle_reflection"
     assert configure(experiment, "rlsd").teacher.config.kind == "snapshot" and experiment.rule.name == "amrsd"
+    advantages = [configure(experiment, name).config.credit for name in ("rloo", "reinforce", "grpo")]
+    assert [(one.baseline, one.normalize) for one in advantages] == [
+        ("leave_one_out", False), ("batch", False), ("group", True),
+    ]  # fmt: skip
     for name, message in (
         ("grbo", "did you mean 'grpo'"), ("amrsd@x", "credit.context"), ("grpo@answer", "reads no teacher"),
     ):  # fmt: skip

@@ -7,15 +7,19 @@ import pytest
 
 from amrsd_jax import credit
 from amrsd_jax.credit import Hyper, Signals, assign, group_advantage, overlong_penalty
+from amrsd_jax.credit.sc_grpo import divergence_estimate
 from amrsd_jax.records import LogProbs
 from tests.tiny import tiny_rollouts
 
-E = np.e
+E, LOG2, LOG3 = np.e, np.log(2), np.log(3)
 ENTROPIES = {"student_entropy": [[1.0, 5.0, 3.0], [2.0, 4.0, 9.0]], "mask": [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]}
 
 # rule -> cases of (advantage [N], gap l_T - l_S [N, T], step, hyper-parameters and other signals, token advantage [N, T])
 BY_HAND = {
     "grpo": [([1.5, -0.5], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[1.5, 1.5], [-0.5, -0.5]])],
+    # the reward minus a baseline, which test_group_advantage_with_other_baselines works out
+    "reinforce": [([0.75, -0.25], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[0.75, 0.75], [-0.25, -0.25]])],
+    "rloo": [([1.0, -1 / 3], [[3.0, -3.0], [0.0, 9.0]], 7, {}, [[1.0, 1.0], [-1 / 3, -1 / 3]])],
     "amrsd": [
         # lam .2, gamma .1, tau .2, kappa 5, step 0: 1 + .2 relu(I - .2) where A >= 0, 1 + .1 relu(-I - .2) where A < 0
         ([1.0, -2.0], [[1.2, -1.2], [1.2, -1.2]], 0, {}, [[1.2, 1.0], [-2.0, -2.2]]),
@@ -107,6 +111,7 @@ BY_HAND = {
     ],
     "sdpo": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
     "opsd": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
+    "hsd": [([1.0], [[9.0]], 0, {}, [[0.0]]), ([1.0], [[9.0]], 0, {"reward_weight": 0.5}, [[0.5]])],
     "sdpg": [([1.0, -1.0], [[9.0], [9.0]], 0, {}, [[1.0], [-1.0]])],
     "entropy_tokens": [
         # five tokens count; the .8 quantile of their entropies, 1 .. 5, is 4.2, the .6 quantile 3.4, the .5 quantile 3
@@ -119,6 +124,79 @@ BY_HAND = {
     "feedback_alignment": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[0.5, -2.0], [0.5, -2.0]]),
         ([1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+    ],
+    "opd": [
+        ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[0.5, -2.0], [0.5, -2.0]]),
+        ([1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+    ],
+    "distilled_rl": [
+        # ratios 2 and 1/2, whose geometric mean is 1
+        ([1.0, -1.0], [[LOG2, -LOG2], [LOG2, -LOG2]], 9, {}, [[2.0, 0.5], [-1.0, -1.0]]),
+        # 4 and 1, clipped to 3 and 1: over sqrt(3)
+        ([1.0, 0.0], [[2 * LOG2, 0.0], [2 * LOG2, 0.0]], 0, {}, [[3**0.5, 3**-0.5], [0.0, 0.0]]),
+        ([1.0], [[2 * LOG2, 0.0]], 0, {"bound": LOG2}, [[2**0.5, 2**-0.5]]),
+        # padding is no part of the mean
+        ([1.0], [[LOG2, 9.0]], 0, {"mask": [[1.0, 0.0]]}, [[1.0, 0.0]]),
+    ],
+    "srpo": [
+        # equally certain everywhere: the success keeps A, the failure has the gap
+        ([1.0, -1.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.0, 1.0], [0.5, -2.0]]),
+        # exp(-H) is 1 and 1/3 on the failure, over their mean 2/3: 3/2 and 1/2
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"teacher_entropy": [[0.0, 0.0], [0.0, LOG3]]}, [[1.0, 1.0], [0.75, -1.0]]),
+        # exp(-2 H) is 1 and 1/9, over 5/9: 9/5 and 1/5
+        ([-1.0], [[0.5, -2.0]], 0, {"teacher_entropy": [[0.0, LOG3]], "beta": 2.0}, [[0.9, -0.4]]),
+        ([-1.0], [[0.5]], 0, {"coef": 3.0}, [[1.5]]),
+        ([-1.0], [[0.5]], 0, {"scored": [False]}, [[-1.0]]),  # no correct peer
+        ([0.0, 0.0], [[0.5], [0.5]], 0, {"reward": [1.0, 0.0]}, [[0.0], [0.5]]),
+    ],
+    "sc_grpo": [
+        # D of gap log 2 is 2 log 2 - 1, of gap 0 is 0; the .75 quantile of the two is .75 D: weights 1 / 1.75 and 0
+        ([2.0], [[LOG2, 0.0]], 9, {}, [[8 / 7, 0.0]]),
+        ([-1.0], [[LOG2, 0.0]], 0, {}, [[-4 / 7, 0.0]]),
+        ([1.0], [[LOG2, 0.0]], 0, {"quantile": 1.0}, [[0.5, 0.0]]),
+        ([1.0], [[LOG2, 0.0]], 0, {"quantile": 0.0, "least": 2 * LOG2 - 1}, [[0.5, 0.0]]),
+        ([1.0], [[0.0, 0.0]], 0, {}, [[0.0, 0.0]]),
+        # groups with one right answer or none wrong, and rows without a peer's solution, have no weights
+        ([1.0, -1.0], [[LOG2]] * 2, 0, {"group_right": [1.0, 4.0]}, [[1.0], [-1.0]]),
+        ([1.0], [[LOG2]], 0, {"scored": [False]}, [[1.0]]),
+        # nor does their D count towards the quantile
+        ([1.0, 1.0], [[LOG2, 0.0], [9.0, 9.0]], 0, {"group_right": [2.0, 1.0]}, [[4 / 7, 0.0], [1.0, 1.0]]),
+    ],
+    "cast": [
+        # within .8 to 1.05 the ratio itself; below .8 the sign is turned
+        ([1.0], [[0.01, 0.1, -0.1, -0.5]], 9, {}, [[E**0.01, 1.05, E**-0.1, -0.8]]),
+        # the ratio of a failure is turned over, and within .95 to 1.2; below .95 the sign is turned
+        ([-1.0], [[-0.1, -9.0, 0.01, 0.2]], 0, {}, [[-(E**0.1), -1.2, -(E**-0.01), 0.95]]),
+        # groups of equal rewards
+        ([0.0, 0.0], [[0.0, 9.0]] * 2, 0, {"reward": [1.0, 0.0]}, [[1.0, 1.05], [-1.0, 0.95]]),
+        ([0.0, 0.0], [[0.0]] * 2, 0, {"reward": [1.0, 0.0], "base": 0.5}, [[0.5], [-0.5]]),
+        ([2.0, -2.0], [[0.0], [0.0]], 0, {}, [[1.2], [-1.2]]),
+        ([2.0], [[-9.0]], 0, {"limit": 5.0, "outer": 0.5}, [[-1.0]]),
+        ([1.0], [[9.0, -9.0]], 0, {"lam": 0.5, "inner": 0.1, "flip": 0.0}, [[1.05, 0.0]]),
+    ],
+    "pbsd": [
+        # tanh is a quarter
+        ([2.0, -2.0], [[np.arctanh(0.25), -np.arctanh(0.25)]] * 2, 9, {}, [[2.5, 1.5], [-1.5, -2.5]]),
+        ([1.0, -1.0], [[9.0, -9.0]] * 2, 0, {}, [[1.5, 0.5], [-0.5, -1.5]]),
+        ([1.0], [[2 * np.arctanh(0.25)]], 0, {"delta": 2.0}, [[1.25]]),
+        ([1.0], [[0.1, -0.1]], 0, {"delta": 0.0, "bound": 1.0}, [[2.0, 0.0]]),
+    ],
+    "rg_opd": [
+        # two of four tokens agree, so that their mean is twice the sum over all
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 9, {}, [[1.0, 0.0], [0.0, -4.0]]),
+        ([1.0, 0.0], [[0.5], [0.5]], 0, {}, [[1.0], [0.0]]),
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"margin": 1.0, "coef": 0.5}, [[0.0, 0.0], [0.0, -4.0]]),
+        # both responses are less likely under the teacher: only the failure agrees
+        ([1.0, -1.0], [[0.5, -2.0]] * 2, 0, {"per_token": False}, [[0.0, 0.0], [1.0, -4.0]]),
+        ([1.0], [[-0.5]], 0, {}, [[0.0]]),
+    ],
+    "oppo": [
+        # two of four are right: from 1/2, evidence of log 3 leads to the belief 3/4, and back
+        ([1.0, -1.0], [[LOG3, -LOG3]] * 2, 9, {}, [[0.25, 0.0], [0.0, -0.25]]),
+        # one of four: from 1/4 to 1/2; all of them, taken for 7/8: from there to 1/2
+        ([1.0, -1.0], [[LOG3], [-np.log(7)]], 0, {"group_right": [1.0, 4.0]}, [[0.25], [-0.375]]),
+        ([1.0], [[9.0]], 0, {"kappa": LOG3, "coef": 4.0}, [[1.0]]),
+        ([0.0], [[9.0]], 0, {}, [[0.0]]),
     ],
     "hybrid": [
         ([1.0, 0.0], [[0.5, -2.0], [0.5, -2.0]], 9, {}, [[1.5, -1.0], [0.5, -2.0]]),
@@ -172,8 +250,9 @@ KEEPS_SIGN = [rule for rule in credit.RULES.values() if rule.keeps_sign]
 AXES = {
     "advantage": "N", "reward": "N", "mask": "NT", "student_logprobs": "NT", "teacher_logprobs": "NT",
     "student_entropy": "NT", "teacher_entropy": "NT", "scored": "N", "negative_logprobs": "KNT", "has_negative": "KN",
-    "first_error": "N2", "noise": "N",
+    "first_error": "N2", "noise": "N", "group_right": "N",
 }  # fmt: skip
+KNOWN_BEFORE = ("step", "advantage", "reward", "mask", "group", "group_right")  # before the teacher's pass
 SIZES = {"N": 4, "T": 6, "K": 2, "2": 2}
 TYPES = {"first_error": jnp.int32, "scored": bool, "has_negative": bool}
 
@@ -206,6 +285,8 @@ def test_by_hand(rule):
             "has_negative": np.ones((1, rows)),
             "first_error": np.tile([1, 2], (rows, 1)),
             "noise": np.full(rows, 0.3),
+            "group": 4,
+            "group_right": np.full(rows, 2.0),
             "memory": [1.0] * 5 + [5.0, 1.0],
         }
         hyper = {name: value for name, value in given.items() if name not in usual}
@@ -240,6 +321,8 @@ def random_values(seed, rows=SIZES["N"], length=SIZES["T"]) -> dict:
         "has_negative": generator.random((2, rows)) < 0.7,
         "first_error": np.where(known, np.stack([start, end], axis=1), -1),
         "noise": generator.random(rows),
+        "group": 4,
+        "group_right": generator.integers(0, 5, rows),
     }
 
 
@@ -288,7 +371,7 @@ def test_padding_changes_nothing_and_has_no_credit(rule, seed):
 def test_credit_follows_the_rows(rule, seed):
     values, order = random_values(seed), np.random.default_rng(seed).permutation(4)
     moved = {name: np.take(values[name], order, axes.index("N")) for name, axes in AXES.items()} | {
-        "step": values["step"]
+        name: values[name] for name in ("step", "group")
     }
     np.testing.assert_array_equal(apply(rule, moved), apply(rule, values)[order])
 
@@ -318,7 +401,7 @@ def test_extremes_are_finite(rule, mask):
 
 def needs_teacher(rule, values, **hyper) -> np.ndarray:
     """Which rows need a teacher, from the signals that are known on the host before its pass."""
-    known = Signals(**{name: np.float32(values[name]) for name in ("step", "advantage", "reward", "mask")})
+    known = Signals(**{name: np.float32(values[name]) for name in KNOWN_BEFORE})
     return rule.needs_teacher(known, Hyper(**rule.defaults | hyper))
 
 
@@ -368,6 +451,24 @@ def test_amrsd_switched_off_is_grpo_to_the_last_bit(step, hyper):
     assert not needs_teacher(rule, values, **hyper).any()
 
 
+# ---------------------------------------------------------------- SC-GRPO, OPPO
+
+
+def test_the_estimate_of_a_divergence_has_its_mean():
+    """Over tokens of S with probabilities 1/2, 1/3, 1/6, for T with 1/6, 1/3, 1/2."""
+    student, teacher = np.array([1 / 2, 1 / 3, 1 / 6]), np.array([1 / 6, 1 / 3, 1 / 2])
+    estimate = divergence_estimate(jnp.log(teacher / student)[None])[0]
+    assert (estimate >= 0).all()
+    np.testing.assert_allclose((student * estimate).sum(), (teacher * np.log(teacher / student)).sum(), rtol=1e-5)
+
+
+def test_the_changes_of_a_belief_sum_to_its_end():
+    """Evidence log 3, twice, from a belief of 1/2: 3/4, then 9/10."""
+    values = random_values(0, rows=1, length=2) | {"advantage": [1.0], "mask": np.ones((1, 2)), "group_right": [2.0]}
+    values |= {"teacher_logprobs": values["student_logprobs"] + LOG3}
+    np.testing.assert_allclose(apply(credit.get("oppo"), values)[0, :2], [0.25, 0.15], rtol=1e-5)
+
+
 # ---------------------------------------------------------------- AntiSD
 
 
@@ -397,7 +498,7 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
         student, teacher, student, student, scored, np.zeros((0, 3, 3), np.float32), np.zeros((0, 3), bool)
     )
     rule = credit.get("amrsd")
-    result = assign(rule, rule.defaults, 25, np.float32([1, -1, 0]), rollouts, logprobs)
+    result = assign(rule, rule.defaults, 25, np.float32([1, -1, 0]), rollouts, logprobs, group=3)
     np.testing.assert_allclose(result.token_advantage, [[1.1, 1, 0], [-1.09, 0, 0], [0, 0, 0]], rtol=1e-6)
     assert result.metrics == pytest.approx(
         {
@@ -411,7 +512,10 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
     )
     assert result.memory == ()
     failed = tiny_rollouts([False] * 3, length=3)
-    assert assign(rule, rule.defaults, 0, np.zeros(3, np.float32), failed, logprobs).metrics["gap_correct"] is None
+    assert (
+        assign(rule, rule.defaults, 0, np.zeros(3, np.float32), failed, logprobs, group=3).metrics["gap_correct"]
+        is None
+    )
 
 
 def test_memory_and_extras_reach_the_rule():
@@ -424,7 +528,7 @@ def test_memory_and_extras_reach_the_rule():
     logprobs = LogProbs(*[nothing] * 4, np.zeros(1, bool), np.zeros((0, 1, 2), np.float32), np.zeros((0, 1), bool))
     memory = ()
     for step in range(2):
-        result = assign(rule, {"scale": 3.0}, step, np.ones(1, np.float32), rollouts, logprobs, memory=memory)
+        result = assign(rule, {"scale": 3.0}, step, np.ones(1, np.float32), rollouts, logprobs, group=1, memory=memory)
         memory = result.memory
     assert result.token_advantage.tolist() == [[1.5, 1.5]] and memory == (2.0, 7.0)
 
@@ -448,6 +552,33 @@ def test_group_advantage_by_hand():
     np.testing.assert_allclose(sample[:4], [1.5, -0.5, -0.5, -0.5], rtol=1e-4)
     assert group_advantage(np.float32([1, 0]), 2, normalize=True, sample_std=True)[0] == pytest.approx(0.7071, rel=1e-4)
     assert group_advantage(np.float32([0.3]), 1, normalize=True, sample_std=True).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "baseline, expected, deviation",
+    [
+        # group 0 has rewards 1 0 0 0 and mean 1/4, group 1 1 1 0 0 and mean 1/2, group 2 equal rewards
+        ("group", [[3 / 4, -1 / 4, -1 / 4, -1 / 4], [1 / 2, 1 / 2, -1 / 2, -1 / 2], [0, 0, 0, 0]], None),
+        # the others' means: 0 or 1/3; 1/3 or 2/3; equal
+        ("leave_one_out", [[1, -1 / 3, -1 / 3, -1 / 3], [2 / 3, 2 / 3, -2 / 3, -2 / 3], [0, 0, 0, 0]], None),
+        # seven of twelve are right: the mean is 7/12, the deviation sqrt(7/12 5/12)
+        ("batch", [[5 / 12, *[-7 / 12] * 3], [5 / 12, 5 / 12, -7 / 12, -7 / 12], [5 / 12] * 4], np.sqrt(35) / 12),
+        ("none", [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], np.sqrt(35) / 12),
+    ],
+)
+def test_group_advantage_with_other_baselines(baseline, expected, deviation):
+    reward = np.float32([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
+    plain = group_advantage(reward, 4, normalize=False, baseline=baseline)
+    np.testing.assert_allclose(plain, np.ravel(expected), rtol=1e-6)
+    assert plain.dtype == np.float32
+    if deviation:
+        scaled = group_advantage(reward, 4, normalize=True, baseline=baseline)
+        np.testing.assert_allclose(scaled, np.ravel(expected) / deviation, rtol=1e-5)
+    assert group_advantage(np.float32([0.3]), 1, normalize=False, baseline=baseline)[0] == np.float32(
+        0.3 if baseline == "none" else 0
+    )
+    equal = group_advantage(np.full(6, 0.1, np.float32), 2, normalize=False, baseline=baseline)
+    assert equal.any() == (baseline == "none")
 
 
 def test_overlong_penalty_by_hand():

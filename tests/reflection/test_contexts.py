@@ -185,6 +185,13 @@ def test_rows_without_a_peer_or_a_reference_have_that_status():
     assert contexts_of(bare(True, False), source="reference_solution")[0].status == ("no_reference",) * 2
 
 
+def test_the_question_alone_is_the_student_s_own_prompt():
+    asked = rollouts(True, False, prompt=np.array([[5, 6, 0], [7, 8, 9]], np.int32), prompt_length=np.array([2, 3]))
+    contexts, _ = contexts_of(asked, source="question")
+    assert contexts.rows.tolist() == [0, 1] and contexts.prompt_length.tolist() == [2, 3]
+    assert contexts.prompt[:, :3].tolist() == asked.prompt.tolist() and not contexts.prompt[:, 3:].any()
+
+
 def test_sdpo_distils_the_rows_that_its_authors_distil():
     """Rows with a successful sibling, whatever its text; with feedback also other failures whose message is not empty."""
     alone, two = [True] + [False] * 3, [True] * 2 + [False] * 2
