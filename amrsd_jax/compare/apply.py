@@ -119,11 +119,17 @@ def apply(
 
 
 def make_generators(experiment: Experiment, parameters: Parameters, step: int) -> Generators:
-    """Returns the generators of contexts: the policy, and as critic the policy of step 0, whatever critic the run had."""
+    """Returns the generators of contexts: the policy, and as critic the policy of step 0, whatever critic the run had.
+
+    Weights in the form that decoding reads are made for each use: they are as large as the model.
+    """
     experiment = dataclasses.replace(experiment, external=None)
-    policy, critic = (experiment.sampler_params(params) for params in (parameters.policy, parameters.initial))
-    reflections = Reflections(experiment.context_settings, experiment.sampler(policy, "reflection", step))
-    return Generators(reflections, experiment.sampler(critic, "critic", step))
+
+    def sampler(params, stream):
+        return lambda requests: experiment.sampler(experiment.sampler_params(params), stream, step)(requests)
+
+    reflections = Reflections(experiment.context_settings, sampler(parameters.policy, "reflection"))
+    return Generators(reflections, sampler(parameters.initial, "critic"))
 
 
 def _source(method: Experiment) -> tuple[str, str, int]:

@@ -27,7 +27,7 @@ def gradients(params: Params, rollouts: Rollouts, methods: Sequence[Applied]) ->
     """
     with tempfile.TemporaryFile() as file:
         for method in methods:
-            file.write(policy_gradient(params, rollouts, method).astype(np.float32).data)
+            file.write(policy_gradient(params, rollouts, method).data)
         size = file.tell() // (4 * len(methods))
         for begin in range(0, size, _BLOCK):
             count = min(_BLOCK, size - begin)
@@ -54,11 +54,15 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
         rollouts, method.assigned, contexts=contexts, minibatches=1, mask_truncated=loss.mask_truncated
     )
     batch = batch.replace(old_logprobs=None)
-    total = np.float32(0)
+    total = np.zeros(sum(leaf.size for leaf in jax.tree.leaves(lora.split(params)[1])), np.float32)
     for rows in micro_batches(batch, loss_weights(batch, objective), learning.minibatches * learning.micro_batches):
         rows = processes.put(rows, experiment.scorer.sharding)
-        grads = processes.fetch(_gradient(experiment.policy, objective, params, method.teacher_params, rows))
-        total += np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
+        begin = 0
+        for leaf in jax.tree.leaves(_gradient(experiment.policy, objective, params, method.teacher_params, rows)):
+            total[begin : begin + leaf.size] += np.ravel(
+                processes.fetch(leaf)
+            )  # one at a time: together they are a model's size
+            begin += leaf.size
     return total
 
 
