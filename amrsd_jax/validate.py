@@ -3,7 +3,9 @@
 Fields that the config leaves to its task or rule are filled in, so that the config that a run saves is complete.
 """
 
+import dataclasses
 import re
+import typing
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -176,7 +178,8 @@ def _check_model(config: Config) -> None:
     templates(registry.family(config.task.name), **config.reflection.templates)
     released = architecture_of(config.model)
     own = {name: value for name, value in vars(released).items() if name not in ("lora", "rope_scaling")}
-    _arguments("architecture", own, {k: v for k, v in config.architecture.items() if k != "rope_scaling"})
+    given = {k: v for k, v in config.architecture.items() if k != "rope_scaling"}
+    _arguments("architecture", own, given, typing.get_type_hints(Architecture))
     scaling = config.architecture.get("rope_scaling", {})
     if not isinstance(scaling, dict):
         raise ConfigError(f"architecture.rope_scaling = {scaling!r}: expected its fields, as config.json has them")
@@ -193,7 +196,9 @@ def _check_model(config: Config) -> None:
 
 
 def _check_adapters(lora: LoraConfig, architecture: Architecture) -> None:
-    """Checks that an adapter's rank is at most that of its kernel."""
+    """Checks that an adapter's rank is at most that of its kernel, which is no expert's."""
+    if lora.rank:
+        dataclasses.replace(architecture, lora=lora)
     width, ffn = architecture.width, architecture.ffn
     query, value = architecture.heads * architecture.head_dim, architecture.kv_heads * architecture.head_dim
     ranks = {

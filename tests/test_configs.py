@@ -14,15 +14,15 @@ from amrsd_jax.experiment import make_architecture, make_experiment
 from amrsd_jax.plan import make_plan
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
-from configs import ablation, baselines, mathematics, science, tables
+from configs import ablation, baselines, families, mathematics, science, tables
 from configs.benchmark import choose
 from configs.methods import METHODS, use
 from tests import runs
 
 ROOT = Path(__file__).parents[1]
 NAMED = {  # files of several configs
-    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "mathematics": mathematics.TRAIN,
-    "science": science.SCIENCES, "tables": tables.TABLES,
+    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "families": families.FAMILIES,
+    "mathematics": mathematics.TRAIN, "science": science.SCIENCES, "tables": tables.TABLES,
 }  # fmt: skip
 FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text("utf-8"))
 CASES = [(name, ()) for name in FILES if name not in NAMED] + [(name, (key,)) for name in NAMED for key in NAMED[name]]

@@ -16,6 +16,8 @@ RULES = (
     (r"layers/(query|key|value|qkv|gate|up|gate_up)/kernel$", P(None, "fsdp", "tensor")),
     (r"layers/(query|key|value|qkv)/bias$", P(None, "tensor")),
     (r"layers/(output|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"layers/expert_(gate|up)/kernel$", P(None, None, "fsdp", "tensor")),
+    (r"layers/expert_down/kernel$", P(None, None, "tensor", "fsdp")),
     (
         r"layers/(query|key|value|qkv|gate|up|gate_up)/lora_a$",
         P(None, "fsdp", None),

@@ -19,13 +19,16 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.state import state_shardings
 from amrsd_jax.policy import Params, Policy, lora
+from amrsd_jax.policy.experts import expert_tokens, load_metrics
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.scoring.chunks import Model, over_chunks
 from amrsd_jax.scoring.divergence import Divergence, divergence
-from amrsd_jax.scoring.logprobs import project, response_states, target_logprobs
+from amrsd_jax.scoring.logprobs import before_responses, concatenate, project, response_states, target_logprobs
 from amrsd_jax.scoring.teachers import Teacher
 
 Scalars = dict[str, Float[Array, ""]]  # by name
+Sums = dict[str, Float[Array, "..."]]  # the same, and tokens per layer and expert [L, E]
+EXPERT_TOKENS = "expert_tokens"
 
 
 class LossWeights(NamedTuple):
@@ -59,7 +62,7 @@ def objective_loss(
     weights: LossWeights,
     objective: Objective,
     teacher: tuple[Model, Params] | None = None,
-) -> tuple[Float[Array, ""], tuple[Scalars, Float[Array, "N T"]]]:
+) -> tuple[Float[Array, ""], tuple[Sums, Float[Array, "N T"]]]:
     """Returns the loss of a micro-batch, its metrics, and the responses' log-probabilities.
 
     loss = sum_t w_t (clipped surrogate + kl KL(reference) - entropy H) + coefficient sum_t w'_t divergence(teacher)
@@ -72,7 +75,10 @@ def objective_loss(
       teacher: the teacher's model and parameters, for an objective that distils; no gradient flows into them.
     """
     config = objective.loss
-    logprobs, entropy, *distilled = _response_scores(policy, params, batch, objective, teacher)
+    tokens = concatenate(batch.prompt, batch.prompt_length, batch.response, batch.width)
+    hidden, chosen = policy.forward_with_experts(params, tokens)
+    hidden = before_responses(hidden, batch.prompt_length, batch.response.shape[1])
+    logprobs, entropy, *distilled = _response_scores(policy, params, hidden, batch, objective, teacher)
     old_logprobs = jax.lax.stop_gradient(logprobs) if batch.old_logprobs is None else batch.old_logprobs
     token_loss, token_metrics = losses.clipped_surrogate(
         losses.log_ratio(logprobs, old_logprobs, batch.mask, config.ratio),
@@ -100,6 +106,10 @@ def objective_loss(
     token_metrics["entropy"] = entropy
     sums = {f"tokens/{name}": total(batch.mask, value) for name, value in token_metrics.items()}
     sums["tokens/count"] = jnp.sum(batch.mask)
+    if experts := policy.architecture.experts:
+        length = batch.prompt_length + batch.mask.sum(axis=1)
+        real = jnp.arange(tokens.shape[1]) < length[:, None]
+        sums[EXPERT_TOKENS] = expert_tokens(chosen, real, experts)
     if objective.distill is not None:
         value, support_metrics = distilled
         if objective.distill.importance_cap:
@@ -115,10 +125,14 @@ def objective_loss(
 
 
 def _response_scores(
-    policy: Policy, params: Params, batch: Batch, objective: Objective, teacher: tuple[Model, Params] | None
+    policy: Policy,
+    params: Params,
+    hidden: Float[Array, "N T D"],
+    batch: Batch,
+    objective: Objective,
+    teacher: tuple[Model, Params] | None,
 ) -> tuple:
     """Returns log-probabilities and entropies of the responses; for an objective that distils, also `divergence`'s results."""
-    hidden = response_states(policy, params, batch.prompt, batch.prompt_length, batch.response, batch.width)
     temperature, chunk = objective.temperature, objective.chunk
     if objective.distill is None:
         return project(policy, params, hidden, batch.response, temperature=temperature, chunk=chunk)
@@ -142,7 +156,7 @@ def gradients(
     rows: tuple[Batch, LossWeights],
     objective: Objective,
     teacher: tuple[Model, Params] | None = None,
-) -> tuple[Params, Scalars, Float[Array, "N T"]]:
+) -> tuple[Params, Sums, Float[Array, "N T"]]:
     """Returns the gradients of `objective_loss` with respect to `params`, its metrics, and its log-probabilities.
 
     Summed over micro-batches they are those of the whole batch, because the weights are made from the whole batch.
@@ -201,8 +215,8 @@ class TrainStep:
 
     Metrics: `total` and its terms `policy`, `kl_to_reference`, `divergence` (the last two where the loss has them);
     `clip_frac_low`, `clip_frac_high`, `clip_frac_dual`, `kl_old_new`, `entropy`, means over tokens; `covered`, `overlap`, means
-    over distilled tokens, see `scoring.divergence`; `grad_norm` before clipping; `learning_rate`; `skipped`, 1 if the update
-    was skipped.
+    over distilled tokens, see `scoring.divergence`; with experts those of `experts.load_metrics`; `grad_norm` before clipping;
+    `learning_rate`; `skipped`, 1 if the update was skipped.
     """
 
     objective: Objective
@@ -319,8 +333,11 @@ def loss_weights(batch: Batch, objective: Objective) -> LossWeights:
     return LossWeights(losses.reduction_weights(batch.mask, mode, constant_length=length), distill)
 
 
-def _means(metrics: Scalars) -> Scalars:
+def _means(metrics: Sums) -> Scalars:
     """Returns metrics as `name`, with each sum `group/name` divided by the number of tokens `group/count`."""
+    if EXPERT_TOKENS in metrics:
+        metrics = dict(metrics)
+        metrics |= load_metrics(metrics.pop(EXPERT_TOKENS))
     counts = {name.removesuffix("/count"): value for name, value in metrics.items() if name.endswith("/count")}
     means = {}
     for name, value in metrics.items():

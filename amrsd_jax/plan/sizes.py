@@ -20,6 +20,7 @@ from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
+from amrsd_jax.policy.experts import block_shape
 from amrsd_jax.reflection.prompts import templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
@@ -284,15 +285,26 @@ def _activations(policy: Policy, rows: int, length: int) -> tuple[int, int]:
     """Returns the bytes kept for the backward pass of some rows, and the bytes that one layer adds while it is recomputed."""
     per_layer, outside = _kept(policy, length)
     recomputed = 0 if policy.remat == "none" else _kept(dataclasses.replace(policy, remat="none"), length)[0]
-    return rows * (policy.architecture.layers * per_layer + outside), rows * (recomputed + _scores(policy, length))
+    inner = rows * (recomputed + _scores(policy, length)) + 2 * _copied_experts(policy, rows * length)  # and gradients
+    return rows * (policy.architecture.layers * per_layer + outside), inner
 
 
 def _forward(policy: Policy, rows: int, length: int) -> int:
-    """Returns the peak bytes of a forward pass: residuals, and a layer's attention scores or SwiGLU activations."""
+    """Returns the peak bytes of a forward pass: residuals, and a layer's attention scores or activations of gated blocks."""
     c = policy.architecture
     token = jnp.dtype(c.dtype).itemsize * length  # bytes of one value at every position
-    inner = max(_scores(policy, length), token * (2 * c.ffn // _ways(policy) + 2 * c.width))
-    return rows * (inner + 2 * token * c.width)
+    blocks = max(1, 2 * c.experts_per_token)  # half of the rows of the experts' blocks may be empty
+    inner = max(_scores(policy, length), token * blocks * (2 * c.ffn // _ways(policy) + 2 * c.width))
+    return rows * (inner + 2 * token * c.width) + _copied_experts(policy, rows * length)
+
+
+def _copied_experts(policy: Policy, tokens: int) -> int:
+    """Returns the bytes of two kernels of the experts, copied for each block of tokens."""
+    c = policy.architecture
+    if not c.experts:
+        return 0
+    blocks = block_shape(tokens * c.experts_per_token, c.experts)[1]
+    return 2 * blocks * c.width * c.ffn // _ways(policy) * jnp.dtype(c.dtype).itemsize
 
 
 def _scores(policy: Policy, length: int) -> int:

@@ -44,6 +44,7 @@ def choose_backend(backend: str, architecture: Architecture, platform: str) -> s
             "a GPU": platform != "gpu",
             "architecture.dtype = bfloat16": architecture.dtype != "bfloat16",
             "architecture.head_dim of at most 128, a multiple of 8": size % 8 or size > 128,
+            "no architecture.attention_softcap": architecture.attention_softcap,
         },
         "splash": {"a TPU": platform != "tpu", f"architecture.head_dim, a multiple of {LANES}": size % LANES},
     }
@@ -61,6 +62,8 @@ def attention(
     v: Float[Array, "B T K H"],
     segments: Integer[Array, "B T"] | None = None,
     *,
+    window: int | None = None,
+    softcap: float | None = None,
     backend: str = "xla",
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T N H"]:
@@ -69,20 +72,24 @@ def attention(
     Args:
       q, k, v: queries, keys and values; each group of N / K query heads shares a key head and a value head.
       segments: document number of each token; tokens attend only within their document. `cudnn` leaves such rows to `xla`.
+      window: number of positions that a token attends to, the last ones up to its own; None for all.
+      softcap: c of c tanh(scores / c), None for scores as they are.
       backend: a result of `choose_backend`. `splash` leaves rows shorter than TILE to `xla`.
       mesh: mesh that rows and heads are split over; `splash` needs it because the compiler cannot partition that kernel.
     """
     length = q.shape[1]
     if backend == "splash" and length >= TILE:
-        return _splash(q, k, v, segments, mesh)
+        return _splash(q, k, v, segments, mesh, window, softcap)
     if backend == "cudnn" and segments is None:
         q, k, v = (_pad(a, kernel_width(backend, length)) for a in (q, k, v))
-        return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")[:, :length]
+        local = dict(is_causal=True, local_window_size=window and (window - 1, 0), implementation="cudnn")
+        return jax.nn.dot_product_attention(q, k, v, **local)[:, :length]
     step = -(-q.shape[1] // (PARTS * BLOCK)) * BLOCK
-    parts = [
-        _part(q[:, start : start + step], k[:, : start + step], v[:, : start + step], segments)
-        for start in range(0, q.shape[1], step)
-    ]
+    parts = []
+    for start in range(0, length, step):
+        seen = slice(max(0, start + 1 - window) if window else 0, start + step)
+        ids = None if segments is None else segments[:, seen]
+        parts.append(_part(q[:, start : start + step], k[:, seen], v[:, seen], ids, window, softcap))
     return checkpoint_name(jnp.concatenate(parts, axis=1), OUTPUT)
 
 
@@ -96,8 +103,8 @@ def _pad(a, width: int):
     return jnp.pad(a, ((0, 0), (0, width - a.shape[1])) + ((0, 0),) * (a.ndim - 2))
 
 
-def _part(q, k, v, segments):
-    """Computes the attention of the last t queries of a row [B, t, N, H] over its first s keys and values [B, s, K, H]."""
+def _part(q, k, v, segments, window, softcap):
+    """Computes the attention of t queries of a row [B, t, N, H] over s keys and values [B, s, K, H] that end with theirs."""
     rows, length, heads, size = q.shape
     block, groups = min(BLOCK, length), k.shape[2]
     count, first = -(-length // block), k.shape[1] - length
@@ -110,11 +117,15 @@ def _part(q, k, v, segments):
         q, start = inputs  # [B, K, N / K, block, H]
         index = start + jnp.arange(block)
         mask = keys <= index[:, None]
+        if window is not None:
+            mask &= keys > index[:, None] - window
         if segments is not None:
             segment = jnp.take(segments, index, axis=1, mode="clip")
-            mask &= (segment[:, :, None] == segments[:, None, : keys.size])[:, None, None]
+            mask &= (segment[:, :, None] == segments[:, None])[:, None, None]
         folded = q.reshape(rows, groups, -1, size)  # one matrix product per group of heads
         scores = jnp.einsum("BKQH,BSKH->BKQS", folded, k, preferred_element_type=jnp.float32) * size**-0.5
+        if softcap is not None:
+            scores = softcap * jnp.tanh(scores / softcap)
         scores = jnp.where(mask, scores.reshape(*q.shape[:4], -1), jnp.finfo(jnp.float32).min)
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -126,7 +137,7 @@ def _part(q, k, v, segments):
     return mixed.transpose(1, 0, 4, 2, 3, 5).reshape(rows, count * block, heads, size)[:, :length]
 
 
-def _splash(q, k, v, segments, mesh: Mesh | None):
+def _splash(q, k, v, segments, mesh: Mesh | None, window: int | None, softcap: float | None):
     """Runs the splash kernel on each device's rows and heads, interpreted where the devices are no TPUs."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
@@ -136,8 +147,13 @@ def _splash(q, k, v, segments, mesh: Mesh | None):
     interpret = platform(mesh) != "tpu"
 
     def local(q, k, v, segments):
-        mask = splash.MultiHeadMask([splash.CausalMask((width, width))] * q.shape[2])
-        kernel = splash.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
+        mask = splash.CausalMask((width, width))
+        if window is not None:
+            mask = splash.LocalMask((width, width), (window - 1, 0), 0)
+        kernel = splash.make_splash_mha(
+            splash.MultiHeadMask([mask] * q.shape[2]), block_sizes=sizes, head_shards=1, q_seq_shards=1,
+            attn_logits_soft_cap=softcap, interpret=interpret,
+        )  # fmt: skip
         q, k, v = (_pad(a, width).swapaxes(1, 2) for a in (q * q.shape[-1] ** -0.5, k, v))
         ids = None if segments is None else splash.SegmentIds(*[_pad(segments, width)] * 2)
         return jax.vmap(kernel)(q, k, v, ids).swapaxes(1, 2)[:, :length]

@@ -67,7 +67,13 @@ class Blocks(NamedTuple):
         return Blocks(keys, self.values.at[rows, :, position].set(v.astype(self.values.dtype), mode="drop"))
 
     def attend(
-        self, q: Float[Array, "B N H"], position: Integer[Array, " B"], mesh: Mesh | None = None
+        self,
+        q: Float[Array, "B N H"],
+        position: Integer[Array, " B"],
+        mesh: Mesh | None = None,
+        *,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> Float[Array, "B N H"]:
         """Returns the attention of one query per row over the positions up to its own; the softmax is in float32.
 
@@ -75,11 +81,13 @@ class Blocks(NamedTuple):
           q: queries.
           position: position of each query.
           mesh: mesh that rows and heads are split over, for the kernels that the compiler cannot partition.
+          window, softcap: as in `attention`.
         """
         rows, heads, blocks, size, _ = self.keys.shape
         q = jnp.broadcast_to(q.reshape(rows, heads, 1, -1, size), (rows, heads, blocks, q.shape[1] // heads, size))
         scores = jnp.einsum("BKnGH,BKnHb->BKnGb", q, self.keys, preferred_element_type=jnp.float32) * size**-0.5
-        weights = _softmax(scores.swapaxes(2, 3).reshape(rows, heads, -1, self.length), position)
+        scores = scores.swapaxes(2, 3).reshape(rows, heads, -1, self.length)
+        weights = _softmax(scores, position, window, softcap)
         return jnp.einsum("BKGS,BKSH->BKGH", weights.astype(self.values.dtype), self.values).reshape(rows, -1, size)
 
 
@@ -111,18 +119,21 @@ class Rows(NamedTuple):
     def append(self, k, v, position):
         return type(self)(*(_append(a, new, position) for a, new in zip(self, (k, v), strict=True)))
 
-    def attend(self, q, position, mesh=None):
+    def attend(self, q, position, mesh=None, *, window=None, softcap=None):
         rows, _, heads, size = self.keys.shape
         q = q.reshape(rows, heads, -1, size)
         scores = jnp.einsum("BKGH,BSKH->BKGS", q, self.keys, preferred_element_type=jnp.float32) * size**-0.5
-        weights = _softmax(scores, position).astype(self.values.dtype)
+        weights = _softmax(scores, position, window, softcap).astype(self.values.dtype)
         return jnp.einsum("BKGS,BSKH->BKGH", weights, self.values).reshape(rows, -1, size)
 
 
 class Cudnn(Rows):
     """The same arrays, read by cuDNN's fused attention, which is told how many positions of each row are live."""
 
-    def attend(self, q, position, mesh=None):
+    def attend(self, q, position, mesh=None, *, window=None, softcap=None):
+        if window is not None:  # the kernel takes no window that ends at each row's own position
+            return super().attend(q, position, mesh, window=window)
+
         def local(q, keys, values, lengths):
             kernel = dict(key_value_seq_lengths=lengths, implementation="cudnn")
             return jax.nn.dot_product_attention(q[:, None], keys, values, **kernel)[:, 0]
@@ -157,7 +168,7 @@ class Ragged(NamedTuple):
     def append(self, k, v, position):
         return Ragged(_append(self.pairs, _in_turns(k, v), position))
 
-    def attend(self, q, position, mesh=None):
+    def attend(self, q, position, mesh=None, *, window=None, softcap=None):
         from jax.experimental.pallas.ops.tpu import ragged_paged_attention as kernel
 
         def local(q, pairs, lengths):
@@ -169,6 +180,8 @@ class Ragged(NamedTuple):
                 jnp.arange(rows + 1, dtype=jnp.int32),  # one query per row
                 jnp.array([rows], jnp.int32),
                 sm_scale=size**-0.5,
+                sliding_window=window,
+                soft_cap=softcap,
                 num_kv_pages_per_block=min(_PAGES, length // self.block),
                 num_queries_per_block=min(8, rows),
                 vmem_limit_bytes=_VMEM,
@@ -201,6 +214,7 @@ def choose_layout(name: str, architecture: Architecture, platform: str) -> str:
             "a GPU": platform != "gpu",
             "architecture.dtype = bfloat16": not half,
             "architecture.head_dim of at most 128, a multiple of 8": c.head_dim % 8 or c.head_dim > 128,
+            "no architecture.attention_softcap": c.attention_softcap,
         },
         "ragged": {
             "a TPU": platform != "tpu",
@@ -250,9 +264,14 @@ def _on_each_device(local, mesh, layer, q, position):
     return jax.shard_map(local, mesh=mesh, **specs)(q, *layer, lengths)
 
 
-def _softmax(scores, position):
-    """Returns the weights of the positions up to the given one, from scores [B, K, G, S]."""
-    live = jnp.arange(scores.shape[-1]) <= position[:, None]
+def _softmax(scores, position, window, softcap):
+    """Returns the weights of the positions up to the given one, at most `window` of them, from scores [B, K, G, S]."""
+    index = jnp.arange(scores.shape[-1])
+    live = index <= position[:, None]
+    if window is not None:
+        live &= index > position[:, None] - window
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     return jax.nn.softmax(jnp.where(live[:, None, None, :], scores, jnp.finfo(jnp.float32).min), axis=-1)
 
 

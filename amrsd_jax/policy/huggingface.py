@@ -1,12 +1,12 @@
-"""Reads and writes Hugging Face checkpoints of Qwen2.5, Qwen3 (dense) and Llama 3; reads GGUF files of the same families.
+"""Reads and writes Hugging Face checkpoints of the families in `families.py`; reads GGUF files of some of them.
 
 Weights are read tensor by tensor into the policy's tree and sharding. They are safetensors or GGUF, never pickles, and no code
 of a checkpoint is run.
 """
 
 import functools
+import itertools
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,48 +18,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from amrsd_jax.files import atomic_write
-from amrsd_jax.policy import gguf, lora, tensors
+from amrsd_jax.policy import families, gguf, lora, tensors
 from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, change, preset
-from amrsd_jax.policy.rope import parse_scaling
+from amrsd_jax.policy.families import EMBED_AND_HEAD_TENSORS, SPECIAL, config_json, layer_tensors
 from amrsd_jax.policy.tensors import LazyTensor, StoredTensor
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.policy.transformer import Params, Policy
 
-# model_type: the class in `transformers`, and the fields of `Architecture` that select it.
-FAMILIES = {
-    "qwen2": ("Qwen2ForCausalLM", dict(qk_norm=False, qkv_bias=True)),
-    "qwen3": ("Qwen3ForCausalLM", dict(qk_norm=True, qkv_bias=False)),
-    "llama": ("LlamaForCausalLM", dict(qk_norm=False, qkv_bias=False)),
-}
-# Settings of these families that the transformer does not implement, each with the only value that is accepted.
-_FIXED = dict(hidden_act="silu", attention_bias=False, mlp_bias=False, use_sliding_window=False,
-              quantization_config=None, partial_rotary_factor=1.0)  # fmt: skip
-
 GENERATION = "generation_config.json"
-SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
-
-# Path of a parameter in the policy's tree: its name in a checkpoint, where kernels are transposed.
-LAYER_TENSORS = {
-    "attention_norm/scale": "input_layernorm.weight",
-    "query/kernel": "self_attn.q_proj.weight",
-    "query/bias": "self_attn.q_proj.bias",
-    "key/kernel": "self_attn.k_proj.weight",
-    "key/bias": "self_attn.k_proj.bias",
-    "value/kernel": "self_attn.v_proj.weight",
-    "value/bias": "self_attn.v_proj.bias",
-    "output/kernel": "self_attn.o_proj.weight",
-    "query_norm/scale": "self_attn.q_norm.weight",
-    "key_norm/scale": "self_attn.k_norm.weight",
-    "ffn_norm/scale": "post_attention_layernorm.weight",
-    "gate/kernel": "mlp.gate_proj.weight",
-    "up/kernel": "mlp.up_proj.weight",
-    "down/kernel": "mlp.down_proj.weight",
-}
-EMBED_AND_HEAD_TENSORS = {
-    "embed/embedding": "model.embed_tokens.weight",
-    "final_norm/scale": "model.norm.weight",
-    "head/kernel": "lm_head.weight",
-}
 
 
 # ---------------------------------------------------------------- which model
@@ -129,7 +95,7 @@ def read_architecture(place: Path) -> Architecture:
     if not c:
         raise ValueError(f"{file}: no such file; expected a model's config.json")
     try:
-        return _architecture(c)
+        return families.read(c)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -137,37 +103,6 @@ def read_architecture(place: Path) -> Architecture:
 def _read_config(place: Path) -> dict[str, Any]:
     """Returns the config of a folder or a GGUF file as config.json has it; {} for a folder without one."""
     return gguf.read_config(place) if gguf.is_name(place) else _read_json(place / "config.json") or {}
-
-
-def _architecture(c: dict[str, Any]) -> Architecture:
-    _check_supported(c)
-
-    def size(name: str, default: int | None = None) -> int:
-        value = default if c.get(name) is None else c[name]
-        if value is None:
-            raise ValueError(f"no {name}")
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} = {value!r}: expected an integer of at least 1")
-        return value
-
-    heads, tied = size("num_attention_heads"), c.get("tie_word_embeddings") or False
-    if not isinstance(tied, bool):
-        raise ValueError(f"tie_word_embeddings = {tied!r}: expected true or false")
-    return Architecture(
-        vocab_size=size("vocab_size"),
-        width=size("hidden_size"),
-        layers=size("num_hidden_layers"),
-        heads=heads,
-        kv_heads=size("num_key_value_heads", heads),
-        head_dim=size("head_dim", size("hidden_size") // heads),
-        ffn=size("intermediate_size"),
-        tied=tied,
-        norm_eps=_number("rms_norm_eps", c.get("rms_norm_eps")),
-        max_positions=size("max_position_embeddings"),
-        dtype="float32" if (c.get("dtype") or c.get("torch_dtype")) == "float32" else "bfloat16",
-        **_rope(c),
-        **FAMILIES[c["model_type"]][1],
-    )
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
@@ -181,14 +116,6 @@ def _read_json(file: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise ValueError(f"{file}: {type(values).__name__}; expected an object with the fields by name")
     return values
-
-
-def _number(name: str, value: Any) -> float:
-    if value is None:
-        raise ValueError(f"no {name}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} = {value!r}: expected a number above 0")
-    return float(value)
 
 
 # ---------------------------------------------------------------- special tokens
@@ -241,35 +168,6 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _check_supported(c: dict[str, Any]) -> None:
-    family = c.get("model_type")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"model_type = {family!r}: not supported; expected one of {', '.join(FAMILIES)}")
-    expected = [FAMILIES[family][0]]
-    if (c.get("architectures") or expected) != expected:
-        raise ValueError(f"architectures = {c['architectures']}: not supported; expected {expected}")
-    for field, supported in _FIXED.items():
-        if c.get(field, supported) not in (supported, None):
-            raise ValueError(f"{field} = {c[field]!r}: not supported; expected {supported!r}")
-    layer_types = c.get("layer_types") or []
-    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
-        raise ValueError(f"layer_types = {c['layer_types']}: not supported; expected full_attention alone")
-
-
-def _rope(c: dict[str, Any]) -> dict[str, Any]:
-    """Reads rotary base and scaling from `rope_parameters` (transformers 5), or from `rope_theta` and `rope_scaling`."""
-    field = "rope_parameters" if c.get("rope_parameters") else "rope_scaling"
-    settings = c.get(field) or {}
-    if not isinstance(settings, dict):
-        raise ValueError(f"{field} = {settings!r}: expected an object with the fields by name")
-    if settings.get("partial_rotary_factor", 1.0) != 1:
-        share = settings["partial_rotary_factor"]
-        raise ValueError(f"{field}.partial_rotary_factor = {share!r}: not supported; expected 1.0")
-    theta = _number("rope_theta", settings.get("rope_theta", c.get("rope_theta")))
-    scaling = parse_scaling(settings, c["max_position_embeddings"], field)
-    return dict(rope_theta=theta, rope_scaling=scaling)
-
-
 # ---------------------------------------------------------------- import
 
 
@@ -306,11 +204,12 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _tensor_names(path: str, architecture: Architecture) -> list[str]:
-    """Returns the names of the tensors that one leaf is made of: one, or one per layer."""
+    """Returns the names of the tensors that one leaf is made of: one, one per layer, or one per layer and expert."""
     if not path.startswith("layers/"):
         return [EMBED_AND_HEAD_TENSORS[path]]
-    name = LAYER_TENSORS[path.removeprefix("layers/")]
-    return [f"model.layers.{i}.{name}" for i in range(architecture.layers)]
+    name = layer_tensors(architecture)[path.removeprefix("layers/")]
+    experts = range(architecture.experts if "{}" in name else 1)
+    return [f"model.layers.{i}.{name.format(e)}" for i in range(architecture.layers) for e in experts]
 
 
 def _check_tensors(place: Path, stored: dict[str, StoredTensor], architecture: Architecture) -> None:
@@ -335,7 +234,7 @@ def _check_tensors(place: Path, stored: dict[str, StoredTensor], architecture: A
 def _read_leaf(
     leaf: jax.ShapeDtypeStruct, sharding: NamedSharding, sources: dict[str, StoredTensor], transposed: bool
 ) -> jax.Array:
-    """Reads a leaf from its tensors by name, given in the order of the layers."""
+    """Reads a leaf from its tensors by name, given in the order of the layers, and of the experts within a layer."""
     shape, dtype, dims = leaf.shape, leaf.dtype, len(next(iter(sources.values())).shape)
     spec = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))[-dims:]
     placed = NamedSharding(sharding.mesh, PartitionSpec(*(spec[::-1] if transposed else spec)))
@@ -343,17 +242,17 @@ def _read_leaf(
     @functools.partial(
         jax.jit, donate_argnums=0, out_shardings=(sharding, NamedSharding(sharding.mesh, PartitionSpec()))
     )
-    def insert(array, tensor, layer):
+    def insert(array, tensor, place):
         finite = jnp.isfinite(tensor).all()
         tensor = (tensor.T if transposed else tensor).astype(dtype)
-        start = (layer, *(0,) * dims) if len(shape) > dims else (0,) * dims
         tensor = tensor.reshape((1,) * (len(shape) - dims) + tensor.shape)
-        return jax.lax.dynamic_update_slice(array, tensor, start), finite
+        return jax.lax.dynamic_update_slice(array, tensor, (*place, *(0,) * dims)), finite
 
     array = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
-    for layer, (name, source) in enumerate(sources.items()):
+    places = itertools.product(*map(range, shape[: len(shape) - dims]))
+    for place, (name, source) in zip(places, sources.items(), strict=True):
         tensor = jax.make_array_from_callback(source.shape, placed, source.values.__getitem__)
-        array, finite = insert(array, tensor, np.int32(layer))
+        array, finite = insert(array, tensor, tuple(map(np.int32, place)))
         if not finite:  # reading this also waits, so that the next tensor is not read before this one is freed
             raise ValueError(f"{source.file}: tensor {name}: has values that are not finite")
     return array
@@ -385,7 +284,7 @@ def save_params(
 
     Raises:
       FileExistsError: the folder is not empty.
-      ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
+      ValueError: no family has this combination of fields.
     """
     config = config_json(architecture, tokenizer, dtype) | (special_ids(source) if source else {})
     generation = generation_config(source) if source else {}
@@ -418,56 +317,26 @@ def write_new_folder(folder: Path, write: Callable[[Path], None]) -> None:
     atomic_write(folder, write_draft)
 
 
-def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str = "float32") -> dict[str, Any]:
-    """Returns the config.json of an architecture, in the form that versions 4 and 5 of `transformers` read.
-
-    Raises:
-      ValueError: no family has this combination of `qk_norm` and `qkv_bias`.
-    """
-    fields = dict(qk_norm=c.qk_norm, qkv_bias=c.qkv_bias)
-    family = next((name for name, (_, expected) in FAMILIES.items() if expected == fields), None)
-    if family is None:
-        raise ValueError(
-            f"architecture.qk_norm = {c.qk_norm} with qkv_bias = {c.qkv_bias}: no family of transformers has this combination"
-        )
-    return {
-        "architectures": [FAMILIES[family][0]],
-        "model_type": family,
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.width,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": c.kv_heads,
-        "head_dim": c.head_dim,
-        "intermediate_size": c.ffn,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "tie_word_embeddings": c.tied,
-        "rms_norm_eps": c.norm_eps,
-        "rope_theta": c.rope_theta,
-        "rope_scaling": c.rope_scaling and c.rope_scaling.json(),
-        "max_position_embeddings": c.max_positions,
-        "torch_dtype": dtype,
-        **{name: getattr(tokenizer, name, None) for name in SPECIAL},
-    }
-
-
 def export_tensors(params: Params, architecture: Architecture) -> dict[str, LazyTensor]:
     """Returns the tensors of a checkpoint by name: embedding and head first, then layer by layer."""
     leaves = {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     exported = {name: _lazy(name, leaves[path]) for path, name in EMBED_AND_HEAD_TENSORS.items() if path in leaves}
-    stacks = {name: leaves[f"layers/{path}"] for path, name in LAYER_TENSORS.items() if f"layers/{path}" in leaves}
+    names = layer_tensors(architecture)
+    stacks = {name: leaves[f"layers/{path}"] for path, name in names.items() if f"layers/{path}" in leaves}
     for layer in range(architecture.layers):
-        exported |= {f"model.layers.{layer}.{name}": _lazy(name, stack, layer) for name, stack in stacks.items()}
+        for name, stack in stacks.items():
+            places = [(layer, e) for e in range(architecture.experts)] if "{}" in name else [(layer,)]
+            for place in places:
+                exported[f"model.layers.{layer}.{name.format(place[-1])}"] = _lazy(name, stack, place)
     return exported
 
 
-def _lazy(name: str, leaf, layer: int | None = None) -> LazyTensor:
-    """Returns a leaf, or one layer of a stack, as the tensor of that name."""
-    transposed, shape = _is_transposed(name), leaf.shape if layer is None else leaf.shape[1:]
+def _lazy(name: str, leaf, place: tuple[int, ...] = ()) -> LazyTensor:
+    """Returns a leaf, or the part of a stack at that place, as the tensor of that name."""
+    transposed, shape = _is_transposed(name), leaf.shape[len(place) :]
 
     def fetch() -> np.ndarray:
-        values = np.asarray(jax.device_get(leaf if layer is None else leaf[layer]))
+        values = np.asarray(jax.device_get(leaf[place] if place else leaf))
         return values.T if transposed else values
 
     return LazyTensor(shape[::-1] if transposed else shape, fetch)
@@ -475,7 +344,7 @@ def _lazy(name: str, leaf, layer: int | None = None) -> LazyTensor:
 
 def _is_transposed(name: str) -> bool:
     """Whether a checkpoint's tensor is the transpose of the leaf: kernels are, norms and the embedding are not."""
-    return "_proj.weight" in name or name == "lm_head.weight"
+    return "_proj.weight" in name or name.endswith(("mlp.gate.weight", "lm_head.weight"))
 
 
 def _path(path) -> str:

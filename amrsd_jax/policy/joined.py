@@ -26,13 +26,13 @@ def split_columns(joined: Float[Array, "*b n"], sizes: Sequence[int], ways: int)
 
 
 def join(layer: PyTree, ways: int) -> PyTree:
-    """Returns the parameters of a layer with joined projections, by the names of `JOINED`.
+    """Returns the parameters of a layer with joined projections, by the names of `JOINED`; experts stay as they are.
 
     Adapters A_i, B_i are joined as [A_1 A_2 ..] and a matrix with the B_i as its diagonal blocks.
     """
     used = {name for names in JOINED.values() for name in names}
     return {name: leaf for name, leaf in layer.items() if name not in used} | {
-        joined: _join([layer[name] for name in names], ways) for joined, names in JOINED.items()
+        joined: _join([layer[name] for name in names], ways) for joined, names in JOINED.items() if names[0] in layer
     }
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from amrsd_jax.policy import tensors
 from amrsd_jax.policy.architecture import Architecture
-from amrsd_jax.policy.huggingface import LAYER_TENSORS, write_new_folder
+from amrsd_jax.policy.families import LAYER_TENSORS
+from amrsd_jax.policy.huggingface import write_new_folder
 from amrsd_jax.policy.tensors import LazyTensor
 from amrsd_jax.policy.transformer import Params
 

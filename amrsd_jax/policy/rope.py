@@ -174,7 +174,7 @@ def parse_scaling(values: Mapping[str, Any], max_positions: int, place: str) -> 
 def rotation(
     positions: Integer[Array, "*b T"],
     size: int,
-    theta: float,
+    theta: float | None,
     scaling: RopeScaling | None = None,
     *,
     whole: bool = False,
@@ -182,10 +182,12 @@ def rotation(
     """Returns the cosines and sines that `rotate` applies to heads of `size` entries at the positions.
 
     Args:
+      theta: base of the frequencies; None for layers without rotary embedding, whose heads are turned by an angle of 0.
       whole: whether they are given for all entries of a head, h = size, instead of its pairs, h = size / 2.
     """
     half = size // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    exponent = -jnp.arange(half, dtype=jnp.float32) / half
+    frequency = jnp.zeros(half) if theta is None else theta**exponent
     if scaling is not None:
         frequency = scaling.frequencies(frequency, theta)
     angle = positions[..., None, None].astype(jnp.float32) * frequency

@@ -1,4 +1,4 @@
-"""Implements the language model: a Flax module for one layer, and pure functions that run the stack of layers.
+"""Implements the language model as pure functions that run the stack of layers of `layer.py`.
 
 There is one parameter tree, with layers stacked on a leading axis. `forward` (training, scoring) and `prefill` scan over it;
 `decode` is unrolled with one cache array per layer, because a scan would copy a stacked cache. Outside this folder a policy is
@@ -7,22 +7,22 @@ used as `(params, tokens, ...) -> arrays`.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Integer, Key, PyTree
+from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from amrsd_jax.platforms import platform
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture
 from amrsd_jax.policy.attention import OUTPUT, attention
 from amrsd_jax.policy.cache import Cache
-from amrsd_jax.policy.joined import JOINED, join, split_columns
-from amrsd_jax.policy.lora import LoraLinear, attach
-from amrsd_jax.policy.rope import rotate, rotation
+from amrsd_jax.policy.joined import join
+from amrsd_jax.policy.layer import EmbedAndHead, JoinedLayer, Layer
+from amrsd_jax.policy.lora import attach
+from amrsd_jax.policy.rope import rotation
 
 Params = PyTree
 
@@ -36,125 +36,6 @@ REMAT_POLICIES = {  # which values are saved for the backward pass; None saves a
 }
 
 
-# ---------------------------------------------------------------- one layer (Flax)
-
-
-def _linear(name: str, inputs: int, outputs: int, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
-    kwargs = dict(use_bias=bias, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
-    if c.lora and name in c.lora.projections:
-        return LoraLinear(inputs, outputs, c.lora, **kwargs)
-    return nnx.Linear(inputs, outputs, **kwargs)
-
-
-class RMSNorm(nnx.RMSNorm):
-    """Divides by the root mean square and then multiplies by the scale, in float32.
-
-    In this order XLA makes one kernel of it on a GPU; of Flax's own, x * (rsqrt * scale), it makes two.
-    """
-
-    def __call__(self, x: Float[Array, "*n D"]) -> Float[Array, "*n D"]:
-        wide = x.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-        return (wide * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale[...]).astype(self.dtype)
-
-
-def _norm(size: int, c: Architecture, rngs: nnx.Rngs) -> RMSNorm:
-    return RMSNorm(size, epsilon=c.norm_eps, dtype=c.dtype, param_dtype=jnp.float32, rngs=rngs)
-
-
-class Layer(nnx.Module):
-    """A layer with pre-norm attention and SwiGLU; the caller passes the attention function, with or without a cache."""
-
-    def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
-        self.c = c
-        self.attention_norm = _norm(c.width, c, rngs)
-        self.query = _linear("query", c.width, c.heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.key = _linear("key", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.value = _linear("value", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
-        self.output = _linear("output", c.heads * c.head_dim, c.width, c, rngs)
-        if c.qk_norm:
-            self.query_norm = _norm(c.head_dim, c, rngs)
-            self.key_norm = _norm(c.head_dim, c, rngs)
-        self.ffn_norm = _norm(c.width, c, rngs)
-        self.gate = _linear("gate", c.width, c.ffn, c, rngs)
-        self.up = _linear("up", c.width, c.ffn, c, rngs)
-        self.down = _linear("down", c.ffn, c.width, c, rngs)
-
-    def __call__(self, x: Float[Array, "B T D"], rotation: tuple[Array, Array], attend: Callable):
-        """Runs the layer.
-
-        Args:
-          x: residual stream.
-          rotation: cosines and sines, see `rotation`.
-          attend: maps q [B, T, N, H] and k, v [B, T, K, H] to the attention's output [B, T, N, H] and a value to return,
-            such as an updated cache.
-
-        Returns:
-          The new residual stream [B, T, D], and the second result of `attend`.
-        """
-        c = self.c
-        # The tokens of all rows are on one axis: with two, XLA copies and transposes a factor of every weight's gradient.
-        h = self.attention_norm(x).reshape(-1, c.width)
-        q, k, v = (a.reshape(*x.shape[:2], -1, c.head_dim) for a in self.query_key_value(h))
-        if c.qk_norm:
-            q, k = self.query_norm(q), self.key_norm(k)
-        q, k = rotate(q, rotation), rotate(k, rotation)
-        attended, extra = attend(q, k, v)
-        x = x + self.output(attended.reshape(len(h), -1)).reshape(x.shape)
-        gate, up = self.gate_and_up(self.ffn_norm(x).reshape(-1, c.width))
-        return x + self.down(jax.nn.silu(gate) * up).reshape(x.shape), extra
-
-    def query_key_value(self, h: Float[Array, "M D"]):
-        """Returns the projections that attention reads."""
-        return self.query(h), self.key(h), self.value(h)
-
-    def gate_and_up(self, h: Float[Array, "M D"]):
-        """Returns the two projections of SwiGLU."""
-        return self.gate(h), self.up(h)
-
-
-class JoinedLayer(Layer):
-    """The layer with the parameters that `joined.join` returns."""
-
-    def __init__(self, c: Architecture, ways: int, *, rngs: nnx.Rngs):
-        super().__init__(c, rngs=rngs)
-        self.ways = ways
-        self.qkv = self._replace("qkv", c, rngs, bias=c.qkv_bias)
-        self.gate_up = self._replace("gate_up", c, rngs)
-
-    def _replace(self, name: str, c: Architecture, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
-        """Removes the projections that the one of that name replaces, and returns it."""
-        adapted = [part for part in JOINED[name] if c.lora and part in c.lora.projections]
-        size = sum(getattr(self, part).out_features for part in JOINED[name])
-        for part in JOINED[name]:
-            delattr(self, part)
-        return _linear(adapted[0] if adapted else name, c.width, size, c, rngs, bias=bias)
-
-    def query_key_value(self, h):
-        c = self.c
-        sizes = [heads * c.head_dim for heads in (c.heads, c.kv_heads, c.kv_heads)]
-        return split_columns(self.qkv(h), sizes, self.ways)
-
-    def gate_and_up(self, h):
-        return split_columns(self.gate_up(h), [self.c.ffn] * 2, self.ways)
-
-
-class EmbedAndHead(nnx.Module):
-    """The modules around the layers: embedding, final norm, and the output projection unless it is tied."""
-
-    def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
-        init = nnx.initializers.normal(0.02)
-        self.embed = nnx.Embed(c.vocab_size, c.width, embedding_init=init, param_dtype=jnp.float32, rngs=rngs)
-        self.final_norm = _norm(c.width, c, rngs)
-        if not c.tied:
-            self.head = nnx.Linear(
-                c.width, c.vocab_size, use_bias=False, kernel_init=init, param_dtype=jnp.float32, rngs=rngs
-            )
-
-
-# ---------------------------------------------------------------- the stack (pure functions)
-
-
 def _split(module: nnx.Module):
     graph, state = nnx.split(module)
     return graph, nnx.to_pure_dict(state)
@@ -163,6 +44,11 @@ def _split(module: nnx.Module):
 def around(params: Params) -> Params:
     """Returns the parameters that belong to no layer."""
     return {name: tree for name, tree in params.items() if name != "layers"}
+
+
+def _take(rotations: list[tuple[Array, Array]], index: Integer[Array, ""]) -> tuple[Array, Array]:
+    """Returns the cosines and sines of that index."""
+    return rotations[0] if len(rotations) == 1 else jax.tree.map(lambda *a: jnp.stack(a)[index], *rotations)
 
 
 @functools.lru_cache
@@ -263,7 +149,16 @@ class Policy:
         tokens: Integer[Array, "B S"],
         segments: Integer[Array, "B S"] | None = None,
     ) -> Float[Array, "B S D"]:
-        """Returns the final hidden states of whole rows.
+        """Returns the final hidden states of whole rows, see `forward_with_experts`."""
+        return self.forward_with_experts(params, tokens, segments)[0]
+
+    def forward_with_experts(
+        self,
+        params: Params,
+        tokens: Integer[Array, "B S"],
+        segments: Integer[Array, "B S"] | None = None,
+    ) -> tuple[Float[Array, "B S D"], Integer[Array, "L B S k"]]:
+        """Returns the final hidden states of whole rows, and the experts of each token; k = 0 without experts.
 
         Args:
           params: parameters as from `init`.
@@ -276,18 +171,21 @@ class Policy:
         if segments is not None:
             first = jnp.concatenate([jnp.ones((len(tokens), 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
             positions = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
-        rotation = self._rotation(positions)
+        rotations = self._rotations(positions)
 
-        def attend(q, k, v):
-            return attention(q, k, v, segments, backend=self.attention, mesh=self.mesh), None
+        def step(x, layer):
+            layer_params, rope, slides = layer
 
-        def step(x, layer_params):
-            return self._layer(layer_params, x, rotation, attend)[0], None
+            def attend(q, k, v):
+                return self._attend(q, k, v, slides, segments), None
+
+            x, _, chosen = self._layer(layer_params, x, _take(rotations, rope), attend)
+            return x, chosen
 
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        x, _ = jax.lax.scan(step, self._embed_rows(params, tokens), params["layers"])
-        return self._embed_and_head(params).final_norm(x)
+        x, chosen = jax.lax.scan(step, self._embed_rows(params, tokens), (params["layers"], *self._kinds()))
+        return self._embed_and_head(params).final_norm(x), chosen
 
     def prefill(
         self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]
@@ -297,16 +195,18 @@ class Policy:
         Returns:
           The last tokens' hidden states; and the keys and values, the arrays of a layer with an axis of L before their own.
         """
-        rotation = self._rotation(jnp.arange(tokens.shape[1])[None])
+        rotations = self._rotations(jnp.arange(tokens.shape[1])[None])
 
-        def attend(q, k, v):
-            attended = attention(q, k, v, backend=self.attention, mesh=self.mesh)
-            return attended, self.cache_layout.lay_out(k, v)
+        def step(x, layer):
+            layer_params, rope, slides = layer
 
-        def step(x, layer_params):
-            return self._layer(layer_params, x, rotation, attend)
+            def attend(q, k, v):
+                return self._attend(q, k, v, slides), self.cache_layout.lay_out(k, v)
 
-        x, stacked = jax.lax.scan(step, self._embed_rows(params, tokens), params["layers"])
+            x, kept, _ = self._layer(layer_params, x, _take(rotations, rope), attend)
+            return x, kept
+
+        x, stacked = jax.lax.scan(step, self._embed_rows(params, tokens), (params["layers"], *self._kinds()))
         last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
         hidden = self._embed_and_head(params).final_norm(last)[:, 0]
         return hidden, stacked
@@ -326,17 +226,19 @@ class Policy:
           cache: cache of S positions; tokens at S or beyond are not written.
         """
         x = self._embed(params, token[:, None])
-        table = self._rotation(jnp.arange(cache[0].length))  # XLA computes it once before the sampler's loop
-        rotation = tuple(values.at[position].get(mode="clip")[:, None] for values in table)
+        tables = self._rotations(jnp.arange(cache[0].length))  # XLA computes them once before the sampler's loop
+        rotations = [tuple(a.at[position].get(mode="clip")[:, None] for a in table) for table in tables]
         c, new_cache = self.architecture, []
+        ropes = [self._ropes.index(rope) for rope in c.ropes]
         graph = _graph(JoinedLayer, c, self._ways) if self.cache_layout.joined else _graph(Layer, c)
-        for layer_params, layer in zip(params["layers"], cache, strict=True):
+        for layer_params, layer, rope, window in zip(params["layers"], cache, ropes, c.windows, strict=True):
+            limits = dict(window=window if window and window < layer.length else None, softcap=c.attention_softcap)
 
-            def attend(q, k, v, layer=layer):
+            def attend(q, k, v, layer=layer, limits=limits):
                 layer = layer.append(k[:, 0], v[:, 0], position)
-                return layer.attend(q[:, 0], position, self.mesh)[:, None], layer
+                return layer.attend(q[:, 0], position, self.mesh, **limits)[:, None], layer
 
-            x, extended = nnx.merge(graph, layer_params)(x, rotation, attend)
+            x, extended, _ = nnx.merge(graph, layer_params)(x, rotations[rope], attend, self.mesh)
             new_cache.append(extended)
         return self._embed_and_head(params).final_norm(x)[:, 0], new_cache
 
@@ -351,8 +253,9 @@ class Policy:
 
         A logit rounded to bfloat16 could change a probability ratio by a fifth.
         """
-        dtype = self.architecture.dtype
-        return jnp.matmul(hidden.astype(dtype), head.astype(dtype), preferred_element_type=jnp.float32)
+        dtype, softcap = self.architecture.dtype, self.architecture.logit_softcap
+        logits = jnp.matmul(hidden.astype(dtype), head.astype(dtype), preferred_element_type=jnp.float32)
+        return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
     def logits(self, params: Params, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Returns float32 logits, see `unembed`."""
@@ -370,15 +273,42 @@ class Policy:
         return jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(x, columns), self.rows)
 
     def _embed(self, params: Params, tokens):
-        return params["embed"]["embedding"][tokens].astype(self.architecture.dtype)
-
-    def _rotation(self, positions):
         c = self.architecture
+        x = params["embed"]["embedding"][tokens].astype(c.dtype)
+        return x * jnp.asarray(c.width**0.5, c.dtype) if c.embed_scale else x
+
+    # -- how layers differ
+
+    @property
+    def _ropes(self) -> list[tuple]:
+        """The different rotary embeddings of the layers."""
+        return list(dict.fromkeys(self.architecture.ropes))
+
+    def _rotations(self, positions) -> list[tuple[Array, Array]]:
+        """Returns cosines and sines for each of `_ropes`."""
         whole = platform(self.mesh) == "tpu"
-        return rotation(positions, c.head_dim, c.rope_theta, c.rope_scaling, whole=whole)
+        return [rotation(positions, self.architecture.head_dim, *rope, whole=whole) for rope in self._ropes]
+
+    def _kinds(self) -> tuple[Integer[Array, " L"], Bool[Array, " L"]]:
+        """Returns for each layer the index of its rotary embedding in `_ropes`, and whether it attends to a window."""
+        c = self.architecture
+        ropes = [self._ropes.index(rope) for rope in c.ropes]
+        return jnp.array(ropes), jnp.array([window is not None for window in c.windows])
+
+    def _attend(self, q, k, v, slides: Bool[Array, ""], segments=None):
+        """Returns the attention of whole rows in a layer with or without a window."""
+        c = self.architecture
+        run = functools.partial(
+            attention, segments=segments, softcap=c.attention_softcap, backend=self.attention, mesh=self.mesh
+        )
+        if not any(c.windows) or q.shape[1] <= c.sliding_window:
+            return run(q, k, v)
+        if all(c.windows):
+            return run(q, k, v, window=c.sliding_window)
+        return jax.lax.cond(slides, functools.partial(run, window=c.sliding_window), run, q, k, v)
 
     def _layer(self, layer_params, x, rotation, attend):
-        return nnx.merge(_graph(Layer, self.architecture), layer_params)(x, rotation, attend)
+        return nnx.merge(_graph(Layer, self.architecture), layer_params)(x, rotation, attend, self.mesh)
 
     def _embed_and_head(self, params: Params) -> EmbedAndHead:
         return nnx.merge(_graph(EmbedAndHead, self.architecture), around(params))

@@ -28,6 +28,8 @@ _UPDATE_METRICS = {
     "clip_frac_dual": "policy/clip_frac_dual",
     "covered": "distill/covered",
     "overlap": "distill/overlap",
+    "expert_load_max": "experts/load_max",
+    "experts_idle": "experts/idle",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
     "skipped": "updates/skipped",

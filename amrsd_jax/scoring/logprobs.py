@@ -35,7 +35,14 @@ def response_states(
 ) -> Float[Array, "N T D"]:
     """Returns the hidden state that predicts each response token; arguments as in `token_logprobs`."""
     hidden = policy.forward(params, concatenate(prompt, prompt_length, response, width))
-    before = prompt_length[:, None] - 1 + jnp.arange(response.shape[1])
+    return before_responses(hidden, prompt_length, response.shape[1])
+
+
+def before_responses(
+    hidden: Float[Array, "N S D"], prompt_length: Integer[Array, " N"], length: int
+) -> Float[Array, "N T D"]:
+    """Returns of whole rows the hidden states that predict the T = `length` tokens after the prompts."""
+    before = prompt_length[:, None] - 1 + jnp.arange(length)
     before = jnp.minimum(before, hidden.shape[1] - 1)  # padding of a response may lie beyond a narrow row
     return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
 

@@ -9,12 +9,20 @@ import numpy as np
 import optax
 import pytest
 
-from amrsd_jax import lengths
+from amrsd_jax import lengths, rng
 from amrsd_jax.config import LearningConfig, LoraConfig, LossConfig, TeacherConfig
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import init_state, policy_params
-from amrsd_jax.learning.step import Objective, apply_gradients, loss_weights, make_train_step, objective_loss
+from amrsd_jax.learning.step import (
+    EXPERT_TOKENS,
+    Objective,
+    apply_gradients,
+    loss_weights,
+    make_train_step,
+    objective_loss,
+)
 from amrsd_jax.policy import Policy, lora, preset
+from amrsd_jax.policy.architecture import change
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.scoring.divergence import Divergence, divergence
 from amrsd_jax.scoring.logprobs import response_states, token_logprobs
@@ -68,6 +76,16 @@ def scores(policy, params):
     batch = uneven_batch()
     score = jax.jit(functools.partial(token_logprobs, policy, temperature=1.0, chunk=1000))
     return jax.device_get(score(params, batch.prompt, batch.prompt_length, batch.response))
+
+
+def test_the_load_of_experts_counts_the_tokens_of_all_rows(policy):
+    mixture = Policy(change(policy.architecture, experts=3, experts_per_token=2))
+    batch = uneven_batch()
+    weights = loss_weights(batch, PLAIN)
+
+    sums = jax.jit(lambda p, *rows: objective_loss(mixture, p, *rows, PLAIN)[1][0])
+    tokens = sums(jax.jit(mixture.init)(rng.key(0, "init")), batch, weights)[EXPERT_TOKENS]
+    np.testing.assert_allclose(tokens.sum(axis=1), 2 * (batch.prompt_length.sum() + batch.mask.sum()))
 
 
 @pytest.mark.parametrize(

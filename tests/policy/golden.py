@@ -11,17 +11,30 @@ from pathlib import Path
 import numpy as np
 
 from amrsd_jax.policy.architecture import Architecture
-from amrsd_jax.policy.rope import Llama3Scaling
+from amrsd_jax.policy.rope import LinearScaling, Llama3Scaling, YarnScaling
 
 FILE = Path(__file__).with_suffix(".json")
 SIZES = dict(vocab_size=96, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, max_positions=64)
+GEMMA = dict(norms="both", norm_unit_offset=True, activation="gelu", embed_scale=True, sliding_window=6)
 FAMILIES = {
     "qwen2": Architecture(**SIZES, qk_norm=False, qkv_bias=True, tied=False),
     "qwen3": Architecture(**SIZES | dict(head_dim=16)),  # heads x head_dim is not the width
     "llama": Architecture(
         **SIZES, qk_norm=False, rope_theta=5e5, rope_scaling=Llama3Scaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5
     ),
-}
+    "qwen3_moe": Architecture(**SIZES, experts=6, experts_per_token=2, tied=False),
+    "smollm3": Architecture(**SIZES, qk_norm=False, rope_theta=5e4, nope_every=2),
+    "olmo3": Architecture(
+        **SIZES, tied=False, norms="post", qk_norm_whole=True, sliding_window=6, full_every=2, rope_theta=1e4,
+        rope_scaling=YarnScaling(4.0, 16), norm_eps=1e-5,
+    ),
+    "gemma2": Architecture(
+        **SIZES, **GEMMA, qk_norm=False, full_every=2, query_pre_attn_scalar=12, attention_softcap=2.0, logit_softcap=3.0
+    ),
+    "gemma3_text": Architecture(
+        **SIZES, **GEMMA, full_every=3, query_pre_attn_scalar=8, sliding_rope_theta=1e4, rope_scaling=LinearScaling(8.0)
+    ),
+}  # fmt: skip
 TOKENS = np.random.default_rng(0).integers(0, 96, (2, 40))
 
 
@@ -57,8 +70,18 @@ def torch_checkpoint(family: str, folder: Path, **kwargs) -> None:
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values(name, tuple(parameter.shape))))
+            parameter.copy_(torch.from_numpy(_values_in_memory(name, tuple(parameter.shape))))
     model.save_pretrained(folder, **kwargs)
+
+
+def _values_in_memory(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns `values` of a parameter; `transformers` stacks the experts of its checkpoints, gate above up."""
+    layer, experts, kind = name.partition(".experts.")
+    if not experts:
+        return values(name, shape)
+    parts, height = ("gate", "up") if kind == "gate_up_proj" else ("down",), shape[1] // (1 + (kind == "gate_up_proj"))
+    names = [[f"{layer}.experts.{e}.{part}_proj.weight" for part in parts] for e in range(shape[0])]
+    return np.stack([np.concatenate([values(part, (height, shape[2])) for part in expert]) for expert in names])
 
 
 def main() -> None:

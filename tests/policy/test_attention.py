@@ -18,12 +18,16 @@ def inputs(length, rows=2):
     return [jax.random.normal(key, (rows, length, heads, 8)) for key, heads in zip(keys, (4, 2, 2), strict=True)]
 
 
-def plain(q, k, v, segments=None):
+def plain(q, k, v, segments=None, window=None, softcap=None):
     """The formula in float64 NumPy."""
     q, k, v = (np.asarray(a, np.float64) for a in (q, k, v))
     k, v = (np.repeat(a, q.shape[2] // a.shape[2], axis=2) for a in (k, v))
     scores = np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
     mask = np.tril(np.ones(scores.shape[-2:], bool))
+    if window:
+        mask &= ~np.tril(mask, -window)
     if segments is not None:
         mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None]
     weights = np.exp(np.where(mask, scores, -np.inf))
@@ -37,13 +41,25 @@ def short_blocks(monkeypatch):
 
 
 @pytest.mark.usefixtures("short_blocks")
-@pytest.mark.parametrize("length, packed", [(1, False), (5, True), (16, False), (31, False), (31, True)])
-def test_blocks_equal_the_formula(length, packed):
+@pytest.mark.parametrize(
+    "length, packed, window, softcap",
+    [
+        *[(1, False, None, None), (5, True, None, None), (16, False, None, None), (31, False, None, None)],
+        *[
+            (31, True, None, 1.5),
+            (31, False, 1, None),
+            (31, True, 6, None),
+            (31, False, 13, 1.5),
+            (31, False, 31, None),
+        ],
+    ],
+)
+def test_blocks_equal_the_formula(length, packed, window, softcap):
     q, k, v = inputs(length)
     segments = np.minimum(np.arange(length) // 3, 4)[None].repeat(2, 0) if packed else None
     numbers = None if segments is None else jnp.asarray(segments)
-    out = jax.jit(lambda *arrays: attention.attention(*arrays, numbers))(q, k, v)
-    np.testing.assert_allclose(out, plain(q, k, v, segments), atol=1e-6)
+    out = jax.jit(lambda *a: attention.attention(*a, numbers, window=window, softcap=softcap))(q, k, v)
+    np.testing.assert_allclose(out, plain(q, k, v, segments, window, softcap), atol=1e-6)
 
 
 @pytest.mark.slow
@@ -60,8 +76,8 @@ def test_gradients_do_not_depend_on_blocks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packed", [False, True])
-def test_splash_equals_xla_on_any_mesh(packed, monkeypatch):
+@pytest.mark.parametrize("packed, limits", [(False, {}), (True, {}), (True, dict(window=40, softcap=1.5))])
+def test_splash_equals_xla_on_any_mesh(packed, limits, monkeypatch):
     """Values and gradients of the TPU kernel, interpreted, with rows and heads split over devices or not."""
     monkeypatch.setattr(attention, "TILE", 128)
     keys = jax.random.split(jax.random.key(0), 3)
@@ -70,7 +86,7 @@ def test_splash_equals_xla_on_any_mesh(packed, monkeypatch):
 
     def values(**kwargs):
         def loss(q, k, v):
-            out = attention.attention(q, k, v, segments, **kwargs)
+            out = attention.attention(q, k, v, segments, **limits, **kwargs)
             return jnp.sum(jnp.sin(out)), out
 
         (_, out), grads = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*arrays)

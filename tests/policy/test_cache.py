@@ -47,6 +47,23 @@ def test_a_query_attends_to_all_tokens_so_far_and_to_no_other(layout, prompt):
         lengths = lengths + 1
 
 
+@pytest.mark.parametrize("layout", [cache.Blocks, cache.Rows, cache.Cudnn])
+def test_a_window_hides_earlier_tokens_and_a_softcap_bounds_scores(layout):
+    q, k, v = (
+        np.array(jax.random.normal(jax.random.key(i), (3, layout.block, 4 // (1 + (i > 0)), 8))) for i in range(3)
+    )
+    position = np.array([0, 5, 40])
+    at, layer = (np.arange(3), position), layout.lay_out(jnp.array(k), jnp.array(v))
+    out = layer.attend(jnp.array(q[at]), jnp.array(position), window=6)
+    for row, last in enumerate(position):
+        seen = slice(max(0, last - 5), last + 1)
+        np.testing.assert_allclose(out[row], textbook(q[row, last], k[row, seen], v[row, seen]), atol=1e-5)
+    if layout is cache.Cudnn:  # has windows by XLA and no softcap
+        return
+    even = layer.attend(jnp.array(q[at]), jnp.array(position), softcap=1e-6)  # scores so small give equal weights
+    np.testing.assert_allclose(even[2, 0], v[2, :41, 0].mean(axis=0), atol=1e-5)
+
+
 EVERY = pytest.mark.parametrize("layout", cache.LAYOUTS.values(), ids=cache.LAYOUTS)
 
 

@@ -160,10 +160,48 @@ def test_a_known_hub_id_needs_no_hub_but_its_cached_config_comes_first(monkeypat
     assert huggingface.architecture_of("Qwen/Qwen3-8B") == SMALL and asked == ["Qwen/Qwen3-8B"]
 
 
-@pytest.mark.parametrize("name, family", [("olmo-3-7b", "olmo3"), ("qwen3-30b-a3b", "qwen3_moe")])
-def test_other_architectures_are_refused_by_name(name, family, shared_data, tmp_path):
-    shutil.copy(shared_data / "configs" / f"{name}.json", tmp_path / "config.json")
-    with pytest.raises(ValueError, match=f"config.json: model_type = '{family}': not supported; expected one of qwen2"):
+def test_a_config_of_olmo_3_is_its_preset(shared_data, tmp_path):
+    shutil.copy(shared_data / "configs" / "olmo-3-7b.json", tmp_path / "config.json")
+    assert huggingface.read_architecture(tmp_path) == preset("olmo-3-7b", dtype="bfloat16")
+
+
+def test_patterns_of_layers_may_be_written_as_periods(tmp_path):
+    """As in the configs that Gemma 3 and SmolLM3 were published with."""
+    gemma, smollm = golden.FAMILIES["gemma3_text"], golden.FAMILIES["smollm3"]
+    own = dict(layer_types=None, sliding_window_pattern=3, rope_parameters=None, tie_word_embeddings=None)
+    write_config(tmp_path, huggingface.config_json(gemma) | own)
+    assert huggingface.read_architecture(tmp_path) == gemma
+    write_config(tmp_path, huggingface.config_json(smollm) | dict(no_rope_layers=None, no_rope_layer_interval=2))
+    assert huggingface.read_architecture(tmp_path) == smollm
+
+
+def write_config(folder, fields):
+    (folder / "config.json").write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "family, fields, message",
+    [
+        ("gemma3_text", dict(model_type="gemma3"), "model_type = 'gemma3': not supported"),
+        ("gemma3_text", dict(use_bidirectional_attention=True), "use_bidirectional_attention = True"),
+        ("gemma3_text", dict(hidden_activation="gelu"), "hidden_activation = 'gelu': not supported"),
+        ("gemma3_text", dict(query_pre_attn_scalar=0), "query_pre_attn_scalar = 0: expected an integer of at least 1"),
+        ("gemma2", dict(final_logit_softcapping=-1), "final_logit_softcapping = -1: expected a number above 0"),
+        ("olmo3", dict(layer_types=["full_attention", "sliding_attention", "sliding_attention"]), "layer_types = "),
+        ("olmo3", dict(layer_types=None, sliding_window_pattern="x"), "sliding_window_pattern = 'x': expected an integer"),
+        ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4),
+                                            sliding_attention=dict(rope_type="linear", factor=2.0))), "a scaling"),
+        ("smollm3", dict(no_rope_layers=[1, 0, 0]), r"no_rope_layers = \[1, 0, 0\]: not supported; expected \[1, 0, 1\]"),
+        ("qwen3_moe", dict(mlp_only_layers=[0]), r"mlp_only_layers = \[0\]: not supported"),
+        ("qwen3_moe", dict(decoder_sparse_step=2), "decoder_sparse_step = 2: not supported"),
+        ("qwen3_moe", dict(num_experts=None), "no num_experts"),
+        ("qwen3_moe", dict(num_experts_per_tok=9), "experts_per_token = 9: expected 1 to experts = 6"),
+        ("qwen3_moe", dict(norm_topk_prob="yes"), "norm_topk_prob = 'yes': expected true or false"),
+    ],
+)  # fmt: skip
+def test_unsupported_configs_of_other_families_are_refused(family, fields, message, tmp_path):
+    write_config(tmp_path, huggingface.config_json(golden.FAMILIES[family]) | fields)
+    with pytest.raises(ValueError, match=message):
         huggingface.read_architecture(tmp_path)
 
 
@@ -405,6 +443,6 @@ def test_an_export_never_overwrites_and_needs_a_family(saved, random, tmp_path):
     with pytest.raises(FileExistsError, match="not empty; expected a new folder"):
         huggingface.save_params(saved, SMALL, random)
     both = change(SMALL, qkv_bias=True)
-    with pytest.raises(ValueError, match="qk_norm = True with qkv_bias = True: no family"):
+    with pytest.raises(ValueError, match="architecture with qkv_bias = True: no family"):
         huggingface.save_params(tmp_path / "both", both, Policy(both).init(rng.key(0, "init")))
     assert not list(tmp_path.iterdir())

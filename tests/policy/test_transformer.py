@@ -20,7 +20,14 @@ FAMILIES = {
     "qwen3": {},
     "qwen2.5": dict(qk_norm=False, qkv_bias=True, tied=False),
     "llama3": dict(qk_norm=False, rope_theta=5e5, rope_scaling=Llama3Scaling(32.0, 1.0, 4.0, 16), norm_eps=1e-5),
-}
+    "moe": dict(experts=5, experts_per_token=2),
+    "smollm3": dict(qk_norm=False, nope_every=2),
+    "olmo3": dict(norms="post", qk_norm_whole=True, sliding_window=4, full_every=2, tied=False),
+    "gemma": dict(  # what Gemma 2 and Gemma 3 have, together
+        norms="both", norm_unit_offset=True, activation="gelu", embed_scale=True, query_pre_attn_scalar=12,
+        attention_softcap=5.0, logit_softcap=9.0, sliding_window=4, full_every=2, sliding_rope_theta=1e3,
+    ),
+}  # fmt: skip
 ADAPTED = {"adapters": dict(lora=LoraConfig(rank=2, targets="query,value,up,down"))}
 
 
@@ -44,15 +51,31 @@ def numpy_logits(policy, params, tokens):
     c = policy.architecture
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
 
-    def norm(x, scale):
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + c.norm_eps) * scale
+    def norm(x, w):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + c.norm_eps) * (w["scale"] + c.norm_unit_offset)
+
+    def softcap(x, bound):
+        return x if bound is None else bound * np.tanh(x / bound)
 
     def linear(x, w):
         return x @ w["kernel"] + w.get("bias", 0.0)
 
     half = c.head_dim // 2
-    frequency = c.rope_theta ** (-np.arange(half) / half)
-    if c.rope_scaling:
+
+    def rope(x, i, slides):  # [T, heads, head_dim]
+        if c.nope_every and i % c.nope_every == c.nope_every - 1:
+            return x
+        angle = np.arange(len(tokens))[:, None] * frequencies(slides)
+        a, b = x[..., :half], x[..., half:]
+        cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def frequencies(slides):
+        theta = c.sliding_rope_theta if slides and c.sliding_rope_theta else c.rope_theta
+        frequency = theta ** (-np.arange(half) / half)
+        if slides or not c.rope_scaling:
+            return frequency
+
         s = c.rope_scaling
         for i, f in enumerate(frequency):
             wavelength = 2 * np.pi / f
@@ -63,34 +86,53 @@ def numpy_logits(policy, params, tokens):
                     s.high_freq_factor - s.low_freq_factor
                 )
                 frequency[i] = (1 - smooth) * f / s.factor + smooth * f
-    angle = np.arange(len(tokens))[:, None] * frequency
+        return frequency
 
-    def rope(x):  # [T, heads, head_dim]
-        a, b = x[..., :half], x[..., half:]
-        cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    def experts(h, w):
+        scores = np.exp(linear(h, w["router"]))
+        out = np.zeros_like(h)
+        for t, shares in enumerate(scores):
+            chosen = np.argsort(-shares)[: c.experts_per_token]
+            for e in chosen:
+                block = {name: {"kernel": w[f"expert_{name}"]["kernel"][e]} for name in ("gate", "up", "down")}
+                out[t] += shares[e] / shares[chosen].sum() * gated(h[t], block)
+        return out
 
-    x = p["embed"]["embedding"][tokens]
+    def gated(h, w):
+        gate = linear(h, w["gate"])
+        if c.activation == "silu":
+            gate = gate / (1 + np.exp(-gate))
+        else:
+            gate = 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+        return linear(gate * linear(h, w["up"]), w["down"])
+
+    x = p["embed"]["embedding"][tokens] * (np.sqrt(c.width) if c.embed_scale else 1)
     for i in range(c.layers):
         w = jax.tree.map(lambda a, i=i: a[i], p["layers"])
-        h = norm(x, w["attention_norm"]["scale"])
-        q, k, v = (linear(h, w[n]).reshape(len(tokens), -1, c.head_dim) for n in ("query", "key", "value"))
-        if c.qk_norm:
-            q, k = norm(q, w["query_norm"]["scale"]), norm(k, w["key_norm"]["scale"])
-        q, k = rope(q), rope(k)
+        slides = c.sliding_window is not None and i % c.full_every != c.full_every - 1
+        h = norm(x, w["attention_norm"]) if c.norms != "post" else x
+        q, k, v = (linear(h, w[n]) for n in ("query", "key", "value"))
+        if c.qk_norm_whole:
+            q, k = norm(q, w["query_norm"]), norm(k, w["key_norm"])
+        q, k, v = (a.reshape(len(tokens), -1, c.head_dim) for a in (q, k, v))
+        if c.qk_norm and not c.qk_norm_whole:
+            q, k = norm(q, w["query_norm"]), norm(k, w["key_norm"])
+        q, k = rope(q, i, slides), rope(k, i, slides)
         out = np.zeros_like(q)
         for head in range(c.heads):
             shared = head // (c.heads // c.kv_heads)
             for t in range(len(tokens)):
-                scores = k[: t + 1, shared] @ q[t, head] / np.sqrt(c.head_dim)
+                seen = slice(max(0, t + 1 - c.sliding_window) if slides else 0, t + 1)
+                scores = k[seen, shared] @ q[t, head] / np.sqrt(c.query_pre_attn_scalar or c.head_dim)
+                scores = softcap(scores, c.attention_softcap)
                 weights = np.exp(scores - scores.max())
-                out[t, head] = (weights / weights.sum()) @ v[: t + 1, shared]
-        x = x + linear(out.reshape(len(tokens), -1), w["output"])
-        h = norm(x, w["ffn_norm"]["scale"])
-        gate = linear(h, w["gate"])
-        x = x + linear(gate / (1 + np.exp(-gate)) * linear(h, w["up"]), w["down"])
+                out[t, head] = (weights / weights.sum()) @ v[seen, shared]
+        h = linear(out.reshape(len(tokens), -1), w["output"])
+        x = x + (norm(h, w["attention_post_norm"]) if c.norms != "pre" else h)
+        h = (experts if c.experts else gated)(norm(x, w["ffn_norm"]) if c.norms != "post" else x, w)
+        x = x + (norm(h, w["ffn_post_norm"]) if c.norms != "pre" else h)
     head = p["embed"]["embedding"].T if c.tied else p["head"]["kernel"]
-    return norm(x, p["final_norm"]["scale"]) @ head
+    return softcap(norm(x, p["final_norm"]) @ head, c.logit_softcap)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,6 +165,24 @@ def test_cached_decode_equals_the_full_forward(layout, family):
         position = position + 1
 
 
+@pytest.mark.parametrize("family", ["moe", "olmo3"])
+def test_eight_devices_compute_what_one_does(family):
+    policy, params = make(family)
+    tokens, mesh = jax.random.randint(jax.random.key(3), (4, 12), 0, 48), meshes.make_mesh(2, 2, 2)
+    split = dataclasses.replace(policy, rows=meshes.rows(mesh))
+    placed = jax.device_put(params, meshes.shardings(params, mesh))
+
+    def loss(policy, params, tokens):
+        hidden, chosen = policy.forward_with_experts(params, tokens)
+        return jnp.sum(jax.nn.logsumexp(policy.logits(params, hidden), axis=-1)), chosen
+
+    run = jax.jit(jax.grad(loss, argnums=1, has_aux=True), static_argnums=0)
+    one, eight = run(policy, params, tokens), run(split, placed, jax.device_put(tokens, split.rows))
+    np.testing.assert_array_equal(one[1], eight[1])
+    for a, b in zip(jax.tree.leaves(one[0]), jax.tree.leaves(eight[0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+
+
 @pytest.mark.slow
 def test_packed_documents_do_not_see_each_other(policy, params):
     tokens = jax.random.randint(jax.random.key(4), (1, 10), 0, 48)
@@ -133,7 +193,9 @@ def test_packed_documents_do_not_see_each_other(policy, params):
 
 
 @pytest.mark.slow
-def test_remat_does_not_change_gradients(policy, params):
+@pytest.mark.parametrize("family", ["qwen3", "olmo3", "moe"])
+def test_remat_does_not_change_gradients(family):
+    policy, params = make(family)
     tokens = jax.random.randint(jax.random.key(5), (2, 8), 0, 48)
 
     def gradients(remat):
