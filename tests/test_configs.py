@@ -14,19 +14,20 @@ from amrsd_jax.experiment import make_architecture, make_experiment
 from amrsd_jax.plan import make_plan
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
-from configs import ablation, baselines, mathematics, science, tables
+from configs import ablation, baselines, code, mathematics, science, tables
 from configs.benchmark import choose
 from configs.methods import METHODS, use
 from tests import runs
 
 ROOT = Path(__file__).parents[1]
 NAMED = {  # files of several configs
-    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "mathematics": mathematics.TRAIN,
+    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "code": code.SETS, "mathematics": mathematics.TRAIN,
     "science": science.SCIENCES, "tables": tables.TABLES,
 }  # fmt: skip
 FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text("utf-8"))
 CASES = [(name, ()) for name in FILES if name not in NAMED] + [(name, (key,)) for name in NAMED for key in NAMED[name]]
 _GSM8K = dict(folder="math/gsm8k", train="train.jsonl", test="test.jsonl")
+_MBPP = "code/mbpp/mbpp.jsonl#task_id="
 _AIME = dict(folder="math", test="aime24/test.jsonl")
 ROWS = {  # rows of the configs, as a command line would name them on this machine
     ("gsm8k_tiny",): _GSM8K,
@@ -35,6 +36,8 @@ ROWS = {  # rows of the configs, as a command line would name them on this machi
     ("mathematics", "dsr_sub"): _AIME | dict(train="dsr_sub/train.jsonl"),
     ("mathematics", "math_train"): _AIME | dict(train="math_train/train.jsonl"),
     **{("science", name): dict(folder=f"sciknoweval/{folder}") for name, folder in science.SCIENCES.items()},
+    ("code", "mbpp"): dict(folder="", train=f"{_MBPP}601:975", test=f"{_MBPP}11:511"),
+    ("code", "humaneval"): dict(folder="", train=f"{_MBPP}601:975", test="code/humaneval/test.jsonl"),
     ("tools",): dict(folder="tooluse", train="train_rebuilt.json"),
 }
 
@@ -86,14 +89,15 @@ def test_a_config_reads_real_rows(case, shared_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, argument", [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", "")]
+    "name, argument",
+    [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", ""), ("code", "mbpp"), ("code", "lcb")],
 )
 def test_a_benchmark_takes_every_method_by_one_word(name, argument):
     for method, fields in METHODS.items():
         config = validate(get(name, f"{argument},{method}"))
         assert config.credit.rule == fields["credit"]["rule"] and config.rows == 256
         assert (config.rollout.prompt_length, config.rollout.response_length) == (2048, 8192)
-        if name != "gsm8k":  # the only one whose rows have solutions
+        if name != "gsm8k" and argument != "mbpp":  # the ones whose rows have solutions
             assert config.credit.context != "reference_solution"
 
 
