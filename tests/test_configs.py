@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -210,3 +211,25 @@ def test_a_step_on_real_chemistry_rows(shared_data, tmp_path):
     assert np.isfinite(row["loss/total"]) and row["reflection/needed"] == row["reflection/usable"] == 1.0
     saved = runs.rollouts(tmp_path, 1)
     assert len(saved) == 8 and any(any(line["gap"]) for line in saved)  # the teacher has read them
+
+
+@pytest.mark.slow
+def test_two_steps_on_real_programming_tasks(shared_data, tmp_path):
+    """MBPP's config with 20 M random parameters: every response is a verdict of the sandbox, and its message the context."""
+    if not shutil.which("bwrap"):
+        pytest.skip("no bubblewrap to run programs in")
+    rows = f"{shared_data}/code/mbpp/mbpp.jsonl#task_id="
+    notes, _ = run(
+        "code.py:mbpp", tmp_path, "steps=2", f"task.args.train={rows}601:975", f"task.args.test={rows}11:511",
+        "model=tiny", "architecture.vocab_size=151936", f"tokenizer={shared_data / 'tokenizer' / 'qwen3'}", "mesh.fsdp=1",
+        "rollout.prompts=2", "rollout.group=4", "rollout.slots=8", "rollout.admit=2", "rollout.prompt_length=512",
+        "rollout.response_length=32", "reflection.prompt_length=768", "reflection.slots=8", "reflection.admit=4",
+        "reflection.tokens=16", "reflection.context_length=768", "learning.micro_batches=2", "scoring.chunk=512",
+        "evaluation.problems=2", "evaluation.samples=1", "credit.exact_savings=False", "report.rollouts_every=1",
+        "credit.context=self_reflection,feedback",
+    )  # fmt: skip
+    assert "data train: 374 rows" in notes and "programs run in bubblewrap" in notes
+    trained = runs.metrics(tmp_path, "train")
+    assert len(trained) == 2 and all(np.isfinite(row["loss/total"]) for row in trained)
+    assert len(runs.rollouts(tmp_path, 2)) == 8
+    assert json.loads((tmp_path / "data.json").read_text())["splits"]["train"]["selftest"]["faults"] == []
