@@ -7,8 +7,7 @@ Command:   python -m amrsd_jax.main --config=configs/code.py:mbpp --workdir=runs
            ... --config.task.args.partial=True                  the reward is the share of tests passed
            ... --config.task.args.show_tests=none               messages quote no test (docs/sandbox.md)
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp), and bubblewrap on every host.
-Memory:    41 GiB on each, with SDPO 46, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
-           and their meshes: docs/scaling.md.
+Memory:    mbpp and humaneval have the shapes of configs/science.py; for lcb with SDPO it was not estimated.
 
 mbpp       trains on tasks 601 to 974 of MBPP (CC BY 4.0) and evaluates 11 to 510, its own split. Questions show all three tests,
            as its authors' prompt does, so a program can answer those alone; `--config.task.args.examples=1` hides two.

@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from amrsd_jax.tasks.workers import READY, Pool
+from amrsd_jax.tasks.workers import Pool
 
 INSIDE = Path(__file__).with_name("inside")
 NOBODY = 65534  # user and group of a sandbox that root starts
 PROCESSES = 24  # processes and threads in a sandbox, five of them ours; our choice
 GRACE = 20.0  # seconds that the checker has beyond its own deadline before its sandbox is killed, our choice
 _START = "import sys; sys.path.insert(0, {folder!r}); from inside import server; server.main()"
+_TRIAL = {"kind": "asserts", "tests": "assert f() == 1", "setup": ""}
 _PYTHON = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info >= (3, 9), sys.base_prefix)"
 
 
@@ -136,13 +137,13 @@ def _bubblewrap() -> Sandbox:
             reason = reason or f"{python}: {errors.decode(errors='replace').strip()[-200:] or 'older than Python 3.9'}"
             continue
         sandbox = Sandbox("bubblewrap", f"bubblewrap, {python} ({version})", True, python)
-        process = sandbox.start()
-        ready = process.stdout.readline().strip() == READY
-        process.kill()
-        process.wait()
-        if ready:
+        try:
+            outcome = sandbox.run("", "def f(): return 1", _TRIAL, Limits(seconds=10))
+        except RuntimeError as error:
+            outcome = error
+        if isinstance(outcome, dict) and outcome["passed"] == 1:
             return sandbox
-        reason = f"{python}: the server did not start"
+        reason = reason or f"{python}: a first program failed ({outcome})"
     raise OSError(f"bwrap does not work here: {reason}")
 
 

@@ -71,7 +71,7 @@ class Program:
         self._connection, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._spawner, [b"s"], [theirs.fileno(), *files])
-        self._pid = int(self._spawner.recv(32))
+        self._pid = plain.receive(self._spawner)["pid"]
         self._end = min(time.monotonic() + self._seconds, self._deadline)
         self._send({"script": script})
 
@@ -181,6 +181,7 @@ class Reference:
     def _refuse(self, *_):
         raise Failure("unplain", type=self._type)
 
+    __str__ = __format__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __hash__ = __len__ = __contains__ = _refuse
 
 
@@ -217,9 +218,13 @@ def _word(value):
 
 
 def _raised(**details):
-    """Returns a failure that is also an exception of the type that the program raised, for tests that expect one."""
+    """Returns a failure that is also an exception of the type that the program raised, for tests that expect one.
+
+    But for those that end an iteration, with which a program could shorten `all(map(candidate, ...))`.
+    """
     kind = getattr(builtins, details["type"], None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
+    ends = (StopIteration, StopAsyncIteration)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ends):
         try:
             return type("Raised", (Failure, kind), {})("error", **details)
         except TypeError:

@@ -65,7 +65,7 @@ def _start(files, checker, prelude, source, limits, folder):
             os._exit(0)
     for file in files:
         os.close(file)
-    checker.sendall(str(pid).encode())
+    plain.send(checker, {"pid": pid})
     _, status, used = os.wait4(pid, 0)
     end = {"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None}
     plain.send(checker, end | {"out_of_time": used.ru_utime + used.ru_stime >= limits["seconds"]})
