@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +15,20 @@ from amrsd_jax.experiment import make_architecture, make_experiment
 from amrsd_jax.plan import make_plan
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
-from configs import ablation, baselines, families, mathematics, science, tables
+from configs import ablation, baselines, code, families, mathematics, science, tables
 from configs.benchmark import choose
 from configs.methods import METHODS, use
 from tests import runs
 
 ROOT = Path(__file__).parents[1]
 NAMED = {  # files of several configs
-    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "families": families.FAMILIES,
+    "ablation": ablation.ABLATIONS, "baselines": baselines.BASELINES, "code": code.SETS, "families": families.FAMILIES,
     "mathematics": mathematics.TRAIN, "science": science.SCIENCES, "tables": tables.TABLES,
 }  # fmt: skip
 FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text("utf-8"))
 CASES = [(name, ()) for name in FILES if name not in NAMED] + [(name, (key,)) for name in NAMED for key in NAMED[name]]
 _GSM8K = dict(folder="math/gsm8k", train="train.jsonl", test="test.jsonl")
+_MBPP = "code/mbpp/mbpp.jsonl#task_id="
 _AIME = dict(folder="math", test="aime24/test.jsonl")
 ROWS = {  # rows of the configs, as a command line would name them on this machine
     ("gsm8k_tiny",): _GSM8K,
@@ -35,6 +37,8 @@ ROWS = {  # rows of the configs, as a command line would name them on this machi
     ("mathematics", "dsr_sub"): _AIME | dict(train="dsr_sub/train.jsonl"),
     ("mathematics", "math_train"): _AIME | dict(train="math_train/train.jsonl"),
     **{("science", name): dict(folder=f"sciknoweval/{folder}") for name, folder in science.SCIENCES.items()},
+    ("code", "mbpp"): dict(folder="", train=f"{_MBPP}601:975", test=f"{_MBPP}11:511"),
+    ("code", "humaneval"): dict(folder="", train=f"{_MBPP}601:975", test="code/humaneval/test.jsonl"),
     ("tools",): dict(folder="tooluse", train="train_rebuilt.json"),
 }
 
@@ -86,14 +90,15 @@ def test_a_config_reads_real_rows(case, shared_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, argument", [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", "")]
+    "name, argument",
+    [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", ""), ("code", "mbpp"), ("code", "lcb")],
 )
 def test_a_benchmark_takes_every_method_by_one_word(name, argument):
     for method, fields in METHODS.items():
         config = validate(get(name, f"{argument},{method}"))
         assert config.credit.rule == fields["credit"]["rule"] and config.rows == 256
         assert (config.rollout.prompt_length, config.rollout.response_length) == (2048, 8192)
-        if name != "gsm8k":  # the only one whose rows have solutions
+        if name != "gsm8k" and argument != "mbpp":  # the ones whose rows have solutions
             assert config.credit.context != "reference_solution"
 
 
@@ -206,3 +211,25 @@ def test_a_step_on_real_chemistry_rows(shared_data, tmp_path):
     assert np.isfinite(row["loss/total"]) and row["reflection/needed"] == row["reflection/usable"] == 1.0
     saved = runs.rollouts(tmp_path, 1)
     assert len(saved) == 8 and any(any(line["gap"]) for line in saved)  # the teacher has read them
+
+
+@pytest.mark.slow
+def test_two_steps_on_real_programming_tasks(shared_data, tmp_path):
+    """MBPP's config with 20 M random parameters: every response is a verdict of the sandbox, and its message the context."""
+    if not shutil.which("bwrap"):
+        pytest.skip("no bubblewrap to run programs in")
+    rows = f"{shared_data}/code/mbpp/mbpp.jsonl#task_id="
+    notes, _ = run(
+        "code.py:mbpp", tmp_path, "steps=2", f"task.args.train={rows}601:975", f"task.args.test={rows}11:511",
+        "model=tiny", "architecture.vocab_size=151936", f"tokenizer={shared_data / 'tokenizer' / 'qwen3'}", "mesh.fsdp=1",
+        "rollout.prompts=2", "rollout.group=4", "rollout.slots=8", "rollout.admit=2", "rollout.prompt_length=512",
+        "rollout.response_length=32", "reflection.prompt_length=768", "reflection.slots=8", "reflection.admit=4",
+        "reflection.tokens=16", "reflection.context_length=768", "learning.micro_batches=2", "scoring.chunk=512",
+        "evaluation.problems=2", "evaluation.samples=1", "credit.exact_savings=False", "report.rollouts_every=1",
+        "credit.context=self_reflection,feedback",
+    )  # fmt: skip
+    assert "data train: 374 rows" in notes and "programs run in bubblewrap" in notes
+    trained = runs.metrics(tmp_path, "train")
+    assert len(trained) == 2 and all(np.isfinite(row["loss/total"]) for row in trained)
+    assert len(runs.rollouts(tmp_path, 2)) == 8
+    assert json.loads((tmp_path / "data.json").read_text())["splits"]["train"]["selftest"]["faults"] == []

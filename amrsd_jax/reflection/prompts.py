@@ -237,6 +237,40 @@ FAMILIES = {
         given_solution="A correct reply, for comparison:\n{solution}",
         given_feedback="The verifier said of an earlier attempt: {verdict}.",
     ),
+    # A verdict quotes the first test that failed, as far as `task.args.show_tests` allows.
+    "code": Templates(
+        system="",
+        solve="{question}\n\nWrite the whole program in Python, in one block that begins with ```python and ends with ```.",
+        hint=(
+            "A student wrote a program for the task below that passes all tests.\n\nTask:\n{question}\n\nThe student's answer:\n"
+            "{attempt}\n\nTests: {verdict}\n{peer}{reference}\n"
+            "Write a hint that would help another student find this program alone: name the decisive idea, or the case that is "
+            "easily overlooked, and why it matters, as an encouraging question if you can. Do not write code. "
+            "At most three sentences, between <hint> and </hint>."
+        ),
+        critique=(
+            "A student wrote a program for the task below that fails a test.\n\nTask:\n{question}\n\nThe student's answer:\n"
+            "{attempt}\n\nTests: {verdict}\n{peer}{reference}\n"
+            "Find the first statement or idea that goes wrong. Describe the flaw in your own words rather than quoting the line, "
+            "then give the direction of a repair. Do not write code and do not solve the task again. "
+            "At most three sentences, between <critique> and </critique>."
+        ),
+        peer="\nAnother student's correct program, for your comparison:\n{peer}\n",
+        reference="\nReference program, for your comparison:\n{reference}\n",
+        teacher=(
+            "{question}\n\nAdvice from an earlier attempt at this task:\n{reflection}\n\n"
+            "Write the whole program in Python, in one block that begins with ```python and ends with ```."
+        ),
+        trace=(
+            "A student attempted the task below.\n\nTask:\n{question}\n\nThe student's attempt:\n{attempt}\n\n"
+            "A correct program is:\n{answer}\n\n"
+            "Write an answer that follows the attempt: keep every correct part as it is, repair the first wrong one, and "
+            "continue from there to a correct program. Write the answer only."
+        ),
+        given_answer="A correct program:\n{answer}",
+        given_solution="A correct program, for comparison:\n{solution}",
+        given_feedback="An earlier attempt failed its tests: {verdict}.",
+    ),
 }
 
 

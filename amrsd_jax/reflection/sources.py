@@ -203,8 +203,9 @@ def _given(name: str, missing: str, find: Callable[[ContextSettings, Rollouts, i
     return source
 
 
-def _answer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str:
-    return fill(settings.templates.given_answer, answer=rollouts.problems[row].answer)
+def _answer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
+    answer = rollouts.problems[row].answer
+    return answer and fill(settings.templates.given_answer, answer=answer)
 
 
 def _reference(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:

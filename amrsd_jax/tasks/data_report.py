@@ -34,12 +34,13 @@ def report(task: Any, encode: Callable[[Problem], list[int]], longest: int, most
     return {
         "splits": {split: _split(task, split, encode, longest, usual, most) for split in splits},
         "overlap_with_train": leaks,
+        "notes": list(task.notes),
     }
 
 
 def lines(statistics: dict) -> list[str]:
     """Formats the report as lines of text."""
-    text = []
+    text = list(statistics.get("notes", ()))
     for split, row in statistics.get("splits", {}).items():
         prompts, answers = row["prompt_tokens"], row["answers"]
         text.append(

@@ -1,9 +1,10 @@
 """Grades a file of answers: `python -m amrsd_jax.tasks.grade --kind=math --input=cases.jsonl --output=verdicts.jsonl`.
 
 Each input line is a JSON object with `gold` and either `response`, a whole reply, or `prediction`, an extracted answer. Kind
-choice also reads `options` (see `choice.read_options`) or `question`; kind tool reads `prompt`, which documents the tools. The
-output has the same objects in the same order, with `reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and
-`scores` added. A line that cannot be graded gets reward 0 and a message that begins with "error".
+choice also reads `options` (see `choice.read_options`) or `question`; kind tool reads `prompt`, which documents the tools. Kind
+code needs no `gold` but tests in a form of `code_tests`, and bubblewrap. The output has the same objects in the same order, with
+`reward`, `message`, `parsed`, `format_ok`, `seconds` (wall time) and `scores` added. A line that cannot be graded gets reward 0
+and a message that begins with "error".
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any
 from absl import app, flags
 
 from amrsd_jax.problems import Verdict
-from amrsd_jax.tasks import choice, mathematics, tools
+from amrsd_jax.tasks import choice, code, mathematics, sandbox, tools
 
 FORMS = ("row", "any")
 BATCH = 512  # lines in memory at a time, our choice
@@ -55,7 +56,19 @@ def tool(row: dict, form: str) -> Verdict:
     return tools.verify_tools(gold, _text(row, reply), documented, form=form)
 
 
-KINDS: dict[str, Callable[[dict, str], Verdict]] = {"math": math, "choice": multiple_choice, "tool": tool}
+def program(row: dict, form: str) -> Verdict:
+    """Grades a program by the row's tests: the reward is 1 if all pass."""
+    columns = (*code.COLUMNS[:3], "starter_code|prompt")
+    reply = _text(row, "response" if row.get("response") is not None else "prediction")
+    return code.verify_code(row, code.suite(row, columns), reply, columns, sandbox.Limits(partial=False))
+
+
+KINDS: dict[str, Callable[[dict, str], Verdict]] = {
+    "math": math,
+    "choice": multiple_choice,
+    "tool": tool,
+    "code": program,
+}
 
 
 def grade(lines: Iterable[bytes], kind: str, form: str = "any") -> Iterator[dict[str, Any]]:

@@ -8,13 +8,20 @@ from amrsd_jax.names import nearest
 from amrsd_jax.tasks.addition import Addition
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.chain import ChainTask
+from amrsd_jax.tasks.code_rows import CodeTask
 from amrsd_jax.tasks.ladder import Ladder
 from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.strings import Strings
 from amrsd_jax.tasks.tables import Tables
 
 _CHAINS = {"addition": Addition, "strings": Strings, "tables": Tables}
-_ROWS = {"mathematics": "mathematics", "choice": "choice", "tools": "tools", "rows": "mathematics"}  # name -> family
+_ROWS = {  # name -> family
+    "mathematics": "mathematics",
+    "choice": "choice",
+    "tools": "tools",
+    "code": "code",
+    "rows": "mathematics",
+}
 NAMES = (*_CHAINS, "ladder", *_ROWS)
 
 
@@ -35,7 +42,7 @@ def family(name: str) -> str:
 
 def extras(name: str, args: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the names of the spans and those of the scores that `Rollouts.extras` has for the task."""
-    task = ChainTask if embedded(name) else Ladder if generated(name) else RowTask(family=family(name), **args)
+    task = ChainTask if embedded(name) else Ladder if generated(name) else _kind(name)(family=family(name), **args)
     return task.spans, task.scores
 
 
@@ -78,7 +85,7 @@ def make(name: str, args: Mapping[str, Any], seed: int, splits: Sequence[str] = 
         return ChainTask(_CHAINS[name](**args), seed)
     if generated(name):
         return Ladder(seed=seed, **args)
-    task = RowTask(seed=seed, family=family(name), **args)
+    task = _kind(name)(seed=seed, family=family(name), **args)
     for split in splits:
         if not task.size(split):
             raise ValueError(f"task.args.validation = {task.validation}: leaves no row in {split!r}; expected less")
@@ -92,4 +99,4 @@ def _fields(name: str) -> list[dataclasses.Field]:
 
 def _kind(name: str) -> type:
     """Returns the class that has a task's arguments."""
-    return Ladder if name == "ladder" else _CHAINS.get(name, RowTask)
+    return {**_CHAINS, "ladder": Ladder, "code": CodeTask}.get(name, RowTask)

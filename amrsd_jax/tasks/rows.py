@@ -40,7 +40,7 @@ class RowTask(Task):
       verifier: `module:function` or `file.py:function` of a verifier of the user's own, see `verifiers.load`; "" takes the
         family's.
       seed: seed of the order.
-      family: "mathematics", "choice" or "tools"; selects prompt templates and verifier.
+      family: "mathematics", "choice", "tools" or "code"; selects prompt templates and verifier.
     """
 
     train: str = ""
@@ -63,7 +63,7 @@ class RowTask(Task):
             raise ValueError(f"task.args.unanswered = {self.unanswered!r}: {expected}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"task.args.validation = {self.validation}: expected a share in [0, 1)")
-        _judge(self.verifier, self.family)  # raises if there is no such verifier
+        _ = self.judge  # raises if there is no such verifier
 
     def problem(self, split: str, index: int) -> Problem:
         rows = self.rows(split)
@@ -93,6 +93,11 @@ class RowTask(Task):
 
     def states_answer(self, problem: Problem, text: str) -> bool:
         return verifiers.FAMILIES[self.family].states(problem, text)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines of the data report on how answers are verified."""
+        return ()
 
     def gold_response(self, problem: Problem) -> str | None:
         """Returns the gold answer in the form that the prompt asks for; None where the verifier does not say."""
@@ -182,14 +187,14 @@ def read_rows(
     problems, skipped = [], []
     for where, number, row in sources.rows(uri):
         name = f"{sources.label(uri)}-{number}"
-        raw = _column(row, answer, where)
+        raw = value_of(row, answer, where)
         if skip_unanswered and (raw in (None, "", []) or raw != raw):
             skipped.append(name)
             continue
-        asked = _column(row, question, where)
+        asked = value_of(row, question, where)
         messages = _messages(asked, question, where)
-        text = messages[-1][1] if messages else _text(asked, question, where)
-        gold, solution = _text(raw, answer, where), None
+        text = messages[-1][1] if messages else text_of(asked, question, where)
+        gold, solution = text_of(raw, answer, where), None
         if answer_after:
             whole = gold
             solution, mark, gold = whole.rpartition(answer_after)
@@ -198,10 +203,10 @@ def read_rows(
                     f"{where}: column {answer!r} ends with {whole[-60:]!r}; expected an answer after {answer_after!r}"
                 )
         if reference:
-            solution = _text(_column(row, reference, where), reference, where)
+            solution = text_of(value_of(row, reference, where), reference, where)
         known = choice.listed_options(text)
         if options:
-            known = _options(_column(row, options, where), options, where)
+            known = _options(value_of(row, options, where), options, where)
             lines = (f"{letter}: {option}" for letter, option in choice.lettered(known).items())
             text = "\n".join((f"{text}\n", *lines))
             messages = messages and (*messages[:-1], (messages[-1][0], text))
@@ -216,7 +221,8 @@ def read_rows(
     return tuple(problems), tuple(skipped)
 
 
-def _column(row: sources.Row, column: str, where: str) -> Any:
+def value_of(row: sources.Row, column: str, where: str) -> Any:
+    """Returns a column, or the first of `a|b` that the row has; raises ValueError, with the nearest one, if it has none."""
     for alternative in column.split("|"):
         with contextlib.suppress(KeyError):
             return sources.column(row, alternative)
@@ -247,7 +253,8 @@ def _messages(value: Any, column: str, where: str) -> tuple[tuple[str, str], ...
     return tuple(messages)
 
 
-def _text(value: Any, column: str, where: str) -> str:
+def text_of(value: Any, column: str, where: str) -> str:
+    """Returns a value of a row as text; raises ValueError, which names row and column, if it is none."""
     if isinstance(value, list) and value and all(map(_is_text, value)):
         return _encodable(", ".join(map(str, value)), column, where)
     if isinstance(value, list | dict) and value and all(isinstance(item, dict) for item in value):

@@ -4,6 +4,7 @@
     https://host/rows.jsonl                            such a file on the web, fetched at every start
     hub:openai/gsm8k?name=main&split=train&revision=…   `datasets`; a local folder may replace the id
     tfds:gsm8k?split=train&data_dir=~/tfds              `tensorflow-datasets`, prepared before, read by its `data_source`
+    ...#task_id=601:975                                 of any of these, the rows whose column is in this half-open range
 
 No code of a dataset is run and nothing is unpickled.
 """
@@ -11,6 +12,7 @@ No code of a dataset is run and nothing is unpickled.
 import codecs
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,12 @@ def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
         unknown argument.
       OSError: the source cannot be read.
     """
+    uri, _, wanted = uri.partition("#")
+    found = _rows(uri)
+    return _within(found, wanted) if wanted else found
+
+
+def _rows(uri: str) -> Iterator[tuple[str, int, Row]]:
     kind, _, rest = uri.partition(":")
     if kind in _ARGUMENTS:
         name, _, query = rest.partition("?")
@@ -47,6 +55,25 @@ def rows(uri: str) -> Iterator[tuple[str, int, Row]]:
     return ((f"{uri} row {number}", number, row) for number, row in enumerate(found, start=1))
 
 
+def _within(found: Iterator[tuple[str, int, Row]], wanted: str) -> Iterator[tuple[str, int, Row]]:
+    """Yields rows with a column in a range, `column=low:high`: numbers as numbers, all else as text, such as ISO dates."""
+    match = re.fullmatch(r"([^=]+)=([^:]*):(.*)", wanted)
+    if not match:
+        raise ValueError(f"#{wanted}: expected #column=low:high")
+    for where, number, row in found:
+        try:
+            value = column(row, match[1])
+        except KeyError:
+            raise ValueError(f"{where}: no column {match[1]!r}; {nearest(match[1], row)}") from None
+        kind = float if isinstance(value, int | float) else str
+        try:
+            low, high = (kind(bound) if bound else None for bound in match.group(2, 3))
+        except ValueError:
+            raise ValueError(f"#{wanted}: column {match[1]!r} holds numbers; expected two numbers") from None
+        if (low is None or kind(value) >= low) and (high is None or kind(value) < high):
+            yield where, number, row
+
+
 def under(folder: str, uri: str) -> str:
     """Prepends a folder or web address to a relative file name; returns any other URI as it is."""
     complete = uri.partition(":")[0] in _ARGUMENTS or uri.startswith((*_WEB, "/", "~"))
@@ -55,6 +82,7 @@ def under(folder: str, uri: str) -> str:
 
 def label(uri: str) -> str:
     """Returns a short name of a source. The ids of its rows begin with it."""
+    uri = uri.partition("#")[0]
     kind, _, rest = uri.partition(":")
     return rest.partition("?")[0].rpartition("/")[2] if kind in _ARGUMENTS else Path(uri).stem
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 READY = b"ready"
@@ -24,14 +24,19 @@ class Worker:
     """One process, started at the first question, and started again after it was killed or died.
 
     Args:
-      script: a Python file that writes the line `ready` once it has started, and then one line for every line it reads.
+      script: a Python file that writes the line `ready` once it has started, and then one line for every line it reads; or a
+        function that starts such a process, with unbuffered pipes.
       arguments: of the script's command line.
       environment: variables that the process has beside those of this one.
     """
 
-    def __init__(self, script: Path, *arguments: str, environment: Mapping[str, str] | None = None):
-        self._command = [sys.executable, "-P", str(script), *arguments]
-        self._environment = environment or {}
+    def __init__(
+        self,
+        script: Path | Callable[[], subprocess.Popen],
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self._start = script if callable(script) else lambda: _python(script, arguments, environment or {})
         self._process: subprocess.Popen | None = None
         self._changes = threading.Lock()  # of `_process`, since `stop` may come from another thread
 
@@ -67,14 +72,18 @@ class Worker:
             process = self._process
             starts = process is None or process.poll() is not None
             if starts:
-                pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-                environment = {**os.environ, **self._environment}
-                process = self._process = subprocess.Popen(self._command, bufsize=0, env=environment, **pipes)
+                process = self._process = self._start()
                 os.set_blocking(process.stdin.fileno(), False)
         if starts and _read(process, time.monotonic() + seconds) != READY and _exit_code(process) != -signal.SIGKILL:
             self.stop()
-            raise RuntimeError(f"{' '.join(self._command)}: did not start; run it by hand to see why")
+            raise RuntimeError(f"{' '.join(process.args)}: did not start; run it by hand to see why")
         return process
+
+
+def _python(script: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-P", str(script), *arguments]
+    return subprocess.Popen(command, bufsize=0, env={**os.environ, **environment}, **pipes)
 
 
 def _write(process: subprocess.Popen, line: bytes, end: float) -> bool:
@@ -118,7 +127,13 @@ class Pool:
       size: largest number of processes.
     """
 
-    def __init__(self, script: Path, size: int, *arguments: str, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        script: Path | Callable[[], subprocess.Popen],
+        size: int,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ):
         self.size = size
         self._all = [Worker(script, *arguments, environment=environment) for _ in range(size)]
         self._free = list(self._all)  # last in, first out: reuses processes that run

@@ -48,7 +48,7 @@ def test_mathematics_asks_for_tags_that_are_parsed_and_forbids_the_answer():
         assert "Do not state the final answer" in getattr(texts, kind)
 
 
-@pytest.mark.parametrize("family", ["choice", "tools"])
+@pytest.mark.parametrize("family", ["choice", "tools", "code"])
 def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family):
     texts = templates(family)
     for kind in ("hint", "critique"):
@@ -57,7 +57,7 @@ def test_other_families_ask_for_the_same_tags_and_keep_their_answer_back(family)
     assert "ANSWER" in texts.repair_prompt("Q", "A", "ANSWER")[-1]["content"]
 
 
-@pytest.mark.parametrize("family", ["mathematics", "choice", "tools"])
+@pytest.mark.parametrize("family", ["mathematics", "choice", "tools", "code"])
 def test_the_teacher_s_prompt_ends_as_the_student_s(family):
     """So that a text, and not an instruction that only the teacher has, makes the gap."""
     texts = templates(family)

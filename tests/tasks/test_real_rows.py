@@ -1,5 +1,7 @@
 """All rows of real benchmarks: they load, render, and pass the gold self-test, or are listed here with the reason."""
 
+import shutil
+
 import pytest
 
 from amrsd_jax.policy.tokenizer import chat_ids, load_tokenizer
@@ -30,6 +32,7 @@ SETS = {
         "mathematics", "math/dsr_sub/train.jsonl", "math/dsr_sub/train.jsonl",
         dict(question="prompt.0.content", answer="reward_model.ground_truth", unanswered="skip"), (1208, 1208),
     ),
+    "mbpp": ("code", "code/mbpp/mbpp.jsonl", "code/humaneval/test.jsonl", dict(starter="prompt", seconds=30), (974, 164)),
 }  # fmt: skip
 UNANSWERED = {  # rows without a gold answer in their source: null or empty
     "math": ("train-887", "train-1010", "train-5329", "train-5331"),
@@ -44,6 +47,8 @@ TWINS = {  # rows whose answer is another row's, written otherwise
 
 def make(shared_data, name):
     task, train, test, columns, _ = SETS[name]
+    if task == "code" and not shutil.which("bwrap"):
+        pytest.skip("no bubblewrap to run programs in")
     return registry.make(task, dict(train=str(shared_data / train), test=str(shared_data / test), **columns), seed=0)
 
 

@@ -1,0 +1,49 @@
+"""Reads the program in a reply, in time linear in its length."""
+
+import re
+
+from amrsd_jax.tasks.thoughts import after_thoughts
+
+LONGEST = 100_000  # characters of a reply that are searched, and of a program, our choice
+
+_FENCE = re.compile(r"^ {0,3}(?:```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)
+_CODE = re.compile(r"^(?:def|class|import|from|async def|@|if|for|while|print|[A-Za-z_]\w* *=|[ \t]+\S)", re.MULTILINE)
+_PYTHON = ("python", "python3", "py")
+
+
+def program(reply: str) -> tuple[str | None, bool]:
+    """Returns the program of a reply, None if there is none, and whether it stands in a closed block between fences.
+
+    It is the last block that is marked as Python, else the last block, else what follows an only fence, as in a reply that was
+    cut off; without a fence it is the whole reply, where that has a line that could be code.
+    """
+    reply = after_thoughts(reply)[-LONGEST:].replace("\r\n", "\n")
+    blocks, opened = [], None
+    for fence in _FENCE.finditer(reply):
+        if opened is None or fence[1]:
+            opened = fence
+        else:
+            blocks.append((opened[1].lower(), reply[opened.end() + 1 : fence.start()]))
+            opened = None
+    blocks = [(language, text) for language, text in blocks if text.strip()]
+    if blocks:
+        return next((text for language, text in reversed(blocks) if language in _PYTHON), blocks[-1][1]), True
+    if opened is not None:
+        return reply[opened.end() + 1 :] if reply[opened.end() :].strip() else None, False
+    return (reply, False) if _CODE.search(reply) else (None, False)
+
+
+def completed(text: str, starter: str, function: str) -> tuple[str, str]:
+    """Returns what runs before a program, and the program, where the prompt shows the beginning of a function.
+
+    A text that defines the function runs after the starter, whose imports and helpers it may use; one that does not is the rest
+    of the function, indented where it is not.
+    """
+    if not starter or re.search(
+        rf"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+{re.escape(function)}\b", text, re.MULTILINE
+    ):
+        return starter, text
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    if first[:1] not in (" ", "\t"):
+        text = "\n".join("    " + line if line.strip() else line for line in text.split("\n"))
+    return "", f"{starter.rstrip()}\n{text}"

@@ -1,0 +1,49 @@
+"""The program in a reply: its blocks, unfinished ones, whole replies, and the rest of a function that a prompt begins."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amrsd_jax.tasks.programs import completed, program
+
+
+@pytest.mark.parametrize(
+    "reply, expected",
+    [
+        ("Here:\n```python\nx = 1\n```\nDone.", ("x = 1\n", True)),
+        ("```python\nx = 1\n```\nbetter\n```py\nx = 2\n```", ("x = 2\n", True)),
+        ("```python\nx = 1\n```\nprints\n```\n1\n```", ("x = 1\n", True)),  # the last block is no Python
+        ("```\nx = 1\n```\n```\nx = 2\n```", ("x = 2\n", True)),
+        ("~~~\nx = 1\n~~~", ("x = 1\n", True)),
+        ("```python\r\n    return 1\r\n```", ("    return 1\n", True)),  # a completion keeps its indentation
+        ("text\n```python\nx = 1", ("x = 1", False)),  # cut off
+        ("```python\nx = 1\n```\nand\n```python\nx =", ("x = 1\n", True)),
+        ("def f():\n    return 1", ("def f():\n    return 1", False)),
+        ("    return 1\n", ("    return 1\n", False)),
+        ("I do not know.", (None, False)),
+        ("", (None, False)),
+        ("```python\n\n```", (None, False)),
+        ("<think>```python\nx = 1\n```</think>I give up.", (None, False)),
+        ("<think>```python\nx = 1\n```", (None, False)),
+    ],
+)
+def test_the_program_of_a_reply(reply, expected):
+    assert program(reply) == expected
+
+
+@given(st.lists(st.sampled_from(["```", "```python", "\n", "~~~", "def f():", " ", "x", "</think>"])).map("".join))
+def test_any_reply_is_read(reply):
+    text, fenced = program(reply)
+    assert (text is None or text in reply) and (not fenced or text)
+
+
+STARTER = 'from math import pi\n\ndef area(r):\n    """The area of a circle."""\n'
+
+
+@pytest.mark.parametrize("text", ["    return pi * r * r", "return pi * r * r", "def area(r):\n    return pi * r * r"])
+def test_a_function_is_completed_or_written_whole(text):
+    prelude, source = completed(text, STARTER, "area")
+    namespace = {}
+    exec(prelude, namespace)
+    exec(source, namespace)
+    assert namespace["area"](1) == pytest.approx(3.14159, abs=1e-4)
