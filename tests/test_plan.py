@@ -128,7 +128,8 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
     config = small(reflection__context_length=prompt)
     config.rollout.update(prompt_length=prompt, response_length=response)
     config.scoring.update(rows=rows, chunk=256)
-    policy = sizes.planned(validate(config), tmp_path).policy
+    run = sizes.planned(validate(config), tmp_path)
+    policy = run.policy
 
     def array(*shape):
         return jax.ShapeDtypeStruct(shape, np.int32)
@@ -138,7 +139,7 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
 
     given = (policy.abstract_params(), array(rows, prompt), array(rows), array(rows, response))
     needed = jax.jit(score).lower(*given).compile().memory_analysis().temp_size_in_bytes
-    planned = sum(make(config, tmp_path).phases["score"].values())
+    planned = sum(sizes.phases(run)["score"].values())
     assert planned / FACTOR < needed < planned * FACTOR
 
 

@@ -163,7 +163,7 @@ def usable(made, params):
 @pytest.mark.slow
 def test_a_model_learns_to_write_usable_reflections_once(tmp_path, monkeypatch):
     fields = dict(credit__exact_savings=False, reflection__warmup__rows=2, reflection__warmup__learning_rate=1e-2)
-    made = experiment(tmp_path, attempts=128, **fields)
+    made = experiment(tmp_path, attempts=128, reflection__warmup__rehearsal=0.5, **fields)
     assert usable(made, adapted_params(made, tmp_path, Clock())) < 0.2
     params = initial_params(made, tmp_path, Clock())
     assert usable(made, params) > 0.8

@@ -7,7 +7,7 @@ const FILLS = ["blame", "credit"];
 const words = (name) => name.replaceAll("_", " ");
 
 function drawPanel(row, method, panel, colour) {
-  const values = { ...panel, credit: panel.added.map((v) => (v == null ? null : row.advantage + v)) };
+  const values = { ...panel, credit: panel.added.map((v) => (v == null ? null : panel.advantage + v)) };
   const numbers = (i) => `gap ${number(panel.gap?.[i])} \u00b7 credit ${number(values.credit[i])} \u00b7 added ${number(panel.added[i])}`;
   const box = element("div", "tokens"), wrong = element("span", "wrong"), output = element("output", "");
   wrong.title = "true first wrong step";

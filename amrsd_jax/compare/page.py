@@ -97,6 +97,7 @@ def token_data(rollouts: Rollouts, applied: Sequence[Applied]) -> dict[str, Any]
                 "kind": one.contexts.kind[i],
                 "status": one.contexts.status[i],
                 "text": one.contexts.text[i],
+                "advantage": _brief(one.credit.advantage[i : i + 1])[0],
                 "added": _brief(added[i, :count]),
                 "gap": _brief(gap[i, :count]) if one.logprobs.scored[i] else None,
             }

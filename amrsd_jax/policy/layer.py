@@ -53,10 +53,8 @@ class Layer(nnx.Module):
 
     def __init__(self, c: Architecture, *, rngs: nnx.Rngs):
         self.c = c
-        if c.norms != "post":
-            self.attention_norm, self.ffn_norm = RMSNorm(c.width, c, rngs), RMSNorm(c.width, c, rngs)
-        if c.norms != "pre":
-            self.attention_post_norm, self.ffn_post_norm = RMSNorm(c.width, c, rngs), RMSNorm(c.width, c, rngs)
+        if c.norms != "post":  # the order of modules decides the random numbers of an initialisation
+            self.attention_norm = RMSNorm(c.width, c, rngs)
         self.query = _linear("query", c.width, c.heads * c.head_dim, c, rngs, bias=c.qkv_bias)
         self.key = _linear("key", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
         self.value = _linear("value", c.width, c.kv_heads * c.head_dim, c, rngs, bias=c.qkv_bias)
@@ -65,6 +63,10 @@ class Layer(nnx.Module):
             query, key = (c.heads, c.kv_heads) if c.qk_norm_whole else (1, 1)
             self.query_norm = RMSNorm(query * c.head_dim, c, rngs)
             self.key_norm = RMSNorm(key * c.head_dim, c, rngs)
+        if c.norms != "post":
+            self.ffn_norm = RMSNorm(c.width, c, rngs)
+        if c.norms != "pre":
+            self.attention_post_norm, self.ffn_post_norm = RMSNorm(c.width, c, rngs), RMSNorm(c.width, c, rngs)
         if c.experts:
             self.router = _linear("router", c.width, c.experts, c, rngs)
             self.expert_gate = ExpertKernels(c.experts, c.width, c.ffn, rngs=rngs)

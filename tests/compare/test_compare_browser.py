@@ -19,9 +19,9 @@ def displayed(browser):
 
 
 def expected(comparison, row, token):
-    advantage, result = comparison.applied[0].credit.advantage[row], []
+    result = []
     for one in comparison.applied:
-        credit = one.credit.token_advantage[row, token]
+        advantage, credit = one.credit.advantage[row], one.credit.token_advantage[row, token]
         gap = one.logprobs.gap[row, token] if one.logprobs.scored[row] else None
         result.append(
             [value if value is None else pytest.approx(value, abs=2e-3) for value in (gap, credit, credit - advantage)]

@@ -18,7 +18,7 @@ def test_tokens_have_the_credit_and_gap_of_every_method(comparison, data):
         i, n = row["row"], row["length"]
         assert len(row["tokens"]) == n == comparison.rollouts.mask[i].sum()
         for one, panel in zip(comparison.applied, row["panels"], strict=True):
-            credit = row["advantage"] + np.array(panel["added"])
+            credit = panel["advantage"] + np.array(panel["added"])
             np.testing.assert_allclose(credit, one.credit.token_advantage[i, :n], atol=2e-3)
             if one.logprobs.scored[i]:
                 np.testing.assert_allclose(panel["gap"], one.logprobs.gap[i, :n], rtol=1e-3, atol=1e-6)

@@ -169,7 +169,8 @@ def test_failures_say_what_happened(either):
 def test_a_loop_and_a_sleep_time_out(bubblewrap):
     for source in ("def f(a, b):\n    while True: pass", "import time\ntime.sleep(1000)"):
         outcome = run(bubblewrap, source)
-        assert (outcome["passed"], outcome["first"]["failure"]) == (0, "timed out")
+        assert outcome["passed"] == 0
+        assert outcome["first"]["failure"] in ("timed out", "ended")  # by the clock, or by the limit of processor time
 
 
 def test_tests_end_at_the_first_failure_where_the_rest_changes_nothing(bubblewrap):
