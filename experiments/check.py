@@ -10,26 +10,35 @@ from experiments import (
     compilers,
     credit_localisation,
     hardware,
+    information,
     ladder,
     learning_curves,
     padding,
     quickstart,
+    reflecting,
+    smollm2,
     threshold,
 )
 
 STUDIES = [
-    module.STUDY
-    for module in (
-        quickstart,
-        credit_localisation,
-        threshold,
-        learning_curves,
-        collapse,
-        padding,
-        hardware,
-        compilers,
-        ladder,
-    )
+    *smollm2.MORE,
+    *(
+        module.STUDY
+        for module in (
+            quickstart,
+            credit_localisation,
+            threshold,
+            learning_curves,
+            collapse,
+            padding,
+            hardware,
+            compilers,
+            ladder,
+            smollm2,
+            reflecting,
+            information,
+        )
+    ),
 ]
 
 if __name__ == "__main__":

@@ -187,11 +187,12 @@ def run_arms(
 
 
 def accuracies(runs: Sequence[Row]) -> list[str]:
-    """Formats accuracy, sampled and greedy, before and after training: the mean over runs, and the lowest and highest."""
+    """Formats accuracy, sampled and greedy, before and after training: the mean over runs, and of several the extremes."""
     values = [
         [run["eval"][when][how] for run in runs] for how in ("sampled", "greedy") for when in ("initial", "final")
     ]
-    return [f"{sum(few) / len(few):.3f} ({min(few):.3f} to {max(few):.3f})" for few in values]
+    extremes = [f" ({min(few):.3f} to {max(few):.3f})" if len(few) > 1 else "" for few in values]
+    return [f"{sum(few) / len(few):.3f}{both}" for few, both in zip(values, extremes, strict=True)]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence]) -> str:

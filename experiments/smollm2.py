@@ -74,10 +74,9 @@ def table(rows: list[Row]) -> str:
     return lines([row for row in rows if row["arm"] in ARMS])
 
 
-def details(rows: list[Row]) -> str:
-    """Formats the arms of one seed, and reflections."""
-    once = [row for row in rows if row["arm"] in ONCE]
-    return f"{lines(once)}\n\n{reflections(rows)}"
+def once(rows: list[Row]) -> str:
+    """Formats the arms of one seed."""
+    return lines([row for row in rows if row["arm"] in ONCE])
 
 
 def lines(rows: list[Row]) -> str:
@@ -93,10 +92,11 @@ def lines(rows: list[Row]) -> str:
     columns = [
         "arm", "sampled accuracy before", "after", "greedy before", "after", "usable reflections", "leaks", "minutes",
     ]  # fmt: skip
-    seeds, last = sorted({run["seed"] for run in rows}), rows[-1]
+    seeds = {arm: len(runs) for (arm,), runs in group_by(rows, "arm").items()}
+    counted = ", ".join(f"{count} of {arm}" for arm, count in seeds.items())
     return (
-        f"{markdown(columns, cells)}\n\nSeeds {', '.join(map(str, seeds))}: means, lowest and highest; "
-        f"{last['eval']['final']['n']} answers to held-out problems; {where(last)}."
+        f"{markdown(columns, cells)}\n\nRuns: {counted}, each of another seed; the mean, the lowest and the highest. "
+        f"{rows[0]['eval']['final']['n']} answers to held-out problems; {where(rows[0])}."
     )
 
 
@@ -126,7 +126,7 @@ def _unusable(runs: list[Row]) -> float:
 
 
 STUDY = Study("smollm2", run, table, page="README.md")
-DETAILS = Study("smollm2", None, details, page="docs/real_models.md")
+MORE = tuple(Study("smollm2", None, part, page="docs/real_models.md") for part in (once, reflections))
 
 if __name__ == "__main__":
     main(STUDY, __doc__)
