@@ -196,7 +196,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_adapters(lora: LoraConfig, architecture: Architecture) -> None:
-    """Checks that an adapter's rank is at most that of its kernel, which is no expert's."""
+    """Checks that an adapter's rank is at most that of its kernel, and that no expert has an adapter."""
     if lora.rank:
         dataclasses.replace(architecture, lora=lora)
     width, ffn = architecture.width, architecture.ffn

@@ -28,7 +28,7 @@ def get_config(words: str = ""):
     config.reflection.update(
         prompt_length=144, tokens=48, context_length=104, slots=32, admit=4, open_tag=True, keep_sentences=True
     )
-    config.reflection.temperature = 0.4  # at 0.7 one reflection in ten states the answer, at 0.4 one in thirty
+    config.reflection.temperature = 0.4  # at 0.7 more reflections state the answer (docs/real_models.md)
     config.reflection.warmup.attempts = 192
     config.scoring.update(rows=8, chunk=512)
     config.learning.update(micro_batches=8, skip=True)

@@ -1,4 +1,4 @@
-"""The checker's side of a program: starts its processes through the spawner, and stands in for its functions and objects.
+"""Stands in for a program in the checker: starts its processes through the spawner, and asks them for calls and values.
 
 A program's answers are plain values, or references to objects that stay in its process. A reference can be called, passed back
 and asked for an attribute, an item or its elements; it has no truth and equals nothing, so no method of the program decides a
@@ -29,7 +29,7 @@ class Failure(Exception):
 
 
 class Program:
-    """A program, whose process is started when it is first asked and again after it ended.
+    """Stands for a program, whose process starts when it is first asked, and again after it has ended.
 
     Args:
       spawner: socket to the spawner.

@@ -18,7 +18,7 @@ class _Stop(BaseException):
 
 
 def run(suite, program, limits):
-    """Returns the number of tests, that of the tests passed, and how the first one failed, None if none did.
+    """Returns how many tests there are, how many of them passed, and the first failure, None without one.
 
     After a test that ran out of time the remaining ones are not run; they count as failed.
 
