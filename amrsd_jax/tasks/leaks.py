@@ -11,7 +11,7 @@ from fractions import Fraction
 from amrsd_jax.tasks import letters, tools
 from amrsd_jax.tasks.letters import LETTERS
 from amrsd_jax.tasks.mathematics import number, value
-from amrsd_jax.tasks.replies import numbers_of
+from amrsd_jax.tasks.sentences import numbers_of
 
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 

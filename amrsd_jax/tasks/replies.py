@@ -1,35 +1,43 @@
-"""Finds the final answer in a reply: a box, a mark, an answer tag, "the answer is ...", or the last formula or number.
+"""Finds the final answer in a reply: a box, a mark, an answer tag, "the answer is ...", or what its last line says.
 
 A reply may be long and may be anything. Every function reads it a bounded number of times from left to right, so that the time
 is linear in its length: patterns have no nested or adjacent repetitions that could match the same text.
 """
 
 import re
-from decimal import Decimal
 
+from amrsd_jax.tasks.sentences import (
+    DENIAL,
+    IS,
+    LETTERS_OF_FORMULAS,
+    SAID_BY_OTHERS,
+    SENTENCE,
+    TAKEN_BACK,
+    WORD,
+    formulas,
+    last_expression,
+    numbers_of,
+    of_last_line,
+    of_sentence,
+)
 from amrsd_jax.tasks.thoughts import after_thoughts
 
 TAIL = 100_000  # the final answer is searched in this many characters at the end of a response, our choice
 LINES = 4_000  # characters at the end in which earlier lines than the last are read, our choice
 STATEMENTS = 20  # how many of the last "the answer is" are read, our choice
-SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 
 _BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?\{|\}")
 _SEPARATOR = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\(?:quad|qquad|text\s?\{\s?(?:and|or)\s?\})|and|or)*")
-_DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
-_CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
 _STATED = re.compile(
     r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"
     r"(?:\b(?:is|are|est|es|é|ist|è|be)\b|:|：|=)|\AA: |答案(?P<also>[^\n。：:]{0,9}?)[是为為：:]",
     re.IGNORECASE,
 )
-_DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
 _DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don't think the answer is 8"
-    rf"{_DENIAL}\s*$|(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$"
+    rf"{DENIAL}\s*$|(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$"
     r"|\b(?:wrong|false|incorrect|mistake)(?: to (?:say|think|claim|believe))? that [^.\n]*$",
     re.IGNORECASE,
 )
-_IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
 _COMMENT = re.compile(r"(?:in)?correct\b|right\b|wrong\b|obtained\b|found\b|given\b", re.IGNORECASE)
 _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>|\[INST\]|<(?:start|end)_of_turn>"
@@ -43,39 +51,10 @@ _EXPLAINED = re.compile(  # a reply that begins with its answer
 )
 _PHRASE = re.compile(r"I hope (?:it|this) is correct\.?\s*$")
 _CALLED_WRONG = re.compile(r"[$\\)\]*\s]{0,5}(?:is|was|would be) (?:wrong|incorrect|not (?:the|right|correct))\b")
-_TAKEN_BACK = re.compile(
-    r"[,.]? (?:but )?(?:that|this|it|which)(?: is|['’]s| was) (?:wrong|incorrect|not (?:right|correct)(?! now))\b",
-    re.IGNORECASE,
-)
 _TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[\w)}*%$\]°!])(?:\.(?=\s|$|[A-Z])|\.?\n[ \t]*\n)|。")
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_LETTERS_OF_FORMULAS = {
-    *(
-        "and",
-        "or",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "ln",
-        "exp",
-        "sqrt",
-        "pi",
-        "mod",
-        "cm",
-        "km",
-        "mm",
-        "kg",
-        "ft",
-    ),
-    *("if", "for", "gcd", "lcm", "max", "min", "frac", "text"),
-}
-
-# ---------------------------------------------------------------- boxes, marks and tags
+_VERDICT = re.compile(r"(?:\A|\n)[\s*_]*(Yes|No|True|False)[*_]*[.!]?[*_]*\s*\Z", re.IGNORECASE)
+_LEADING = re.compile(r"\A(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
 
 
 def final_answer(response: str) -> tuple[str | None, bool]:
@@ -116,7 +95,7 @@ def any_answer(response: str) -> tuple[str | None, bool]:
         denied = "not " if _CALLED_WRONG.match(behind.rpartition("}")[2]) else ""
         return _last_stated(behind, final=True) or denied + answer, True
     if (tagged := _last_tagged(text)) is not None:
-        return _of_sentence(tagged), True
+        return of_sentence(tagged), True
     if stated := _last_stated(text, final=True) or _last_stated(text):
         return stated, False
     if verdict := _VERDICT.search(text[-SENTENCE:]):
@@ -146,9 +125,7 @@ def gold_answer(gold: str) -> str:
         return box
     if "####" in gold:
         return _final(gold)[0] or gold
-    words = [
-        word for word in _WORD.findall(re.sub(r"\\text\s?\{[^{}]*\}", "", gold)) if word not in _LETTERS_OF_FORMULAS
-    ]
+    words = [word for word in WORD.findall(re.sub(r"\\text\s?\{[^{}]*\}", "", gold)) if word not in LETTERS_OF_FORMULAS]
     if len(words) > 2 and (formulas(gold) or len(gold) > 200):
         return any_answer(gold)[0] or gold
     return gold
@@ -188,14 +165,11 @@ def _last_tagged(text: str) -> str | None:
     return content
 
 
-# ---------------------------------------------------------------- sentences and lines
-
-
 def _last_stated(text: str, final: bool = False) -> str | None:
     """Returns the answer of the last "the answer is ..." that states one; with `final`, of "the final answer is ..." alone."""
     answer = None
     for stated in list(_STATED.finditer(text))[-STATEMENTS:]:
-        if _SAID_BY_OTHERS.search(text[max(0, stated.start() - 60) : stated.start()]):
+        if SAID_BY_OTHERS.search(text[max(0, stated.start() - 60) : stated.start()]):
             continue
         if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
             continue
@@ -207,21 +181,15 @@ def _last_stated(text: str, final: bool = False) -> str | None:
         if _DENIED_BEFORE.search(text[max(0, stated.start() - 40) : stated.start()]) or _DENIED_BEFORE.search(before):
             sentence = f"not {sentence}"
         sentence = re.sub(r"^(?:pas|nicht|не|niet) ", "not ", sentence)
-        if taken_back := _TAKEN_BACK.search(behind[: len(sentence) + 40]):
+        if taken_back := TAKEN_BACK.search(behind[: len(sentence) + 40]):
             if numbers_of(behind[taken_back.end() :]):  # another answer follows
                 answer = None
                 continue
             sentence = f"not {sentence[: taken_back.start()]}"
-        found = None if r"\boxed" in sentence else _of_sentence(sentence)  # a box that was cut off
+        found = None if r"\boxed" in sentence else of_sentence(sentence)  # a box that was cut off
         if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
             answer = found
     return answer
-
-
-_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
-_QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
-_VERDICT = re.compile(r"(?:\A|\n)[\s*_]*(Yes|No|True|False)[*_]*[.!]?[*_]*\s*\Z", re.IGNORECASE)
-_LEADING = re.compile(r"\A(?:so|thus|hence|therefore|then|and|but)\b,?\s*", re.IGNORECASE)
 
 
 def _last_words(text: str) -> str | None:
@@ -232,288 +200,5 @@ def _last_words(text: str) -> str | None:
         return verdict[1]
     if missing := re.search(r"\b(?:does not|doesn't) exist$", sentence):
         return missing[0]
-    said = _IS.split(sentence)[-1].strip(" .!*")
+    said = IS.split(sentence)[-1].strip(" .!*")
     return said if re.fullmatch(r"[^\d\\{}$]+", said) and len(said.split()) < 5 else None
-
-
-def _of_sentence(text: str) -> str | None:
-    """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = _in_digits(_TAGS.sub("", text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
-    text = _QUOTED.sub(r"\1", text)
-    text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
-    if found := formulas(text):
-        outside = _outside(text, found)
-        # In "the largest $n$ is 34" the formula is a name, and the number is the answer.
-        if (
-            (behind := _IS.split(outside)[-1]) != outside
-            and numbers_of(behind)
-            and not re.search(r"\d|\\", found[-1][0])
-        ):
-            return last_expression(behind)
-        if len(found) == 1:
-            return _with_unit(text, found[0])
-        either = re.search(r"\bor\b", outside)
-        return (" or " if either else ", ").join(content.strip(" ,") for content, _, _ in found)
-    text = re.sub(r"\.$", "", text.replace("$", "")).strip()
-    if (behind := _IS.split(text)[-1].strip()) != text and numbers_of(behind):
-        text = behind
-    if number := _only_number(text):
-        return number
-    if (
-        len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3
-        and not _SAID.search(text)
-        and (values := numbers_of(text))
-    ):
-        return last_expression(text) if "=" in text or len(values) == 1 else values[0]
-    return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff²³¹⁰⁴-⁹½¼¾]+$", "", text) or None
-
-
-_REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
-    r"(?<=[\w)}$%])(?:,? (?:because|since)\b|,? (?:and |but |rather than |instead of )?\(?(?:and )?not (?!equal)|"
-    r",? (?:rather than|instead of|although|even though|though|whereas) ).*",
-    re.DOTALL,
-)
-_BEFORE_RIGHT = re.compile(  # "not 9 but 8", "could be 9, but it's actually 8"
-    r"^not [^\n]{1,40}?,? but (?:rather )?|^[^\n]{1,60}?,? but (?:it|that|the answer)(?: is|['’]s) (?:actually|really|in fact) "
-)
-_OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some think it is 7"
-    r"(?<=[\d)}$%*])(?:,? (?:and |but )?\(?not|,? (?:rather than|instead of)) [-$\\(*]{0,3}\d[\d.,]*%?[*$)]{0,3}[.!]?\s*$"
-    r"|(?<=[\d)}$%*]),? (?:although|even though|though|whereas) [^\n]*$"
-)
-_OTHERS_THINK = (
-    r"\b(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
-    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b"
-)
-_THOUGHT_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}[^.\n]*\.?")
-_SAID_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?: that)?(?: the)?(?: final| correct| right)?\s*$")
-
-
-def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
-    """Returns a formula with the per cent sign or degree sign that stands behind it, outside its delimiters."""
-    content, _, end = formula
-    sign = re.match(r"\s?(?:\\?%|percent\b|per cent\b|pct\b)", text[end : end + 12])
-    return content + r"\%" if sign and "%" not in content else content
-
-
-def _outside(text: str, found: list[tuple[str, int, int]]) -> str:
-    pieces, place = [], 0
-    for _, start, end in found:
-        pieces.append(text[place:start])
-        place = end
-    return " ".join([*pieces, text[place:]])
-
-
-def formulas(text: str) -> list[tuple[str, int, int]]:
-    """Returns (content, start, end) of each formula in `$...$`, `$$...$$`, `\\(...\\)` or `\\[...\\]`.
-
-    A dollar sign before an amount, as in `$5 + $7 = $12`, opens no formula: its content would end in an operator or hold words.
-    """
-    marks = list(_DELIMITER.finditer(text))
-    result, k = [], 0
-    while k < len(marks) - 1:
-        opening, closing = marks[k], marks[k + 1]
-        k += 1
-        wanted = _CLOSING.get(opening[0])
-        if wanted is None:
-            continue
-        while closing[0] == r"\$" and wanted != r"\$" and k < len(marks) - 1:
-            k += 1
-            closing = marks[k]
-        content = text[opening.end() : closing.start()]
-        if closing[0] != wanted or not content.strip() or (opening[0] == "$" and _is_money(content)):
-            continue
-        result.append((content.strip(), opening.start(), closing.end()))
-        k += 1
-    return result
-
-
-def _is_money(content: str) -> bool:
-    """Whether what stands between two dollar signs begins with an amount and goes on as a text, not as a formula."""
-    if len(content) > SENTENCE or content.startswith("?"):
-        return True
-    if not re.match(r"-?[\d.]", content.strip()):
-        return False
-    plain = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s?\{[^{}]*\}", "", content).strip()
-    return (
-        bool(re.search(r"(?:\s(?:x|×|and|or|if|for)|[-+*/=\\])$|\.\s", plain))
-        or any(word.lower() not in _LETTERS_OF_FORMULAS for word in _WORD.findall(plain))
-    )  # fmt: skip
-
-
-def of_last_line(text: str) -> str | None:
-    """Returns the last formula that ends on the last line, else the last expression in it; None without one."""
-    text = text.rstrip()
-    last = text.rfind("\n") + 1
-    begin = 0 if text[last:].strip() in (r"\]", "$$", r"\)") or "\\]" in text[last:] else last
-    found = formulas(text[begin:])
-    while found and _NO_ANSWER.fullmatch(found[-1][0]):
-        found.pop()
-    # In "$x = 12$, where $y$ is ..." the last formula is a name.
-    values = [formula for formula in found if re.search(r"\d", formula[0])]
-    if values and _WHERE.search(text[begin + values[-1][2] : begin + found[-1][1]]):
-        found = values
-    if found and found[-1][2] + begin > last:
-        alike = _listed(text[begin:], found)
-        if len(alike) > 1 and not numbers_of(_plain(text[begin + found[-1][2] :])):
-            return ", ".join(content for content, _, _ in alike)
-        behind = text[begin + found[-1][2] :]
-        sign = _with_unit(text[begin:], found[-1])
-        if not numbers_of(_plain(behind)) or len(found[-1][0]) > 2:
-            return sign
-        return last_expression(behind)
-    return last_expression(text[last:])
-
-
-_NO_ANSWER = re.compile(r"\\(?:blacksquare|square|Box|qed|therefore)")
-_WHERE = re.compile(r"\b(?:where|with|here)\b")
-
-
-def _listed(text: str, found: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Returns the last formulas that make one list: values, or values of one name, with only `,`, `and` or `or` between them."""
-    names = [_VALUE_OF.match(content) for content, _, _ in found]
-    start = len(found) - 1
-    while start > 0 and names[start - 1] and names[start] and names[start - 1]["name"] == names[start]["name"]:
-        if not _BETWEEN.fullmatch(text[found[start - 1][2] : found[start][1]]):
-            break
-        start -= 1
-    return found[start:]
-
-
-_VALUE_OF = re.compile(r"\s*(?:(?P<name>[A-Za-z])\s*=)?(?=[^=<>\d]*\d)(?![^=<>]*(?:[=<>]|\\(?:le|ge|ne|in)(?![a-z])))")
-_BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
-
-
-_DENIED = re.compile(
-    rf"{_DENIAL}(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
-    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
-)
-_RUN = re.compile(
-    r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³½¼¾π√×·−≤≥≠≈±∞∪∩∈]"
-    r"|(?<![^\W\d_²³])(?<!['’])[A-Za-z](?![^\W\d_²³])"
-    r"|(?<![^\W\d_])(?:sqrt|cbrt|pi|sin|cos|tan|log|ln|exp)(?![^\W\d_])"
-    r"|[ \t$]|\\\$)+"
-)
-_NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
-_BECAUSE = re.compile(r"^(.{0,1000}?\d[^,;.]{0,40}),? (?:because|since) (?!.*(?:\b(?:so|thus|therefore|hence)\b|=)).*$")
-_ASIDE = re.compile(r"\s\((?=[^()]*[A-Za-z]{3})[^()]*\)")  # "12 (see step 3)"
-_CALLED_WRONG_NUMBER = re.compile(
-    r"(?<![\w.])(-?\d[\d.,]{0,30})[$)*]{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b[^.\d]{0,60}[.!]?\s*$"
-)
-_EITHER = re.compile(  # "x = 6 or x = 7", "6 or 7"
-    r"(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?(?P<one>[^\s,;=]+),? (?:or|and) (?P=name) ?= ?(?P<other>[^\s,;=]+?)[.\s]*$"
-    r"|(?<![\w.,/+*^=-])(?P<number>-?\d{1,30}) or (?P<next>-?\d{1,30})[.!\s]*$"
-)
-_BOUND = re.compile(  # "x is at least 2"
-    r"(?<![\w'’])[a-zA-Z] (?:is|must be|should be|can be) "
-    r"(?P<bound>(?:at (?:least|most)|(?:more|less|greater|larger|smaller|fewer) than) -?\d[\d.]{0,30}?)[.!\s]*$"
-)
-_PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
-
-
-def _in_digits(text: str) -> str:
-    """Returns a text with `2000000` for `2 million`."""
-    return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _POWERS[m[2]]).normalize():f}", text)
-
-
-_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(_POWERS)})(?![a-z])")
-
-
-def last_expression(line: str) -> str | None:
-    """Returns the last expression with a number in a line of prose: of `9 - 2 = 7` the 7, of `10^2` all of it.
-
-    Of plain numbers with only spaces or dashes between them it is the last one.
-    """
-    line = _TAGS.sub("", re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
-    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", _in_digits(line)))
-    line = _BECAUSE.sub(r"\1", line)
-    if re.search(r"\d", without := _ASIDE.sub("", line)):
-        line = without
-    if called := _CALLED_WRONG_NUMBER.search(line):
-        return f"not {called[1]}"
-    if (
-        (back := _TAKEN_BACK.search(line))
-        and (values := numbers_of(line[: back.start()]))
-        and not numbers_of(line[back.end() :])
-    ):
-        return f"not {values[-1]}"
-    if either := _EITHER.search(line):
-        return f"{either['one'] or either['number']}, {either['other'] or either['next']}"
-    if bound := _BOUND.search(line):
-        return bound["bound"]
-    if _DENIED.search(line):
-        return "not " + (numbers_of(line) or [""])[-1]
-    answer = None
-    for run in _RUN.finditer(line):
-        if not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
-            continue
-        text = re.split(r"(?<![<>!\\])=", run[0])
-        last = next((side for side in reversed(text) if re.search(r"[\d²³∞]|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
-        if len(text) > 1 and (difference := re.fullmatch(r"\s*(-?\d+\s?[-−]\s?\d+)[\s.]*", last)):  # x = 2 - 3
-            answer = difference[1]
-            continue
-        answer = _of_run(last, line[run.end() : run.end() + 1]) or answer
-    return answer
-
-
-def _of_run(text: str, following: str) -> str | None:
-    text = text.strip(" \t,;:*_=").rstrip(".").strip()
-    text = re.sub(
-        r"^([$\\]{0,2}-?[\d.,/]+\s?(?:\\?%)?)\s+\((?:[$\\]{0,2}[\d.,/]+\s?(?:\\?%)?\))?$", r"\1", text
-    )  # 0.5 (50%)
-    text = re.sub(r"^(\\?[$€£¥]\s?[\d.,]+)[!/]$", r"\1", text)  # an exclamation, or an amount per month
-    text = re.sub(r"^[aAI]\s+(?=[-\d$\\])|\s+[aAI]$", "", text)
-    text = re.sub(r"^(?:[)\]}!|:,\s]|\.(?!\d))+(?=.)", "", text)
-    if _PLAIN_RUN.fullmatch(text):
-        per_cent = re.search(r"%\s*$", text)
-        text = re.sub(r"\\?[$€£¥]", "", text)
-        if mixed := re.search(r"(?<![\d./])(\d+ \d+/\d+)$", text):
-            return mixed[1]
-        if decimal := re.fullmatch(r"\s*(\d+,\d{1,2}|0,\d+)\s*", text):
-            return decimal[1]
-        if spaced := re.fullmatch(r"\d{1,3}(?: \d{3})+", text.strip()):
-            return spaced[0] if any(group[0] == "0" for group in spaced[0].split()[1:]) else spaced[0].split()[-1]
-        found = numbers_of(text.rstrip("% \\"))
-        return (found[-1] + ("%" if per_cent else "")) if found else None
-    if following.isalpha() and re.search(r"[\d)]\s?$", text) is None:
-        return text or None
-    return _balanced(text.replace("$", "")) or None
-
-
-def _balanced(text: str) -> str:
-    """Removes brackets without a partner from the ends of an expression."""
-    for opening, closing in ("()", "[]", "{}"):
-        while text.count(closing) > text.count(opening) and text.endswith(closing):
-            text = text[:-1].rstrip()
-        while text.count(opening) > text.count(closing) and text.startswith(opening):
-            text = text[1:].lstrip()
-        if text.count(opening) > text.count(closing) and text.endswith(opening):
-            text = text[:-1].rstrip()
-    return text.strip(" ,;:")
-
-
-def _only_number(text: str) -> str | None:
-    """Returns the number in a text of words and one number, such as `18 dollars per day`, None for other text."""
-    values = numbers_of(re.sub(r"[\^_]-?(?:\d+|\{[^{}]*\})", "", text))
-    plain = _WORD.search(text) and not re.search(r"[\\=<>*/+^()%:]|\d\s?-", text) and not _SAID.search(text)
-    return values[0] if len(values) == 1 and plain else None
-
-
-_SAID = re.compile(
-    r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|"
-    r"n't\b|[ap]\.m\b",
-    re.IGNORECASE,
-)
-
-
-def numbers_of(text: str) -> list[str]:
-    """Returns the numbers in a text, in order, without thousands separators and with LaTeX fractions as a/b."""
-    return _NUMBER.findall(_plain(text))
-
-
-def _plain(text: str) -> str:
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-    # A whole number before a fraction makes it a mixed number, which a/b would misread.
-    text = re.sub(r"(?<!\d)\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
-    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amrsd_jax.tasks import mathematics, symbolic
 from amrsd_jax.tasks.mathematics import final_answer, number, verify_mathematics
-from amrsd_jax.tasks.replies import numbers_of
+from amrsd_jax.tasks.sentences import numbers_of
 
 
 @pytest.mark.parametrize(

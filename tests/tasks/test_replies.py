@@ -5,7 +5,8 @@ import time
 import pytest
 
 from amrsd_jax.tasks.mathematics import compare
-from amrsd_jax.tasks.replies import any_answer, final_answer, formulas, gold_answer
+from amrsd_jax.tasks.replies import any_answer, final_answer, gold_answer
+from amrsd_jax.tasks.sentences import formulas
 
 PIECES = [
     *(
