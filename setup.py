@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 TEST = [
     "beartype>=0.18",
     "gguf>=0.17",
+    "griffe>=2",  # reads declarations for the site
     "hypothesis>=6.100",
     "import-linter>=2.1",
     "ipykernel>=6",
@@ -16,6 +17,7 @@ TEST = [
     "ruff>=0.9",
     "selenium>=4",  # opens the report in a real browser
 ]
+DOCS = ["griffe>=2", "latex2mathml>=3.77", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1", "ruff>=0.9"]
 NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4"]
 
 setup(
@@ -72,7 +74,8 @@ setup(
         "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers
         "notebooks": NOTEBOOKS,
-        "dev": TEST + NOTEBOOKS,
+        "docs": DOCS,  # builds the site
+        "dev": TEST + NOTEBOOKS + DOCS,
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
