@@ -16,6 +16,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "selenium>=4",  # opens the report in a real browser
+    "setuptools>=68",  # a test builds what is installed
 ]
 DOCS = ["griffe>=2", "latex2mathml>=3.77", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1", "ruff>=0.9"]
 NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4"]
@@ -27,11 +28,14 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["amrsd_jax", "amrsd_jax.*"]),
+    packages=[*find_packages(include=["amrsd_jax", "amrsd_jax.*"]), "amrsd_jax.configs"],
+    package_dir={"amrsd_jax.configs": "configs"},
     package_data={
+        "amrsd_jax": ["py.typed"],
         **{name: ["*.css", "*.js", "*.j2"] for name in ("amrsd_jax.report", "amrsd_jax.compare")},
         "amrsd_jax.compile": ["*.textproto"],
     },
+    entry_points={"console_scripts": ["amrsd = amrsd_jax.__main__:main"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",

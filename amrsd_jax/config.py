@@ -62,8 +62,8 @@ class MeshConfig(Section):
     """Devices along each axis of the mesh."""
 
     data: int = Field(-1, ge=-1, description="-1 takes the devices that remain")
-    fsdp: Count = 1
-    tensor: Count = 1
+    fsdp: Count = Field(1, description="devices that share parameters and optimiser state, as well as rows")
+    tensor: Count = Field(1, description="devices that share heads, projections and the vocabulary")
 
     @pydantic.field_validator("data")
     @classmethod
@@ -89,8 +89,8 @@ class WarmupConfig(Section):
     documents: Natural = Field(0, description="0 skips the warm-up")
     row_length: Count = Field(160, description="packed tokens per row")
     rows: Count = Field(8, description="rows per update; tiny models need small batches")
-    learning_rate: NonNegative = 3e-3
-    b2: Decay = 0.98
+    learning_rate: NonNegative = Field(3e-3, description="highest learning rate of the warm-up")
+    b2: Decay = Field(0.98, description="decay of the second moment")
     solve: Share = Field(0.5, description="share of documents that solve a problem")
     reflect: Share = Field(0.25, description="share that write a reflection")
     given: Share = Field(0.0, description="share that solve with the gold answer or a solution in view")
@@ -118,7 +118,7 @@ class RolloutConfig(Section):
     response_length: Count = Field(80, description="T, tokens")
     temperature: Positive = Field(1.0, description="above 0: a greedy policy has no gradient")
     top_k: Natural = Field(0, description="0 keeps all tokens")
-    top_p: PositiveShare = 1.0
+    top_p: PositiveShare = Field(1.0, description="1 keeps all tokens")
     slots: Count = Field(128, description="rows decoded at the same time")
     admit: Count = Field(16, description="prompts that are prefilled together, rounded to equally many on each device")
     segment: Count = Field(64, description="decode steps between two reads by the host")
@@ -230,8 +230,8 @@ class ReflectionConfig(Section):
         0,
         description="steps between measurements of the gap that the teacher's prompt makes without a reflection; 0: none",
     )
-    slots: Count = 64
-    admit: Count = 32
+    slots: Count = Field(64, description="as in rollout")
+    admit: Count = Field(32, description="as in rollout")
     templates: dict[str, str] = open_section("replacements for texts of reflection.prompts")
     warmup: ReflectionWarmupConfig = section(ReflectionWarmupConfig)
 
@@ -250,12 +250,16 @@ class LossConfig(Section):
         "token",
         description="importance ratio per token, or the value of one per row, with each token's own gradient (GSPO)",
     )
-    clip_low: NonNegative = 0.2
-    clip_high: NonNegative = 0.2
+    clip_low: NonNegative = Field(0.2, description="the ratio is clipped below 1 - clip_low")
+    clip_high: NonNegative = Field(0.2, description="and above 1 + clip_high")
     clip_dual: NonNegative = Field(
         0.0, description="bound of the ratio where the credit is negative (dual clip; verl's default is 3); 0: none"
     )
-    reduction: Literal["sequence_mean", "token_mean", "constant"] = "sequence_mean"
+    reduction: Literal["sequence_mean", "token_mean", "constant"] = Field(
+        "sequence_mean",
+        description="mean over the tokens of a row, then over rows (GRPO); over all tokens (DAPO); or a row's sum divided by "
+        "constant_length (Dr.GRPO)",
+    )
     constant_length: Annotated[int, Field(gt=0)] | None = Field(None, description="divisor of reduction = constant")
     kl: NonNegative = Field(0.0, description="coefficient of the KL to the policy at step 0")
     kl_estimator: Literal["k3", "k2"] = Field(
@@ -305,16 +309,18 @@ class LearningConfig(Section):
 class OptimizerConfig(Section):
     """AdamW with clipping by the global norm."""
 
-    learning_rate: NonNegative = 1e-4
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    learning_rate: NonNegative = Field(1e-4, description="highest learning rate")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="after the warm-up; linear and cosine end at 0 with the last step"
+    )
     warmup_updates: Natural = Field(
         0,
         description="linear: the first update has 1 / warmup_updates of the learning rate, where HF and verl begin with 0",
     )
-    b1: Decay = 0.9
-    b2: Decay = 0.95
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.0
+    b1: Decay = Field(0.9, description="decay of the first moment")
+    b2: Decay = Field(0.95, description="decay of the second moment")
+    eps: NonNegative = Field(1e-8, description="added to the root of the second moment")
+    weight_decay: NonNegative = Field(0.0, description="of kernels, embeddings and adapters, times the learning rate")
     clip_norm: NonNegative = Field(1.0, description="0 turns clipping off")
     max_skipped: Count = Field(
         3, description="steps in a row with a skipped update (gradient or result not finite) that end the run"
@@ -327,8 +333,8 @@ class OptimizerConfig(Section):
 class SignalConfig(Section):
     """What the collapse monitor does when a signal passes its threshold."""
 
-    action: Literal["off", "warn", "rollback", "stop"] = "warn"
-    threshold: float
+    action: Literal["off", "warn", "rollback", "stop"] = Field("warn", description="what is done when it fires")
+    threshold: float = Field(description="value from which it counts as passed")
 
 
 def _signal(threshold: float, description: str) -> Any:
@@ -361,9 +367,9 @@ class Questions(Section):
     every: Natural = Field(10, description="steps between evaluations; 0: only before and after training")
     problems: Natural = Field(256, description="number of problems, the first of a split; 0: all rows")
     samples: Count = Field(1, description="k, answers sampled per question, besides a greedy one")
-    temperature: NonNegative = 1.0
-    top_k: Natural = 0
-    top_p: PositiveShare = 1.0
+    temperature: NonNegative = Field(1.0, description="of the sampled answers")
+    top_k: Natural = Field(0, description="0 keeps all tokens")
+    top_p: PositiveShare = Field(1.0, description="1 keeps all tokens")
 
 
 class BenchmarkConfig(Questions):

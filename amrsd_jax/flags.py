@@ -1,4 +1,4 @@
-"""The --config flag of the commands; an error in it is reported as one line instead of a traceback."""
+"""The --config flag, the --help and the errors of the commands: an error is one line instead of a traceback."""
 
 import sys
 from collections.abc import Callable
@@ -7,44 +7,82 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from amrsd_jax import config_files, fields
 from amrsd_jax.sections import ConfigError
+
+_HELP = ("--help", "-help", "-h", "-?", "--helpshort", "--helpfull")
+_FIELDS = """
+A field of the config is changed by --config.FIELD=VALUE behind --config, at any depth, for example
+  --config.steps=5 --config.optimizer.learning_rate=1e-4 --config.rollout.stop="('\\n\\n',)"
+A word behind a colon is passed to the config: --config=baselines:sdpo. --helpfull lists every field and every config."""
+
+flags.disclaim_key_flags()  # --config is a flag of the command that defines it, so that its help lists it
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Parses the value of --config, a file or a name."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        return config_files.read(argument)
 
 
 def define_config() -> flags.FlagHolder:
-    """Defines the flags --config=FILE and --config.FIELD=VALUE."""
-    return config_flags.DEFINE_config_file(
-        "config", None, "Experiment, a file of configs/.",
+    """Defines the flags --config=FILE_OR_NAME and --config.FIELD=VALUE."""
+    holder = config_flags.DEFINE_config_file(
+        "config", None,
+        f"A Python file with a function get_config, or one of the package's configs: {', '.join(config_files.names())}.",
         lock_config=False, accept_new_attributes=True,  # `validate` names an unknown field and the nearest known one
     )  # fmt: skip
+    flag = flags.FLAGS["config"]
+    flag.parser, flag.default_as_str = _ConfigFile(), None
+    flags.declare_key_flag("config")
+    return holder
 
 
 def parser(
-    config: flags.FlagHolder, check: Callable[[ConfigDict], Any] = lambda _: None
+    about: str, config: flags.FlagHolder | None = None, check: Callable[[ConfigDict], Any] = lambda _: None
 ) -> Callable[[list[str]], list[str]]:
-    """Returns a flags parser for `app.run` that exits with one line for a wrong config.
+    """Returns a flags parser for `app.run` that prints the help if asked to, and exits with one line for a wrong flag or config.
 
     Args:
-      config: the flag of `define_config`.
+      about: what the command does, at the begin of its help.
+      config: the flag of `define_config`, for commands that have it.
       check: raises ValueError if the config is wrong.
     """
 
     def parse(argv: list[str]) -> list[str]:
+        if asked := next((flag for flag in argv[1:] if flag in _HELP), None):
+            print(_help(about, config is not None, full=asked == "--helpfull"))
+            sys.exit(0)
+        kind = "error" if config is None else "config error"
         try:
             arguments = flags.FLAGS(argv)
-            config.value.lock()  # raises if the config file could not be read
-            check(config.value)
+            if config is not None:
+                config.value.lock()
+                check(config.value)
             return arguments
         except KeyError as error:
-            sys.exit(f"config error: no such section: {' '.join(str(*error.args[:1]).split())}")
+            sys.exit(f"{kind}: no such section: {' '.join(str(*error.args[:1]).split())}")
         except ConfigError as error:
-            sys.exit(f"config error: {error}")
+            sys.exit(f"{kind}: {error}")
         except Exception as error:  # whatever a config file raises
             lines = str(error).strip().splitlines() or [""]
             cause = lines[-1].strip()  # the last line is the cause where a config file raises
             named = isinstance(error, ImportError | OSError | TypeError | ValueError | flags.Error)
-            sys.exit(f"config error: {cause if named else f'{type(error).__name__}: {cause}'}")
+            sys.exit(f"{kind}: {cause if named else f'{type(error).__name__}: {cause}'}")
 
     return parse
+
+
+def _help(about: str, has_config: bool, full: bool) -> str:
+    """Returns the help of the running command: what it does, its flags, and how a config is chosen and changed."""
+    lines = [about.strip(), "\nFlags:", *flags.FLAGS.main_module_help().strip().splitlines()[1:]]
+    if has_config:
+        lines.append(_FIELDS)
+    if has_config and full:
+        lines += ["\nConfigs:", *(f"  {name}\n      {about}" for name, about in config_files.names().items())]
+        lines += ["\nFields, with their defaults:", *fields.every_field()]
+    return "\n".join(lines)
 
 
 def require_named(*names: str) -> None:

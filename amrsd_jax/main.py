@@ -1,9 +1,11 @@
 """Trains from a config: python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart [--config.steps=5]"""
 
 import sys
+import tempfile
 from pathlib import Path
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from amrsd_jax.flags import define_config, parser, require_named
 from amrsd_jax.sections import ConfigError
@@ -11,9 +13,17 @@ from amrsd_jax.validate import validate
 
 _CONFIG = define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.")
-flags.mark_flags_as_required(["config", "workdir"])
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Only print every field of the run and its memory plan; status 1 if it does not fit."
+)
+flags.mark_flag_as_required("config")
+flags.register_multi_flags_validator(
+    ["workdir", "dry_run"],
+    lambda values: values["workdir"] is not None or values["dry_run"],
+    "--workdir must have a value, or --dry_run be given",
+)
 require_named("workdir")
-parse = parser(_CONFIG, validate)
+parse = parser(__doc__, _CONFIG, validate)
 
 
 def main(argv):
@@ -26,6 +36,8 @@ def main(argv):
     logging.set_verbosity(
         logging.FATAL
     )  # the checkpoint library logs every write, and a traceback of what it raises anyway
+    if _DRY_RUN.value:
+        sys.exit(0 if dry_run(_CONFIG.value) else 1)
     processes.initialize()
     workdir = Path(_WORKDIR.value)
     try:
@@ -43,6 +55,25 @@ def main(argv):
         print(f"report: {report.write(workdir)}")
     except (OSError, ValueError) as error:
         print(f"report error: {error}", file=sys.stderr)  # the run itself is whole
+
+
+def dry_run(edited: ConfigDict) -> bool:
+    """Prints every field of a run, with a star where the config sets another value than the default, and its memory plan.
+
+    Returns whether the run would be refused by neither; rows, weights and tokenizer have not been looked for.
+    """
+    from amrsd_jax import fields
+    from amrsd_jax.plan import make_plan
+
+    config = validate(edited)
+    print(*fields.of_run(edited, config), "", sep="\n")
+    try:
+        with tempfile.TemporaryDirectory() as nowhere:
+            plan = make_plan(config, Path(nowhere))
+    except (OSError, ValueError) as error:
+        sys.exit(f"config error: {error}")
+    print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")
+    return plan.fits or not config.plan.refuse
 
 
 if __name__ == "__main__":

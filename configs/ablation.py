@@ -26,7 +26,7 @@ ABLATIONS = {
 }
 
 
-def get_config(name: str):
+def get_config(name: str = ""):
     if name not in ABLATIONS:
         raise ValueError(f"ablation {name!r}: {nearest(name, ABLATIONS)}")
     config = quickstart.get_config()

@@ -32,7 +32,7 @@ _OTHERS = {
 BASELINES = tuple(name for name in METHODS if name not in ("amrsd", "grpo"))
 
 
-def get_config(name: str):
+def get_config(name: str = ""):
     if name not in BASELINES:
         raise ValueError(f"baseline {name!r}: {nearest(name, BASELINES)}")
     config = quickstart_grpo.get_config()

@@ -6,6 +6,7 @@ Hardware:  two CPU cores.
 A released model is `--config.model=FOLDER_OR_HUB_ID`, which brings these fields along.
 """
 
+from amrsd_jax.names import nearest
 from configs import quickstart
 
 _GEMMA = dict(norms="both", norm_unit_offset=True, activation="gelu", embed_scale=True, sliding_window=24)
@@ -18,7 +19,9 @@ FAMILIES = {  # fields of policy.Architecture, as in `FAMILIES` of amrsd_jax/pol
 }
 
 
-def get_config(family: str):
+def get_config(family: str = ""):
+    if family not in FAMILIES:
+        raise ValueError(f"family {family!r}: {nearest(family, FAMILIES)}")
     config = quickstart.get_config()
     config.architecture.update(FAMILIES[family])
     return config

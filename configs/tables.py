@@ -16,7 +16,7 @@ TABLES = {
 }
 
 
-def get_config(name: str):
+def get_config(name: str = ""):
     if name not in TABLES:
         raise ValueError(f"tables {name!r}: {nearest(name, TABLES)}")
     config = configuration.base()

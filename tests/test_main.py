@@ -66,7 +66,12 @@ def test_a_wrong_field_is_one_line(parse, flag, named):
     [
         (["--workdir=w"], "--config must have a value"),
         ([f"--config={CONFIG}"], "--workdir must have a value"),
-        (["--config=configs/quickstat.py", "--workdir=w"], "No such file or directory: 'configs/quickstat.py'"),
+        (
+            ["--config=configs/quickstat.py", "--workdir=w"],
+            "no such file, and no config of that name; did you mean 'quickstart'?",
+        ),
+        (["--config=quickstart:grpo", "--workdir=w"], "config quickstart takes no word behind a colon"),
+        (["--config=baselines", "--workdir=w"], "baseline '': expected one of antisd, "),
         ([f"--config={CONFIG}", "--workdir="], "flag --workdir=: expected the name of a folder"),
         ([f"--config={CONFIG}", "--workdri=w"], "Unknown command line flag 'workdri'. Did you mean: workdir ?"),
     ],

@@ -7,7 +7,7 @@ import sys
 
 from absl import app, flags, logging
 
-from amrsd_jax.flags import require_named
+from amrsd_jax.flags import parser, require_named
 
 ROLLOUTS = flags.DEFINE_string("rollouts", None, "Folder of a run, or one Parquet file of its rollouts.", required=True)
 METHODS = flags.DEFINE_string(
@@ -40,4 +40,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parser(__doc__))

@@ -62,4 +62,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser(_CONFIG))
+    app.run(main, flags_parser=parser(__doc__, _CONFIG))

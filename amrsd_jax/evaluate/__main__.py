@@ -42,4 +42,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser(CONFIG))
+    app.run(main, flags_parser=parser(__doc__, CONFIG))

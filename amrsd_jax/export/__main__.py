@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from amrsd_jax.export import export
-from amrsd_jax.flags import require_named
+from amrsd_jax.flags import parser, require_named
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; not modified.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder to write, new or empty.", required=True)
@@ -28,4 +28,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parser(__doc__))

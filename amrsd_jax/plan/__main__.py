@@ -65,4 +65,4 @@ def assume_devices(_: ConfigDict) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser(_CONFIG, assume_devices))
+    app.run(main, flags_parser=parser(__doc__, _CONFIG, assume_devices))

@@ -5,7 +5,7 @@ import sys
 from absl import app, flags
 
 from amrsd_jax import report
-from amrsd_jax.flags import require_named
+from amrsd_jax.flags import parser, require_named
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 FIGURE = flags.DEFINE_string("figure", None, "Also write the figure for a README, an SVG file.")
@@ -24,4 +24,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parser(__doc__))

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from amrsd_jax import processes
 from amrsd_jax.config import Config, base
+from amrsd_jax.fields import flatten
 from amrsd_jax.files import atomic_write
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.console import note
@@ -217,7 +218,7 @@ def release(workdir: Path) -> None:
 
 def differences(saved: dict[str, Any], values: dict[str, Any]) -> list[str]:
     """Returns a line for each field in which a saved record and these values differ."""
-    old, new = _flatten(saved), _flatten(json.loads(json.dumps(values)))
+    old, new = flatten(saved), flatten(json.loads(json.dumps(values)))
     absent = "(absent)"
     return [
         f"{field}: {old.get(field, absent)!r} there, {new.get(field, absent)!r} here"
@@ -234,13 +235,6 @@ def _require_same(saved: dict[str, Any], values: dict[str, Any], message: str) -
     """Raises a ConfigError with the message and the differing fields if there are any."""
     if different := differences(saved, values):
         raise ConfigError("\n  ".join([f"{message}. Differing fields:", *different]))
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 @processes.only_first

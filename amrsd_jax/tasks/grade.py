@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import app, flags
 
+from amrsd_jax.flags import parser
 from amrsd_jax.problems import Verdict
 from amrsd_jax.tasks import choice, code, mathematics, sandbox, tools
 
@@ -139,4 +140,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["kind", "input", "output"])
-    app.run(main)
+    app.run(main, flags_parser=parser(__doc__))
