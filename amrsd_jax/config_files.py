@@ -1,6 +1,5 @@
 """Reads a config from a user's file, or by its name from those that come with the package: the repository's folder `configs`."""
 
-import ast
 import contextlib
 import importlib.util
 import inspect
@@ -20,12 +19,10 @@ FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[1] / "con
 
 
 def names() -> dict[str, str]:
-    """Returns the configs of the package: what each is for, in a sentence, by name."""
+    """Returns the configs of the package: what each is for, the first line of its file, by name."""
     sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.py"))}
     return {
-        name: ast.get_docstring(ast.parse(source)).splitlines()[0]
-        for name, source in sources.items()
-        if "def get_config(" in source
+        name: source.partition("\n")[0].strip('"') for name, source in sources.items() if "def get_config(" in source
     }
 
 
@@ -63,9 +60,10 @@ def read(place: str) -> ConfigDict:
     return config
 
 
-def _load(name: str, path: Path, **package: list[str]) -> ModuleType:
-    loader = SourceFileLoader(name, str(path))
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader, **package)
+def _load(name: str, path: Path, folders: list[str] | None = None) -> ModuleType:
+    """Imports a file under a name; as a package if it is given the folders of its modules."""
+    loader = SourceFileLoader(name, str(path))  # whatever the file's suffix
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader, submodule_search_locations=folders)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
@@ -83,7 +81,7 @@ def _configs_importable(over_others: bool) -> Iterator[None]:
         return
     others = _forget_configs()
     try:
-        _load("configs", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)])
+        _load("configs", FOLDER / "__init__.py", [str(FOLDER)])
         yield
     finally:
         _forget_configs()

@@ -45,7 +45,7 @@ def parser(
     """Returns a flags parser for `app.run` that prints the help if asked to, and exits with one line for a wrong flag or config.
 
     Args:
-      about: what the command does, at the begin of its help.
+      about: what the command does, at the beginning of its help.
       config: the flag of `define_config`, for commands that have it.
       check: raises ValueError if the config is wrong.
     """
