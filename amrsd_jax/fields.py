@@ -33,8 +33,9 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(map(_type, schema["anyOf"]))
     if "enum" in schema:
         return " | ".join(map(repr, schema["enum"]))
+    kind = schema.get("type", "any")
     return " ".join(
-        [_TYPES[schema["type"]], *(f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)]
+        [_TYPES.get(kind, kind), *(f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)]
     )
 
 
