@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.supervised import Document, pack, supervise
 from amrsd_jax.policy import Params
 from amrsd_jax.policy.tokenizer import chat_ids
-from amrsd_jax.records import Rollouts
+from amrsd_jax.records import Completion, Rollouts
 from amrsd_jax.reflection.parse import TAGS, parse
 from amrsd_jax.reflection.reflections import reflection_request
 from amrsd_jax.rollout import response_requests
+from amrsd_jax.runtime.console import track
 from amrsd_jax.sampling import completed_batches
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks.base import Task
@@ -146,12 +147,16 @@ def sample_attempts(experiment: Experiment, params: Params) -> Rollouts:
         encode=experiment.prompt_ids, longest=config.prompt_length,
     )  # fmt: skip
     requests, key = response_requests(config, prompts, 0), rng.key(experiment.config.seed, STREAM)
-    completions, sampler = [], experiment.samplers["rollout"]
-    for finished in completed_batches(experiment.policy, sampler, experiment.sampler_params(params), requests, key):
-        interrupt.check()
-        completions += finished
+    sampler, sampler_params = experiment.samplers["rollout"], experiment.sampler_params(params)
+
+    def sample() -> Iterator[Completion]:
+        for finished in completed_batches(experiment.policy, sampler, sampler_params, requests, key):
+            interrupt.check()
+            yield from finished
+
+    attempts = track(sample(), "reflection warm-up, attempts", len(prompts.problems) * config.group)
     return verify(
-        experiment.task, experiment.tokenizer, sorted(completions, key=lambda c: (c.request.row, c.index)),
+        experiment.task, experiment.tokenizer, sorted(attempts, key=lambda c: (c.request.row, c.index)),
         prompt_length=config.prompt_length, response_length=config.response_length, stop=config.stop,
     )  # fmt: skip
 

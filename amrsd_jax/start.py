@@ -20,7 +20,7 @@ from amrsd_jax.records import TrainState
 from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, find_step, load_params, load_policy, save_params
 from amrsd_jax.runtime.clock import Clock
-from amrsd_jax.runtime.console import bar, note
+from amrsd_jax.runtime.console import note, track
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerParams
 from amrsd_jax.scoring.teachers import copy
@@ -184,7 +184,7 @@ def initial_params(experiment: Experiment, workdir: Path, clock: Clock) -> Param
     with interrupt.Interrupt():
         with clock.phase("warmup"):
             params, record = reflection_warmup.warm_up(
-                experiment, params, progress=lambda batches: _until_interrupted(bar(batches, "reflection warm-up"))
+                experiment, params, progress=lambda batches: _until_interrupted(batches, "reflection warm-up, updates")
             )
         note(record.line())
         _write_json(workdir / "reflection_warmup.json", dataclasses.asdict(record))
@@ -229,7 +229,7 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
             params, losses = warm_up(
                 policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
                 seed=config.seed, chunk=config.scoring.chunk,
-                progress=lambda batches: _until_interrupted(bar(batches, "warm-up")),
+                progress=lambda batches: _until_interrupted(batches, "warm-up, updates"),
             )  # fmt: skip
         note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
         save_params(folder, params)
@@ -250,7 +250,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
-def _until_interrupted(batches: Iterable[Any]) -> Iterator[Any]:
-    for batch in batches:
+def _until_interrupted(batches: Iterable[Any], name: str) -> Iterator[Any]:
+    for batch in track(batches, name):
         interrupt.check()
         yield batch

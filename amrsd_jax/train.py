@@ -22,7 +22,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
-from amrsd_jax.policy import Params
+from amrsd_jax.policy import Params, lora
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
@@ -31,10 +31,11 @@ from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
-from amrsd_jax.runtime.console import bar, note, say
+from amrsd_jax.runtime.console import bar, note, say, track
+from amrsd_jax.runtime.lines import StepLines, evaluation_line
 from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.rollouts import rollout_files, unreadable, write_rollouts
-from amrsd_jax.runtime.summary import one_line, summary, unusable_reflections, write_results
+from amrsd_jax.runtime.summary import summary, write_results
 from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
@@ -137,7 +138,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
             save()
 
-        progress_bar, told = bar(total=config.steps, initial=progress.step, unit="step"), None
+        progress_bar, lines = bar(total=config.steps, initial=progress.step, unit="step"), StepLines(config)
         while progress.step < config.steps and not signals.requested and not progress.stopped:
             clock.lap()
             state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
@@ -154,9 +155,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             row |= monitored | {"tokens/total": progress.tokens}
             metrics.write("train", progress.step, row)
             progress_bar.update()
-            say(one_line(progress.step, config.steps, row))
-            if not told and (told := unusable_reflections(progress.step, record.contexts)):
-                say(told)
+            for line in lines(progress.step, row, record.contexts):
+                say(line)
 
             accuracy = None
             if due(config.evaluation.every):
@@ -175,17 +175,18 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         progress_bar.close()
         with clock.phase("checkpoint"):
             checkpoints.close()
-    metrics.close()
     if signals.requested:
         at = "before the first step" if not progress.step else f"saved at step {progress.step}"
         note(f"{signals.requested}: {at}; the same command continues from there")
     if progress.stopped:
         note("stopped by the collapse monitor at step {step}: {signal} {value:.3g}".format(**progress.stopped))
-    return write_results(
+    results = write_results(
         workdir, progress.step, clock.total, time.perf_counter() - begin,
         last=config.evaluation.last, over=(progress.step == config.steps or bool(progress.stopped)),
         stopped=progress.stopped, rollbacks=progress.rollbacks,
     )  # fmt: skip
+    metrics.close()
+    return results
 
 
 def training_step(
@@ -292,7 +293,7 @@ def watch(
 def evaluate(
     experiment: Experiment, params: Params, clock: Clock, workdir: Path, progress: Progress, due: Callable[[int], bool]
 ) -> dict[str, float]:
-    """Returns the metrics of the benchmarks that are due, and writes their answers.
+    """Returns the metrics of the benchmarks that are due, prints a line about each, and writes their answers.
 
     Random keys do not depend on the step. `progress.evaluation` has the metrics of the benchmarks that are finished already, and
     receives those of each that is finished.
@@ -306,11 +307,12 @@ def evaluate(
         sampler_params = experiment.sampler_params(params)
         for benchmark in experiment.evaluator.benchmarks:
             if due(benchmark.every) and benchmark.name not in finished:
-                evaluation = experiment.evaluator(benchmark, sampler_params)
+                evaluation = experiment.evaluator(benchmark, sampler_params, track)
                 path = workdir / "evaluations" / f"step_{progress.step:05d}" / f"{benchmark.name}.parquet"
                 write_answers(path, benchmark, evaluation.answers)
                 values = {f"eval/{benchmark.prefix}{name}": value for name, value in evaluation.metrics.items()}
                 finished[benchmark.name] = processes.broadcast(values)
+                say(evaluation_line(progress.step, benchmark.name, evaluation.metrics))
     return {name: value for values in finished.values() for name, value in values.items()}
 
 
@@ -354,7 +356,9 @@ def describe(experiment: Experiment) -> None:
     """Prints the rule, the task, the number of parameters, the devices, and what cannot be split or learnt."""
     config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters")
+    rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))
+    adapters = f", frozen; {trained:,} in adapters are trained (lora.rank = {rank})" if rank else ""
+    note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters{adapters}")
     size, known = policy.architecture.vocab_size, len(experiment.tokenizer)
     if size > 2 * known:
         note(

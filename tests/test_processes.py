@@ -132,16 +132,17 @@ def test_every_process_must_take_part(monkeypatch):
 PROGRAM = """
 import os, signal, sys
 from absl import app
-from amrsd_jax import main, train
+from amrsd_jax import main
+from amrsd_jax.runtime import lines
 
-last, one_line = int(sys.argv.pop()), train.one_line
+last, one_line = int(sys.argv.pop()), lines.one_line
 
 def asked_to_stop(step, *args):
     if step == last:
         os.kill(os.getpid(), signal.SIGTERM)
     return one_line(step, *args)
 
-train.one_line = asked_to_stop
+lines.one_line = asked_to_stop
 app.run(main.main, flags_parser=main.parse)
 """
 FIELDS = dict(mesh__fsdp=2, steps=2, checkpoint__every=1, evaluation__every=0, evaluation__problems=8)

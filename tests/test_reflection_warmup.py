@@ -198,14 +198,14 @@ def test_a_run_continues_with_its_adapters_alone(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_signal_ends_it_and_the_same_command_makes_it_anew(tmp_path, monkeypatch):
-    def bar(batches, *_):
+    def track(batches, *_):
         for number, batch in enumerate(batches):
             if number == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(start, "bar", bar)
+        patch.setattr(start, "track", track)
         assert train(config("grpo"), tmp_path / "run")["steps"] == 0
     assert not (tmp_path / "run" / "reflection_warmup").exists()
     for name in ("run", "undisturbed"):

@@ -231,9 +231,9 @@ def test_a_signal_leaves_the_evaluation_to_the_resumed_run(finished, workdir, mo
     config.evaluation.benchmarks = {"pairs": {"task": {"name": "addition", "args": {"digits": 2}}, "problems": 5}}
     asked = []
 
-    def counted(self, benchmark, params, ask=Evaluator.__call__):
+    def counted(self, benchmark, *args, ask=Evaluator.__call__):
         asked.append(benchmark.name)
-        return ask(self, benchmark, params)
+        return ask(self, benchmark, *args)
 
     def interrupt_after(name):
         def write(path, benchmark, answers, write=loop.write_answers):
@@ -263,19 +263,28 @@ def test_a_signal_leaves_the_evaluation_to_the_resumed_run(finished, workdir, mo
 
 
 def test_a_signal_in_the_warm_up_stops_there(tmp_path, monkeypatch):
-    def bar(batches, *_):
+    def track(batches, *_):
         for number, batch in enumerate(batches):
             if number == 1:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
 
-    monkeypatch.setattr(start, "bar", bar)
+    monkeypatch.setattr(start, "track", track)
     results = train(tiny_config(warmup__documents=400), tmp_path / "run")
     assert results["steps"] == 0 and results["eval"]["initial"] is None
     assert not (tmp_path / "run" / "warmup").exists() and report.write(tmp_path / "run").exists()
 
 
-# ---------------------------------------------------------------- refused before any compute
+# ---------------------------------------------------------------- the start
+
+
+def test_the_start_tells_the_parameters_of_adapters(tmp_path, capsys):
+    """Of rank 4 on two layers: query from 64 to 64, value from 64 to 32."""
+    experiment = make_experiment(validate(tiny_config(lora__rank=4, lora__targets="query,value")), tmp_path)
+    loop.describe(experiment)
+    size = experiment.policy.architecture.parameters()
+    trained = 2 * 4 * ((64 + 64) + (64 + 32))
+    assert f"{size:,} parameters, frozen; {trained:,} in adapters are trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from amrsd_jax.compare.methods import parse
 from amrsd_jax.compare.page import render
 from amrsd_jax.records import Rollouts
 from amrsd_jax.runtime.compilation import use_compilation_cache
+from amrsd_jax.runtime.console import note
 
 __all__ = ["Comparison", "compare", "write"]
 
@@ -80,6 +81,9 @@ def apply_all(
     """Returns the parameters nearest to loaded rollouts, the rollouts scored with them, and the applied methods."""
     use_compilation_cache(loaded.workdir)
     params = parameters.load(loaded.experiment, loaded.workdir, loaded.step)
+    note(
+        f"{len(loaded.rollouts.text)} rollouts of step {loaded.step}, scored with the parameters of step {params.checkpoint}"
+    )
     rollouts, entropy = score_student(loaded, params)
     return params, rollouts, apply(loaded.experiment, loaded.step, rollouts, entropy, params, names)
 

@@ -16,6 +16,7 @@ from amrsd_jax.learning.batch import make_batches, micro_batches
 from amrsd_jax.learning.step import Objective, loss_weights
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Rollouts
+from amrsd_jax.runtime.console import track
 
 _BLOCK = 1 << 22  # entries of each gradient that are in memory at one time
 
@@ -26,7 +27,7 @@ def gradients(params: Params, rollouts: Rollouts, methods: Sequence[Applied]) ->
     They are kept in a temporary file: each is as large as the model.
     """
     with tempfile.TemporaryFile() as file:
-        for method in methods:
+        for method in track(methods, "policy gradients"):
             file.write(policy_gradient(params, rollouts, method).data)
         size = file.tell() // (4 * len(methods))
         for begin in range(0, size, _BLOCK):

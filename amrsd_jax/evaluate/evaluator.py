@@ -1,7 +1,7 @@
 """Evaluates a policy on a benchmark, in training and in the command alike: samples answers and measures them."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaxtyping import Array, Key
@@ -15,6 +15,8 @@ from amrsd_jax.policy.tokenizer import Tokenizer, chat_ids
 from amrsd_jax.records import Completion, Problem, Prompts, Request
 from amrsd_jax.sampling import SamplerConfig, SamplerParams, completed_batches
 from amrsd_jax.tasks.stream import next_prompts
+
+Progress = Callable[[Iterable[Completion], str, int], Iterable[Completion]]  # (items, what they are, number) -> items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +50,13 @@ class Evaluator:
     tokenizer: Tokenizer
     chat_template: dict[str, Any]
 
-    def __call__(self, benchmark: Benchmark, params: SamplerParams) -> Evaluation:
+    def __call__(self, benchmark: Benchmark, params: SamplerParams, progress: Progress) -> Evaluation:
         """Evaluates one benchmark, with the same questions and the same sampling noise at every call.
 
         Args:
           benchmark: one of `benchmarks`.
           params: the sampler's parameters.
+          progress: shows how many answers are done.
 
         Raises:
           ValueError: see `prompts`.
@@ -62,9 +65,10 @@ class Evaluator:
         task, name, sampler = benchmark.task, benchmark.name, self.sampler
         prompts, too_long = self.prompts(benchmark)
         key = rng.key(self.seed, "evaluation" if name == "test" else f"evaluation/{name}", 0)
+        shown, count = f"evaluation on {name}, answers", len(prompts.tokens) * (benchmark.samples + 1)
         answers = ask(
             benchmark, prompts, self.tokenizer,
-            lambda requests: self._complete(params, requests, key), sampler.group,
+            lambda requests: progress(self._complete(params, requests, key), shown, count), sampler.group,
             sampler.stop_strings.strings if sampler.stop_strings else (),
         )  # fmt: skip
         metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))

@@ -16,7 +16,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.checkpoints import find_step
-from amrsd_jax.runtime.console import note
+from amrsd_jax.runtime.console import note, track
 from amrsd_jax.runtime.workdir import differences, locked, read_config, read_tokenizer
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import saved_params
@@ -61,7 +61,7 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
         for benchmark in todo:
             note(f"{benchmark.name}: {saved.name}")
             interrupt.check()
-            evaluation = evaluator(benchmark, params)
+            evaluation = evaluator(benchmark, params, track)
             files.write_answers(out / f"{benchmark.name}.parquet", benchmark, evaluation.answers)
             record[benchmark.name] = {"settings": settings[benchmark.name], "metrics": evaluation.metrics}
             files.write_record(out, record)

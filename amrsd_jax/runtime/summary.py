@@ -1,4 +1,4 @@
-"""Summarises a step and a run: the row of metrics, the console line, and `results.json`."""
+"""Summarises a step and a run: the row of metrics, and `results.json`."""
 
 import json
 from collections import Counter
@@ -13,8 +13,8 @@ from amrsd_jax.evaluate.estimators import wilson
 from amrsd_jax.files import atomic_write, read_json_lines
 from amrsd_jax.policy import Architecture
 from amrsd_jax.processes import only_first
-from amrsd_jax.records import Contexts, StepRecord
-from amrsd_jax.reflection.parse import STATUSES, WRITTEN
+from amrsd_jax.records import StepRecord
+from amrsd_jax.reflection.parse import STATUSES
 from amrsd_jax.runtime.hardware import model_flops_utilisation, peak_memory_gib
 from amrsd_jax.runtime.monitor import zero_advantage
 
@@ -124,41 +124,6 @@ def _rates(record: StepRecord, seconds: dict[str, float], architecture: Architec
         "tokens/s": tokens / sum(seconds.values()),
     }
     return rates | {name: value for name, value in optional.items() if value is not None}
-
-
-def one_line(step: int, steps: int, row: dict[str, float | None]) -> str:
-    """Returns the console line of a step."""
-    needed, usable = row["reflection/needed"], row["reflection/usable"]
-    parts = [
-        f"step {step}/{steps}",
-        f"reward {row['reward/mean']:.3f}",
-        f"length {row['response_length/mean']:.0f}",
-        f"entropy {row['policy/entropy']:.3f}",
-        f"grad norm {row['grad_norm']:.2g}",
-        f"reflected on {needed:.0%} of rows, {usable:.0%} usable" if needed else "no reflections",
-        f"{row['tokens/s']:.0f} tokens/s",
-        f"{row['seconds/step']:.2f} s",
-    ]
-    if row["grad_norm"] == 0:
-        equal = "every group's rewards are equal" if row["groups/zero_advantage"] == 1 else "the gradient is 0"
-        parts.append(f"no learning signal: {equal}")
-    if row["updates/skipped"]:
-        parts.append("UPDATE SKIPPED: not finite")
-    return "  ".join(parts)
-
-
-def unusable_reflections(step: int, contexts: Contexts) -> str | None:
-    """Returns a console line where most of the needed reflections are unusable: how many, why, and one of them; else None."""
-    reasons = Counter(status for status in contexts.status if status in WRITTEN)
-    needed = sum(status != "not_needed" for status in contexts.status)
-    if 2 * reasons.total() <= needed:
-        return None
-    reason, count = reasons.most_common(1)[0]
-    sample = " ".join(contexts.text[contexts.status.index(reason)].split())
-    return (
-        f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
-        f"{count} are {reason!r}, such as {sample[:200]!r}"
-    )
 
 
 # ---------------------------------------------------------------- a run

@@ -109,11 +109,11 @@ def test_answers_do_not_depend_on_slots_groups_or_devices(finished, first, tmp_p
 def test_finished_benchmarks_are_kept(finished, first, tmp_path, monkeypatch):
     original, evaluated_names = Evaluator.__call__, []
 
-    def stop(self, benchmark, weights):
+    def stop(self, benchmark, *args):
         evaluated_names.append(benchmark.name)
         if evaluated_names == ["test", "pairs"]:
             raise KeyboardInterrupt
-        return original(self, benchmark, weights)
+        return original(self, benchmark, *args)
 
     monkeypatch.setattr(Evaluator, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):

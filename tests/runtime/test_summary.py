@@ -10,7 +10,7 @@ from amrsd_jax.policy import preset
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
 from amrsd_jax.runtime.rollouts import SCHEMA, read_rollouts, rollout_files, write_rollouts
-from amrsd_jax.runtime.summary import one_line, outcome, summary, unusable_reflections, write_results
+from amrsd_jax.runtime.summary import outcome, summary, write_results
 from tests.tiny import tiny_rollouts
 
 SECONDS = {"sample": 2.0, "reflect": 1.0, "update": 1.0}
@@ -74,19 +74,7 @@ def test_the_metrics_of_a_step_by_hand():
 def test_shares_of_nothing_are_none():
     row = row_of(step_record(status=["not_needed"] * 4, scored=[False] * 4))
     assert row["reflection/usable"] is None and row["policy/sampler_mismatch"] is None
-    assert row["reflection/needed"] == 0.0 and "no reflections" in one_line(1, 2, row)
-
-
-def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
-    def line(*status):
-        texts = tuple(f"text {i}" for i in range(len(status)))
-        return unusable_reflections(
-            3, Contexts(texts, status, texts, np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int))
-        )
-
-    assert line("not_needed", "not_needed") is line("ok", "leak") is line("no_peer", "no_peer") is None
-    told = line("not_needed", "no_tag", "leak", "no_tag", "ok")
-    assert told.startswith("step 3: 3 of 4 reflections") and "2 are 'no_tag', such as 'text 1'" in told
+    assert row["reflection/needed"] == 0.0
 
 
 def test_rollouts_are_read_back(tmp_path):
