@@ -17,6 +17,7 @@ TEST = [
     "ruff>=0.9",
     "selenium>=4",  # opens the report in a real browser
     "setuptools>=68",  # a test builds what is installed
+    "wandb>=0.20",
 ]
 DOCS = ["griffe>=2", "latex2mathml>=3.77", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1", "ruff>=0.9"]
 NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4"]
@@ -74,6 +75,7 @@ setup(
         ],  # a small pretrained model; it builds llama.cpp, which is not needed
         "tpu-aot": ["jax[tpu]"],  # amrsd_jax.compile for TPUs that are not there
         "gpu-aot": ["jax[cuda13]>=0.12"],  # and for GPUs
+        "wandb": ["wandb>=0.20"],  # Weights & Biases, for config.tracker
         "test": TEST,
         "peer": ["google-tunix==0.1.7"],  # compared with by benchmarks
         "torch": ["torch>=2.4"],  # tests of parity with transformers

@@ -451,6 +451,10 @@ class Config(Section):
     checkpoint: CheckpointConfig = section(CheckpointConfig)
     plan: PlanConfig = section(PlanConfig)
     report: ReportConfig = section(ReportConfig)
+    tracker: Literal["", "wandb"] = Field(
+        "",
+        description="besides TensorBoard: wandb (Weights & Biases), set up by its own variables (WANDB_PROJECT, ...)",
+    )
 
     @property
     def rows(self) -> int:

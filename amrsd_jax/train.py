@@ -27,7 +27,7 @@ from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
-from amrsd_jax.runtime import monitor
+from amrsd_jax.runtime import monitor, trackers
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
@@ -59,6 +59,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     """
     begin = time.perf_counter()
     config = validate(config)
+    trackers.require(config.tracker)
     try:
         plan.require(config, workdir)
         experiment = make_experiment(config, workdir)
@@ -74,6 +75,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
     config = experiment.config
     resumed = claim(workdir, config, read_rows(experiment))
     note(f"workdir {workdir}" + (" (resuming)" if resumed else ""))
+    tracker = trackers.start(config.tracker, workdir)  # before a warm-up, since it may ask for an account
     describe(experiment)
     describe_data(experiment, workdir)
     use_compilation_cache(workdir)
@@ -96,7 +98,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
     save_tokenizer(experiment, workdir)
     clock = Clock(progress.seconds or clock.total)  # a resumed run goes on from the seconds of its checkpoint
     name_unreadable(workdir, progress.step)
-    metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1)  # -1 keeps no line
+    metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1, tracker)  # -1 keeps no line
     update = make_train_step(
         experiment.policy, experiment.optimizer, experiment.schedule, experiment.objective, config.learning,
         experiment.mesh, teacher=experiment.teacher,
@@ -146,7 +148,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
                     path = workdir / "rollouts" / f"step_{progress.step:05d}.parquet"
-                    write_rollouts(path, progress.step, config.rollout.group, experiment.tokenizer, record)
+                    rows = write_rollouts(path, progress.step, config.rollout.group, experiment.tokenizer, record)
+                    metrics.rollouts(progress.step, rows)
             metrics.write_timeline(progress.step, clock.timeline(config.rollout.slots))
             row = summary(
                 record, update_metrics, clock.lap(),
@@ -185,7 +188,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         last=config.evaluation.last, over=(progress.step == config.steps or bool(progress.stopped)),
         stopped=progress.stopped, rollbacks=progress.rollbacks,
     )  # fmt: skip
-    metrics.close()
+    metrics.close(results)
     return results
 
 

@@ -81,9 +81,8 @@ def apply_all(
     """Returns the parameters nearest to loaded rollouts, the rollouts scored with them, and the applied methods."""
     use_compilation_cache(loaded.workdir)
     params = parameters.load(loaded.experiment, loaded.workdir, loaded.step)
-    note(
-        f"{len(loaded.rollouts.text)} rollouts of step {loaded.step}, scored with the parameters of step {params.checkpoint}"
-    )
+    rows = len(loaded.rollouts.text)
+    note(f"{rows} rollouts of step {loaded.step + 1}, scored with the parameters after step {params.checkpoint}")
     rollouts, entropy = score_student(loaded, params)
     return params, rollouts, apply(loaded.experiment, loaded.step, rollouts, entropy, params, names)
 

@@ -16,7 +16,7 @@ from amrsd_jax.records import Completion, Problem, Prompts, Request
 from amrsd_jax.sampling import SamplerConfig, SamplerParams, completed_batches
 from amrsd_jax.tasks.stream import next_prompts
 
-Progress = Callable[[Iterable[Completion], str, int], Iterable[Completion]]  # (items, what they are, number) -> items
+Track = Callable[[Iterable[Completion], str, int], Iterable[Completion]]  # (items, what they are, number) -> items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Evaluator:
     tokenizer: Tokenizer
     chat_template: dict[str, Any]
 
-    def __call__(self, benchmark: Benchmark, params: SamplerParams, progress: Progress) -> Evaluation:
+    def __call__(self, benchmark: Benchmark, params: SamplerParams, track: Track) -> Evaluation:
         """Evaluates one benchmark, with the same questions and the same sampling noise at every call.
 
         Args:
           benchmark: one of `benchmarks`.
           params: the sampler's parameters.
-          progress: shows how many answers are done.
+          track: shows how many answers are done, as `runtime.console.track` does.
 
         Raises:
           ValueError: see `prompts`.
@@ -68,7 +68,7 @@ class Evaluator:
         shown, count = f"evaluation on {name}, answers", len(prompts.tokens) * (benchmark.samples + 1)
         answers = ask(
             benchmark, prompts, self.tokenizer,
-            lambda requests: progress(self._complete(params, requests, key), shown, count), sampler.group,
+            lambda requests: track(self._complete(params, requests, key), shown, count), sampler.group,
             sampler.stop_strings.strings if sampler.stop_strings else (),
         )  # fmt: skip
         metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))

@@ -105,7 +105,7 @@ def advice(row: Mapping[str, float | None], config: Config) -> str:
         limit = config.rollout.response_length
         reasons.append(f"{percent(cut)} of the responses reach rollout.response_length = {limit}: raise it")
     if row["reward/format"] < 0.5:
-        reasons.append(f"{percent(row['reward/format'])} have an answer of the form that the verifier reads")
+        reasons.append(f"only {percent(row['reward/format'])} have an answer of the form that the verifier reads")
     return "; ".join(reasons)
 
 

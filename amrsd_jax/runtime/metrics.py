@@ -1,18 +1,19 @@
-"""Writes the metrics of a run while it trains: JSON lines and TensorBoard events."""
+"""Writes the metrics of a run while it trains: JSON lines, and what the trackers show."""
 
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from amrsd_jax.files import atomic_write, whole_lines
 from amrsd_jax.processes import broadcast, is_first, only_first
 from amrsd_jax.runtime.console import note
+from amrsd_jax.runtime.trackers import TensorBoard, Tracker
 
 
 class Metrics:
-    """Writes a workdir's `metrics.jsonl` and `timeline.jsonl`, one object per line, and TensorBoard events.
+    """Writes a workdir's `metrics.jsonl` and `timeline.jsonl`, one object per line, TensorBoard events, and to a further tracker.
 
     Lines after `step`, where the run resumes, and a half-written line are dropped first; the resumed run writes them again,
     with the same metrics. Lines that are damaged are dropped too, and the steps whose lines are missing are listed on stderr:
@@ -20,24 +21,28 @@ class Metrics:
     """
 
     @only_first
-    def __init__(self, workdir: Path, step: int):
-        from tensorboardX import SummaryWriter  # slow to import where PyTorch is installed
-
+    def __init__(self, workdir: Path, step: int, tracker: Tracker | None = None):
         self._file, rows = _reopen(workdir / "metrics.jsonl", step)
         self._timeline, _ = _reopen(workdir / "timeline.jsonl", step)
         self._evaluated = {row["step"] for row in rows if row.get("kind") == "eval"}
         for line in missing(rows, step):
             note(f"{workdir / 'metrics.jsonl'}: {line}")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._trackers = [TensorBoard(workdir, step), *([tracker] if tracker else [])]
 
     @only_first
     def write(self, kind: str, step: int, values: dict[str, float | None]) -> None:
-        """Appends a row of metrics; `kind` is "train" or "eval". None becomes null, and no TensorBoard event."""
+        """Appends a row of metrics; `kind` is "train" or "eval". None becomes null, and trackers do not show it."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        known = {name: value for name, value in values.items() if value is not None}
+        for tracker in self._trackers:
+            tracker.write(kind, step, known)
+
+    @only_first
+    def rollouts(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Passes the saved rollouts of a step to the trackers."""
+        for tracker in self._trackers:
+            tracker.rollouts(step, rows)
 
     def evaluated(self, step: int) -> bool:
         """Returns, on all processes, whether the file held an evaluation after `step` when it was opened."""
@@ -56,10 +61,12 @@ class Metrics:
             os.fsync(file.fileno())
 
     @only_first
-    def close(self) -> None:
-        """Closes all files."""
-        for writer in (self._file, self._timeline, self._board):
-            writer.close()
+    def close(self, results: dict[str, Any] | None = None) -> None:
+        """Closes all files and trackers; `results` is the content of `results.json`."""
+        for file in (self._file, self._timeline):
+            file.close()
+        for tracker in self._trackers:
+            tracker.close(results)
 
 
 def _reopen(path: Path, step: int) -> tuple[TextIO, list[dict]]:

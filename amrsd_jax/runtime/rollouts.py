@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,12 @@ from amrsd_jax.records import StepRecord
 
 
 @only_first
-def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, record: StepRecord) -> None:
-    """Writes a row per rollout; per-token columns are lists of the response's length. `null_gap` is there if it was measured.
+def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, record: StepRecord) -> list[dict[str, Any]]:
+    """Writes a row per rollout, and returns the rows; per-token columns are lists of the response's length.
 
-    student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs, gap and student_entropy are null there.
-    first_error_start and first_error_end are token indices, -1 where there is no wrong step or it is not known.
+    `null_gap` is there if it was measured. student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs,
+    gap and student_entropy are null there. first_error_start and first_error_end are token indices, -1 where there is no wrong
+    step or it is not known.
     """
     rollouts, contexts, logprobs, credit = record.rollouts, record.contexts, record.logprobs, record.credit
     rows = []
@@ -53,6 +55,7 @@ def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, reco
             rows[i]["null_gap"] = if_scored(record.null_gap)
     schema = SCHEMA if record.null_gap is None else SCHEMA.append(pa.field("null_gap", pa.list_(pa.float32())))
     atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=schema), draft))
+    return rows
 
 
 _TEXT = (

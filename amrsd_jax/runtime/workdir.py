@@ -158,7 +158,8 @@ def _lock(folder: Path, stack: contextlib.ExitStack) -> str | None:
 def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> bool:
     """Writes the config and a record of the rows into the workdir; returns whether it already held this run, to be resumed.
 
-    A run may be resumed with more `steps` than before if its learning rate does not depend on their number.
+    A run may be resumed with another `tracker`, which changes nothing that is computed, and with more `steps` than before if its
+    learning rate does not depend on their number.
 
     Args:
       rows: the number and digest of the rows that the config names, see `tasks.digest`; {} if it names none.
@@ -177,6 +178,7 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
         return False
     steps, fault = saved.get("steps"), f"{workdir} holds a run with another config; use another --workdir"
     reason = _why_not_extended(steps, config) if steps != config.steps else ""
+    saved |= {"tracker": config.tracker}
     if reason or differences(saved | {"steps": config.steps}, values):
         _require_same(saved, values, fault + (f". steps = {config.steps}: {reason}" if reason else ""))
     path = workdir / "rows.json"
@@ -212,7 +214,7 @@ def _write(workdir: Path, values: dict[str, Any], rows: dict[str, Any]) -> None:
 @processes.only_first
 def release(workdir: Path) -> None:
     """Removes what a run wrote that was refused before its first step, so that a corrected config can use the workdir."""
-    for name in ("config.json", "rows.json", "data.json"):
+    for name in ("config.json", "rows.json", "data.json", "wandb.json"):
         (workdir / name).unlink(missing_ok=True)
 
 

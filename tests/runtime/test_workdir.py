@@ -24,6 +24,17 @@ def test_a_workdir_is_claimed_once_and_resumed_by_the_same_config(tmp_path):
     assert claim(workdir, validate(tiny_config()))
 
 
+def test_a_run_may_be_resumed_with_another_tracker(tmp_path):
+    """Also one that began before there was such a field."""
+    claim(tmp_path, validate(tiny_config()))
+    path = tmp_path / "config.json"
+    saved = json.loads(path.read_text())
+    del saved["tracker"]
+    path.write_text(json.dumps(saved))
+    assert claim(tmp_path, validate(tiny_config(tracker="wandb"))) and read_config(tmp_path).tracker == "wandb"
+    assert claim(tmp_path, validate(tiny_config()))
+
+
 @pytest.mark.parametrize(
     "fields",
     [
