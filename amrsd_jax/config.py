@@ -80,7 +80,17 @@ class TaskConfig(Section):
     """Where problems come from."""
 
     name: str = Field("addition", description="a name of amrsd_jax.tasks.registry")
-    args: dict[str, Any] = open_section("arguments of the task that differ from its defaults")
+    args: dict[str, Any] = open_section(
+        "arguments of the task that differ from its defaults; of a mixture the fields of DataSetConfig by data set"
+    )
+
+
+class DataSetConfig(TaskConfig):
+    """A data set of a mixture: a task, and its share of the prompts."""
+
+    name: str = Field("", description="a name of amrsd_jax.tasks.registry, other than those of embedded tasks")
+    share: Positive = Field(1.0, description="of the prompts, relative to the shares of the other sets")
+    templates: dict[str, str] = open_section("replacements for texts of reflection.prompts, in this set's prompts")
 
 
 class WarmupConfig(Section):

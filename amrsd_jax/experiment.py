@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from amrsd_jax.policy.tokenizer import (
 )
 from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
-from amrsd_jax.reflection.prompts import Templates, templates, vocabulary_words
+from amrsd_jax.reflection.prompts import Templates, task_templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.console import note
@@ -62,7 +62,8 @@ class Experiment:
 
     Attributes:
       config: validated.
-      task, tokenizer, templates: the problems, and how prompts are made from them.
+      task, tokenizer: the problems, and how prompts are encoded.
+      templates: how prompts are made, by `Problem.data_set`.
       policy, mesh: the model that is trained, and the devices.
       rule: the credit rule.
       context_settings: how reflections and teacher prompts are made.
@@ -76,7 +77,7 @@ class Experiment:
     config: Config
     task: Task
     tokenizer: Tokenizer
-    templates: Templates
+    templates: Mapping[str, Templates]
     policy: Policy
     mesh: Mesh
     rule: credit.Rule
@@ -92,7 +93,7 @@ class Experiment:
 
     def prompt_ids(self, problem: Problem) -> list[int]:
         """Returns the prompt ids of a problem."""
-        messages = self.templates.question_prompt(problem.question, problem.messages)
+        messages = self.templates[problem.data_set].question_prompt(problem.question, problem.messages)
         return chat_ids(self.tokenizer, messages, **template_arguments(self.config))
 
     def sampler_params(self, params: Params) -> SamplerParams:
@@ -122,7 +123,7 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
     """
     rule = credit.get(config.credit.rule)
     task = registry.make(config.task.name, config.task.args, config.seed, splits)
-    texts = templates(task.family, **config.reflection.templates)
+    texts = task_templates(config.task, config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
     mesh = meshes.make_mesh(**config.mesh.model_dump())
     policy = make_policy(config, tokenizer, mesh)
@@ -298,7 +299,7 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     return ExternalPolicy(make_policy(other, other_tokenizer, mesh), workdir)
 
 
-def make_tokenizer(config: Config, texts: Templates, task: Task, workdir: Path) -> Tokenizer:
+def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, workdir: Path) -> Tokenizer:
     """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own.
 
     Raises:
@@ -313,7 +314,7 @@ def make_tokenizer(config: Config, texts: Templates, task: Task, workdir: Path) 
         except Exception as error:  # the library raises every kind
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"tokenizer = {config.tokenizer!r}: {cause}") from error
-    tokenizer = embedded_tokenizer([*vocabulary_words(texts), *task.chain.words])
+    tokenizer = embedded_tokenizer([*vocabulary_words(texts[""]), *task.chain.words])
     if path:
         tokenizer.chat_template = read_template(path)
     return tokenizer

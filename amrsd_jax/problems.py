@@ -20,6 +20,7 @@ class Problem:
       row: the whole row of the data set, for verifiers; {} where there is none.
       messages: (role, content) of each message of the prompt where the data set gives a conversation, whose last user message
         is the question; () where the prompt template asks it.
+      data_set: name of its set in a mixture; "" for other tasks.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Problem:
     reference: str | None = None
     row: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     messages: tuple[tuple[str, str], ...] = ()
+    data_set: str = ""
 
     @property
     def prompt_text(self) -> str:

@@ -32,6 +32,7 @@ from amrsd_jax.runtime.console import track
 from amrsd_jax.sampling import completed_batches
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.mixture import members
 from amrsd_jax.tasks.stream import next_prompts
 from amrsd_jax.tasks.verify import verify
 
@@ -51,8 +52,10 @@ def check(experiment: Experiment) -> None:
     if not config.reflection.warmup.attempts:
         return
     place = f"{PLACE}.attempts = {config.reflection.warmup.attempts}"
-    if type(experiment.task).write_reflection is Task.write_reflection:
-        raise ValueError(f"{place}: task {config.task.name!r} writes no reflections to learn from; expected 0")
+    for data_set, task in members(experiment.task).items():
+        if type(task).write_reflection is Task.write_reflection:
+            name = f"set {data_set!r}" if data_set else f"task {config.task.name!r}"
+            raise ValueError(f"{place}: {name} writes no reflections to learn from; expected 0")
     if settings.reflections_open_thinking:
         raise ValueError(
             f"{place}: the chat template begins a reply inside a thought, which the task does not write; expected a template "
@@ -61,7 +64,7 @@ def check(experiment: Experiment) -> None:
     meshes.check_divides(f"{PLACE}.rows", config.reflection.warmup.rows, experiment.mesh)
     problem = experiment.task.problem("train", 0)
     for tag in TAGS.values():
-        messages = settings.templates.reflection_prompt(tag, problem.prompt_text, "", "", None, None)
+        messages = settings.templates_of(problem).reflection_prompt(tag, problem.prompt_text, "", "", None, None)
         size = len(chat_ids(settings.tokenizer, messages, **settings.reflection_chat_template))
         if size >= config.reflection.prompt_length:
             raise ValueError(

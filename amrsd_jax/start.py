@@ -154,8 +154,8 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
     config.mesh.update(mesh.shape)
     with config.unlocked():  # no row is needed to make the parameters again
         config.evaluation.benchmarks = {}
-        if not registry.generated(config.task.name):
-            config.task.args.update(train="", test="")
+        for args in registry.row_arguments(config.task.name, config.task.args):
+            args.update(train="", test="")
     experiment = make_experiment(validate(config, splits=()), workdir, splits=())
     return lora.combine(lora.split(adapted_params(experiment, workdir, Clock()))[0], trained)
 
@@ -227,7 +227,7 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
     with interrupt.Interrupt():
         with clock.phase("warmup"):
             params, losses = warm_up(
-                policy, experiment.task, experiment.templates, experiment.tokenizer, experiment.mesh, config.warmup,
+                policy, experiment.task, experiment.templates[""], experiment.tokenizer, experiment.mesh, config.warmup,
                 seed=config.seed, chunk=config.scoring.chunk,
                 progress=lambda batches: _until_interrupted(batches, "warm-up, updates"),
             )  # fmt: skip

@@ -15,6 +15,7 @@ from amrsd_jax import interrupt, plan, processes, reflection_warmup, rng
 from amrsd_jax.config import Config
 from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
+from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.files import atomic_write
 from amrsd_jax.interrupt import Interrupt, Interrupted
@@ -40,7 +41,8 @@ from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
-from amrsd_jax.tasks import data_report, digest
+from amrsd_jax.tasks import data_report, digest, registry
+from amrsd_jax.tasks.mixture import Mixture, label, members
 from amrsd_jax.tasks.stream import next_prompts
 from amrsd_jax.validate import cannot_learn, validate
 
@@ -315,7 +317,8 @@ def evaluate(
                 write_answers(path, benchmark, evaluation.answers)
                 values = {f"eval/{benchmark.prefix}{name}": value for name, value in evaluation.metrics.items()}
                 finished[benchmark.name] = processes.broadcast(values)
-                say(evaluation_line(progress.step, benchmark.name, evaluation.metrics))
+                for name, metrics in by_set(benchmark.name, evaluation.metrics).items():
+                    say(evaluation_line(progress.step, name, metrics))
     return {name: value for values in finished.values() for name, value in values.items()}
 
 
@@ -332,12 +335,19 @@ def check_prompts(experiment: Experiment) -> None:
         see `reflection_warmup.check`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
-    next_prompts(experiment.task, "train", 0, 1, encode=encode, longest=longest)
+    for data_set, task in members(experiment.task).items():
+        with registry.placed(data_set):
+            next_prompts(
+                task, "train", 0, 1, encode=lambda problem, name=data_set: encode(label(name, problem)), longest=longest
+            )
     for benchmark in experiment.evaluator.benchmarks:
         experiment.evaluator.prompts(benchmark)
     if experiment.config.credit.context:
         settings = experiment.context_settings
-        least = len(chat_ids(settings.tokenizer, settings.templates.teacher_prompt("", ""), **settings.chat_template))
+        least = max(
+            len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))
+            for texts in settings.templates.values()
+        )
         if least >= settings.config.context_length:
             raise ValueError(
                 f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
@@ -362,6 +372,9 @@ def describe(experiment: Experiment) -> None:
     rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))
     adapters = f", frozen; {trained:,} in adapters are trained (lora.rank = {rank})" if rank else ""
     note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters{adapters}")
+    if isinstance(experiment.task, Mixture):
+        total = sum(experiment.task.shares.values())
+        note("  " + ", ".join(f"{name} {share / total:.1%}" for name, share in experiment.task.shares.items()))
     size, known = policy.architecture.vocab_size, len(experiment.tokenizer)
     if size > 2 * known:
         note(

@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from amrsd_jax import credit
-from amrsd_jax.config import BenchmarkConfig, Config, LoraConfig, LossConfig, Questions
+from amrsd_jax.config import BenchmarkConfig, Config, DataSetConfig, LoraConfig, LossConfig, Questions, TaskConfig
 from amrsd_jax.credit.check import check_rule, signal_shapes
 from amrsd_jax.evaluate.benchmarks import OWN_SPLITS
 from amrsd_jax.names import nearest
@@ -24,7 +24,7 @@ from amrsd_jax.policy.architecture import PRESETS, Architecture
 from amrsd_jax.policy.chat_template import NAMED
 from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
 from amrsd_jax.records import Signals
-from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.reflection.prompts import task_templates
 from amrsd_jax.reflection.sources import SOURCES, sources_in
 from amrsd_jax.runtime import monitor
 from amrsd_jax.scoring.divergence import Divergence
@@ -81,22 +81,13 @@ def _fill_benchmarks(values: dict[str, Any]) -> None:
 
 def _fill(config: Config, splits: Sequence[str]) -> Config:
     """Returns the config with absent fields filled in from the task, the rule and the benchmarks' tasks."""
-    _check_choice("task.name", config.task.name, registry.NAMES)
     rule = credit.get(config.credit.rule)
     tokenizer = config.tokenizer or (config.model if is_checkpoint(config.model) else "")
     hyper = _arguments("credit.args", rule.defaults, config.credit.args, rule.bounded, ge=0)
-    task_args = _arguments("task.args", registry.defaults(config.task.name), config.task.args)
-    registry.check(config.task.name, task_args, splits)
     benchmarks = {}
     for name, benchmark in config.evaluation.benchmarks.items():
-        place = f"evaluation.benchmarks.{name}"
-        _check_choice(f"{place}.task.name", benchmark.task.name, registry.NAMES)
-        args = _arguments(f"{place}.task.args", registry.defaults(benchmark.task.name), benchmark.task.args)
-        try:
-            registry.check(benchmark.task.name, args, splits=("test",))
-        except ValueError as error:
-            raise ConfigError(f"{place}.{error}") from error
-        benchmarks[name] = _replace(benchmark, task=_replace(benchmark.task, args=args))
+        task = _fill_task(f"evaluation.benchmarks.{name}.task", benchmark.task, registry.SINGLE, ("test",))
+        benchmarks[name] = _replace(benchmark, task=task)
     credit_section = _replace(
         config.credit,
         args=hyper,
@@ -108,13 +99,38 @@ def _fill(config: Config, splits: Sequence[str]) -> Config:
     return _replace(
         config,
         tokenizer=tokenizer,
-        task=_replace(config.task, args=task_args),
+        task=_fill_task("task", config.task, registry.NAMES, splits),
         credit=credit_section,
         teacher=_replace(config.teacher, kind=config.teacher.kind or rule.teacher),
         distill=_divergence_fields(config, rule),
         loss=_replace(config.loss, old_logprobs=config.loss.old_logprobs or _old_logprobs(config.loss)),
         evaluation=_replace(config.evaluation, benchmarks=benchmarks),
     )
+
+
+def _fill_task(place: str, task: TaskConfig, names: Sequence[str], splits: Sequence[str]) -> TaskConfig:
+    """Returns the section at a place of the config, with all arguments of its task; its name must be one of `names`."""
+    _check_choice(f"{place}.name", task.name, names)
+    if task.name == "mixture":
+        if not task.args:
+            raise ConfigError(f"{place}.args = {{}}: expected data sets by name, each dict(name=..., args=...)")
+        ordered = sorted(task.args.items())  # as in config.json, since the order decides ties between sets
+        return _replace(task, args={name: _fill_data_set(name, values, splits) for name, values in ordered})
+    args = _arguments(f"{place}.args", registry.defaults(task.name), task.args)
+    try:
+        registry.check(task.name, args, splits)
+    except ValueError as error:
+        raise ConfigError(f"{place}{str(error).removeprefix('task')}") from error
+    return _replace(task, args=args)
+
+
+def _fill_data_set(name: str, values: Any, splits: Sequence[str]) -> dict[str, Any]:
+    """Returns all fields of a set of a mixture, with all arguments of its task."""
+    place = f"task.args.{name}"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{place} = {values!r}: expected a data set of the mixture, dict(name=..., args=...)")
+    _check_name(place, name)
+    return _fill_task(place, parse(DataSetConfig, values, place), registry.DATA_SETS, splits).model_dump()
 
 
 def _replace(section: Section, **changes: Any) -> Section:
@@ -175,7 +191,7 @@ def _check_model(config: Config) -> None:
             raise ConfigError(f"credit.context = {config.credit.context!r}: expected {alone!r} alone, or other sources")
     if not is_checkpoint(config.model):
         _check_choice("model", config.model, PRESETS)
-    templates(registry.family(config.task.name), **config.reflection.templates)
+    task_templates(config.task, config.reflection.templates)
     released = architecture_of(config.model)
     own = {name: value for name, value in vars(released).items() if name not in ("lora", "rope_scaling")}
     given = {k: v for k, v in config.architecture.items() if k != "rope_scaling"}
@@ -221,18 +237,26 @@ def _check_monitor(config: Config) -> None:
 
 def _check_benchmark(config: Config, name: str, benchmark: BenchmarkConfig) -> None:
     place, every = f"evaluation.benchmarks.{name}", config.evaluation.every
-    if name in OWN_SPLITS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ConfigError(
-            f"{place}: expected a name of letters, digits, _ and -, other than {' and '.join(OWN_SPLITS)}"
-        )
-    _check_problems(place, benchmark, benchmark.task.name)
+    _check_name(place, name)
+    if config.task.name == "mixture" and name in config.task.args:
+        raise ConfigError(f"{place}: task.args.{name} is a data set of that name; expected another")
+    _check_problems(place, benchmark, benchmark.task)
     if benchmark.every % every if every else benchmark.every:
         raise ConfigError(f"{place}.every = {benchmark.every}: expected a multiple of evaluation.every = {every}")
 
 
-def _check_problems(place: str, questions: Questions, task: str) -> None:
-    if registry.generated(task) and not questions.problems:
-        raise ConfigError(f"{place}.problems = 0: task {task!r} never runs out of problems; expected at least 1")
+def _check_name(place: str, name: str) -> None:
+    """Checks the name of a benchmark or a data set, which is that of metrics and files."""
+    if name in OWN_SPLITS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(
+            f"{place}: expected a name of letters, digits, _ and -, other than {' and '.join(OWN_SPLITS)}"
+        )
+
+
+def _check_problems(place: str, questions: Questions, task: TaskConfig) -> None:
+    endless = [name for name, _ in registry.data_sets(task.name, task.args).values() if registry.generated(name)]
+    if endless and not questions.problems:
+        raise ConfigError(f"{place}.problems = 0: task {endless[0]!r} never runs out of problems; expected at least 1")
 
 
 # ---------------------------------------------------------------- fields against each other
@@ -241,8 +265,8 @@ def _check_problems(place: str, questions: Questions, task: str) -> None:
 def _check_together(config: Config) -> None:
     """Checks fields of different sections against each other."""
     rule, context, task = credit.get(config.credit.rule), config.credit.context, config.task.name
-    embedded, generated, sources = registry.embedded(task), registry.generated(task), sources_in(config.credit.context)
-    _check_problems("evaluation", config.evaluation, task)
+    embedded, sources = registry.embedded(task), sources_in(config.credit.context)
+    _check_problems("evaluation", config.evaluation, config.task)
     if (context == "none") != (rule.context == "none"):
         reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
         raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
@@ -259,14 +283,20 @@ def _check_together(config: Config) -> None:
             f"credit.sample_std = True: expected credit.normalize = True (baseline {config.credit.baseline!r}); nothing is "
             "divided by a deviation"
         )
-    if "oracle_reflection" in sources and not generated:
-        raise ConfigError(f"credit.context = {context!r}: task {task!r} does not know where an attempt goes wrong")
     needs_reference = all("reference_solution" in together.split("+") for together in context.split(","))
-    if needs_reference and not (generated or config.task.args.get("reference") or config.task.args.get("answer_after")):
-        raise ConfigError(
-            f"credit.context = {context!r}: rows of task {task!r} have no worked solution; name its column in "
-            "task.args.reference, or show something else (answer, peer_solution)"
+    for data_set, (name, args) in registry.data_sets(task, config.task.args).items():
+        if registry.generated(name):
+            continue
+        which, place = (
+            (f"set {data_set!r}", f"task.args.{data_set}.args") if data_set else (f"task {task!r}", "task.args")
         )
+        if "oracle_reflection" in sources:
+            raise ConfigError(f"credit.context = {context!r}: {which} does not know where an attempt goes wrong")
+        if needs_reference and not (args.get("reference") or args.get("answer_after")):
+            raise ConfigError(
+                f"credit.context = {context!r}: rows of {which} have no worked solution; name its column in "
+                f"{place}.reference, or show something else (answer, peer_solution)"
+            )
     _check_external(config, sources)
     _check_division(config)
     if (config.rollout.top_k or config.rollout.top_p < 1) and config.loss.old_logprobs == "sampler":

@@ -73,7 +73,7 @@ def sample(
     requests, instruction = [], RUNGS[rung].instruction
     for number, problem in enumerate(problems(rung)):
         asked = fill(prompt, question=problem.question.removesuffix(f" {instruction}"))
-        messages = [{"role": "system", "content": experiment.templates.system}, {"role": "user", "content": asked}]
+        messages = [{"role": "system", "content": experiment.templates[""].system}, {"role": "user", "content": asked}]
         requests.append(
             Request(
                 chat_ids(experiment.tokenizer, messages),

@@ -120,6 +120,95 @@ def test_flags_override_fields_of_every_kind(monkeypatch):
     assert (config.loss.kl, config.loss.importance_cap, config.loss.old_logprobs) == (0.1, 2.0, "trainer")
 
 
+# ---------------------------------------------------------------- data sets of a mixture
+
+SETS = {
+    "sums": {
+        "name": "mathematics",
+        "share": 3,
+        "args": {"train": "a", "test": "b"},
+        "templates": {"solve": "{question} ="},
+    },
+    "letters": {"name": "choice", "args": {"train": "c", "test": "d"}},
+}
+MIXTURE = dict(task__name="mixture", task__args=SETS, tokenizer="any")
+
+
+def test_the_sets_of_a_mixture_have_every_argument_of_their_tasks():
+    config = check(**MIXTURE)
+    sums, letters = config.task.args["sums"], config.task.args["letters"]
+    assert (sums["share"], letters["share"]) == (3, 1) and sums["templates"] == SETS["sums"]["templates"]
+    assert sums["args"] == registry.defaults("mathematics") | SETS["sums"]["args"]
+    assert validate(ConfigDict(config.model_dump())) == config
+    assert list(check(**MIXTURE | dict(task__args=dict(reversed(SETS.items())))).task.args) == list(config.task.args)
+
+
+@pytest.mark.parametrize(
+    "field, value, named",
+    [
+        ("sums.name", "mathmatics", ["task.args.sums.name = 'mathmatics'", "'mathematics'"]),
+        ("sums.name", "addition", ["task.args.sums.name = 'addition'", "choice"]),
+        ("sums.name", "mixture", ["task.args.sums.name = 'mixture'", "choice"]),
+        ("sums.share", 0, ["task.args.sums.share = 0", "greater than 0"]),
+        ("sums.share", -1.5, ["task.args.sums.share = -1.5", "greater than 0"]),
+        ("sums.shares", 2, ["task.args.sums.shares = 2", "'share'"]),
+        ("sums.args.questoin", "q", ["task.args.sums.args.questoin = 'q'", "'question'"]),
+        ("sums.args.test", "", ["task.args.sums.args.test = ''", "JSON-lines"]),
+        ("sums.args.verifier", "absent.py:f", ["task.args.sums.args.verifier = 'absent.py:f'"]),
+        ("sums.templates.slove", "", ["task.args.sums.templates.slove", "'solve'"]),
+        ("train", "a", ["task.args.train = 'a'", "dict(name="]),
+        ("test", SETS["sums"], ["task.args.test", "other than test"]),
+        ("a/b", SETS["sums"], ["task.args.a/b", "letters, digits"]),
+    ],
+)
+def test_a_wrong_set_of_a_mixture_is_named(field, value, named):
+    fields = ConfigDict({"args": SETS})
+    *path, last = field.split(".")
+    section = fields.args
+    for key in path:
+        section = section[key]
+    with fields.ignore_type():
+        section[last] = value
+    message = refusal(**MIXTURE | dict(task__args=fields.args))
+    assert [part for part in named if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        (dict(task__args={}), ["task.args = {}", "by name"]),
+        (dict(reflection__templates={"solve": "x"}), ["reflection.templates.solve", "task.args.<set>.templates.solve"]),
+        (dict(evaluation__benchmarks={"sums": LETTERS}), ["evaluation.benchmarks.sums", "task.args.sums"]),
+        (dict(evaluation__benchmarks={"x": {"task": {"name": "mixture"}}}), ["evaluation.benchmarks.x.task.name", "choice"]),
+        (dict(credit__context="oracle_reflection"), ["set 'letters' does not know"]),
+        (dict(credit__context="reference_solution"), ["set 'letters'", "task.args.letters.args.reference"]),
+        (dict(task__args={"any": {"name": "ladder"}}, evaluation__problems=0), ["evaluation.problems = 0", "'ladder'"]),
+        (dict(warmup__documents=5), ["warmup.documents = 5", "'mixture'"]),
+        (dict(tokenizer=""), ["tokenizer = ''", "'mixture'"]),
+    ],
+)  # fmt: skip
+def test_what_a_mixture_contradicts_is_refused(fields, named):
+    message = refusal(**MIXTURE | fields)
+    assert [part for part in named if part not in message] == [], message
+
+
+def test_flags_add_a_set_and_change_one(monkeypatch):
+    sets = [
+        "task.args.sums.share=4",
+        "task.args.codes={'name': 'code', 'share': 0.5, 'args': {'train': 'e', 'test': 'f'}}",
+    ]
+    argv = ["program", *(f"--config.{field}" for field in sets)]
+    monkeypatch.setattr("sys.argv", argv)
+    values = flags.FlagValues()
+    config = set_fields(base(), **MIXTURE)
+    holder = config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, lock_config=False, accept_new_attributes=True
+    )
+    values(argv)
+    args = validate(holder.value).task.args
+    assert {name: section["share"] for name, section in args.items()} == {"sums": 4, "letters": 1, "codes": 0.5}
+
+
 # ---------------------------------------------------------------- one field
 
 

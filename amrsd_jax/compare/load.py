@@ -15,6 +15,7 @@ from amrsd_jax.records import Problem, Rollouts, Verdict
 from amrsd_jax.runtime import workdir as workdirs
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files, unreadable
 from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.mixture import Mixture, label
 from amrsd_jax.tasks.verify import extras, judged, pad
 from amrsd_jax.validate import validate
 
@@ -150,6 +151,14 @@ def find_problems(task: Task, ids: set[str]) -> dict[str, Problem]:
 
     The ids of a task that never runs out end with the problem's index; of other tasks, all problems are searched.
     """
+
+    if isinstance(task, Mixture):
+        found: dict[str, Problem] = {}
+        for name, one in task.tasks.items():
+            own = {text.removeprefix(f"{name}/") for text in ids if text.startswith(f"{name}/")}
+            labelled = (label(name, problem) for problem in find_problems(one, own).values())
+            found |= {problem.id: problem for problem in labelled}
+        return found
 
     def numbers():
         if (size := task.size("train")) is not None:

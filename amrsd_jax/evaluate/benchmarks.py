@@ -1,10 +1,11 @@
 """Makes the benchmarks of a config: the test split of its task, the validation split if there is one, and those it names."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from amrsd_jax.config import Config, Questions, TaskConfig
-from amrsd_jax.reflection.prompts import Templates, templates
+from amrsd_jax.reflection.prompts import Templates, task_templates
 from amrsd_jax.tasks import registry
 from amrsd_jax.tasks.base import Task
 
@@ -19,7 +20,7 @@ class Benchmark:
       name: one of `OWN_SPLITS`, or the benchmark's name in the config.
       task, split: source of the questions.
       source: name and arguments of the task.
-      texts: prompt templates of the task's family.
+      texts: prompt templates by `Problem.data_set`.
       problems: number of questions, from the first; 0 takes all.
       samples: k, answers sampled per question, besides one greedy answer.
       temperature, top_k, top_p: of the samples.
@@ -30,7 +31,7 @@ class Benchmark:
     task: Task
     split: str
     source: dict[str, Any]
-    texts: Templates
+    texts: Mapping[str, Templates]
     problems: int
     samples: int
     temperature: float
@@ -46,7 +47,10 @@ class Benchmark:
     def settings(self) -> dict[str, Any]:
         """Returns everything that determines the questions and how they are answered."""
         fields = ("split", "problems", "samples", "temperature", "top_k", "top_p")
-        texts = {"system": self.texts.system, "solve": self.texts.solve}
+        texts = {
+            name: {data_set: getattr(own, name) for data_set, own in self.texts.items()} for name in ("system", "solve")
+        }
+        texts = {name: own.get("", own) for name, own in texts.items()}
         return {"task": self.source} | texts | {name: getattr(self, name) for name in fields}
 
 
@@ -62,7 +66,8 @@ def benchmarks(config: Config, task: Task) -> tuple[Benchmark, ...]:
     """
 
     def benchmark(name: str, source: TaskConfig, other: Task, split: str, section: Questions) -> Benchmark:
-        texts = templates(other.family, **(config.reflection.templates if other.family == task.family else {}))
+        changes = config.reflection.templates if other.family == task.family else {}
+        texts = task_templates(source, changes)
         questions = {field: getattr(section, field) for field in Questions.model_fields}
         return Benchmark(name, other, split, source.model_dump(), texts, **questions)
 

@@ -25,7 +25,8 @@ class Evaluation:
 
     Attributes:
       answers: see `answers.ask`.
-      metrics: see `measure.measure`; also too_long, the number of questions left out because their prompts are too long.
+      metrics: see `measure.measure`; also too_long, the number of questions left out because their prompts are too long. Of a
+        mixture those of all its questions, and of each set under its name and a slash.
     """
 
     answers: list[Answer]
@@ -71,7 +72,14 @@ class Evaluator:
             lambda requests: track(self._complete(params, requests, key), shown, count), sampler.group,
             sampler.stop_strings.strings if sampler.stop_strings else (),
         )  # fmt: skip
-        metrics = measure(answers, task.family, rng.host(self.seed, f"bootstrap/{name}"))
+        metrics = measure(answers, task.family_of, rng.host(self.seed, f"bootstrap/{name}"))
+        data_sets = sorted({answer.problem.data_set for answer in answers} - {""})
+        if data_sets:  # whose verifiers have scores of their own
+            metrics = {metric: value for metric, value in metrics.items() if not metric.startswith("score_")}
+        for data_set in data_sets:
+            own = [answer for answer in answers if answer.problem.data_set == data_set]
+            measured = measure(own, task.family_of, rng.host(self.seed, f"bootstrap/{name}/{data_set}"))
+            metrics |= {f"{data_set}/{metric}": value for metric, value in measured.items()}
         return Evaluation(answers, metrics | {"too_long": too_long})
 
     def prompts(self, benchmark: Benchmark) -> tuple[Prompts, int]:
@@ -82,7 +90,7 @@ class Evaluator:
         """
 
         def encode(problem: Problem) -> list[int]:
-            messages = benchmark.texts.question_prompt(problem.question, problem.messages)
+            messages = benchmark.texts[problem.data_set].question_prompt(problem.question, problem.messages)
             return chat_ids(self.tokenizer, messages, **self.chat_template)
 
         count, longest = benchmark.problems or benchmark.task.size(benchmark.split), self.sampler.prompt_length

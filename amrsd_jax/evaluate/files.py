@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 from amrsd_jax.evaluate.answers import Answer
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.estimators import ks
+from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.files import atomic_write
 from amrsd_jax.processes import only_first
+from amrsd_jax.tasks import registry
 
 Record = dict[str, dict[str, Any]]  # benchmark -> {"settings": ..., "metrics": ...}
 
@@ -23,10 +25,12 @@ def write_answers(path: Path, benchmark: Benchmark, answers: list[Answer]) -> No
     A question's id is unique in its benchmark; for rows of a data set it ends with the number of the row in `source`.
     `parsed` is null where no answer was found; `scores` maps names to the verdict's further scores.
     """
-    source = benchmark.source["args"].get("train" if benchmark.split == "validation" else "test")
+    split = "train" if benchmark.split == "validation" else "test"
+    sources = registry.data_sets(benchmark.source["name"], benchmark.source["args"])
     rows = [
         {
-            "benchmark": benchmark.name, "source": source or benchmark.source["name"],
+            "benchmark": benchmark.name,
+            "source": sources[answer.problem.data_set][1].get(split) or sources[answer.problem.data_set][0],
             "question_id": answer.problem.id, "question": answer.problem.question, "gold": answer.problem.answer,
             "mode": answer.mode, "sample": answer.sample, "text": answer.text, "parsed": answer.verdict.parsed,
             "reward": answer.verdict.reward, "scores": list(answer.verdict.scores.items()),
@@ -76,8 +80,11 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def markdown(record: Record) -> str:
-    """Formats the record as a table of one row per benchmark, with 95 % intervals, and lists the settings below it."""
-    rows = [_cells(name, result["metrics"]) for name, result in record.items()]
+    """Formats the record as a table with 95 % intervals, and lists the settings below it.
+
+    It has a row for each benchmark, and after that of a mixture one for each of its sets.
+    """
+    rows = [_cells(*own) for name, result in record.items() for own in by_set(name, result["metrics"]).items()]
     columns = sorted({column for row in rows for column in row})
     lines = [[heading for *_, heading in columns], ["---"] * len(columns)]
     lines += [[row.get(column, "") for column in columns] for row in rows]

@@ -1,19 +1,24 @@
 """Computes a benchmark's metrics from its answers."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from jaxtyping import Float
 
 from amrsd_jax.evaluate.answers import Answer
 from amrsd_jax.evaluate.estimators import bootstrap, ks, majority, pass_at_k, wilson
+from amrsd_jax.problems import Problem
 from amrsd_jax.tasks.mathematics import number
 
 
-def measure(answers: list[Answer], family: str, generator: np.random.Generator) -> dict[str, float]:
+def measure(
+    answers: list[Answer], family: Callable[[Problem], str], generator: np.random.Generator
+) -> dict[str, float]:
     """Returns the metrics of k samples and one greedy answer for each of n questions.
 
     Args:
       answers: in the order of `answers.ask`.
-      family: of the task, see `ballot`.
+      family: of a problem, see `ballot`.
       generator: random generator of the bootstrap.
 
     Returns:
@@ -42,7 +47,16 @@ def measure(answers: list[Answer], family: str, generator: np.random.Generator) 
     return metrics | {name: float(np.mean(values)) for name, values in shares.items()} | {"n": n, "samples": k}
 
 
-def by_question(sampled: list[Answer], k: int, family: str) -> dict[str, Float[np.ndarray, " Q"]]:
+def by_set(benchmark: str, metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Returns the metrics of an evaluation by the benchmark's name; those of a set of a mixture by `benchmark/set`."""
+    parts: dict[str, dict[str, float]] = {}
+    for metric, value in metrics.items():
+        *data_set, own = metric.split("/")
+        parts.setdefault("/".join([benchmark, *data_set]), {})[own] = value
+    return parts
+
+
+def by_question(sampled: list[Answer], k: int, family: Callable[[Problem], str]) -> dict[str, Float[np.ndarray, " Q"]]:
     """Returns the metrics of `measure` for each question alone, from its k samples."""
     verdicts = [answer.verdict for answer in sampled]
     correct = np.array([verdict.correct for verdict in verdicts]).reshape(-1, k)
@@ -50,7 +64,7 @@ def by_question(sampled: list[Answer], k: int, family: str) -> dict[str, Float[n
     if k > 1:
         right = correct.sum(axis=1)
         values |= {f"pass_at_{several}": pass_at_k(right, k, several) for several in ks(k)[1:]}
-        ballots = [ballot(verdict.parsed, family) for verdict in verdicts]
+        ballots = [ballot(answer.verdict.parsed, family(answer.problem)) for answer in sampled]
         votes = (ballots[start : start + k] for start in range(0, len(ballots), k))
         values[f"maj_at_{k}"] = np.array([majority(*pair) for pair in zip(votes, correct.tolist(), strict=True)])
     for name in sorted({name for verdict in verdicts for name in verdict.scores}):

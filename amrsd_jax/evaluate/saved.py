@@ -1,5 +1,6 @@
 """Evaluates a saved policy: a run's checkpoint or a Hugging Face model."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -70,14 +71,15 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
 
 def make_task(config: Config) -> Task:
     """Returns the task of an evaluation. Training rows are read for a validation split alone, and not missed for it."""
-    name, args = config.task.name, dict(config.task.args)
-    if not registry.generated(name):
-        if args["validation"] and args["train"]:
-            try:
-                return registry.make(name, args, config.seed, splits=("test",))
-            except OSError as error:
-                note(f"the validation split is left out: {error}")
-        args |= {"train": "", "validation": 0.0}
+    name, args = config.task.name, copy.deepcopy(config.task.args)
+    rows = registry.row_arguments(name, args)
+    if any(one["validation"] and one["train"] for one in rows):
+        try:
+            return registry.make(name, args, config.seed, splits=("test",))
+        except OSError as error:
+            note(f"the validation split is left out: {error}")
+    for one in rows:
+        one |= {"train": "", "validation": 0.0}
     return registry.make(name, args, config.seed, splits=("test",))
 
 

@@ -21,7 +21,7 @@ from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.policy.experts import block_shape
-from amrsd_jax.reflection.prompts import templates
+from amrsd_jax.reflection.prompts import task_templates
 from amrsd_jax.reflection.sources import sources_in
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerConfig
@@ -109,7 +109,7 @@ def _policy(config: Config, workdir: Path, mesh: Mesh) -> Policy:
     if config.tokenizer:
         return experiment.make_policy(config, None, mesh)
     task = registry.make(config.task.name, dict(config.task.args), config.seed)
-    texts = templates(task.family, **config.reflection.templates)
+    texts = task_templates(config.task, config.reflection.templates)
     return experiment.make_policy(config, experiment.make_tokenizer(config, texts, task, workdir), mesh)
 
 

@@ -76,7 +76,7 @@ def _teacher_prompt(settings: ContextSettings, problem: Problem, text: str) -> l
     """Returns the prompt ids of a question and a text, or None if too long; checks that the closing instruction is whole."""
 
     def messages(text):
-        return settings.templates.teacher_prompt(problem.question, text, problem.messages)
+        return settings.templates_of(problem).teacher_prompt(problem.question, text, problem.messages)
 
     ids = fit(settings.tokenizer, messages, text, settings.config.context_length, **settings.chat_template)
     if ids is not None:

@@ -5,9 +5,12 @@ A template is one user message. Its fields in braces are filled in one pass, so 
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
+from amrsd_jax.config import TaskConfig
 from amrsd_jax.names import nearest
 from amrsd_jax.policy.tokenizer import Message
+from amrsd_jax.tasks import registry
 
 Conversation = tuple[tuple[str, str], ...]  # (role, content) of each message
 
@@ -287,6 +290,32 @@ def templates(family: str, **changes: str) -> Templates:
         if name not in known:
             raise ValueError(f"reflection.templates.{name}: {nearest(name, known)}")
     return dataclasses.replace(FAMILIES[family], **changes)
+
+
+def task_templates(task: TaskConfig, changes: Mapping[str, str]) -> dict[str, Templates]:
+    """Returns the templates of a task's prompts by `Problem.data_set`.
+
+    Args:
+      task: of a validated config.
+      changes: texts that `reflection.templates` replaces; a mixture's sets have replacements of their own.
+
+    Raises:
+      ValueError: an unknown template, or changes for a mixture; names the field.
+    """
+    if task.name != "mixture":
+        return {"": templates(registry.family(task.name), **changes)}
+    for name in changes:
+        raise ValueError(
+            f"reflection.templates.{name}: each set of a mixture has its own: task.args.<set>.templates.{name}"
+        )
+    texts = {}
+    for data_set, section in task.args.items():
+        try:
+            texts[data_set] = templates(registry.family(section["name"]), **section["templates"])
+        except ValueError as error:
+            message = str(error).replace("reflection.templates", f"task.args.{data_set}.templates")
+            raise ValueError(message) from None
+    return texts
 
 
 def vocabulary_words(texts: Templates) -> list[str]:

@@ -69,7 +69,7 @@ def reflection_request(settings: ContextSettings, rollouts: Rollouts, index: int
 
     def messages(attempt, peer=None, reference=None):
         kind = TAGS[verdict.correct]
-        return settings.templates.reflection_prompt(
+        return settings.templates_of(problem).reflection_prompt(
             kind, problem.prompt_text, attempt, diagnosis.verdict, peer, reference
         )
 

@@ -169,7 +169,7 @@ def critic_feedback(
             problem = rollouts.problems[row]
 
             def messages(attempt, problem=problem):
-                return settings.templates.repair_prompt(problem.prompt_text, attempt, problem.answer)
+                return settings.templates_of(problem).repair_prompt(problem.prompt_text, attempt, problem.answer)
 
             limit, template = settings.config.prompt_length, settings.reflection_chat_template
             prompt = fit(settings.tokenizer, messages, rollouts.text[row], limit, **template)
@@ -183,7 +183,8 @@ def critic_feedback(
         trace = after_thoughts(trace, settings.reflections_open_thinking).strip()
         finished = completion.finish_reason == "stop"
         texts.status[row] = "truncated" if not finished else "ok" if trace else "empty"
-        texts.text[row] = fill(settings.templates.given_solution, solution=trace) if texts.status[row] == "ok" else ""
+        templates = settings.templates_of(rollouts.problems[row])
+        texts.text[row] = fill(templates.given_solution, solution=trace) if texts.status[row] == "ok" else ""
     return texts
 
 
@@ -205,22 +206,22 @@ def _given(name: str, missing: str, find: Callable[[ContextSettings, Rollouts, i
 
 def _answer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
     answer = rollouts.problems[row].answer
-    return answer and fill(settings.templates.given_answer, answer=answer)
+    return answer and fill(settings.templates_of(rollouts.problems[row]).given_answer, answer=answer)
 
 
 def _reference(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
     reference = rollouts.problems[row].reference
-    return reference and fill(settings.templates.given_solution, solution=reference)
+    return reference and fill(settings.templates_of(rollouts.problems[row]).given_solution, solution=reference)
 
 
 def _peer(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
     peer = next(sibling_solutions(rollouts, row, settings, correct=True), None)
-    return peer and fill(settings.templates.given_solution, solution=peer)
+    return peer and fill(settings.templates_of(rollouts.problems[row]).given_solution, solution=peer)
 
 
 def _verdict(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
-    message = rollouts.verdicts[row].message
-    return fill(settings.templates.given_feedback, verdict=message) if message.strip() else None
+    message, templates = rollouts.verdicts[row].message, settings.templates_of(rollouts.problems[row])
+    return fill(templates.given_feedback, verdict=message) if message.strip() else None
 
 
 def _feedback(settings: ContextSettings, rollouts: Rollouts, row: int) -> str | None:
@@ -287,7 +288,7 @@ def wrong_peers(
     for row in positive.usable():
         solutions = sibling_solutions(rollouts, row, settings, correct=False)
         for solution, negative in zip(solutions, negatives, strict=False):
-            text = fill(settings.templates.given_solution, solution=solution)
+            text = fill(settings.templates_of(rollouts.problems[row]).given_solution, solution=solution)
             negative.texts.put(row, "wrong_peers", "ok", text)
     return negatives
 

@@ -58,11 +58,18 @@ NO_SIGNAL = (
     Curve("groups without an advantage", "groups/zero_advantage"),
 )
 CLIPPED = (Curve("below", "policy/clip_frac_low"), Curve("above", "policy/clip_frac_high"))
+DATA_SETS = "Data sets"  # charts that a run on a mixture alone has
 GROUPS = {
     "Outcome": (
         ACCURACY,
         Plot("Reward", "over rollouts", (Curve("mean", "reward/mean"), Curve("standard deviation", "reward/std"))),
         Plot("Response length", "tokens", LENGTHS),
+    ),
+    DATA_SETS: (
+        Plot("Accuracy of rollouts by set", "share of correct answers", (Curve("", "reward/*/accuracy"),), percent=True),
+        Plot("Held-out accuracy by set, sampled", "share of correct answers", (Curve("", "eval/*/sampled"),), percent=True),
+        Plot("Response length by set", "tokens, mean", (Curve("", "response_length/*/mean"),)),
+        Plot("Groups without an advantage by set", "share of groups", (Curve("", "groups/*/zero_advantage"),), percent=True),
     ),
     "Policy": (
         Plot("Entropy", "nats per token", (Curve("entropy", "policy/entropy"),)),
@@ -108,7 +115,7 @@ def draw(plot: Plot, run: RunFiles, **options) -> alt.LayerChart | None:
 def series(plot: Plot, run: RunFiles) -> list[Series]:
     """Returns the curves of `plot` with the run's values."""
     result = []
-    for curve in plot.curves:
+    for curve in itertools.chain.from_iterable(_expanded(curve, run) for curve in plot.curves):
         records = run.evals if curve.metric.startswith("eval/") else run.train
         if curve.metric.endswith("*"):
             result += _by_suffix(curve.metric[:-1], records)
@@ -116,6 +123,14 @@ def series(plot: Plot, run: RunFiles) -> list[Series]:
             columns = [_column(records, metric) for metric in ("step", curve.metric, *(curve.interval or ()))]
             result.append(Series(curve.name, *map(_thin, columns), colour=curve.colour, mark=curve.mark))
     return result
+
+
+def _expanded(curve: Curve, run: RunFiles) -> list[Curve]:
+    """Returns a curve for each set of the run's mixture, for a metric with /*/ where the set's name is; else the curve itself."""
+    if "/*/" not in curve.metric:
+        return [curve]
+    names = run.config["task"]["args"]
+    return [dataclasses.replace(curve, name=name, metric=curve.metric.replace("*", name)) for name in names]
 
 
 def _by_suffix(prefix: str, records: Sequence[Record]) -> list[Series]:

@@ -60,6 +60,7 @@ function drawRow(row, colour, reach) {
     ["tokens", n.toLocaleString("en")],
   ];
   if (row.first_error_start >= 0) facts.push(["first wrong step", `tokens ${row.first_error_start} to ${row.first_error_end - 1}`]);
+  if (row.data_set) facts.unshift(["data set", row.data_set]);
   const text = element("div", "", foldable("question", row.question), drawTokens(row, colour, reach, FOLD));
   if (n > FOLD) {
     const more = element("button", "more", `Show all ${n.toLocaleString("en")} tokens`);

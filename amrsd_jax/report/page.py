@@ -18,7 +18,7 @@ TAU = 0.2  # nats; replaces the threshold of a credit rule that has none
 
 def render(run: RunFiles) -> str:
     """Returns the whole page of `run`, as HTML."""
-    credit = run.config.get("credit", {})
+    credit, task = (run.config.get(section, {}) for section in ("credit", "task"))
     tau = credit.get("args", {}).get("tau") or TAU
     heat_map, notes = tokens.heat_map(run.rollouts, tau)
     tables = []
@@ -35,12 +35,14 @@ def render(run: RunFiles) -> str:
         run=run,
         run_name=run.workdir.resolve().name,
         rule=credit.get("rule", ""),
-        task=run.config.get("task", {}).get("name", ""),
+        task=task.get("name", ""),
         tiles=tiles(run),
         notes=run.notes + sorted(set(notes)),
         environment=environment(run.environment),
         groups={
-            title: [(plot.title, curves.draw(plot, run)) for plot in plots] for title, plots in curves.GROUPS.items()
+            title: [(plot.title, curves.draw(plot, run)) for plot in plots]
+            for title, plots in curves.GROUPS.items()
+            if title != curves.DATA_SETS or task.get("name") == "mixture"
         },
         thinned=len(run.train) / curves.POINTS if len(run.train) > curves.POINTS else 0,
         heat_map=heat_map,

@@ -81,6 +81,7 @@ def _order(table: pa.Table) -> list[int]:
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a rollout for the script, with the numbers of its tokens not packed yet; null columns give empty arrays."""
     entry = {name: row[name] for name in ROW_COLUMNS} | {
+        "data_set": row.get("data_set"),
         "correct": row["reward"] >= CORRECT,
         "tokens": row["token_text"],
     }

@@ -93,7 +93,7 @@ def mass(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float
 
 def zero_advantage(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
     """Returns the share of groups whose rows all have advantage 0, e.g. because their rewards are equal."""
-    return float((record.credit.advantage.reshape(-1, group) == 0).all(axis=1).mean())
+    return zero_groups(record.credit.advantage, group)
 
 
 def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:
@@ -121,6 +121,11 @@ SIGNALS = {
     "unusable": Signal(unusable),
     "timeouts": Signal(timeouts),
 }
+
+
+def zero_groups(advantage: Float[np.ndarray, " N"], group: int) -> float:
+    """Returns the share of groups whose rows all have advantage 0."""
+    return float((advantage.reshape(-1, group) == 0).all(axis=1).mean())
 
 
 def repeated_share(response: Integer[np.ndarray, "N T"], mask: Float[np.ndarray, "N T"], n: int = 4) -> float:

@@ -18,9 +18,9 @@ from amrsd_jax.records import StepRecord
 def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, record: StepRecord) -> list[dict[str, Any]]:
     """Writes a row per rollout, and returns the rows; per-token columns are lists of the response's length.
 
-    `null_gap` is there if it was measured. student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs,
-    gap and student_entropy are null there. first_error_start and first_error_end are token indices, -1 where there is no wrong
-    step or it is not known.
+    `null_gap` is there if it was measured, and `data_set`, the name of the problem's set, in a run on a mixture.
+    student_logprobs is the sampler's where no teacher pass was made; teacher_logprobs, gap and student_entropy are null there.
+    first_error_start and first_error_end are token indices, -1 where there is no wrong step or it is not known.
     """
     rollouts, contexts, logprobs, credit = record.rollouts, record.contexts, record.logprobs, record.credit
     rows = []
@@ -53,7 +53,10 @@ def write_rollouts(path: Path, step: int, group: int, tokenizer: Tokenizer, reco
         )  # fmt: skip
         if record.null_gap is not None:
             rows[i]["null_gap"] = if_scored(record.null_gap)
-    schema = SCHEMA if record.null_gap is None else SCHEMA.append(pa.field("null_gap", pa.list_(pa.float32())))
+        if problem.data_set:
+            rows[i]["data_set"] = problem.data_set
+    optional = (pa.field("null_gap", pa.list_(pa.float32())), pa.field("data_set", pa.string()))
+    schema = pa.schema([*SCHEMA, *(field for field in optional if field.name in rows[0])])
     atomic_write(path, lambda draft: pq.write_table(pa.Table.from_pylist(rows, schema=schema), draft))
     return rows
 

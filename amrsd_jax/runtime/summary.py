@@ -13,10 +13,10 @@ from amrsd_jax.evaluate.estimators import wilson
 from amrsd_jax.files import atomic_write, read_json_lines
 from amrsd_jax.policy import Architecture
 from amrsd_jax.processes import only_first
-from amrsd_jax.records import StepRecord
+from amrsd_jax.records import Rollouts, StepRecord, select_rollouts
 from amrsd_jax.reflection.parse import STATUSES
 from amrsd_jax.runtime.hardware import model_flops_utilisation, peak_memory_gib
-from amrsd_jax.runtime.monitor import zero_advantage
+from amrsd_jax.runtime.monitor import zero_groups
 
 # Names of the update's metrics in the run's metrics; others are terms of the loss.
 _UPDATE_METRICS = {
@@ -53,8 +53,10 @@ def summary(
       group: G.
       architecture: architecture of the policy, for its FLOPs.
     """
-    row = _reward_metrics(record) | _length_metrics(record) | _reflection_metrics(record)
-    row["groups/zero_advantage"] = zero_advantage(record, update_metrics, group)
+    row = _reward_metrics(record.rollouts) | _length_metrics(record.rollouts) | _reflection_metrics(record)
+    row["groups/zero_advantage"] = zero_groups(record.credit.advantage, group)
+    if by_set := _data_set_metrics(record, group):  # whose verifiers have scores of their own
+        row = {name: value for name, value in row.items() if not name.startswith("reward/score_")} | by_set
     row |= {f"credit/{name}": value for name, value in record.credit.metrics.items()}
     for name in update_metrics[0]:
         mean = float(np.mean([metrics[name] for metrics in update_metrics]))
@@ -64,8 +66,19 @@ def summary(
     return row | _rates(record, seconds, architecture)
 
 
-def _reward_metrics(record: StepRecord) -> dict[str, float]:
-    rollouts = record.rollouts
+def _data_set_metrics(record: StepRecord, group: int) -> dict[str, float]:
+    """Returns metrics of each set of a mixture that the step has prompts of: the set's name follows the first part of theirs."""
+    rollouts, row = record.rollouts, {}
+    for data_set in sorted({problem.data_set for problem in rollouts.problems} - {""}):
+        rows = [i for i, problem in enumerate(rollouts.problems) if problem.data_set == data_set]
+        own = select_rollouts(rollouts, rows)
+        values = _reward_metrics(own) | _length_metrics(own) | {"data/prompts": len(rows) // group}
+        values["groups/zero_advantage"] = zero_groups(record.credit.advantage[rows], group)
+        row |= {name.replace("/", f"/{data_set}/", 1): value for name, value in values.items()}
+    return row
+
+
+def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
     verdicts, n = rollouts.verdicts, len(rollouts.verdicts)
     correct = int(rollouts.correct.sum())
     low, high = wilson(correct, n)
@@ -82,13 +95,13 @@ def _reward_metrics(record: StepRecord) -> dict[str, float]:
     return row
 
 
-def _length_metrics(record: StepRecord) -> dict[str, float]:
-    lengths = record.rollouts.mask.sum(axis=1)
+def _length_metrics(rollouts: Rollouts) -> dict[str, float]:
+    lengths = rollouts.mask.sum(axis=1)
     return {
         "response_length/mean": float(lengths.mean()),
         "response_length/min": float(lengths.min()),
         "response_length/max": float(lengths.max()),
-        "response_length/clip_ratio": record.rollouts.finish_reason.count("length") / len(lengths),
+        "response_length/clip_ratio": rollouts.finish_reason.count("length") / len(lengths),
     }
 
 
@@ -174,7 +187,7 @@ def evaluated(rows: Sequence[dict], last: int, end: int | None) -> dict:
         for key, value in row.items():
             if key.startswith("eval/"):
                 *benchmark, metric = key.removeprefix("eval/").split("/")
-                of_step.setdefault("".join(benchmark), {"step": row["step"]})[metric] = value
+                of_step.setdefault("/".join(benchmark), {"step": row["step"]})[metric] = value
         for name, values in of_step.items():
             by_name.setdefault(name, []).append(values)
     test = by_name.pop("", [])

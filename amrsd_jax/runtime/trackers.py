@@ -88,8 +88,9 @@ class WeightsAndBiases:
 
     def rollouts(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
         def table() -> dict[str, Any]:
-            data = [[row[name] for name in COLUMNS] for row in rows]
-            return {"rollouts": self._wandb.Table(columns=list(COLUMNS), data=data)}
+            columns = [name for name in ("data_set", *COLUMNS) if name in rows[0]]  # data_set: in a run on a mixture
+            data = [[row[name] for name in columns] for row in rows]
+            return {"rollouts": self._wandb.Table(columns=columns, data=data)}
 
         self._send("rollouts", step, table)
 

@@ -31,6 +31,10 @@ class Task(Protocol):
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judges a response. Never raises, whatever the response holds."""
 
+    def family_of(self, problem: Problem) -> str:
+        """Returns the family of a problem, which is the task's but in a mixture."""
+        return self.family
+
     def states_answer(self, problem: Problem, text: str) -> bool:
         """Returns whether a text, such as a reflection, states the gold answer, so that it must not be shown."""
         return leaks.states_answer(text, problem.answer)

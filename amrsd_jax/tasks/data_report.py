@@ -9,6 +9,7 @@ import numpy as np
 
 from amrsd_jax.records import Problem
 from amrsd_jax.tasks.choice import stem
+from amrsd_jax.tasks.mixture import Mixture, label
 from amrsd_jax.tasks.rows import SPLITS, RowTask
 from amrsd_jax.tasks.selftest import selftest
 
@@ -16,21 +17,40 @@ TESTED = 512  # rows per split that are self-tested and whose prompts are measur
 BINS = 8  # of the histogram of prompt lengths
 
 
-def report(task: Any, encode: Callable[[Problem], list[int]], longest: int, most: int | None = TESTED) -> dict:
+def report(
+    task: Any,
+    encode: Callable[[Problem], list[int]],
+    longest: int,
+    most: int | None = TESTED,
+    train: Sequence[Problem] | None = None,
+) -> dict:
     """Returns statistics of a task's rows by split; {} for a task that generates its problems.
+
+    Of a mixture it returns them under `data_sets`, by set.
 
     Args:
       task: any task.
       encode: maps a problem to prompt ids.
       longest: prompt budget in tokens.
       most: rows per split that are tested and measured, None for all.
+      train: all training rows of the run, with which the other splits must not overlap; None for the task's own.
     """
+    if isinstance(task, Mixture):
+        own = [one.rows("train") for one in task.tasks.values() if isinstance(one, RowTask)]
+        train = [problem for problems in own for problem in problems]
+        return {
+            "data_sets": {
+                name: report(one, lambda problem, name=name: encode(label(name, problem)), longest, most, train)
+                for name, one in task.tasks.items()
+            }
+        }
     if not isinstance(task, RowTask):
         return {}
     splits = [split for split in SPLITS if task.rows(split)]
     answers = Counter(problem.answer for problem in task.rows("train"))
     usual = answers.most_common(1)[0][0] if answers else None
-    leaks = {split: _leaks(task.rows("train"), task.rows(split)) for split in splits if split != "train"}
+    train = task.rows("train") if train is None else train
+    leaks = {split: _leaks(train, task.rows(split)) for split in splits if split != "train"}
     return {
         "splits": {split: _split(task, split, encode, longest, usual, most) for split in splits},
         "overlap_with_train": leaks,
@@ -41,6 +61,8 @@ def report(task: Any, encode: Callable[[Problem], list[int]], longest: int, most
 def lines(statistics: dict) -> list[str]:
     """Formats the report as lines of text."""
     text = list(statistics.get("notes", ()))
+    for name, own in statistics.get("data_sets", {}).items():
+        text += [f"{name}: {line}" for line in lines(own)]
     for split, row in statistics.get("splits", {}).items():
         prompts, answers = row["prompt_tokens"], row["answers"]
         text.append(

@@ -9,11 +9,18 @@ from typing import Any
 
 from amrsd_jax.problems import Problem
 from amrsd_jax.tasks.base import Task
+from amrsd_jax.tasks.mixture import Mixture
 from amrsd_jax.tasks.rows import SPLITS, RowTask
 
 
 def describe(task: Task, splits: Iterable[str] = SPLITS) -> dict[str, Any]:
-    """Returns the number of rows and a SHA-256 of each split, and that of a verifier of the user's own; {} without rows."""
+    """Returns the number of rows and a SHA-256 of each split, and that of a verifier of the user's own; {} without rows.
+
+    Of a mixture it returns such a record by set.
+    """
+    if isinstance(task, Mixture):
+        described = {name: describe(one, splits) for name, one in task.tasks.items()}
+        return {name: record for name, record in described.items() if record}
     if not isinstance(task, RowTask):
         return {}
     record: dict[str, Any] = {}

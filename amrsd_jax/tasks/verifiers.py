@@ -163,6 +163,8 @@ def _names(module: ModuleType, field: str, place: str) -> tuple[str, ...]:
 def _module(name: str, place: str) -> ModuleType:
     try:
         if not name.endswith(".py"):
+            if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
+                sys.path.append(here)  # an installed command, unlike `python -m`, does not look there
             return importlib.import_module(name)
         path = str(Path(name).resolve())
         spec = importlib.util.spec_from_file_location(path, path)

@@ -55,7 +55,7 @@ def test_a_benchmark_has_what_it_names_and_the_rest_as_the_run(rows):
     letters, _ = choice_benchmark(rows, samples=5, temperature=0.6, problems=0)
     assert (letters.name, letters.prefix, letters.samples, letters.temperature) == ("letters", "letters/", 5, 0.6)
     assert (letters.problems, letters.top_p, letters.every, letters.task.family) == (0, 1.0, 2, "choice")
-    assert "option" in letters.texts.system  # the prompts of its own family
+    assert "option" in letters.texts[""].system  # the prompts of its own family
 
 
 def test_a_validation_split_is_a_benchmark(tmp_path):
@@ -94,7 +94,7 @@ def test_metrics_of_several_samples_by_hand(rows, tmp_path):
     assert [(a.mode, a.question, a.sample) for a in answers[:5]] == [
         *(("sampled", 0, j) for j in range(4)), ("sampled", 1, 0),
     ]  # fmt: skip
-    metrics = measure(answers, "choice", np.random.default_rng(0))
+    metrics = measure(answers, lambda problem: "choice", np.random.default_rng(0))
     assert (metrics["n"], metrics["samples"], metrics["greedy"]) == (3, 4, 1.0)
     assert metrics["sampled"] == pytest.approx((3 / 4 + 1 / 4 + 0) / 3)
     assert metrics["pass_at_2"] == pytest.approx((1 + 3 / 6 + 0) / 3) and metrics["pass_at_4"] == pytest.approx(2 / 3)
@@ -141,7 +141,7 @@ def test_one_sample_is_counted_as_before():
         return "#### " + (problems[question].answer if mode == "greedy" or question == 0 else "no")
 
     answers = ask(own, Prompts(problems, ((1,),) * 4), tokenizer, scripted(tokenizer, said), group=8)
-    metrics = measure(answers, task.family, np.random.default_rng(0))
+    metrics = measure(answers, task.family_of, np.random.default_rng(0))
     assert own.prefix == "" and metrics["sampled"] == 0.25 and metrics["greedy"] == 1.0 and metrics["n"] == 4
     assert (metrics["sampled_low"], metrics["sampled_high"]) == wilson(1, 4)
     assert not any(name.startswith(("pass_at", "maj_at")) for name in metrics)

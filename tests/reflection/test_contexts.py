@@ -45,7 +45,7 @@ class Sampler:
 
 def settings_of(group=2, **fields):
     config = ReflectionConfig(**dict(prompt_length=200, context_length=60) | fields)
-    return ContextSettings(config, TASK, TOKENIZER, TEXTS, {}, {}, group)
+    return ContextSettings(config, TASK, TOKENIZER, {"": TEXTS}, {}, {}, group)
 
 
 def contexts_of(record, *answers, source="self_reflection", needs=None, negatives="", count=0, critic=None, **fields):

@@ -19,7 +19,7 @@ CHAIN = templates("chain")
 def context_settings(group=GROUP, tokenizer=None, **config):
     tokenizer = tokenizer or embedded_tokenizer(vocabulary_words(CHAIN))
     return ContextSettings(
-        ReflectionConfig(**config), make("addition", {"digits": 1}, seed=0), tokenizer, CHAIN, {}, {}, group
+        ReflectionConfig(**config), make("addition", {"digits": 1}, seed=0), tokenizer, {"": CHAIN}, {}, {}, group
     )
 
 

@@ -1,5 +1,6 @@
 """What is written of one step, from a record made by hand, and of a run."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
 from amrsd_jax.runtime.rollouts import SCHEMA, read_rollouts, rollout_files, write_rollouts
 from amrsd_jax.runtime.summary import outcome, summary, write_results
-from tests.tiny import tiny_rollouts
+from tests.tiny import SUM, tiny_rollouts
 
 SECONDS = {"sample": 2.0, "reflect": 1.0, "update": 1.0}
 UPDATES = [
@@ -69,6 +70,25 @@ def test_the_metrics_of_a_step_by_hand():
     assert row["reward/accuracy_low"] < 0.5 < row["reward/accuracy_high"]
     assert "mfu" not in row and "memory/peak_gib" not in row  # the CPU reports neither
     assert json.loads(json.dumps(row)) == row
+
+
+def test_the_sets_of_a_mixture_have_metrics_of_their_own(tmp_path):
+    """The first group, of 4 and 2 tokens, one right, is of the set `a`, the second, of 1 and 1, one right, of `b`."""
+    record = step_record()
+    problems = tuple(dataclasses.replace(SUM, data_set=name) for name in "aabb")
+    record = dataclasses.replace(record, rollouts=dataclasses.replace(record.rollouts, problems=problems))
+    row = row_of(record)
+    expected = {
+        "reward/mean": 0.5, "reward/a/mean": 0.5, "reward/b/mean": 0.5, "reward/a/format": 0.5, "reward/b/format": 1.0,
+        "reward/a/score_lenient": 0.5, "reward/b/score_lenient": 0.0, "response_length/a/mean": 3.0,
+        "response_length/b/max": 1.0, "response_length/a/clip_ratio": 0.5, "data/a/prompts": 1, "data/b/prompts": 1,
+        "groups/zero_advantage": 0.5, "groups/a/zero_advantage": 0.0, "groups/b/zero_advantage": 1.0,
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
+    assert "reward/score_lenient" not in row  # verifiers of different sets have scores of different names
+    path = tmp_path / "rollouts" / "step_00001.parquet"
+    write_rollouts(path, 1, 2, embedded_tokenizer(["5"]), record)
+    assert [one["data_set"] for one in read_rollouts(path).to_pylist()] == ["a", "a", "b", "b"]
 
 
 def test_shares_of_nothing_are_none():

@@ -292,7 +292,7 @@ def test_the_ladder_has_every_context_and_no_warm_up_of_its_own(context):
 def test_the_oracle_shows_the_reflection_that_the_task_writes():
     texts = templates("ladder")
     settings = ContextSettings(
-        ReflectionConfig(), TASKS["sums"], embedded_tokenizer(vocabulary_words(texts)), texts, {}, {}, 2
+        ReflectionConfig(), TASKS["sums"], embedded_tokenizer(vocabulary_words(texts)), {"": texts}, {}, {}, 2
     )
     record = tiny_rollouts((False, True), problems=(SUM, SUM), text=("7 + 5 = 13", "7 + 5 = 12"))
     shown = SOURCES["oracle_reflection"](
