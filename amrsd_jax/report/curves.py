@@ -121,7 +121,7 @@ def series(plot: Plot, run: RunFiles) -> list[Series]:
             result += _by_suffix(curve.metric[:-1], records)
         else:
             columns = [_column(records, metric) for metric in ("step", curve.metric, *(curve.interval or ()))]
-            result.append(Series(curve.name, *map(_thin, columns), colour=curve.colour, mark=curve.mark))
+            result.append(Series(curve.name, *map(thin, columns), colour=curve.colour, mark=curve.mark))
     return result
 
 
@@ -142,9 +142,9 @@ def _by_suffix(prefix: str, records: Sequence[Record]) -> list[Series]:
     groups = {metric.removeprefix(prefix).replace("_", " "): [metric] for metric in ranked[:REASONS]}
     if len(ranked) > REASONS:
         groups["other reasons"] = ranked[REASONS:]
-    step = _thin(_column(records, "step"))
+    step = thin(_column(records, "step"))
     return [
-        Series(name, step, _thin([sum(record.get(metric) or 0 for metric in metrics) for record in records]))
+        Series(name, step, thin([sum(record.get(metric) or 0 for metric in metrics) for record in records]))
         for name, metrics in groups.items()
     ]
 
@@ -153,10 +153,10 @@ def _column(records: Sequence[Record], metric: str) -> list[float | None]:
     return [record.get(metric) for record in records]
 
 
-def _thin(values: Sequence[float | None]) -> list[float | None]:
-    """Returns the means of at most POINTS equal stretches, so that a long run stays a small page."""
-    if len(values) <= POINTS:
+def thin(values: Sequence[float | None], points: int = POINTS) -> list[float | None]:
+    """Returns the means of at most so many equal stretches, so that a long run stays a small page."""
+    if len(values) <= points:
         return list(values)
-    edges = [round(i * len(values) / POINTS) for i in range(POINTS + 1)]
+    edges = [round(i * len(values) / points) for i in range(points + 1)]
     stretches = ([v for v in values[a:b] if v is not None] for a, b in itertools.pairwise(edges))
     return [sum(known) / len(known) if known else None for known in stretches]

@@ -24,11 +24,13 @@ def render(name: str, package: str, **values: Any) -> str:
     """Returns a page as HTML, made from three files of `package`.
 
     Args:
-      name: <name>.html.j2 is a Jinja template that extends base.html.j2; <name>.css follows base.css, <name>.js dom.js.
+      name: <name>.html.j2 is a Jinja template that extends base.html.j2; <name>.css follows base.css, and <name>.js, where
+        there is one, dom.js.
       package: the package that has these files.
       values: variables of the template, besides `chart`, `json_in_html`, `number`, `share` and `duration`.
     """
-    script = "\n".join([_vega(), asset("dom.js"), asset(f"{name}.js", package)])
+    own_script = [asset(f"{name}.js", package)] if resources.files(package).joinpath(f"{name}.js").is_file() else []
+    script = "\n".join([_vega(), asset("dom.js"), *own_script])
     style = "\n".join([charts.css(), asset("base.css"), asset(f"{name}.css", package)])
     loader = jinja2.FunctionLoader(lambda file: asset(file, __package__ if file == "base.html.j2" else package))
     environment = jinja2.Environment(

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from amrsd_jax.files import read_json_lines
+from amrsd_jax.files import whole_lines
 from amrsd_jax.report.charts import number
 from amrsd_jax.runtime.rollouts import rollout_files
 from amrsd_jax.runtime.workdir import FORMAT
@@ -41,8 +41,11 @@ class RunFiles:
     notes: list[str]
 
 
-def read(workdir: Path | str) -> RunFiles:
+def read(workdir: Path | str, *, skip_damaged: bool = False) -> RunFiles:
     """Reads the files of a run.
+
+    Args:
+      skip_damaged: leave out damaged lines of metrics and timelines, and say so in a note.
 
     Raises:
       FileNotFoundError: there is no such folder.
@@ -57,7 +60,12 @@ def read(workdir: Path | str) -> RunFiles:
             f"{workdir}/config.json has format {config.get('format', 1)}; this version reads format {FORMAT}"
         )
     notes = [] if results else ["There is no results.json: the run is unfinished or was stopped."]
-    records = _lines(workdir / "metrics.jsonl", {"step": int, "kind": str})
+    records, faults = _lines(workdir / "metrics.jsonl", {"step": int, "kind": str})
+    lines, more = _lines(workdir / "timeline.jsonl", {"step": int})
+    if faults := faults + more:
+        if not skip_damaged:
+            raise ValueError(faults[0])
+        notes.append(f"Damaged lines were left out: {len(faults)}, the first is {faults[0]}.")
     infinite = [(key, record["step"]) for record in records for key, value in record.items() if not _finite(value)]
     records = [{key: value if _finite(value) else None for key, value in record.items()} for record in records]
     if infinite:
@@ -66,7 +74,6 @@ def read(workdir: Path | str) -> RunFiles:
     train, evals = ([record for record in records if record["kind"] == kind] for kind in ("train", "eval"))
     if skipped := sum(record.get("updates/skipped") or 0 for record in train):
         notes.append(f"The optimizer skipped {skipped:g} updates in {len(train)} steps.")
-    lines = _lines(workdir / "timeline.jsonl", {"step": int})
     return RunFiles(
         workdir=workdir,
         config=config,
@@ -103,15 +110,18 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _lines(path: Path, fields: dict[str, type]) -> list[Record]:
-    """Returns the rows of a file of JSON lines in step order; raises ValueError where one lacks a field."""
-    rows = read_json_lines(path)
+def _lines(path: Path, fields: dict[str, type]) -> tuple[list[Record], list[str]]:
+    """Returns the rows of a file of JSON lines in step order, and a message for each line that is damaged or lacks a field."""
+    rows, faults = whole_lines(path)
+    whole = []
     for row in rows:
         if wrong := [name for name, kind in fields.items() if not isinstance(row.get(name), kind)]:
-            raise ValueError(
+            faults.append(
                 f"{path}: {wrong[0]} = {row.get(wrong[0])!r} in {str(row)[:80]}; expected a {fields[wrong[0]].__name__}"
             )
-    return sorted(rows, key=lambda row: row["step"])
+        else:
+            whole.append(row)
+    return sorted(whole, key=lambda row: row["step"]), faults
 
 
 def _json(path: Path) -> Record:

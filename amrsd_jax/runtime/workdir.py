@@ -176,11 +176,7 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
     if saved is None:
         _write(workdir, values, rows)
         return False
-    steps, fault = saved.get("steps"), f"{workdir} holds a run with another config; use another --workdir"
-    reason = _why_not_extended(steps, config) if steps != config.steps else ""
-    saved |= {"tracker": config.tracker}
-    if reason or differences(saved | {"steps": config.steps}, values):
-        _require_same(saved, values, fault + (f". steps = {config.steps}: {reason}" if reason else ""))
+    _require_same_run(workdir, saved, config)
     path = workdir / "rows.json"
     if (known := _shared(_read_object, path)) is not None:
         _require_same(
@@ -188,10 +184,29 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
             f"the rows are not those that the run in {workdir} began with, so that their order and its rewards would be others; "
             f"restore them, use another --workdir, or delete {path} to go on with the new ones",
         )  # fmt: skip
-    if steps != config.steps:
-        note(f"steps: extended from {steps} to {config.steps}")
+    if saved.get("steps") != config.steps:
+        note(f"steps: extended from {saved.get('steps')} to {config.steps}")
     _write(workdir, values, rows)
     return True
+
+
+def require_free(workdir: Path, config: Config) -> None:
+    """Checks, without any device, that the workdir holds no run, or this config's.
+
+    Raises:
+      ConfigError: it holds another one; see `claim`.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        _require_same_run(workdir, _read(path), config)
+
+
+def _require_same_run(workdir: Path, saved: dict[str, Any], config: Config) -> None:
+    values, steps, saved = config_json(config), saved.get("steps"), saved | {"tracker": config.tracker}
+    fault = f"{workdir} holds a run with another config; use another --workdir"
+    reason = _why_not_extended(steps, config) if steps != config.steps else ""
+    if reason or differences(saved | {"steps": config.steps}, values):
+        _require_same(saved, values, fault + (f". steps = {config.steps}: {reason}" if reason else ""))
 
 
 def _why_not_extended(steps: int, config: Config) -> str:
