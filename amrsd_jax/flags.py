@@ -1,7 +1,10 @@
 """The --config flag, the --help and the errors of the commands: an error is one line instead of a traceback."""
 
+import contextlib
+import itertools
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -26,16 +29,22 @@ class _ConfigFile(flags.ArgumentParser):
         return config_files.read(argument)
 
 
-def define_config() -> flags.FlagHolder:
-    """Defines the flags --config=FILE_OR_NAME and --config.FIELD=VALUE."""
+def define_config(values: flags.FlagValues = flags.FLAGS, argv: list[str] | None = None) -> flags.FlagHolder:
+    """Defines the flags --config=FILE_OR_NAME and --config.FIELD=VALUE.
+
+    Args:
+      values: where they are defined.
+      argv: arguments that they are read from; None: this process's.
+    """
     holder = config_flags.DEFINE_config_file(
         "config", None,
         f"A Python file with a function get_config, or one of the package's configs: {', '.join(config_files.names())}.",
         lock_config=False, accept_new_attributes=True,  # `validate` names an unknown field and the nearest known one
+        flag_values=values, sys_argv=argv,
     )  # fmt: skip
-    flag = flags.FLAGS["config"]
+    flag = values["config"]
     flag.parser, flag.default_as_str = _ConfigFile(), None
-    flags.declare_key_flag("config")
+    flags.declare_key_flag("config", values)
     return holder
 
 
@@ -56,22 +65,57 @@ def parser(
             sys.exit(0)
         kind = "error" if config is None else "config error"
         try:
-            arguments = flags.FLAGS(argv)
-            if config is not None:
-                config.value.lock()
-                check(config.value)
-            return arguments
-        except KeyError as error:
-            sys.exit(f"{kind}: no such section: {' '.join(str(*error.args[:1]).split())}")
+            with _one_line():
+                arguments = flags.FLAGS(argv)
+                if config is not None:
+                    config.value.lock()
+                    check(config.value)
+                return arguments
         except ConfigError as error:
             sys.exit(f"{kind}: {error}")
-        except Exception as error:  # whatever a config file raises
-            lines = str(error).strip().splitlines() or [""]
-            cause = lines[-1].strip()  # the last line is the cause where a config file raises
-            named = isinstance(error, ImportError | OSError | TypeError | ValueError | flags.Error)
-            sys.exit(f"{kind}: {cause if named else f'{type(error).__name__}: {cause}'}")
 
     return parse
+
+
+def config_arguments(argv: Sequence[str]) -> list[str]:
+    """Returns those of a command's arguments that are flags of its config."""
+    result = []
+    for argument, following in itertools.pairwise([*argv, "--"]):
+        if re.match(r"--?(no)?config(?![\w-])", argument):
+            result.append(argument)
+            if "=" not in argument and not following.startswith("-"):
+                result.append(following)
+    return result
+
+
+def load_config(arguments: Sequence[str]) -> ConfigDict:
+    """Returns the config that a command has with these flags of it.
+
+    Raises:
+      ConfigError: a flag or the config file is wrong.
+    """
+    values, argv = flags.FlagValues(), ["", *arguments]
+    config = define_config(values, argv)
+    with _one_line():
+        values(argv)
+        config.value.lock()
+    return config.value
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Raises ConfigError with one line in place of what flags or a config file raise."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except KeyError as error:
+        raise ConfigError(f"no such section: {' '.join(str(*error.args[:1]).split())}") from error
+    except Exception as error:  # whatever a config file raises
+        lines = str(error).strip().splitlines() or [""]
+        cause = lines[-1].strip()  # the last line is the cause where a config file raises
+        named = isinstance(error, ImportError | OSError | TypeError | ValueError | flags.Error)
+        raise ConfigError(cause if named else f"{type(error).__name__}: {cause}") from error
 
 
 def _help(about: str, has_config: bool, full: bool) -> str:

@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -23,6 +22,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from amrsd_jax.files import atomic_write
+from amrsd_jax.flags import load_config
+from amrsd_jax.sweep.warmups import reuse_warmups
+from amrsd_jax.validate import validate
 
 ROOT = Path(__file__).parents[1]
 Row = dict
@@ -158,7 +160,7 @@ def run_arms(
     seeds: Iterable[int],
     record: Callable[[Path, dict], Row],
 ) -> None:
-    """Trains the arms and seeds that the results lack. All arms of a seed start from the same warm-ups, whose fields they share.
+    """Trains the arms and seeds that the results lack. Arms whose warm-ups are the same start from one of them.
 
     Args:
       out: folder of the workdirs.
@@ -171,14 +173,9 @@ def run_arms(
         if has_row(results, arm=arm, seed=seed):
             continue
         workdir = out / f"{re.sub(r'[^a-z]+', '_', arm.lower())}_{seed}"
-        for part in (
-            ("warmup", "tokenizer", "reflection_warmup", "reflection_warmup.json") if not workdir.exists() else ()
-        ):
-            if made := next(iter(sorted(out.glob(f"*_{seed}/{part}"))), None):
-                copy = shutil.copytree if made.is_dir() else shutil.copy2
-                workdir.mkdir(parents=True, exist_ok=True)
-                copy(made, workdir / part)
-        command = train([*arms[arm], f"--config.seed={seed}"], workdir)
+        flags = [*arms[arm], f"--config.seed={seed}"]
+        reuse_warmups(workdir, validate(load_config(flags)))
+        command = train(flags, workdir)
         fields = record(workdir, json.loads((workdir / "results.json").read_text()))
         add_rows(results, {"arm": arm, "seed": seed, "command": command} | fields | circumstances())
 

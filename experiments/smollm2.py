@@ -33,8 +33,7 @@ SAMPLES = 20
 def run(out: Path, results: Path) -> None:
     """Trains every arm and seed that the results lack."""
     run_arms(out, results, ARMS, SEEDS, record)
-    for arm, flags in ONCE.items():  # each in a folder of its own, as its warm-up is another one
-        run_arms(out / flags[0].partition(":")[2], results, {arm: flags}, SEEDS[:1], record)
+    run_arms(out, results, ONCE, SEEDS[:1], record)
 
 
 def record(workdir: Path, results: dict) -> Row:

@@ -1,11 +1,15 @@
 """The experiments: what they count and estimate, by hand; and runs that are skipped where the results have them."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from amrsd_jax.flags import load_config
+from amrsd_jax.runtime.workdir import config_json
 from amrsd_jax.sections import ConfigError
+from amrsd_jax.validate import validate
 from experiments import common, learning_curves, scaling, threshold
 
 
@@ -60,6 +64,24 @@ def test_outdated_documents_are_named(tmp_path, monkeypatch):
     assert study.outdated() == []
     common.add_rows(study.results, {"x": 2})
     assert study.outdated() == ["page.md: table of one", "docs/one.svg"]
+
+
+def test_arms_of_a_seed_share_the_warm_up_that_they_have_in_common(tmp_path, monkeypatch):
+    warm = {}
+
+    def train(flags, workdir):
+        warm[workdir.name] = (workdir / "warmup").exists()
+        (workdir / "warmup").mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(config_json(validate(load_config(flags)))))
+        (workdir / "results.json").write_text("{}")
+        return "command"
+
+    monkeypatch.setattr(common, "train", train)
+    config = f"--config={common.ROOT}/configs/quickstart.py"
+    arms = {"A": [config], "B": [config, "--config.credit.rule=grpo"], "C": [config, "--config.warmup.rows=9"]}
+    common.run_arms(tmp_path, tmp_path / "results.json", arms, (0, 1), lambda workdir, results: {})
+    assert warm == {"a_0": False, "a_1": False, "b_0": True, "b_1": True, "c_0": False, "c_1": False}
+    assert len(common.read_rows(tmp_path / "results.json")) == 6
 
 
 # ---------------------------------------------------------------- learning curves

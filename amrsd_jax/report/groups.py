@@ -10,6 +10,7 @@ from amrsd_jax.fields import flatten
 from amrsd_jax.report.charts import DASH, number, share
 from amrsd_jax.report.read import RunFiles, read
 
+UNNAMED = ("seed", "tracker")  # fields that may differ within a group: what is computed does not depend on the tracker
 # Fields that a choice fills in: where the choice tells groups apart, those that follow from it need not be named.
 FILLED_IN = {"credit.rule": ("credit.", "teacher.", "distill."), "task.name": ("task.args.",), "model": ("tokenizer",)}
 
@@ -46,7 +47,7 @@ def read_runs(workdirs: Sequence[Path | str]) -> tuple[list[RunFiles], list[str]
       ValueError: there is none; the message has those sentences.
     """
     runs, notes = [], []
-    for workdir in workdirs:
+    for workdir in {Path(workdir).resolve(): workdir for workdir in workdirs}.values():  # each folder once
         try:
             run = read(workdir, skip_damaged=True)
             if not run.config:
@@ -65,7 +66,7 @@ def read_runs(workdirs: Sequence[Path | str]) -> tuple[list[RunFiles], list[str]
 
 def group(runs: Sequence[RunFiles]) -> list[Group]:
     """Returns the runs in groups, in the order of the first run of each."""
-    flat = [{name: _text(value) for name, value in flatten(run.config).items() if name != "seed"} for run in runs]
+    flat = [{name: _text(value) for name, value in flatten(run.config).items() if name not in UNNAMED} for run in runs]
     names = sorted(set().union(*flat))
     values = {name: [one.get(name, DASH) for one in flat] for name in names}
     differing = [name for name in names if len(set(values[name])) > 1]

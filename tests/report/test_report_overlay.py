@@ -108,7 +108,7 @@ def test_what_is_no_run_is_named_and_the_others_are_shown(runs, tmp_path):
     (make_run(unfinished, "opsd") / "results.json").unlink()
     (make_run(empty) / "metrics.jsonl").unlink()
     (tmp_path / "folder").mkdir()
-    found, notes = read_runs([runs[0], damaged, tmp_path / "folder", tmp_path / "absent", empty, unfinished])
+    found, notes = read_runs([runs[0], runs[0], damaged, tmp_path / "folder", tmp_path / "absent", empty, unfinished])
     assert [run.workdir for run in found] == [runs[0], damaged, unfinished]
     assert [len(run.train) for run in found] == [2, 2, 2]
     wanted = (
