@@ -112,7 +112,7 @@ def message(outcome: Mapping[str, Any], show: str) -> str:
 def states_program(problem: Problem, text: str) -> bool:
     """Returns whether a text gives a program away: a block between fences, a definition, or a line of the right program."""
     text = text[-programs.LONGEST :]
-    if re.search(r"^ {0,3}(?:```|~~~)|^[ \t]*(?:def|class)[ \t]+\w+.*:", text, re.MULTILINE):
+    if re.search(r"^ {0,3}(?:```|~~~)|^[ \t]*(?:def|class)[ \t]+\w[^\n]*:", text, re.MULTILINE):
         return True
     plain = re.sub(r"\s", "", text)
     lines = (re.sub(r"\s", "", line) for line in problem.answer.split("\n"))

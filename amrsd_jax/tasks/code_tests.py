@@ -84,7 +84,7 @@ def _assertions(text: str, setup: str, helpers: str, function: str) -> dict[str,
     if checks and not function:
         raise ValueError("tests define check(candidate), and no column names the function")
     if not any(map(suites.is_test, suites.body(tree))):
-        raise ValueError("tests assert nothing")
+        raise ValueError("tests assert nothing outside of functions")
     return {"kind": "asserts", "tests": text, "setup": setup, "function": function}
 
 
@@ -101,7 +101,7 @@ def _cases(cases: Sequence[tuple[Any, Any]], function: str) -> dict[str, Any]:
     return {
         "kind": "calls",
         "function": function,
-        "cases": [[_arguments(given), _value(want)] for given, want in cases],
+        "cases": [[_arguments(given), _value(want) if isinstance(given, str) else want] for given, want in cases],
     }
 
 

@@ -6,7 +6,7 @@ from amrsd_jax.tasks.thoughts import after_thoughts
 
 LONGEST = 100_000  # characters of a reply that are searched, and of a program, our choice
 
-_FENCE = re.compile(r"^ {0,3}(?:```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"^([ \t]*)(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)  # indentation, fence, language
 _CODE = re.compile(r"^(?:def|class|import|from|async def|@|if|for|while|print|[A-Za-z_]\w* *=|[ \t]+\S)", re.MULTILINE)
 _PYTHON = ("python", "python3", "py")
 
@@ -15,22 +15,34 @@ def program(reply: str) -> tuple[str | None, bool]:
     """Returns the program of a reply, None if there is none, and whether it stands in a closed block between fences.
 
     It is the last block that is marked as Python, else the last block, else what follows an only fence, as in a reply that was
-    cut off; without a fence it is the whole reply, where that has a line that could be code.
+    cut off; without a fence it is the whole reply, where that has a line that could be code. A block in an item of a list loses
+    the indentation of its fence.
     """
     reply = after_thoughts(reply)[-LONGEST:].replace("\r\n", "\n")
     blocks, opened = [], None
     for fence in _FENCE.finditer(reply):
-        if opened is None or fence[1]:
+        indentation, marks, language = fence.groups()
+        if opened is None:
+            if len(indentation) <= 3 or language.lower() in _PYTHON:
+                opened = fence
+        elif len(indentation) > len(opened[1]) + 3:
+            continue  # of a text in the program
+        elif language:
             opened = fence
-        else:
-            blocks.append((opened[1].lower(), reply[opened.end() + 1 : fence.start()]))
+        elif marks.startswith(opened[2]):
+            blocks.append((opened[3].lower(), _inside(opened, reply[opened.end() + 1 : fence.start()])))
             opened = None
     blocks = [(language, text) for language, text in blocks if text.strip()]
     if blocks:
         return next((text for language, text in reversed(blocks) if language in _PYTHON), blocks[-1][1]), True
     if opened is not None:
-        return reply[opened.end() + 1 :] if reply[opened.end() :].strip() else None, False
+        return _inside(opened, reply[opened.end() + 1 :]) if reply[opened.end() :].strip() else None, False
     return (reply, False) if _CODE.search(reply) else (None, False)
+
+
+def _inside(opened: re.Match[str], text: str) -> str:
+    """Returns what an opened fence is followed by, without the indentation of the fence."""
+    return re.sub(rf"^[ \t]{{1,{len(opened[1])}}}", "", text, flags=re.MULTILINE) if opened[1] else text
 
 
 def completed(text: str, starter: str, function: str) -> tuple[str, str]:

@@ -19,9 +19,20 @@ RETURNS = {  # what a function returns
     "itself": ("", "f"), "type": ("", "int"), "exception": ("", "AssertionError()"), "generator": ("", "(x for x in [a])"),
     "cycle": ("", "(lambda x: x.append(x) or x)([])"), "deep": ("", "__import__('functools').reduce(lambda x, _: [x], range(10**5), [])"),
     "huge": ("", "'x' * 10**8"), "big number": ("", "1 << 10**7"), "mock": ("from unittest.mock import ANY\n", "ANY"),
-    "collisions": ("", "{k * (2**61 - 1) for k in range(20000)}"),
+    "collisions": ("", "{k * (2**61 - 1) for k in range(20000)}"), "complex": ("", "complex(7, 0)"), "text": ("", "str(a + b)"),
+    "bytes": ("", "bytes([3])"), "set": ("", "{a + b}"), "deep dict": ("", "__import__('functools').reduce(lambda x, _: {0: x}, range(99), 0)"),
+    "lazy": ("", "type('L', (int,), {'__int__': lambda s: 7, '__index__': lambda s: 7})()"), "infinite": ("", "iter(int, 1)"),
+    "magic": ("from unittest.mock import MagicMock\n", "MagicMock()"), "not finite": ("", "float('inf')"), "surrogates": ("", "'\\ud800' * 3"),
 }  # fmt: skip
 
+_FRAME = (  # sends the checker a message
+    "import os, struct, json\n"
+    "def frame(value):\n"
+    "    text = value if isinstance(value, bytes) else json.dumps(value).encode()\n"
+    "    try: os.write(3, struct.pack('!I', len(text)) + text)\n"
+    "    except OSError: pass\n"
+)
+_LIBC = "import ctypes; c = ctypes.CDLL(None, use_errno=True)\n"
 _SOCKET = "import socket; s = socket.socket(); s.settimeout(1)\n"
 STATEMENTS = {  # run while the program is loaded, in a call, or in a script
     "exit": "import sys; sys.exit(0)",
@@ -100,6 +111,44 @@ STATEMENTS = {  # run while the program is loaded, in a call, or in a script
     "odd error": "class E(BaseException):\n    def __str__(self): raise SystemExit\nraise E",
     "group": "import os; os.setpgid(0, 0); os.setsid()",
     "queue": "import ctypes; c = ctypes.CDLL(None); [c.msgget(n, 0o1000 | 0o666) for n in range(1, 1000)]; raise ValueError",
+    "drip": "import os, time, struct\nos.write(3, struct.pack('!I', 10**6))\nwhile True: os.write(3, b' '); time.sleep(0.5)",
+    "late header": "import os, time\nfor _ in range(4): os.write(3, b'\\0'); time.sleep(1.5)",
+    "many frames": _FRAME + "while True: frame({'plain': 7})",
+    "no values": _FRAME + "for x in ({'int': 'z'}, {'bytes': 'x'}, {'complex': ['1']}, {'set': [[1]]}, {}, {'a': 1, 'b': 2}, {'float': '0x1p99999'}, {'reference': 0}): frame({'plain': x})",
+    "no references": _FRAME + "for x in (-1, True, 10**9, '0', None): frame({'reference': x, 'type': '\\ud800'})",
+    "verdict": _FRAME + "frame({'tests': 1, 'passed': 1, 'first': None})",
+    "errors": _FRAME + "for x in ('AssertionError', 'StopIteration', 'GeneratorExit', 'SystemExit', 'KeyError', 'UnicodeDecodeError', 'ExceptionGroup', '_Stop', 'Failure'): frame({'error': {'type': x}})",
+    "huge line": _FRAME + "frame(b'{\"error\": {\"type\": \"ValueError\", \"line\": 1' + b'0' * 4000 + b'}}')",
+    "descriptors to the checker": "import socket, os, array\ns = socket.socket(fileno=os.dup(3))\nfor _ in range(50):\n    try: s.sendmsg([b'\\0'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0] * 60))])\n    except OSError: break",
+    "out of band": "import socket, os\ntry: socket.socket(fileno=os.dup(3)).send(b'x', socket.MSG_OOB)\nexcept OSError: pass",
+    "shutdown": "import socket, os\nsocket.socket(fileno=os.dup(3)).shutdown(2)",
+    "flags": "import fcntl, os\nfor fd in range(4):\n    try: fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)\n    except OSError: pass",
+    "sizes": "import os\nfor fd in (0, 1):\n    try: os.ftruncate(fd, 10**7); os.lseek(fd, 10**7, 0)\n    except OSError: pass",
+    "reading child": "import os\nif os.fork() == 0:\n    while True: os.read(3, 1000)",
+    "answering child": "import os, time\nif os.fork() == 0:\n    os.write(3, b'\\0\\0\\0\\x0c{\"plain\": 7}'); time.sleep(1000)",
+    "keyring": _LIBC + f"n = c.syscall(248, b'user', b'{MARK}', b'x', 1, -4)\nif n >= 0: raise SystemError(str(n))",
+    "shared memory": _LIBC + "c.shmat.restype = ctypes.c_void_p\nwhile True:\n    p = c.shmat(c.shmget(0, 600 << 20, 0o1600), None, 0)\n    ctypes.memset(p, 1, 600 << 20); c.shmdt(ctypes.c_void_p(p))",
+    "memory files": "import os, mmap\nfor i in range(50):\n    f = os.memfd_create('x'); os.ftruncate(f, 15 << 20); mmap.mmap(f, 15 << 20).write(b'x' * (15 << 20))",
+    "virtual machine": "import socket; socket.socket(socket.AF_VSOCK)",
+    "terminals": "import os\nos.chmod('/dev/pts/ptmx', 0)",
+    "devices": "import os\nfor d, _, names in os.walk('/dev'):\n    for n in [d, *(os.path.join(d, x) for x in names)]:\n        try: os.chmod(n, 0); raise SystemError(n)\n        except OSError: pass",
+    "shell": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo 7; exit 0'])",
+    "set user id": "import subprocess\nfor p in ('/usr/bin/su', '/usr/bin/newgrp', '/bin/mount'): subprocess.run([p, '-c', 'id'], stdin=-3, timeout=1)",
+    "sync": "import os\nwhile True: os.sync()",
+    "busy children": "import os, time\nfor _ in range(18):\n    if os.fork() == 0:\n        while True: pass\ntime.sleep(1.9)",
+    "server again": "from inside import server\nserver.main()",
+    "confine again": "from inside import spawner\nspawner.confine([3], {'namespaces': True, 'seconds': 99, 'memory': 1 << 40, 'output': 1 << 40, 'folder': 1 << 30, 'processes': 0}, '/tmp')",
+    "closures": "import gc, types\nfor o in gc.get_objects():\n    if isinstance(o, types.FunctionType) and o.__name__ == 'answer':\n        for cell in o.__closure__:\n            if isinstance(cell.cell_contents, dict): cell.cell_contents['call'] = lambda m: 7",
+    "odd class": "class M(type):\n    @property\n    def __name__(cls): raise SystemExit\nclass E(Exception, metaclass=M): pass\nraise E",
+    "endless text": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    "deleted": "import os\nclass D:\n    def __del__(self): os._exit(0)\nx = D(); x.x = x\nraise ValueError",
+    "audit": "import sys\nsys.addaudithook(lambda *a: 1 / 0)",
+    "timer": "import signal\nsignal.signal(signal.SIGALRM, lambda *a: None); signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)",
+    "event loop": "import asyncio\nasyncio.run(asyncio.sleep(1000))",
+    "pool": "import multiprocessing as m\nfor _ in range(10): m.get_context('fork').Process(target=lambda: [0 for _ in iter(int, 1)]).start()",
+    "input as output": "import os\nos.dup2(0, 1)\nraise ValueError",
+    "lines": "import sys\nsys.stdout.write('\\n' * 16000000)",
+    "numbers": "print('1e99999999999999')\nprint('sNaN')\nraise SystemExit",
     "mute": "import sys, os; os.dup2(os.open('/dev/null', 1), 3)",
 }  # fmt: skip
 

@@ -150,6 +150,11 @@ def test_a_reflection_that_writes_the_program_states_the_answer(make):
         assert not task.states_answer(problem, text)
 
 
+def test_a_long_text_is_searched_in_linear_time(make):
+    task = make()
+    assert not task.states_answer(task.problem("test", 0), "def " + "a" * 99_000)  # minutes in quadratic time
+
+
 def test_the_grading_command_grades_programs(make):
     make()
     rows = [MBPP | {"response": WRONG}, HUMANEVAL | {"response": "    return pi * r * r"}, {"response": "x = 1"}]

@@ -69,6 +69,8 @@ class Trap:
         ("assert f(1 ==", "tests are not Python"),
         ("f(1)", "tests assert nothing"),
         ("assert True", "tests assert nothing"),
+        ("def test_f():\n    assert f(1) == 2", "tests assert nothing outside of functions"),
+        ("class Tests:\n    def test_f(self):\n        assert f(1) == 2", "tests assert nothing outside of functions"),
         (CHECK, "no column names the function"),
         ({"inputs": ["1"], "outputs": []}, "not lists of the same length"),
         ([{"input": "1"}], "expected input and output"),
@@ -87,6 +89,14 @@ def test_a_row_of_live_code_bench():
         "metadata": '{"func_name": "add"}', "private_test_cases": packed(json.dumps(CASES)),
     }  # fmt: skip
     assert code.suite(row, code.COLUMNS) == {"kind": "calls", "function": "add", "cases": [[[1, [2]], 3]]}
+
+
+def test_texts_are_json_in_rows_of_texts_alone():
+    def case(given, want):
+        return code_tests.suite({"inputs": [given], "outputs": [want], "fn_name": "f"})["cases"]
+
+    assert case('"5"', '"5"') == case('"5"', '"5"\n') == [[["5"], "5"]] and case("5", "5") == [[[5], 5]]
+    assert case(["5"], "5") == [[["5"], "5"]]
 
 
 def test_tests_are_shown_as_a_prompt_needs_them():

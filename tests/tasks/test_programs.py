@@ -23,6 +23,10 @@ from amrsd_jax.tasks.programs import completed, program
         ("I do not know.", (None, False)),
         ("", (None, False)),
         ("```python\n\n```", (None, False)),
+        ("1. So:\n    ```python\n    if x:\n        y\n    ```", ("if x:\n    y\n", True)),  # in an item of a list
+        ("- So:\n  ```\n  x = 1\n  ```\n  ```\n  x = 2", ("x = 1\n", True)),
+        ('```py\n"""\n    ```python\n    x\n    ```\n"""\n```', ('"""\n    ```python\n    x\n    ```\n"""\n', True)),
+        ("````python\nx = 1\n```\n````", ("x = 1\n```\n", True)),  # a fence of four ends with four
         ("<think>```python\nx = 1\n```</think>I give up.", (None, False)),
         ("<think>```python\nx = 1\n```", (None, False)),
     ],
@@ -34,7 +38,7 @@ def test_the_program_of_a_reply(reply, expected):
 @given(st.lists(st.sampled_from(["```", "```python", "\n", "~~~", "def f():", " ", "x", "</think>"])).map("".join))
 def test_any_reply_is_read(reply):
     text, fenced = program(reply)
-    assert (text is None or text in reply) and (not fenced or text)
+    assert (text is None or text.replace(" ", "") in reply.replace(" ", "")) and (not fenced or text)
 
 
 STARTER = 'from math import pi\n\ndef area(r):\n    """The area of a circle."""\n'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amrsd_jax.tasks import sandbox
-from amrsd_jax.tasks.sandbox import Limits, launch
+from amrsd_jax.tasks.sandbox import Limits, launch, system_calls
 from tests.tasks import hostile_programs
 
 CALLS = {"kind": "asserts", "tests": "assert f(1, 2) == 3\nassert f(2, 2) == 4", "setup": ""}
@@ -146,6 +146,95 @@ def test_an_exception_of_the_program_ends_no_iteration_of_a_test(bubblewrap):
     suite = {"kind": "asserts", "tests": "assert all(map(f, [1, 2]))", "setup": ""}
     assert run(bubblewrap, "def f(x): raise StopIteration", suite)["passed"] == 0
     assert run(bubblewrap, "def f(x): return x", suite)["passed"] == 1
+
+
+def test_a_generator_becomes_a_list(bubblewrap):
+    suite = {"kind": "asserts", "tests": "assert list(f(2)) == [0, 1]\nassert sorted(f(2)) == [0, 1]", "setup": ""}
+    assert run(bubblewrap, "def f(n): yield from range(n)", suite)["passed"] == 2
+
+
+def test_a_statement_that_fails_between_the_tests_leaves_no_full_marks(bubblewrap):
+    for tests in (
+        "assert f(1, 2) == 3\nif f(2, 2) != 4: raise ValueError",
+        "def g(x): assert x == 4\nassert f(1, 2) == 3\ng(f(2, 2))",
+    ):
+        suite = {"kind": "asserts", "tests": tests, "setup": ""}
+        assert run(bubblewrap, "def f(a, b): return 3", suite)["passed"] == 0
+        assert run(bubblewrap, ADD, suite) == {"tests": 1, "passed": 1, "first": None}
+
+
+def test_tests_that_a_test_leaves_out_have_failed(bubblewrap):
+    tests = "def check(f):\n    assert f(1, 2) == 3\n    if f(2, 2) != 4: return\n    assert f(0, 1) == 1"
+    outcome = run(
+        bubblewrap, "def f(a, b): return 3", {"kind": "asserts", "tests": tests, "setup": "", "function": "f"}
+    )
+    assert (outcome["tests"], outcome["passed"], outcome["first"]["failure"]) == (2, 1, "wrong")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print(3)\nexit()",
+        "print(3)\nquit(0)",
+        "import sys\nprint(3)\nsys.stdout.close()",
+        "out = open(1, 'w')\nprint(3, file=out)",  # written when the interpreter ends
+        "import atexit, os\natexit.register(lambda: os.write(1, b'3'))",
+        "import sys, threading\nthreading.stack_size(1 << 27)\nthreading.Thread(target=print, args=(3,)).start()",
+    ],
+)
+def test_scripts_end_as_under_an_interpreter(either, source):
+    assert run(either, source, SCRIPT) == {"tests": 1, "passed": 1, "first": None}
+
+
+def test_a_program_has_the_same_hashes_and_random_numbers_in_every_process(either):
+    source = "import random\ndef f(a, b): return [hash('x'), random.random(), list({'a', 'b', 'c'})]"
+    first = run(either, source)["first"]["got"]
+    either.stop()
+    assert run(either, source)["first"]["got"] == first
+
+
+def test_a_message_that_never_ends_times_out(either):
+    source = (
+        "import os, time, struct\nos.write(3, struct.pack('!I', 99))\nwhile True: os.write(3, b' '); time.sleep(0.4)"
+    )
+    assert run(either, source)["first"]["failure"] == "timed out"
+
+
+def test_values_cannot_exhaust_the_checker(bubblewrap):
+    suite = {"kind": "asserts", "tests": "assert len(bytes(f(1, 2))) == 5 * 10**9\nassert f(1, 2)", "setup": ""}
+    outcome = run(bubblewrap, "def f(a, b): return 5 * 10**9", suite)
+    assert outcome["passed"] == 1 and outcome["first"]["expected"] == "5 * 10 ** 9"
+
+
+@pytest.mark.skipif(not system_calls.build(), reason="no filter for this processor")
+def test_what_namespaces_do_not_separate_is_refused(bubblewrap):
+    column = system_calls.MACHINES[os.uname().machine][1]
+    source = (
+        "import ctypes, errno, socket\n"
+        "def f(numbers):\n"
+        "    c = ctypes.CDLL(None, use_errno=True)\n"
+        "    return [(c.syscall(n, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EPERM) for n in numbers]\n"
+        "def g(family):\n"
+        "    try: return bool(socket.socket(family))\n"
+        "    except OSError as error: return error.errno == errno.EAFNOSUPPORT and 'refused'\n"
+    )
+    vsock = 40  # socket.AF_VSOCK, which Python does not have everywhere
+    numbers = [pair[column] for pair in system_calls.REFUSED.values()]
+    suite = {
+        "kind": "asserts", "setup": "",
+        "tests": f"assert f({numbers}) == {[True] * len(numbers)}\nassert [g({vsock}), g(1), g(2)] == ['refused', True, True]",
+    }  # fmt: skip
+    assert run(bubblewrap, source, suite) == {"tests": 2, "passed": 2, "first": None}
+
+
+def test_the_kernel_ends_programs_first_where_memory_is_short(bubblewrap):
+    process = bubblewrap.start()
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "1000"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_failures_say_what_happened(either):

@@ -17,13 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from amrsd_jax.tasks.sandbox import system_calls
 from amrsd_jax.tasks.workers import Pool
 
 INSIDE = Path(__file__).with_name("inside")
 NOBODY = 65534  # user and group of a sandbox that root starts
 PROCESSES = 24  # processes and threads in a sandbox, five of them ours; our choice
 GRACE = 20.0  # seconds that the checker has beyond its own deadline before its sandbox is killed, our choice
-_START = "import sys; sys.path.insert(0, {folder!r}); from inside import server; server.main()"
+_START = "import sys; sys.path[0] = {folder!r}; from inside import server; server.main()"
+_FLAGS = ("-s", "-S", "-B")
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0"
+}  # a program that depends on the order of a set has the same verdict in a resumed run
+# Runs a command that the kernel ends before the training where memory is short.
+_FIRST_TO_END = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
 _TRIAL = {"kind": "asserts", "tests": "assert f() == 1", "setup": ""}
 _PYTHON = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.version_info >= (3, 9), sys.base_prefix)"
 
@@ -99,8 +106,8 @@ class Sandbox:
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         if self.isolated:
             return _in_bubblewrap(self.python, _START.format(folder="/checker"), **pipes)
-        command = [self.python, "-I", "-S", "-B", "-c", _START.format(folder=str(INSIDE.parent))]
-        return subprocess.Popen(command, env={}, start_new_session=True, **pipes)
+        command = [self.python, *_FLAGS, "-c", _START.format(folder=str(INSIDE.parent))]
+        return subprocess.Popen(command, env=_ENVIRONMENT, start_new_session=True, **pipes)
 
 
 def choose(unsafe: bool = False) -> Sandbox:
@@ -163,10 +170,15 @@ def _in_bubblewrap(python: str, code: str, **popen: Any) -> subprocess.Popen:
     if not prefix.is_relative_to("/usr"):
         mounts += ["--ro-bind", str(prefix), str(prefix)]
     files, descriptors = _copies(sorted(INSIDE.glob("*.py")))
+    if system_calls.build():
+        descriptors.append(_descriptor("filter", system_calls.build()))
+        files += ["--seccomp", str(descriptors[-1])]
+    environment = [word for pair in _ENVIRONMENT.items() for word in ("--setenv", *pair)]
     command = [
-        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0", "--cap-add", "CAP_SYS_ADMIN",
-        "--die-with-parent", "--new-session", "--clearenv", *mounts, "--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", "/tmp",
-        *files, "--remount-ro", "/", "--chdir", "/tmp", "--", python, "-I", "-S", "-B", "-c", code,
+        *_FIRST_TO_END, "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0", "--cap-add",
+        "CAP_SYS_ADMIN", "--die-with-parent", "--new-session", "--clearenv", *environment, *mounts, "--dev", "/dev",
+        "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts", "--remount-ro", "/dev", "--tmpfs", "/tmp", *files, "--remount-ro", "/",
+        "--chdir", "/tmp", "--", python, *_FLAGS, "-c", code,
     ]  # fmt: skip
     user = dict(user=NOBODY, group=NOBODY, extra_groups=[]) if os.geteuid() == 0 else {}
     try:
@@ -183,12 +195,18 @@ def _copies(paths: Sequence[Path]) -> tuple[list[str], list[int]]:
     """
     arguments, descriptors = [], []
     for path in paths:
-        descriptor = os.memfd_create(path.name)
-        os.write(descriptor, path.read_bytes())
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        descriptor = _descriptor(path.name, path.read_bytes())
         arguments += ["--perms", "0444", "--ro-bind-data", str(descriptor), f"/checker/inside/{path.name}"]
         descriptors.append(descriptor)
     return arguments, descriptors
+
+
+def _descriptor(name: str, content: bytes) -> int:
+    """Returns a descriptor of a file in memory, to be read from its beginning."""
+    descriptor = os.memfd_create(name)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 @functools.cache

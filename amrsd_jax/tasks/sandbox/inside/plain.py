@@ -6,6 +6,7 @@ these types themselves. Arguments may also hold references to objects of the pro
 
 import json
 import struct
+import time
 
 LONGEST = 16 << 20  # bytes of a message, our choice
 DEEPEST = 100  # levels of a value, our choice
@@ -97,13 +98,13 @@ def send(connection, message):
     connection.sendall(struct.pack("!I", len(text)) + text)
 
 
-def receive(connection):
-    """Returns the next message, a dict; raises Closed, or TimeoutError by the socket's timeout."""
-    (size,) = struct.unpack("!I", _exactly(connection, 4))
+def receive(connection, end=None):
+    """Returns the next message, a dict; raises Closed, or TimeoutError if all of it is not there at `end`, by time.monotonic."""
+    (size,) = struct.unpack("!I", _exactly(connection, 4, end))
     if size > LONGEST:
         raise Closed(f"a message of {size} bytes")
     try:
-        message = json.loads(_exactly(connection, size))
+        message = json.loads(_exactly(connection, size, end))
     except (ValueError, RecursionError) as error:
         raise Closed("no message") from error
     if not isinstance(message, dict):
@@ -111,9 +112,13 @@ def receive(connection):
     return message
 
 
-def _exactly(connection, size):
+def _exactly(connection, size, end):
     parts = []
     while size:
+        if end is not None:
+            if (left := end - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
         try:
             part = connection.recv(min(size, 1 << 20))
         except ConnectionError as error:

@@ -5,6 +5,9 @@ values.
 """
 
 import atexit
+import builtins
+import contextlib
+import random
 import sys
 import threading
 import types
@@ -25,6 +28,8 @@ def serve(connection, prelude, source):
     script = plain.receive(connection)["script"]
     module = types.ModuleType("__main__" if script else "program")
     sys.modules[module.__name__] = module  # dataclasses and pickle look there
+    random.seed(0)  # a fork of `random` seeds itself, and a resumed run would have another verdict
+    builtins.exit = builtins.quit = sys.exit  # as `site` has them, which is not loaded
     references = []
 
     def load(message):
@@ -37,7 +42,9 @@ def serve(connection, prelude, source):
         if script:
             threading._shutdown()  # as at the end of an interpreter: waits for threads, calls what was registered
             atexit._run_exitfuncs()
-            sys.stdout.flush()
+            with contextlib.suppress(Exception):  # the program may have closed or replaced it
+                sys.stdout.flush()
+            module.__dict__.clear()  # closes its other files
 
     def on(message):
         return references[message["on"]]

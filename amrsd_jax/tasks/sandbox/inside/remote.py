@@ -124,8 +124,7 @@ class Program:
     def _answer(self):
         connection = self._connection
         try:
-            connection.settimeout(max(0.01, self._end - time.monotonic()))
-            answer = plain.receive(connection)
+            answer = plain.receive(connection, self._end)
         except TimeoutError:
             self.stop()
             raise Failure("timed out") from None
@@ -135,14 +134,15 @@ class Program:
             try:
                 return plain.decode(answer["plain"])
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-                raise Failure("unplain", type="a message that is none") from None
+                raise Failure("unplain", type="malformed value") from None
         if isinstance(answer.get("reference"), int):
             return Reference(self, answer["reference"], _word(answer.get("type")))
         error = answer.get("error")
         error = error if isinstance(error, dict) else {}
+        line = error.get("line")
         raise _raised(
             type=_word(error.get("type")), message=str(error.get("message") or "")[:500],
-            line=error.get("line") if isinstance(error.get("line"), int) else None, text=str(error.get("text") or "")[:200],
+            line=line if type(line) is int and 0 < line < 10**6 else None, text=str(error.get("text") or "")[:200],
         )  # fmt: skip
 
     def _gone(self):
@@ -151,6 +151,10 @@ class Program:
         if ended.get("out_of_time") or time.monotonic() >= self._end:
             raise Failure("timed out") from None
         raise Failure("ended", signal=ended.get("signal")) from None
+
+
+class Refused(Failure, TypeError):
+    """Says that a reference is no plain value; a TypeError, since `list` asks for a length and does without one."""
 
 
 class Reference:
@@ -179,7 +183,7 @@ class Reference:
         return f"<{self._type}>"
 
     def _refuse(self, *_):
-        raise Failure("unplain", type=self._type)
+        raise Refused("unplain", type=self._type)
 
     __str__ = __format__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __hash__ = __len__ = __contains__ = _refuse

@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import resource
 import select
 import shutil
@@ -24,6 +25,7 @@ _PRELOADED = (
     "bisect collections copy dataclasses datetime decimal enum fractions functools heapq itertools math operator random re "
     "statistics string textwrap typing"
 )  # what programs usually import
+_MEMORY = 4 << 30  # address space of a checker in bytes, our choice
 _END = 3  # exit status of a job that found the input closed
 
 
@@ -80,6 +82,9 @@ def _check(connection, limits):
     """Runs the tests and writes the verdict. This process has no capability and limits of its own: data sets bring the tests."""
     signal.alarm(int(limits["total"]) + 5)
     resource.setrlimit(resource.RLIMIT_CPU, (int(limits["total"]) + 5,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    random.seed(0)  # so that tests with random arguments have these in a resumed run too
+    gc.disable()  # values of millions of parts come fast, and this process ends soon
     if limits["namespaces"]:
         spawner.drop_capabilities()
     with open(0, "rb", closefd=False) as lines:
