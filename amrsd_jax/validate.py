@@ -283,6 +283,11 @@ def _check_together(config: Config) -> None:
             f"credit.sample_std = True: expected credit.normalize = True (baseline {config.credit.baseline!r}); nothing is "
             "divided by a deviation"
         )
+    if config.credit.baseline == "none" and config.credit.normalize:
+        raise ConfigError(
+            "credit.normalize = True with credit.baseline = 'none': equal rewards of 1 would be divided by a deviation of 0; "
+            "expected False, or another baseline"
+        )
     needs_reference = all("reference_solution" in together.split("+") for together in context.split(","))
     for data_set, (name, args) in registry.data_sets(task, config.task.args).items():
         if registry.generated(name):

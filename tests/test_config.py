@@ -360,6 +360,7 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         (dict(lora__rank=100_000), ["lora.rank = 100000", "128", "'query'"]),
         (dict(lora__rank=65, lora__targets="query,value"), ["lora.rank = 65", "64", "'value'"]),
         (dict(credit__sample_std=True, credit__normalize=False), ["credit.sample_std = True", "normalize"]),
+        (dict(credit__baseline="none", credit__normalize=True), ["credit.normalize = True", "'none'"]),
         (dict(credit__rule="rloo", credit__sample_std=True), ["credit.sample_std = True", "'leave_one_out'"]),
         (dict(credit__baseline="leave_one"), ["credit.baseline = 'leave_one'", "leave_one_out"]),
         (dict(loss__clip_dual=0.5), ["loss.clip_dual = 0.5", "1"]),

@@ -36,11 +36,10 @@ def run(suite, program, limits):
         return result is None or (limits["partial"] and result["failure"] != "timed out")  # whether to go on
 
     SUITES[suite["kind"]][1](suite, program, limits, record)
-    if first is not None:
-        passed = min(passed, total - 1)  # a statement between the tests failed
-    elif passed < total:
-        first = {"failure": "wrong", "input": None, "expected": None, "got": None}  # tests were left out
-    return {"tests": total, "passed": passed, "first": first}
+    if first is None and passed < total:  # tests were left out
+        first = {"failure": "wrong", "input": None, "expected": None, "got": None}
+    most = total if first is None else total - 1  # what failed may have been a statement between the tests
+    return {"tests": total, "passed": min(passed, most), "first": first}
 
 
 # ---------------------------------------------------------------- assertions
