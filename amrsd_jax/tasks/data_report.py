@@ -65,9 +65,10 @@ def lines(statistics: dict) -> list[str]:
         text += [f"{name}: {line}" for line in lines(own)]
     for split, row in statistics.get("splits", {}).items():
         prompts, answers = row["prompt_tokens"], row["answers"]
+        usual = f"majority-answer baseline {answers['usual_share']:.1%} ({answers['usual']!r})"
         text.append(
             f"data {split}: {row['rows']} rows, {row['duplicates']} duplicate questions, {len(row['skipped'])} skipped; "
-            f"majority-answer baseline {answers['usual_share']:.1%} ({answers['usual']!r}); prompts: median "
+            f"{usual if answers['usual'] else 'no gold answers'}; prompts: median "
             f"{prompts['median']:g} tokens, longest {prompts['most']}, {prompts['too_long']} of {prompts['measured']} over the "
             f"budget of {prompts['budget']}"
         )

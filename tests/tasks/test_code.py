@@ -97,6 +97,7 @@ def test_a_leetcode_class_with_typing_that_it_does_not_import(make):
         "Begin with:\n```python\nclass Solution" in task.problem("test", 0).question
         and task.judge.gold_response is None
     )
+    assert "no gold answers" in lines(report(task, lambda problem: [1], 8))[1]
     assert judged(
         task, "```python\nclass Solution:\n    def add(self, a: List[int]) -> int:\n        return sum(a)\n```"
     ).correct
