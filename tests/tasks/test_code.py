@@ -131,10 +131,7 @@ def test_wrong_arguments_are_named(args, message):
 
 
 def test_without_a_sandbox_a_task_is_refused_before_any_compute(make, monkeypatch):
-    def none():
-        raise OSError("bwrap is not installed")
-
-    monkeypatch.setattr(sandbox.launch, "_bubblewrap", none)
+    monkeypatch.setattr(sandbox.launch, "_bubblewrap", lambda: "bwrap is not installed")
     with pytest.raises(ValueError, match="unsafe = False: there is no sandbox"):
         make()
     task = make(unsafe=True)

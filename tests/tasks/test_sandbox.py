@@ -1,6 +1,7 @@
 """The sandbox: right programs pass, and no program passes, hangs, breaks out or leaves anything by other means."""
 
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -320,5 +321,25 @@ def test_no_sandbox_is_an_error_unless_it_is_allowed(monkeypatch):
             sandbox.choose()
         assert sandbox.choose(unsafe=True).name == "limits" and not sandbox.choose(unsafe=True).isolated
         assert "NO SANDBOX" in sandbox.choose(unsafe=True).description
+    finally:
+        launch._bubblewrap.cache_clear()
+
+
+def test_a_bubblewrap_that_does_not_work_is_tried_once(monkeypatch):
+    tried = []
+
+    def broken(python, code, **popen):
+        tried.append(python)
+        if len(tried) > 1:
+            raise OSError("cannot start")
+        return subprocess.Popen(["/bin/sh", "-c", "echo no namespaces >&2; exit 1"], **popen)
+
+    monkeypatch.setattr(launch.shutil, "which", lambda name: name)
+    monkeypatch.setattr(launch, "_in_bubblewrap", broken)
+    launch._bubblewrap.cache_clear()
+    try:
+        assert "no namespaces" in sandbox.choose(unsafe=True).description
+        first = len(tried)
+        assert sandbox.choose(unsafe=True).name == "limits" and len(tried) == first > 0
     finally:
         launch._bubblewrap.cache_clear()

@@ -116,29 +116,33 @@ def choose(unsafe: bool = False) -> Sandbox:
     Raises:
       ValueError: there is no sandbox; says why.
     """
-    try:
-        return _bubblewrap()
-    except OSError as error:
-        if not unsafe:
-            raise ValueError(
-                f"task.args.unsafe = False: there is no sandbox to run a model's programs in ({error}); install bubblewrap and "
-                "allow user namespaces, or set it to True, which runs them as this user, under limits of time and memory alone"
-            ) from error
-        description = f"NO SANDBOX, limits of time and memory alone ({error})"
-        return Sandbox("limits", description, False, getattr(sys, "_base_executable", None) or sys.executable)
+    found = _bubblewrap()
+    if isinstance(found, Sandbox):
+        return found
+    if not unsafe:
+        raise ValueError(
+            f"task.args.unsafe = False: there is no sandbox to run a model's programs in ({found}); install bubblewrap and "
+            "allow user namespaces, or set it to True, which runs them as this user, under limits of time and memory alone"
+        )
+    description = f"NO SANDBOX, limits of time and memory alone ({found})"
+    return Sandbox("limits", description, False, getattr(sys, "_base_executable", None) or sys.executable)
 
 
 @functools.cache
-def _bubblewrap() -> Sandbox:
-    """Returns bubblewrap with the first interpreter that works in it; raises OSError with the reason if there is none."""
+def _bubblewrap() -> Sandbox | str:
+    """Returns bubblewrap with the first interpreter that works in it, or the reason why there is none."""
     if not shutil.which("bwrap"):
-        raise OSError("bwrap is not installed")
+        return "bwrap is not installed"
     reason = ""
     for python in dict.fromkeys((os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3")):
         if not Path(python).exists():
             continue
-        probe = _in_bubblewrap(python, _PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        written, errors = probe.communicate(timeout=60)
+        try:
+            probe = _in_bubblewrap(python, _PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            written, errors = probe.communicate(timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = reason or f"{python}: {error}"
+            continue
         version, recent, _ = (*written.decode().split(), "", "", "")[:3]
         if probe.returncode or recent != "True":
             reason = reason or f"{python}: {errors.decode(errors='replace').strip()[-200:] or 'older than Python 3.9'}"
@@ -151,7 +155,7 @@ def _bubblewrap() -> Sandbox:
         if isinstance(outcome, dict) and outcome["passed"] == 1:
             return sandbox
         reason = reason or f"{python}: a first program failed ({outcome})"
-    raise OSError(f"bwrap does not work here: {reason}")
+    return f"bwrap does not work here: {reason}"
 
 
 def _in_bubblewrap(python: str, code: str, **popen: Any) -> subprocess.Popen:
