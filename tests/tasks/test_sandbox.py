@@ -325,6 +325,16 @@ def test_no_sandbox_is_an_error_unless_it_is_allowed(monkeypatch):
         launch._bubblewrap.cache_clear()
 
 
+def test_no_more_of_an_interpreter_s_folder_is_seen_than_it_needs(monkeypatch, tmp_path):
+    commands, start = [], subprocess.Popen
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda command, **_: commands.append(command) or start(["true"]))
+    for name in ("bin", "lib", "data"):
+        (tmp_path / name).mkdir()
+    launch._in_bubblewrap(str(tmp_path / "bin" / "python3"), "").wait()
+    seen = {word for word in commands[0] if word.startswith(str(tmp_path))}
+    assert seen == {str(tmp_path / "bin"), str(tmp_path / "lib"), str(tmp_path / "bin" / "python3")}
+
+
 def test_a_bubblewrap_that_does_not_work_is_tried_once(monkeypatch):
     tried = []
 

@@ -26,9 +26,8 @@ PROCESSES = 24  # processes and threads in a sandbox, five of them ours; our cho
 GRACE = 20.0  # seconds that the checker has beyond its own deadline before its sandbox is killed, our choice
 _START = "import sys; sys.path[0] = {folder!r}; from inside import server; server.main()"
 _FLAGS = ("-s", "-S", "-B")
-_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0"
-}  # a program that depends on the order of a set has the same verdict in a resumed run
+# A program that depends on the order of a set has the same verdict in a resumed run.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 # Runs a command that the kernel ends before the training where memory is short.
 _FIRST_TO_END = ("/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh")
 _TRIAL = {"kind": "asserts", "tests": "assert f() == 1", "setup": ""}
@@ -171,8 +170,9 @@ def _in_bubblewrap(python: str, code: str, **popen: Any) -> subprocess.Popen:
             mounts += ["--symlink", os.readlink(folder), str(folder)]
         elif folder.exists():
             mounts += ["--ro-bind", str(folder), str(folder)]
-    if not prefix.is_relative_to("/usr"):
-        mounts += ["--ro-bind", str(prefix), str(prefix)]
+    if not prefix.is_relative_to("/usr"):  # without what else is in that folder, which may be a home
+        folders = [str(prefix / name) for name in ("bin", "lib", "lib64") if (prefix / name).exists()]
+        mounts += [word for folder in folders for word in ("--ro-bind", folder, folder)]
     files, descriptors = _copies(sorted(INSIDE.glob("*.py")))
     if system_calls.build():
         descriptors.append(_descriptor("filter", system_calls.build()))

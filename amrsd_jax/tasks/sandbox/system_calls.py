@@ -7,10 +7,7 @@ import errno
 import platform
 import struct
 
-MACHINES = {
-    "x86_64": (0xC000003E, 0),
-    "aarch64": (0xC00000B7, 1),
-}  # AUDIT_ARCH of linux/audit.h; column of the numbers below
+MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # AUDIT_ARCH_* of linux; column of the numbers below
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6; others, as AF_VSOCK, reach beyond a network namespace
 SOCKET = (41, 198)
 REFUSED = {  # numbers on x86_64 and aarch64
