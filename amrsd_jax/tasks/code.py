@@ -1,6 +1,5 @@
 """Code verifier: runs the program of a reply in a sandbox (`sandbox`), where the tests of its row decide."""
 
-import ast
 import contextlib
 import functools
 import re
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from amrsd_jax.problems import Problem, Verdict
-from amrsd_jax.tasks import code_tests, programs, sandbox, sources
+from amrsd_jax.tasks import code_tests, programs, sandbox, sources, syntax
 
 SCORES = ("tests",)  # share of tests passed
 SHOWN = ("all", "inputs", "none")
@@ -156,7 +155,7 @@ def _function(row: Mapping[str, Any], column: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def _is_python(text: str) -> bool:
     try:
-        return bool(ast.parse(text).body)
+        return bool(syntax.parse(text).body)
     except (SyntaxError, ValueError, RecursionError):
         return False
 

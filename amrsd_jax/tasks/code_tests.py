@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amrsd_jax.tasks import syntax
 from amrsd_jax.tasks.sandbox.inside import suites
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")  # instructions of a pickle
@@ -60,13 +61,13 @@ def suite(tests: Any, *, setup: str = "", helpers: str = "", function: str = "")
 
 def size(tests: Mapping[str, Any]) -> int:
     """Returns the number of tests of a suite."""
-    return suites.SUITES[tests["kind"]][0](tests)
+    return suites.count_asserts(tests, syntax.parse) if tests["kind"] == "asserts" else len(tests["cases"])
 
 
 def shown(tests: Mapping[str, Any], count: int) -> list[str]:
     """Returns the first tests as a prompt can show them."""
     if tests["kind"] == "asserts":
-        return [ast.unparse(node) for node in suites.body(ast.parse(tests["tests"])) if suites.is_test(node)][:count]
+        return [ast.unparse(node) for node in suites.body(syntax.parse(tests["tests"])) if suites.is_test(node)][:count]
     if tests["kind"] == "calls":
         return [
             f"{tests['function']}({', '.join(map(repr, args))}) == {want!r}" for args, want in tests["cases"][:count]
@@ -76,9 +77,9 @@ def shown(tests: Mapping[str, Any], count: int) -> list[str]:
 
 def _assertions(text: str, setup: str, helpers: str, function: str) -> dict[str, Any]:
     try:
-        tree = ast.parse(text)
+        tree = syntax.parse(text)
         checks = suites.body(tree) is not tree.body
-        ast.parse(setup := helpers if checks else setup)
+        syntax.parse(setup := helpers if checks else setup)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"tests are not Python: {error}") from error
     if checks and not function:

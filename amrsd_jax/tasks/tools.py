@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from amrsd_jax.problems import Verdict
+from amrsd_jax.tasks import syntax
 from amrsd_jax.tasks.compat import tool_score
 from amrsd_jax.tasks.thoughts import after_thoughts
 
@@ -203,7 +204,7 @@ def _as_python(text: str) -> list[Call]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd literals
-            lines = ast.parse(code).body
+            lines = syntax.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     found = []
