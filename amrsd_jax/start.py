@@ -153,9 +153,10 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
     config = read_config(workdir)
     config.mesh.update(mesh.shape)
     with config.unlocked():  # no row is needed to make the parameters again
-        config.evaluation.benchmarks = {}
-        for args in registry.row_arguments(config.task.name, config.task.args):
-            args.update(train="", test="")
+        config.evaluation.benchmarks, args = {}, config.task.args.to_dict()
+        for one in registry.row_arguments(config.task.name, args):
+            one.update(train="", test="")
+        config.task.args = args
     experiment = make_experiment(validate(config, splits=()), workdir, splits=())
     return lora.combine(lora.split(adapted_params(experiment, workdir, Clock()))[0], trained)
 
