@@ -113,4 +113,7 @@ def write_folder(folder: Path, tensors: Mapping[str, LazyTensor], dtype: np.dtyp
 def write_file(file: Path, tensors: Mapping[str, LazyTensor], dtype: np.dtype) -> None:
     """Writes tensors to one safetensors file in `dtype`."""
     values = {name: np.ascontiguousarray(tensor.fetch(), dtype) for name, tensor in tensors.items()}
+    file.touch()
+    mode = file.stat().st_mode
     save_file(values, file, metadata={"format": "pt"})
+    file.chmod(mode)  # the library's file can be read by its owner alone

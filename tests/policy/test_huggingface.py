@@ -314,6 +314,12 @@ def test_an_export_keeps_generation_config_and_special_ids(folder, random, tmp_p
     assert [config[name] for name in huggingface.SPECIAL] == [6, 5, 4]
 
 
+def test_who_may_read_the_configuration_may_read_the_weights(folder, tmp_path):
+    (tmp_path / "other").touch()
+    modes = {file.stat().st_mode for file in [*folder.glob("*.safetensors"), tmp_path / "other"]}
+    assert len(modes) == 1
+
+
 # ---------------------------------------------------------------- damaged weights
 
 
