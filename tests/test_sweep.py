@@ -201,6 +201,21 @@ def test_a_signal_reaches_the_run_once_and_ends_the_sweep(tmp_path, monkeypatch)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("given", [None, "elsewhere"])
+def test_runs_share_their_compiled_programs(tmp_path, monkeypatch, given):
+    (run,) = expand(tmp_path, [CONFIG], {"seed": ["0"]})
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho $JAX_COMPILATION_CACHE_DIR > {tmp_path}/log\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(program))
+    if given:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", given)
+    else:
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    train_all([run])
+    assert (tmp_path / "log").read_text().strip() == (given or str(tmp_path / ".compilation_cache"))
+
+
 # ---------------------------------------------------------------- warm-ups
 
 

@@ -1,6 +1,7 @@
 """Trains the runs of a sweep, each in a process of its own, and summarises them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,7 +60,13 @@ def _train(run: Run) -> tuple[int, int]:
         child.send_signal(number)
 
     command = [sys.executable, "-m", "amrsd_jax.main", *run.arguments, f"--workdir={run.workdir}"]
-    child = subprocess.Popen(command, start_new_session=True)  # so that Ctrl-C reaches it once, from here
+    cache = {  # compiled programs are those of the whole sweep
+        "JAX_COMPILATION_CACHE_DIR": str((run.workdir.parent / ".compilation_cache").absolute()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    child = subprocess.Popen(
+        command, env=cache | os.environ, start_new_session=True
+    )  # Ctrl-C reaches it once, from here
     previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return child.wait(), received[0] if received else 0
