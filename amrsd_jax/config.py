@@ -321,7 +321,8 @@ class OptimizerConfig(Section):
 
     learning_rate: NonNegative = Field(1e-4, description="highest learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="after the warm-up; linear and cosine end at 0 with the last step"
+        "constant",
+        description="after the warm-up; linear and cosine reach 0 with the last update, if every step had one to apply",
     )
     warmup_updates: Natural = Field(
         0,
