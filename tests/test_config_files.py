@@ -35,7 +35,7 @@ def test_a_file_wins_over_a_name(tmp_path, monkeypatch):
 
 
 def test_configs_of_the_package_do_not_import_those_of_the_user(tmp_path, monkeypatch):
-    """Who has a package `configs` too; it is untouched, and the user's own file imports it."""
+    """A user's own package `configs` is left as it is, and the user's own file imports it."""
     users = ModuleType("configs")
     users.__spec__ = sys.__spec__
     users.quickstart = ModuleType("quickstart")

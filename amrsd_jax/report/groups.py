@@ -102,7 +102,7 @@ def _text(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column of the table of final values: its title, the value of a run, None if unknown, and how values are written."""
+    """A column of the table of final values has a title, a function that returns a run's value or None, and a formatter."""
 
     title: str
     value: Callable[[RunFiles], float | None]

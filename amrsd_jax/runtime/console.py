@@ -1,4 +1,4 @@
-"""Prints lines and progress to stderr, on process 0 only: bars on a terminal, a line now and then elsewhere."""
+"""Prints lines and progress to stderr, on process 0 only. Progress is a bar on a terminal, and elsewhere a line now and then."""
 
 import sys
 import time

@@ -12,7 +12,7 @@ STREAK = 5  # steps in a row without a learning signal after which the warning i
 
 
 class StepLines:
-    """Makes the lines of training steps, in their order."""
+    """Makes the console lines of training steps; it must be called once for each step, in their order."""
 
     def __init__(self, config: Config):
         self._config, self._pace = config, Pace(config.steps)

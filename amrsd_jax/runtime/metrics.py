@@ -13,7 +13,7 @@ from amrsd_jax.runtime.trackers import TensorBoard, Tracker
 
 
 class Metrics:
-    """Writes a workdir's `metrics.jsonl` and `timeline.jsonl`, one object per line, TensorBoard events, and to a further tracker.
+    """Writes a workdir's `metrics.jsonl` and `timeline.jsonl`, one object per line, and passes metrics to the trackers.
 
     Lines after `step`, where the run resumes, and a half-written line are dropped first; the resumed run writes them again,
     with the same metrics. Lines that are damaged are dropped too, and the steps whose lines are missing are listed on stderr:

@@ -1,4 +1,4 @@
-"""The page of several runs: groups, legend, final values by hand, what is left out, and the page itself."""
+"""The page of several runs groups them, names what differs, has final values worked by hand, and says what it leaves out."""
 
 import json
 import subprocess

@@ -81,7 +81,7 @@ def test_samples_are_of_both_ends_and_show_a_reflection_where_there_is_one():
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """W&B's package, kept from the network."""
+    """Returns W&B's package, set to work without a network."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
