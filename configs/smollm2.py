@@ -33,7 +33,7 @@ def get_config(words: str = ""):
     config.scoring.update(rows=8, chunk=512)
     config.learning.update(micro_batches=8, skip=True)
     config.optimizer.update(learning_rate=4e-5, schedule="linear")
-    config.steps = 16
+    config.steps = 20
     config.evaluation.update(problems=128, samples=1, every=4, temperature=0.8)
     config.checkpoint.update(every=8, keep=1)
 
