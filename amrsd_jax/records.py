@@ -35,6 +35,7 @@ class Request:
       row: number of its first rollout; the others follow. A rollout's randomness depends on its number, so numbers are
         unique within a call and stream.
       count: number of rollouts, which share the prefill.
+      greedy: whether the last of them is greedy, whatever the temperature; it has no randomness.
       stream: index of the key, among those given to the sampler, that its randomness is derived from.
       new_tokens: most tokens of a response; None for the sampler's own limit.
       temperature, top_k, top_p: see `sampling.warpers.sample`; top_k = 0 and top_p = 1 keep every token.
@@ -44,6 +45,7 @@ class Request:
     prompt: Sequence[int]
     row: int
     count: int = 1
+    greedy: bool = False
     stream: int = 0
     new_tokens: int | None = None
     temperature: float = 1.0

@@ -119,7 +119,8 @@ def _admit(run: Planned, sampler: SamplerConfig):
 
     return transitions.admit.lower(
         run.policy, sampler, _params(run), slots(run, sampler), array(1, dtype=key), array(a, p), array(a), array(a), array(a),
-        array(a, group), array(a, group, dtype=np.uint32), array(a, dtype=np.float32), array(a), array(a, dtype=np.float32),
+        array(a, group), array(a, group, dtype=np.uint32), array(a, group, dtype=np.float32), array(a),
+        array(a, dtype=np.float32),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def ask(
       prompts: of the benchmark's questions.
       tokenizer: decodes completions.
       sample: the sampler; completions may come in any order.
-      group: largest number of samples per request.
+      group: largest number of answers per request.
       stop: strings that end an answer.
 
     Raises:
@@ -63,11 +63,12 @@ def ask(
     try:
         pending = []
         for completion in sample(requests(benchmark, prompts, group)):
-            mode, question, first = completion.request.tag
-            problem = prompts.problems[question]
+            request, index = completion.request, completion.index
+            question, first = request.tag
+            problem, greedy = prompts.problems[question], request.greedy and index == request.count - 1
             text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
-            fields = (question, problem, mode, first + completion.index, text)
-            verdict = threads.submit(judge, completion.request.prompt, problem, text)
+            fields = (question, problem, "greedy" if greedy else "sampled", 0 if greedy else first + index, text)
+            verdict = threads.submit(judge, request.prompt, problem, text)
             pending.append((fields, verdict, completion))
         answers = []
         for number, (fields, verdict, completion) in enumerate(pending):
@@ -80,16 +81,15 @@ def ask(
 
 
 def requests(benchmark: Benchmark, prompts: Prompts, group: int) -> Iterator[Request]:
-    """Yields the requests of a benchmark, with tags (mode, i, j of the first sample).
+    """Yields the requests of a benchmark, with tags (i, j of the first sample); the last of a question has its greedy answer.
 
-    Rows determine the sampling noise: sample j of question i is row i k + j, whatever the group, and greedy answers follow.
+    Rows determine the sampling noise: sample j of question i is row i k + j, whatever the group.
     """
-    k, questions = benchmark.samples, len(prompts.tokens)
+    k = benchmark.samples
     for i, tokens in enumerate(prompts.tokens):
-        for first in range(0, k, group):
+        for first in range(0, k + 1, group):
+            count = min(group, k + 1 - first)
             yield Request(
-                tokens, row=i * k + first, count=min(group, k - first), temperature=benchmark.temperature,
-                top_k=benchmark.top_k, top_p=benchmark.top_p, tag=("sampled", i, first),
+                tokens, row=i * k + first, count=count, greedy=first + count > k, temperature=benchmark.temperature,
+                top_k=benchmark.top_k, top_p=benchmark.top_p, tag=(i, first),
             )  # fmt: skip
-    for i, tokens in enumerate(prompts.tokens):
-        yield Request(tokens, row=questions * k + i, temperature=0.0, tag=("greedy", i, 0))

@@ -135,7 +135,7 @@ def _assign_slots(
         "streams": np.zeros(a, np.int32),
         "targets": np.full((a, group), config.slots, np.int32),
         "rows": np.zeros((a, group), np.uint32),
-        "temperature": np.ones(a, np.float32),
+        "temperature": np.ones((a, group), np.float32),
         "top_k": np.zeros(a, np.int32),
         "top_p": np.ones(a, np.float32),
     }
@@ -144,6 +144,8 @@ def _assign_slots(
         arrays["lengths"][i], arrays["limits"][i] = len(request.prompt), request.limit(config.new_tokens)
         arrays["streams"][i], arrays["temperature"][i] = request.stream, request.temperature
         arrays["top_k"][i], arrays["top_p"][i] = request.top_k, request.top_p
+        if request.greedy:
+            arrays["temperature"][i, request.count - 1] = 0
         for j in range(request.count):
             slot = free.pop(0)
             occupants[slot] = _Occupant(request, j, now)

@@ -214,7 +214,7 @@ def admit(
     streams: Integer[Array, " A"],
     targets: Integer[Array, "A G"],
     rows: Integer[Array, "A G"],
-    temperature: Float[Array, " A"],
+    temperature: Float[Array, "A G"],
     top_k: Integer[Array, " A"],
     top_p: Float[Array, " A"],
 ) -> Slots:
@@ -248,7 +248,7 @@ def admit(
 
     source = put(jnp.full(config.slots, -1), repeat(jnp.arange(len(prompts))))
     keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
-    settings = dict(temperature=repeat(temperature), top_k=repeat(top_k), top_p=repeat(top_p))
+    settings = dict(temperature=temperature.reshape(-1), top_k=repeat(top_k), top_p=repeat(top_p))
     if split is not None:  # a few rows are sent to all devices, or XLA would gather the head on each
         hidden = jax.lax.with_sharding_constraint(hidden, NamedSharding(split.mesh, PartitionSpec()))
     logits = repeat(policy.logits(params, hidden))

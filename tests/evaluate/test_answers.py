@@ -42,9 +42,10 @@ def scripted(tokenizer, said):
 
     def sample(stream):
         for request in reversed(list(stream)):
-            mode, question, first = request.tag
+            question, first = request.tag
             for index in range(request.count):
-                tokens = np.array(tokenizer.encode(said(mode, question, first + index)))
+                greedy = request.greedy and index == request.count - 1
+                tokens = np.array(tokenizer.encode(said("greedy" if greedy else "sampled", question, first + index)))
                 zeros = np.zeros(len(tokens), np.float32)
                 yield Completion(request, index, tokens, zeros, "length" if question == 2 else "stop")
 
@@ -72,12 +73,17 @@ def test_a_validation_split_is_a_benchmark(tmp_path):
 def test_requests_cut_samples_into_groups_and_number_rows_by_question(rows):
     letters, prompts = choice_benchmark(rows, samples=5, temperature=0.6, top_p=0.95)
     stream = list(requests(letters, prompts, group=2))
-    sampled = [r for r in stream if r.tag[0] == "sampled"]
-    assert [(r.row, r.count) for r in sampled[:4]] == [(0, 2), (2, 2), (4, 1), (5, 2)]
-    assert {(r.temperature, r.top_p) for r in sampled} == {(0.6, 0.95)}
-    assert [(r.row, r.count, r.temperature, r.top_p) for r in stream[-3:]] == [(15 + i, 1, 0.0, 1.0) for i in range(3)]
-    numbers = [r.row + j for r in stream for j in range(r.count)]
-    assert sorted(numbers) == list(range(18))
+    assert [(r.row, r.count, r.greedy) for r in stream[:4]] == [
+        (0, 2, False),
+        (2, 2, False),
+        (4, 2, True),
+        (5, 2, False),
+    ]
+    assert {(r.temperature, r.top_p) for r in stream} == {(0.6, 0.95)}
+    numbers = [r.row + j for r in stream for j in range(r.count - r.greedy)]
+    assert sorted(numbers) == list(range(15))
+    alone = [r for r in requests(letters, prompts, group=1) if r.greedy]  # where no other answer has room beside it
+    assert [(r.tag, r.count) for r in alone] == [((i, 5), 1) for i in range(3)]
 
 
 def test_metrics_of_several_samples_by_hand(rows, tmp_path):

@@ -264,6 +264,16 @@ def test_long_prompts_are_prefilled_fewer_at_a_time(monkeypatch):
     assert batches == [[1, 8], [9, 10], [11], [17]]
 
 
+def test_the_last_rollout_of_a_request_can_be_greedy(run):
+    """It is that of a greedy request, and the others are what they are without it."""
+    (request,) = make_requests([5], [3], temperature=1.2, top_k=9)
+    done = run(WIDE, [dataclasses.replace(request, greedy=True)])
+    others = run(WIDE, [dataclasses.replace(request, count=2)])
+    alone = run(WIDE, [dataclasses.replace(request, count=1, temperature=0.0)])
+    for row, want in {0: others[0], 1: others[1], 2: alone[0]}.items():
+        np.testing.assert_array_equal(done[row].tokens, want.tokens)
+
+
 def test_single_rollouts_are_admitted_without_room_for_groups(run, monkeypatch):
     shapes, admit = [], transitions.admit
 
