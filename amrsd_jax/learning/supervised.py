@@ -130,17 +130,21 @@ def supervise(
         return -target_logprobs(logits, targets)[0], divergence(logits, logits_before, Divergence(alpha=0.0))[0]
 
     def loss(params, frozen, before, batch):
-        tokens, segments, loss_mask, rehearsed = batch
-        models = [
-            (policy, params, policy.forward(params, tokens, segments)[:, :-1])
-            for params in (lora.combine(frozen, trained) for trained in (params, before) if trained is not None)
-        ]
+        tokens, segments, index, counted, rehearsed = batch
+
+        def states(params):
+            hidden = policy.forward(params, tokens, segments)
+            return jnp.take_along_axis(hidden, jnp.maximum(index - 1, 0)[..., None], axis=1)
+
+        trees = [lora.combine(frozen, trained) for trained in (params, before) if trained is not None]
+        models = [(policy, tree, states(tree)) for tree in trees]
+        targets = jnp.take_along_axis(tokens, index, axis=1)
         if before is None:
-            value = -project(*models[0], tokens[:, 1:], chunk=chunk)[0]
+            value = -project(*models[0], targets, chunk=chunk)[0]
         else:
-            nll, kl = over_chunks(nll_and_kl, models, tokens[:, 1:], chunk=chunk)
-            value = jnp.where(rehearsed[:, 1:] > 0, kl, nll)
-        return jnp.sum(value * loss_mask[:, 1:]) / jnp.maximum(jnp.sum(loss_mask[:, 1:]), 1)
+            nll, kl = over_chunks(nll_and_kl, models, targets, chunk=chunk)
+            value = jnp.where(rehearsed > 0, kl, nll)
+        return jnp.sum(value * counted) / jnp.maximum(jnp.sum(counted), 1)
 
     def step(state, frozen, before, batch):
         value, grads = jax.value_and_grad(loss)(state.params, frozen, before, batch)
@@ -149,15 +153,30 @@ def supervise(
 
     out = (state_shardings(policy, optimizer, mesh), meshes.replicated(mesh))
     step = jax.jit(step, donate_argnums=0, out_shardings=out)
-    losses = []
+    arrays, losses = (packed.tokens, packed.segments, *counted_tokens(packed)), []
     for chosen in progress(order[: updates * rows].reshape(updates, rows)):
-        batch = tuple(values[chosen] for values in packed)
+        batch = tuple(values[chosen] for values in arrays)
         state, value = step(state, frozen, before, processes.put(batch, meshes.rows(mesh)))
+        jax.block_until_ready(
+            losses[-1:]
+        )  # dispatched one ahead, so that progress is true and a signal ends the phase soon
         losses.append(value)
     losses, applied = jax.device_get((losses, state.updates))
     losses = [float(x) for x in losses]
     check_finite(losses, int(applied), f"{place}.learning_rate = {learning_rate}")
     return lora.combine(frozen, state.params), losses
+
+
+def counted_tokens(
+    packed: Packed,
+) -> tuple[Integer[np.ndarray, "R C"], Float[np.ndarray, "R C"], Float[np.ndarray, "R C"]]:
+    """Returns the indices in each row of the tokens that the loss counts, and the two masks there; C is the most in a row.
+
+    Most tokens of a row belong to prompts, and the logits before them would be computed in vain.
+    """
+    most = int(packed.loss_mask.sum(axis=1).max())
+    index = np.argsort(-packed.loss_mask, axis=1, kind="stable")[:, :most].astype(np.int32)
+    return index, *(np.take_along_axis(mask, index, axis=1) for mask in (packed.loss_mask, packed.rehearsed))
 
 
 def check_finite(losses: Sequence[float], applied: int, field: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amrsd_jax.learning import mesh as meshes
-from amrsd_jax.learning.supervised import Document, check_finite, pack, supervise
+from amrsd_jax.learning.supervised import Document, check_finite, counted_tokens, pack, supervise
 from amrsd_jax.scoring.teachers import copy
 from amrsd_jax.sections import ConfigError
 
@@ -26,6 +26,13 @@ def test_packing_by_hand():
     assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 0, 0]]
     assert packed.loss_mask.tolist() == [[0, 0, 1, 0, 1], [0, 1, 1, 0, 0]]
     assert packed.rehearsed.tolist() == [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    index, counted, rehearsed = counted_tokens(packed)
+    assert index.tolist() == [[2, 4], [1, 2]] and counted.all() and rehearsed.tolist() == [[0, 1], [0, 0]]
+
+
+def test_rows_with_fewer_counted_tokens_are_padded():
+    _, counted, _ = counted_tokens(pack([Document([1], [2, 3, 4]), Document([1, 2, 3], [4])], 4))
+    assert counted.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_packing_loses_nothing():
@@ -50,10 +57,15 @@ def test_a_rehearsed_completion_keeps_the_distribution_and_a_learnt_one_is_learn
 
     def trained(*others):
         packed = pack([Document(*learnt), *others] * 8, 16)
-        return supervise(
+        params_after, losses = supervise(
             policy, copy(params), packed, mesh, place="test", rows=2, passes=10, learning_rate=1e-2,
             generator=np.random.default_rng(0), chunk=64,
-        )[0]  # fmt: skip
+        )  # fmt: skip
+        nll = -float(logprobs(params, *learnt)[[0, 1], learnt[1]].mean())
+        assert losses[0] == pytest.approx(
+            nll / (2 if others else 1), rel=1e-4
+        )  # what is rehearsed begins with a KL of 0
+        return params_after
 
     before = logprobs(params, *other)
     changes = []
