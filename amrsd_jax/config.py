@@ -219,6 +219,16 @@ class ReflectionWarmupConfig(Section):
         1.0,
         description="share of the attempts at whose tokens the model is held to its distribution before the warm-up",
     )
+    solutions: Natural = Field(
+        0,
+        description="training problems whose reference solutions are learnt too, for tasks that the model never solves",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _beside_attempts(self):
+        if self.solutions and not self.attempts:
+            raise ValueError(f"solutions = {self.solutions}: expected 0 without a warm-up (attempts = 0)")
+        return self
 
 
 class ReflectionConfig(Section):

@@ -4,7 +4,8 @@ A small pretrained model writes few reflections that can be used. Before the fir
 the task writes reflections on them, and the model learns to write these from the very prompts that ask for one in training. Most
 attempts of such a model are wrong, so several hints are written on a correct one, in other words, until hints and critiques are
 equally many. A share of the attempts is rehearsed, because a model that learns from reflections alone answers differently: at
-their tokens it is held to the distribution that it had.
+their tokens it is held to the distribution that it had. A model that never solves a problem can learn some reference solutions
+before it samples attempts, a cold start: groups without a right answer teach nothing.
 
 No field of the credit rule matters here, so runs of different methods begin from the same parameters.
 """
@@ -45,8 +46,8 @@ def check(experiment: Experiment) -> None:
     """Checks that the config's reflection warm-up, if it has one, is possible.
 
     Raises:
-      ValueError: the task writes no reflections, replies begin inside a thought, reflection prompts do not fit, or rows cannot
-        be split over the devices.
+      ValueError: the task writes no reflections or has no solutions, replies begin inside a thought, reflection prompts do not
+        fit, or rows cannot be split over the devices.
     """
     config, settings = experiment.config, experiment.context_settings
     if not config.reflection.warmup.attempts:
@@ -61,6 +62,16 @@ def check(experiment: Experiment) -> None:
             f"{place}: the chat template begins a reply inside a thought, which the task does not write; expected a template "
             "without it (reflection.chat_template, e.g. enable_thinking = False)"
         )
+    if solutions := config.reflection.warmup.solutions:
+        if settings.responses_open_thinking:
+            raise ValueError(
+                f"{PLACE}.solutions = {solutions}: the chat template begins a reply inside a thought, which reference solutions "
+                "are not; expected a template without it (chat_template, e.g. enable_thinking = False)"
+            )
+        if experiment.task.problem("train", 0).reference is None:
+            raise ValueError(
+                f"{PLACE}.solutions = {solutions}: {experiment.task.problem('train', 0).id} has no reference solution; expected 0"
+            )
     meshes.check_divides(f"{PLACE}.rows", config.reflection.warmup.rows, experiment.mesh)
     problem = experiment.task.problem("train", 0)
     for tag in TAGS.values():
@@ -79,11 +90,13 @@ class Record:
 
     Attributes:
       attempts, correct: attempts that were sampled, and those of them that are correct.
-      documents: number of documents by kind: "hint", "critique", and "answer" for rehearsed attempts.
+      documents: number of documents by kind: "hint", "critique", "answer" for rehearsed attempts, and "solution".
       left_out: number of reflections that are not learnt by reason: "none" (the task wrote none), "no_room" (the prompt does
-        not fit), "truncated" (it is longer than `reflection.tokens`), or why it would be unusable in training.
-      losses: of each update, nats per token.
-      seconds: by part, "sample" and "train".
+        not fit), "truncated" (it is longer than `reflection.tokens`), or why it would be unusable in training; and that of
+        solutions: "no_solution" (the problem has none) and "long_solution" (it is longer than `rollout.response_length`).
+      losses: of each update on reflections and attempts, nats per token.
+      cold_start: the same of each update on solutions.
+      seconds: by part, "cold_start", "sample" and "train".
     """
 
     attempts: int
@@ -91,6 +104,7 @@ class Record:
     documents: dict[str, int]
     left_out: dict[str, int]
     losses: list[float]
+    cold_start: list[float]
     seconds: dict[str, float]
 
     def line(self) -> str:
@@ -118,23 +132,34 @@ def warm_up(
       Interrupted: a signal was received.
     """
     config, begin = experiment.config.reflection.warmup, time.perf_counter()
+    generator, cold_start = rng.host(experiment.config.seed, f"{STREAM} order"), []
+
+    def learn(params, documents):
+        return supervise(
+            experiment.policy, params, pack(documents, experiment.config.warmup_row_length), experiment.mesh, place=PLACE,
+            rows=config.rows, passes=config.passes, learning_rate=config.learning_rate, generator=generator,
+            chunk=experiment.config.scoring.chunk, progress=progress,
+        )  # fmt: skip
+
+    solutions, without = solution_documents(experiment)
+    if solutions:
+        params, cold_start = learn(params, solutions)
+    middle = time.perf_counter()
     attempts = sample_attempts(experiment, params)
     documents, left_out = make_documents(experiment, attempts)
-    generator, mixed = rng.host(experiment.config.seed, f"{STREAM} order"), list(itertools.chain(*documents.values()))
+    mixed = list(itertools.chain(*documents.values()))
     generator.shuffle(mixed)  # so that every update has documents of each kind
-    middle = time.perf_counter()
-    params, losses = supervise(
-        experiment.policy, params, pack(mixed, experiment.config.warmup_row_length), experiment.mesh, place=PLACE,
-        rows=config.rows, passes=config.passes, learning_rate=config.learning_rate, generator=generator,
-        chunk=experiment.config.scoring.chunk, progress=progress,
-    )  # fmt: skip
+    sampled = time.perf_counter()
+    params, losses = learn(params, mixed)
     return params, Record(
         attempts=len(attempts.text),
         correct=sum(verdict.correct for verdict in attempts.verdicts),
-        documents={kind: len(some) for kind, some in documents.items()},
-        left_out=dict(left_out),
+        documents={kind: len(some) for kind, some in documents.items()}
+        | ({"solution": len(solutions)} if solutions else {}),
+        left_out=dict(left_out + without),
         losses=losses,
-        seconds={"sample": middle - begin, "train": time.perf_counter() - middle},
+        cold_start=cold_start,
+        seconds={"cold_start": middle - begin, "sample": sampled - middle, "train": time.perf_counter() - sampled},
     )
 
 
@@ -232,3 +257,21 @@ def answer_document(attempts: Rollouts, row: int) -> Document:
         attempts.response[row, :length].tolist(),
         rehearsed=True,
     )
+
+
+def solution_documents(experiment: Experiment) -> tuple[list[Document], Counter[str]]:
+    """Returns the first training problems with their reference solutions, and the number left out by reason, as in `Record`."""
+    config, tokenizer, documents, left_out = experiment.config, experiment.tokenizer, [], Counter()
+    prompts, _, _ = next_prompts(
+        experiment.task, "train", 0, config.reflection.warmup.solutions, encode=experiment.prompt_ids,
+        longest=config.rollout.prompt_length,
+    )  # fmt: skip
+    for problem, prompt in zip(prompts.problems, prompts.tokens, strict=True):
+        completion = tokenizer.encode(problem.reference or "", add_special_tokens=False, split_special_tokens=True)
+        if not completion:
+            left_out["no_solution"] += 1
+        elif len(completion) >= config.rollout.response_length:
+            left_out["long_solution"] += 1
+        else:
+            documents.append(Document(list(prompt), [*completion, tokenizer.eos_token_id]))
+    return documents, left_out

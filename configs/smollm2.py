@@ -15,6 +15,13 @@ from amrsd_jax import credit
 from amrsd_jax.names import nearest
 from amrsd_jax.tasks.ladder import RUNGS
 
+NEVER_SOLVED = (
+    "two_digits",
+    "units",
+    "sorting",
+    "steps",
+)  # rungs at which the model starts below 0.05 (docs/ladder.md)
+
 
 def get_config(words: str = ""):
     config = configuration.base()
@@ -22,7 +29,7 @@ def get_config(words: str = ""):
     config.task.name = "ladder"
     config.task.args.rung = "sums"
     config.rollout.update(
-        prompts=8, group=8, prompt_length=56, response_length=24, slots=32, admit=4, segment=8, temperature=0.8
+        prompts=8, group=8, prompt_length=48, response_length=24, slots=32, admit=4, segment=8, temperature=0.8
     )
     config.credit.rule = "amrsd"
     config.reflection.update(
@@ -44,6 +51,8 @@ def get_config(words: str = ""):
             config.task.args.rung, config.steps = word, 24
             config.rollout.response_length = 40
             config.reflection.update(prompt_length=176, context_length=120)
+            if word in NEVER_SOLVED:
+                config.reflection.warmup.solutions = 32
         elif word == "lora":
             config.lora.rank, config.optimizer.learning_rate, config.reflection.warmup.learning_rate = 16, 5e-4, 5e-4
         elif word == "permuted":

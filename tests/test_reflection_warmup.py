@@ -1,5 +1,6 @@
 """The reflection warm-up on two-digit addition: a model learns to write reflections, alike for every method, and only once."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -115,6 +116,23 @@ def test_rehearsed_attempts_are_what_was_sampled(tiny):
     assert [document.completion for document in answers[:4]] == [[0], [3, 4], [6, 7, 8], [9, 10, 11]]
 
 
+def test_solutions_are_those_of_the_first_training_problems(tmp_path, monkeypatch):
+    """A problem without one, and one whose solution is as long as a response may be, is left out and counted."""
+    made = experiment(tmp_path, reflection__warmup__solutions=4)
+    problems = [made.task.problem("train", i) for i in range(4)]
+    longest = "1" * (made.config.rollout.response_length - 1)  # a token each
+    references = [problems[0].reference, None, longest, longest + "1"]
+    changed = [dataclasses.replace(problem, reference=text) for problem, text in zip(problems, references, strict=True)]
+    monkeypatch.setattr(type(made.task), "problem", lambda self, split, index: changed[index])
+    documents, left_out = reflection_warmup.solution_documents(made)
+    assert left_out == {"no_solution": 1, "long_solution": 1}
+    assert [document.prompt for document in documents] == [made.prompt_ids(problems[i]) for i in (0, 2)]
+    assert [made.tokenizer.decode(document.completion) for document in documents] == [
+        f"{text}<|im_end|>" for text in (problems[0].reference, longest)
+    ]
+    assert not any(document.rehearsed for document in documents)
+
+
 # ---------------------------------------------------------------- refused before any compute
 
 
@@ -129,6 +147,7 @@ def thoughtful(tmp_path):
     [
         (dict(reflection__prompt_length=9), "reflection.prompt_length = 9: .*hint.*expected more"),
         (thoughtful, "reflection.warmup.attempts = 16: .*inside a thought"),
+        (dict(reflection__warmup__solutions=4, attempts=0), "reflection.warmup.solutions = 4: expected 0 without"),
         (dict(mesh__data=8), "reflection.warmup.rows = 1 does not divide over 8 devices"),
         (dict(architecture__max_positions=100), "reflection.prompt_length .reflection.tokens = 96 . 16 = 112"),
     ],
