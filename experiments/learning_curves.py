@@ -10,39 +10,24 @@ share training problems, evaluation problems and sampling noise. Another version
 same seed, so warm starts are in series of two (0 and 1, 2 and 3), each of one version, and arms are compared within a series.
 """
 
-import contextlib
-import copy
 import itertools
-import json
 import os
 import shutil
-import statistics
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import altair as alt
-import numpy as np
 from ml_collections import ConfigDict
-from scipy import stats
 
-from amrsd_jax import rng
 from amrsd_jax.files import read_json_lines
-from amrsd_jax.names import nearest
 from amrsd_jax.report import charts
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from configs import tables
 from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, markdown
+from experiments.curves import arms_table, curve, final, log, method, parse_arm, series
 
 SELF, PRIVILEGED = ("", "shuffled_reflection"), ("oracle_reflection", "reference_solution")
-
-
-def method(rule: str, context: str = "", **more) -> dict:
-    """Returns the fields of the config that an arm changes: the rule, its context and arguments, and other sections."""
-    args = more.pop("args", {})
-    return {"credit": dict(rule=rule, context=context, args=args) | more.pop("credit", {})} | more
 
 
 ARMS = {
@@ -65,11 +50,9 @@ ARMS = {
     "sdpg": method("sdpg", loss=dict(kl=1e-3, kl_estimator="k2")),
     "feedback_reference": method("feedback_alignment", "reference_solution", rollout=dict(group=1, admit=32)),
 }
-BASELINES = ("grpo", "drop_failures")
 LEVELS = (0.5, 0.8)
 DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_shuffled", "oracle_prefix")
 DRAWN_LR = 5e-4
-RESAMPLES = 4000
 SERIES = 2  # warm starts
 
 
@@ -109,30 +92,12 @@ def configure(task: str, arm: str, warm: int, lr: float, seed: int) -> ConfigDic
     """Returns the config of a run. `warm` does not change it: it selects the warm start, which has its own seed."""
     config = tables.get_config(task)
     rows = config.rollout.prompts * config.rollout.group
-    config.update(parse_arm(arm))
+    config.update(parse_arm(ARMS, arm))
     config.rollout.prompts = rows // config.rollout.group  # equally many rollouts for any group size
     config.seed, config.optimizer.learning_rate = 1000 + seed, lr
     config.checkpoint.every = config.report.rollouts_every = config.steps  # only the curve is kept
     validate(config)
     return config
-
-
-def parse_arm(name: str) -> dict:
-    """Parses the name of an arm: `amrsd@tau=0.05,lam=1` is arm `amrsd` with these arguments of its rule.
-
-    Raises:
-      ValueError: unknown arm, with the nearest one, or an argument that is not `name=number`.
-    """
-    base, _, given = name.partition("@")
-    if base not in ARMS:
-        raise ValueError(f"arm {name!r}: {nearest(base, ARMS)}")
-    changes = copy.deepcopy(ARMS[base])
-    for item in filter(None, given.split(",")):
-        argument, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(f"arm {name!r}: expected name=number after the @, not {item!r}")
-        changes["credit"]["args"][argument] = json.loads(value)
-    return changes
 
 
 def warm_start(task: str, warm: int, out: Path) -> Path:
@@ -141,7 +106,7 @@ def warm_start(task: str, warm: int, out: Path) -> Path:
     if not (folder / "warmup").exists():
         config = tables.get_config(task)
         config.seed, config.steps, config.evaluation.every = warm, 1, 0
-        with _log(out):
+        with log(out):
             train(config, folder)
     return folder
 
@@ -158,113 +123,13 @@ def train_once(config: ConfigDict, start: Path, out: Path) -> Row:
     workdir = out / f"run_{os.getpid()}"
     shutil.rmtree(workdir, ignore_errors=True)
     shutil.copytree(start / "warmup", workdir / "warmup")
-    with _log(out):
+    with log(out):
         results = train(config, workdir)
     if results["steps"] < config.steps:
         raise SystemExit(f"interrupted at step {results['steps']} of {config.steps}: this run has no result")
     row = curve(read_json_lines(workdir / "metrics.jsonl"), config.rollout.prompts * config.rollout.group)
     shutil.rmtree(workdir)
     return row | {"wall_seconds": round(results["wall_seconds"], 2)}
-
-
-def curve(metrics: list[dict], rollouts_per_step: int) -> Row:
-    """Extracts a run's curve from its metrics.
-
-    Returns:
-      steps, sampled, seconds: of each evaluation, the step, the sampled accuracy and the training seconds until then (without
-      evaluations, warm-up and files); problems; rollouts_per_step; gap_failed: teacher minus student on failed rows in nats
-      per token, mean over the steps that have any.
-    """
-    evaluated, trained = ([row for row in metrics if row["kind"] == kind] for kind in ("eval", "train"))
-    spent = np.cumsum([0.0, *(row["seconds/step"] - row.get("seconds/report", 0.0) for row in trained)])
-    gaps = [row["credit/gap_failed"] for row in trained if row.get("credit/gap_failed") is not None]
-    return {
-        "steps": [row["step"] for row in evaluated],
-        "sampled": [row["eval/sampled"] for row in evaluated],
-        "seconds": [round(float(spent[row["step"]]), 3) for row in evaluated],
-        "problems": evaluated[0]["eval/n"],
-        "rollouts_per_step": rollouts_per_step,
-        "gap_failed": round(float(np.mean(gaps)), 4) if gaps else None,
-    }
-
-
-@contextlib.contextmanager
-def _log(out: Path):
-    """Redirects step lines to a log file."""
-    with (out / "log.txt").open("a") as log, contextlib.redirect_stderr(log):
-        yield
-
-
-# ---------------------------------------------------------------- numbers of curves
-
-
-def reached(steps: Sequence[int], values: Sequence[float], level: float) -> float:
-    """Returns the first evaluated step whose value is at least `level`; infinity if there is none."""
-    return next((float(step) for step, value in zip(steps, values, strict=True) if value >= level), float("inf"))
-
-
-def final(row: Row) -> float:
-    """Returns the mean of the last two evaluations."""
-    return float(np.mean(row["sampled"][-2:]))
-
-
-def area(x: Sequence[float], values: Sequence[float], until: float) -> float:
-    """Returns the mean of a curve from x[0] to `until` by trapezoids.
-
-    Args:
-      x: increasing, in any unit (rollouts, seconds).
-      values: at x.
-      until: in the same unit, above x[0] and at most x[-1].
-
-    Raises:
-      ValueError: `until` is not within the curve.
-    """
-    if not x[0] < until <= x[-1]:
-        raise ValueError(f"area until {until}: the curve goes from {x[0]} to {x[-1]}")
-    places = np.array([*(place for place in x if place < until), until])
-    return float(np.trapezoid(np.interp(places, x, values), places) / (until - x[0]))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Returns the mean and its bootstrap 95 % percentile interval; the ends are the mean if there is one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean, mean
-    bootstrap = stats.bootstrap(
-        [values], np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng.host(0, "bootstrap")
-    )
-    return mean, *map(float, bootstrap.confidence_interval)
-
-
-def paired(values: dict, baseline: dict) -> tuple[float, float, float] | None:
-    """Returns the `interval` of the differences to a baseline over the keys that both have; None if they share none."""
-    shared = sorted(values.keys() & baseline.keys())
-    return interval([values[key] - baseline[key] for key in shared]) if shared else None
-
-
-def areas(rows: list[Row]) -> tuple[dict, dict]:
-    """Returns areas {arm: {(warm, seed): mean accuracy}} at equal rollouts and at equal seconds.
-
-    Equal means up to the end of the shortest curve of the same (warm, seed). A step is taken to last as long as in the
-    fastest run of the same arm and warm start, because other work on the machine can only slow a run down.
-    """
-    pace = {key: min(map(_seconds_per_step, runs)) for key, runs in group_by(rows, "arm", "warm").items()}
-    axes = _rollouts, lambda run: [step * pace[run["arm"], run["warm"]] for step in run["steps"]]
-    result = defaultdict(dict), defaultdict(dict)
-    for pair, runs in group_by(rows, "warm", "seed").items():
-        for by_arm, x in zip(result, axes, strict=True):
-            until = min(x(run)[-1] for run in runs)
-            for run in runs:
-                by_arm[run["arm"]][pair] = area(x(run), run["sampled"], until)
-    return result
-
-
-def _rollouts(row: Row) -> list[int]:
-    return [step * row["rollouts_per_step"] for step in row["steps"]]
-
-
-def _seconds_per_step(row: Row) -> float:
-    return row["seconds"][-1] / row["steps"][-1]
 
 
 # ---------------------------------------------------------------- table and figure
@@ -277,21 +142,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    by_arm = group_by(rows, "arm")
-    rollouts, seconds = areas(rows)
-    differences = [f"minus {baseline}" for baseline in BASELINES]
-    columns = ["arm", "runs", "steps to .5", "to .8", "final", "best", "area, equal rollouts", *differences]
-    columns += ["area, equal seconds", *differences, "least seconds a step", "gap on failures"]
-    lines = []
-    for (arm,), runs in sorted(by_arm.items(), key=lambda item: -np.mean(list(rollouts[item[0][0]].values()))):
-        cells = [arm, len(runs)]
-        cells += [_level([reached(run["steps"], run["sampled"], level) for run in runs]) for level in LEVELS]
-        cells += [f"{np.mean([value(run) for run in runs]):.3f}" for value in (final, lambda run: max(run["sampled"]))]
-        for curves in (rollouts, seconds):
-            cells.append(_with_interval(interval(list(curves[arm].values()))))
-            cells += ["" if arm == other else _with_interval(paired(curves[arm], curves[other])) for other in BASELINES]
-        gaps = [run["gap_failed"] for run in runs if run["gap_failed"] is not None]
-        lines.append([*cells, f"{min(map(_seconds_per_step, runs)):.2f}", f"{np.mean(gaps):+.3f}" if gaps else ""])
+    columns, lines = arms_table(rows, "warm", LEVELS)
     one = rows[0]
     dates, commits = (", ".join(sorted({row[name] for row in rows})) for name in ("date", "commit"))
     starts = " and ".join(map(str, sorted({row["warm"] for row in rows})))
@@ -304,15 +155,6 @@ def _table(rows: list[Row]) -> str:
     )
 
 
-def _level(steps: list[float]) -> str:
-    typical, count = statistics.median_low(steps), sum(map(np.isfinite, steps))
-    return f"{typical:.0f} ({count}/{len(steps)})" if np.isfinite(typical) else f"never ({count}/{len(steps)})"
-
-
-def _with_interval(numbers: tuple[float, float, float] | None) -> str:
-    return "" if numbers is None else "{:.3f} ({:.3f} to {:.3f})".format(*numbers)
-
-
 def figure(rows: list[Row]) -> str:
     """Draws accuracy against rollouts, one panel per task; bands are bootstrap 95 % intervals over (warm start, seed).
 
@@ -321,15 +163,10 @@ def figure(rows: list[Row]) -> str:
     panels, drawn = [], [row for row in rows if row["lr"] == DRAWN_LR and row["warm"] < SERIES]
     for (task,), group in sorted(group_by(drawn, "task").items()):
         by_arm = group_by(group, "arm")
-        series = [_series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
+        drawn_arms = [series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
         options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=560, height=300, static=True)
-        panels.append(charts.lines(series, title=f"Tables, {task}", **options))
+        panels.append(charts.lines(drawn_arms, title=f"Tables, {task}", **options))
     return charts.svg(alt.hconcat(*panels) if len(panels) > 1 else panels[0])
-
-
-def _series(runs: list[Row]) -> charts.Series:
-    points = [interval(values) for values in zip(*(run["sampled"] for run in runs), strict=True)]
-    return charts.Series(runs[0]["arm"], _rollouts(runs[0]), *zip(*points, strict=True))
 
 
 STUDY = Study("learning_curves", run, table, page="docs/tables.md", figure=figure)

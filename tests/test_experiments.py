@@ -10,7 +10,7 @@ from amrsd_jax.flags import load_config
 from amrsd_jax.runtime.workdir import config_json
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
-from experiments import common, learning_curves, scaling, threshold
+from experiments import common, curves, learning_curves, scaling, threshold
 
 
 def test_disputes_by_hand():
@@ -96,41 +96,41 @@ def row(arm, warm=0, seed=0, sampled=(0.0, 0.5, 0.9), seconds=(0.0, 10.0, 20.0),
 
 
 def test_steps_to_a_level_by_hand():
-    assert learning_curves.reached([0, 5, 10], [0.1, 0.5, 0.4], 0.5) == 5
-    assert learning_curves.reached([0, 5, 10], [0.1, 0.3, 0.4], 0.5) == float("inf")
+    assert curves.reached([0, 5, 10], [0.1, 0.5, 0.4], 0.5) == 5
+    assert curves.reached([0, 5, 10], [0.1, 0.3, 0.4], 0.5) == float("inf")
 
 
 def test_area_by_hand():
-    assert learning_curves.area([0, 10, 20], [0.0, 1.0, 1.0], 20) == pytest.approx(0.75)
-    assert learning_curves.area([0, 10, 20], [0.0, 1.0, 1.0], 5) == pytest.approx(0.25)  # the curve is at .5 there
-    assert learning_curves.area([0, 10, 20], [0.0, 1.0, 1.0], 15) == pytest.approx(10 / 15)
+    assert curves.area([0, 10, 20], [0.0, 1.0, 1.0], 20) == pytest.approx(0.75)
+    assert curves.area([0, 10, 20], [0.0, 1.0, 1.0], 5) == pytest.approx(0.25)  # the curve is at .5 there
+    assert curves.area([0, 10, 20], [0.0, 1.0, 1.0], 15) == pytest.approx(10 / 15)
     for until in (0, 21):
         with pytest.raises(ValueError, match="the curve goes from 0 to 20"):
-            learning_curves.area([0, 10, 20], [0.0, 1.0, 1.0], until)
+            curves.area([0, 10, 20], [0.0, 1.0, 1.0], until)
 
 
 def test_intervals_hold_the_mean_and_shrink_to_it():
-    mean, low, high = learning_curves.interval([0.1, 0.2, 0.3, 0.4])
+    mean, low, high = curves.interval([0.1, 0.2, 0.3, 0.4])
     assert mean == pytest.approx(0.25) and 0.1 <= low < mean < high <= 0.4
-    assert learning_curves.interval([0.3]) == (0.3, 0.3, 0.3)
-    assert learning_curves.interval([0.1, 0.2, 0.3, 0.4]) == (mean, low, high)  # a generator of its own
+    assert curves.interval([0.3]) == (0.3, 0.3, 0.3)
+    assert curves.interval([0.1, 0.2, 0.3, 0.4]) == (mean, low, high)  # a generator of its own
 
 
 def test_differences_are_paired():
     """The pairs differ by .1 each, however far apart they are from each other."""
     values, baseline = {(0, 0): 0.2, (1, 0): 0.9, (1, 1): 0.5}, {(0, 0): 0.1, (1, 0): 0.8}
-    assert learning_curves.paired(values, baseline) == pytest.approx((0.1, 0.1, 0.1))
-    assert learning_curves.paired(values, {(5, 5): 1.0}) is None
+    assert curves.paired(values, baseline) == pytest.approx((0.1, 0.1, 0.1))
+    assert curves.paired(values, {(5, 5): 1.0}) is None
 
 
 def test_an_arm_may_set_arguments_of_its_rule():
     credit = {"rule": "amrsd", "context": "", "args": {"tau": 0.05, "lam": 1}}
-    assert learning_curves.parse_arm("amrsd@tau=0.05,lam=1") == {"credit": credit}
-    assert learning_curves.parse_arm("amrsd_strong@lam=2")["credit"]["args"] == {"lam": 2, "gamma": 1.0}
+    assert curves.parse_arm(learning_curves.ARMS, "amrsd@tau=0.05,lam=1") == {"credit": credit}
+    assert curves.parse_arm(learning_curves.ARMS, "amrsd_strong@lam=2")["credit"]["args"] == {"lam": 2, "gamma": 1.0}
     with pytest.raises(ValueError, match="did you mean 'amrsd'"):
-        learning_curves.parse_arm("amrds")
+        curves.parse_arm(learning_curves.ARMS, "amrds")
     with pytest.raises(ValueError, match="expected name=number after the @, not 'tau'"):
-        learning_curves.parse_arm("amrsd@tau")
+        curves.parse_arm(learning_curves.ARMS, "amrsd@tau")
     with pytest.raises(ConfigError, match="did you mean 'tau'"):
         learning_curves.configure("hard", "amrsd@tua=0.05", 0, 1e-3, 0)
 
@@ -149,7 +149,7 @@ def test_a_curve_from_metrics_by_hand():
         {"kind": "train", "step": 2, "seconds/step": 2.0, "credit/gap_failed": None},
         {"kind": "eval", "step": 2, "eval/sampled": 0.3, "eval/n": 4},
     ]
-    assert learning_curves.curve(metrics, 32) == {
+    assert curves.curve(metrics, 32) == {
         "steps": [0, 2], "sampled": [0.1, 0.3], "seconds": [0.0, 3.5], "problems": 4, "rollouts_per_step": 32,
         "gap_failed": -0.2,
     }  # fmt: skip
@@ -167,7 +167,7 @@ def test_the_table_by_hand():
 def test_a_busy_machine_does_not_change_the_areas_at_equal_seconds():
     quiet = [row(arm, seed=seed) for arm in ("grpo", "amrsd") for seed in (0, 1)]
     slowed = [one | {"seconds": [0.0, 70.0, 140.0]} if one["arm"] == "amrsd" and one["seed"] else one for one in quiet]
-    assert learning_curves.areas(slowed) == learning_curves.areas(quiet)
+    assert curves.areas(slowed, "warm") == curves.areas(quiet, "warm")
 
 
 @pytest.mark.slow
