@@ -1,7 +1,6 @@
 """The training loop: `train` runs an experiment, `training_step` one step of the algorithm."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +10,18 @@ import ml_collections
 import numpy as np
 from jaxtyping import ScalarLike
 
-from amrsd_jax import interrupt, plan, processes, reflection_warmup, rng
+from amrsd_jax import interrupt, plan, processes, rng
 from amrsd_jax.config import Config
 from amrsd_jax.credit import assign, mean_gaps
 from amrsd_jax.evaluate.files import write_answers
 from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.experiment import Experiment, make_experiment
-from amrsd_jax.files import atomic_write
 from amrsd_jax.interrupt import Interrupt, Interrupted
-from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import make_batches
 from amrsd_jax.learning.state import policy_params
 from amrsd_jax.learning.step import TrainStep, make_train_step
-from amrsd_jax.policy import Params, lora
-from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.policy import Params
+from amrsd_jax.preflight import check_prompts, describe, describe_data, name_unreadable, read_rows, save_tokenizer
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
 from amrsd_jax.rollout import generate
@@ -35,16 +32,13 @@ from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import bar, note, say, track
 from amrsd_jax.runtime.lines import StepLines, evaluation_line
 from amrsd_jax.runtime.metrics import Metrics
-from amrsd_jax.runtime.rollouts import rollout_files, unreadable, write_rollouts
+from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import summary, write_results
 from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
-from amrsd_jax.tasks import data_report, digest, registry
-from amrsd_jax.tasks.mixture import Mixture, label, members
-from amrsd_jax.tasks.stream import next_prompts
-from amrsd_jax.validate import cannot_learn, validate
+from amrsd_jax.validate import validate
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
@@ -320,97 +314,3 @@ def evaluate(
                 for name, metrics in by_set(benchmark.name, evaluation.metrics).items():
                     say(evaluation_line(progress.step, name, metrics))
     return {name: value for values in finished.values() for name, value in values.items()}
-
-
-# ---------------------------------------------------------------- the start of a run
-
-
-def check_prompts(experiment: Experiment) -> None:
-    """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
-
-    Also whether the config's reflection warm-up is possible.
-
-    Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; or
-        see `reflection_warmup.check`.
-    """
-    encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
-    for data_set, task in members(experiment.task).items():
-        with registry.placed(data_set):
-            next_prompts(
-                task, "train", 0, 1, encode=lambda problem, name=data_set: encode(label(name, problem)), longest=longest
-            )
-    for benchmark in experiment.evaluator.benchmarks:
-        experiment.evaluator.prompts(benchmark)
-    if experiment.config.credit.context:
-        settings = experiment.context_settings
-        least = max(
-            len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))
-            for texts in settings.templates.values()
-        )
-        if least >= settings.config.context_length:
-            raise ValueError(
-                f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
-                f"text has {least} tokens; expected more"
-            )
-    reflection_warmup.check(experiment)
-
-
-def read_rows(experiment: Experiment) -> dict[str, dict]:
-    """Returns a record of the rows of the config's task and benchmarks, by which a resumed run notices others."""
-    record = {"task": digest.describe(experiment.task)}
-    for benchmark in experiment.evaluator.benchmarks:
-        if benchmark.task is not experiment.task:
-            record[f"evaluation.benchmarks.{benchmark.name}"] = digest.describe(benchmark.task, ("test",))
-    return {name: described for name, described in record.items() if described}
-
-
-def describe(experiment: Experiment) -> None:
-    """Prints the rule, the task, the number of parameters, the devices, and what cannot be split or learnt."""
-    config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
-    shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))
-    adapters = f", frozen; {trained:,} in adapters are trained (lora.rank = {rank})" if rank else ""
-    note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters{adapters}")
-    if isinstance(experiment.task, Mixture):
-        total = sum(experiment.task.shares.values())
-        note("  " + ", ".join(f"{name} {share / total:.1%}" for name, share in experiment.task.shares.items()))
-    size, known = policy.architecture.vocab_size, len(experiment.tokenizer)
-    if size > 2 * known:
-        note(
-            f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
-        )
-    note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
-    for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
-        note(f"  {line}")
-    for line in cannot_learn(config):
-        note(f"  {line}")
-
-
-@processes.only_first
-def describe_data(experiment: Experiment, workdir: Path) -> None:
-    """Prints a report on the task's rows and writes it to `data.json`, unless that file exists."""
-    path = workdir / "data.json"
-    if path.exists():
-        return
-    report = data_report.report(experiment.task, experiment.prompt_ids, experiment.config.rollout.prompt_length)
-    for line in data_report.lines(report):
-        note(line)
-    if report:
-        atomic_write(path, json.dumps(report, indent=2) + "\n")
-
-
-@processes.only_first
-def name_unreadable(workdir: Path, step: int) -> None:
-    """Prints the saved rollouts of the first `step` steps that cannot be opened; those of later steps are written again."""
-    for saved, path in rollout_files(workdir).items():
-        if saved <= step and (fault := unreadable(path)):
-            note(f"{fault}; report and compare leave it out")
-
-
-@processes.only_first
-def save_tokenizer(experiment: Experiment, workdir: Path) -> None:
-    """Saves the tokenizer in the workdir, from which a resumed run loads it."""
-    folder = workdir / "tokenizer"
-    if not folder.exists():
-        atomic_write(folder, experiment.tokenizer.save_pretrained)

@@ -12,9 +12,10 @@ from pathlib import Path
 import altair as alt
 
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
 from configs.methods import METHODS
-from experiments.common import Row, Study, main, markdown, run_arms, where
+from experiments.common import Row, Study, main, run_arms, where
 
 CONFIG = "--config=configs/collapse.py"
 ANSWER = (CONFIG, "--config.credit.rule=hybrid", "--config.credit.context=answer")

@@ -192,12 +192,6 @@ def accuracies(runs: Sequence[Row]) -> list[str]:
     return [f"{sum(few) / len(few):.3f}{both}" for few, both in zip(values, extremes, strict=True)]
 
 
-def markdown(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Formats a Markdown table from the names of its columns and its cells."""
-    head = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    return "\n".join([*head, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
-
-
 def where(row: Row) -> str:
     """Formats the hardware and date of a row."""
     return f"{row['hardware']}, {row['date']}"

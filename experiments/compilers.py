@@ -9,8 +9,9 @@ Table:    docs/performance.md: these rows beside those of `experiments.hardware`
 
 from pathlib import Path
 
+from amrsd_jax.markdown import table as markdown
 from experiments import hardware
-from experiments.common import Row, Study, add_rows, has_row, main, markdown, read_rows
+from experiments.common import Row, Study, add_rows, has_row, main, read_rows
 
 GIB, GB = 1 << 30, 1e9
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from amrsd_jax import credit
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
-from experiments.common import Row, Study, add_rows, circumstances, has_row, main, markdown, train, where
+from experiments.common import Row, Study, add_rows, circumstances, has_row, main, train, where
 
 SEEDS = (0,)
 STEPS = (0, 10, 20)  # training steps done; later there are too few failures

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.common import ROOT, Row, Study, add_rows, circumstances, has_row, main, markdown
+from amrsd_jax.markdown import table as markdown
+from experiments.common import ROOT, Row, Study, add_rows, circumstances, has_row, main
 
 GIB = 1 << 30
 SCIENCE = "--config=configs/science.py:chemistry"

@@ -12,7 +12,8 @@ Measured: the gap l_T - l_S in nats in correct and failed answers, inside the fi
 from pathlib import Path
 
 from amrsd_jax.compare.measures import mean_and_error
-from experiments.common import Row, Study, add_rows, circumstances, has_row, main, markdown, train, where
+from amrsd_jax.markdown import table as markdown
+from experiments.common import Row, Study, add_rows, circumstances, has_row, main, train, where
 
 FLAGS = (
     "--config=configs/smollm2.py", "--config.steps=1", "--config.rollout.prompts=32", "--config.credit.exact_savings=False",

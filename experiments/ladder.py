@@ -16,6 +16,7 @@ from amrsd_jax import config as configuration
 from amrsd_jax import rng, start
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.files import atomic_write
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import Problem, Request
 from amrsd_jax.reflection.prompts import fill
@@ -23,7 +24,7 @@ from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.sampling import SamplerParams, complete
 from amrsd_jax.tasks.ladder import RUNGS, Ladder
 from amrsd_jax.validate import validate
-from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, markdown, where
+from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, where
 
 MODEL = "smollm2-135m-instruct"
 PROBLEMS, GROUP = 32, 4

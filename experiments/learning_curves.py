@@ -19,12 +19,13 @@ import altair as alt
 from ml_collections import ConfigDict
 
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from configs import tables
-from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, markdown
+from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main
 from experiments.curves import arms_table, curve, final, log, method, parse_arm, series
 
 SELF, PRIVILEGED = ("", "shuffled_reflection"), ("oracle_reflection", "reference_solution")

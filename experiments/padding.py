@@ -7,7 +7,8 @@ Lengths:  responses log-normal, median 1,000 of at most 8,192, spread 1; prompts
 import numpy as np
 
 from amrsd_jax import lengths
-from experiments.common import Study, markdown
+from amrsd_jax.markdown import table as markdown
+from experiments.common import Study
 
 PROMPT, RESPONSE, SAMPLES = 2048, 8192, 50
 SIZES = ((256, 16), (256, 8), (64, 16))  # rows, rows at a time

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from amrsd_jax import rng
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.problems import Problem
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
 from amrsd_jax.tasks import registry
-from experiments.common import Row, Study, accuracies, group_by, main, markdown, run_arms, where
+from experiments.common import Row, Study, accuracies, group_by, main, run_arms, where
 
 ARMS = {
     "AMR-SD": ("--config=configs/quickstart.py",),

@@ -20,9 +20,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amrsd_jax.compare import load
-from amrsd_jax.compare.measures import auroc
+from amrsd_jax.compare.measures import TAU, auroc
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
@@ -31,7 +32,7 @@ from amrsd_jax.start import initial_params
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from configs import smollm2
-from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main, markdown
+from experiments.common import Row, Study, add_rows, circumstances, group_by, has_row, main
 from experiments.curves import arms_table, curve, final, log, method, parse_arm, series
 
 RUNGS = {  # the rungs that are trained: the config's words, and the rungs on which forgetting is measured
@@ -62,6 +63,7 @@ FIRST_SEED = 100  # the learning rate was chosen on seeds 0 to 2
 OTHERS_SEEDS = 3
 LEVELS = (0.5, 0.7)
 LR = 4e-5
+LEVEL = 0.95  # of the quantile of the null control's gap
 SERIES = ("reward/mean", "policy/entropy", "response_length/mean", "reflection/usable", "credit/amplified")
 
 
@@ -102,6 +104,7 @@ def configure(rung: str, arm: str, lr: float, seed: int) -> ConfigDict:
     config.evaluation.benchmarks = {
         name: dict(task=dict(name="ladder", args=dict(rung=name)), problems=32, every=0) for name in others
     }
+    config.reflection.null_control_every = EVALUATED
     config.checkpoint.update(every=STEPS, keep=1)
     config.report.rollouts_every = EVALUATED
     validate(config)
@@ -149,20 +152,43 @@ def train_once(config: ConfigDict, start: Path, out: Path) -> Row:
 def series_of(metrics: list[dict], name: str) -> list[float | None]:
     """Returns a metric of every training step, rounded; None where a step has none."""
     values = [row.get(name) for row in metrics if row["kind"] == "train"]
-    return [None if value is None else round(value, 4) for value in values]
+    return [None if value is None else _rounded(value) for value in values]
 
 
 def found(path: Path) -> dict:
-    """Measures in saved rollouts how well -gap finds the first error: step, failures with both kinds of tokens, mean AUROC."""
-    rows, areas = read_rollouts(path).to_pylist(), []
+    """Measures in saved rollouts how well teachers find the first error of failures, and how large the control's gap is.
+
+    Returns:
+      step; failures, those with a context whose tokens are partly right; auroc: means over them of the AUROC of -gap at the first
+      error, for the teacher's `gap`, for the `null` control's, and for their difference `contrast`; above_tau: share of the
+      failures' tokens at which -gap exceeds 0.2 nats, for gap and null; null_quantile: that of LEVEL of the control's -gap, in
+      nats. Values are None where nothing was measured.
+    """
+    rows, areas = read_rollouts(path).to_pylist(), {"gap": [], "null": [], "contrast": []}
+    tokens = {"gap": [], "null": []}
     for row in rows:
-        if row["gap"] is not None and row["first_error_start"] >= 0:
-            gap = np.array(row["gap"])
-            wrong = np.zeros(len(gap), bool)
-            wrong[row["first_error_start"] : row["first_error_end"]] = True
-            areas.append(auroc(-gap, wrong))
-    areas = [area for area in areas if area is not None]
-    return {"step": rows[0]["step"], "failures": len(areas), "auroc": float(np.mean(areas)) if areas else None}
+        if row["gap"] is None or row["first_error_start"] < 0:
+            continue
+        gaps = {"gap": np.array(row["gap"]), "null": np.array(row["null_gap"])}
+        for name, gap in gaps.items():
+            tokens[name].append(-gap)
+        wrong = np.zeros(len(row["gap"]), bool)
+        wrong[row["first_error_start"] : row["first_error_end"]] = True
+        for name, gap in (gaps | {"contrast": gaps["gap"] - gaps["null"]}).items():
+            if (area := auroc(-gap, wrong)) is not None:
+                areas[name].append(area)
+    joined = {name: np.concatenate(values) for name, values in tokens.items() if values}
+    return {
+        "step": rows[0]["step"],
+        "failures": len(areas["gap"]),
+        "auroc": {name: _rounded(np.mean(values)) if values else None for name, values in areas.items()},
+        "above_tau": {name: _rounded((values > TAU).mean()) for name, values in joined.items()},
+        "null_quantile": _rounded(np.quantile(joined["null"], LEVEL)) if joined else None,
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)
 
 
 def kl_to_start(workdir: Path) -> float:
@@ -175,7 +201,7 @@ def kl_to_start(workdir: Path) -> float:
     start = initial_params(experiment, workdir, Clock())
     logprobs, _ = experiment.scorer.score_rollouts(experiment.policy, start, rollouts)
     difference = (logprobs - rollouts.sampler_logprobs)[rollouts.mask > 0]
-    return float(np.mean(np.expm1(difference) - difference))
+    return _rounded(np.mean(np.expm1(difference) - difference))
 
 
 # ---------------------------------------------------------------- tables and figure
@@ -217,7 +243,7 @@ def _meanwhile(rows: list[Row]) -> tuple[list[str], list[list]]:
         lines.append(
             [
                 arm,
-                *(mean([run["found"][end]["auroc"] for run in runs]) for end in (0, -1)),
+                *(mean([run["found"][end]["auroc"]["gap"] for run in runs]) for end in (0, -1)),
                 *(mean(steps(f"{name}"), ".0%") for name in ("credit/amplified", "reflection/usable")),
                 mean([run["series"]["policy/entropy"][-1] for run in runs]),
                 mean([run["series"]["response_length/mean"][-1] for run in runs], ".1f"),

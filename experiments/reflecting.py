@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common import Row, Study, add_rows, circumstances, has_row, main, markdown, train, where
+from amrsd_jax.markdown import table as markdown
+from experiments.common import Row, Study, add_rows, circumstances, has_row, main, train, where
 
 COMMON = (
     "--config=configs/smollm2.py", "--config.steps=1", "--config.rollout.prompts=16", "--config.credit.exact_savings=False",

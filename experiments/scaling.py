@@ -23,9 +23,10 @@ import jax
 
 from amrsd_jax import config as configuration
 from amrsd_jax.config import Config
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.policy.architecture import PRESETS, Architecture
 from amrsd_jax.validate import validate
-from experiments.common import ROOT, markdown
+from experiments.common import ROOT
 
 GIB, HEADROOM = 1 << 30, 0.8
 MODELS = ("qwen3-1.7b", "qwen3-8b", "qwen3-32b")

@@ -14,8 +14,9 @@ import numpy as np
 
 from amrsd_jax import rng
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
-from experiments.common import Row, Study, accuracies, group_by, main, markdown, run_arms, where
+from experiments.common import Row, Study, accuracies, group_by, main, run_arms, where
 
 ARMS = {
     "AMR-SD": ("--config=configs/smollm2.py",),

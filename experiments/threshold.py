@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from amrsd_jax.markdown import table as markdown
 from amrsd_jax.records import LogProbs, Rollouts
-from experiments.common import Row, Study, add_rows, circumstances, main, markdown, where
+from experiments.common import Row, Study, add_rows, circumstances, main, where
 from experiments.credit_localisation import apply_to_dump, dumps
 
 TAUS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

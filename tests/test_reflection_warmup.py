@@ -13,6 +13,7 @@ import pytest
 from amrsd_jax import reflection_warmup, start
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.policy import lora
+from amrsd_jax.preflight import check_prompts
 from amrsd_jax.records import Verdict
 from amrsd_jax.reflection.reflections import reflection_request
 from amrsd_jax.rollout import generate
@@ -20,7 +21,7 @@ from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import claim
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import adapted_params, initial_params
-from amrsd_jax.train import check_prompts, train
+from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from tests import runs
 from tests.tiny import tiny_config, tiny_rollouts

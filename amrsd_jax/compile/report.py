@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from amrsd_jax import markdown
+
 GIB, GB = 1 << 30, 1e9
 NOTE = (
     "Compiled, not run. GiB on each device; ms by the compiler's cost model, which leaves out kernels and collectives."
@@ -32,7 +34,9 @@ def table(done: dict) -> str:
     mesh = " x ".join(map(str, done["mesh"].values()))
     what = f"{done['model']}, {done['layers']} layers, attention {done['attention']}; {done['topology']}, mesh {mesh}"
     head = ["program", "argument", "alias", "temp", "needed", "+ held", "of", "plan", *_LEVELS]
-    return f"{what}; jax {done['jax']}. {NOTE}\n\n{markdown(head, [cells(done, row) for row in done['programs']])}\n"
+    return (
+        f"{what}; jax {done['jax']}. {NOTE}\n\n{markdown.table(head, [cells(done, row) for row in done['programs']])}\n"
+    )
 
 
 def cells(done: dict, row: dict) -> list[str]:
@@ -69,7 +73,7 @@ def agreement(rows: Iterable[dict]) -> str:
     for phase, row in largest.items():
         sizes = total(row), row["planned"]
         rows.append([phase, row["program"], *(f"{size / GIB:.2f}" for size in sizes), f"{sizes[1] / sizes[0]:.2f}"])
-    return markdown(["phase", "program", "GiB by the compiler", "by the plan", "ratio"], rows)
+    return markdown.table(["phase", "program", "GiB by the compiler", "by the plan", "ratio"], rows)
 
 
 def details(row: dict, most: int = 5) -> str:
@@ -100,13 +104,7 @@ def comparison(old: dict, new: dict) -> str:
             rows.append([changes[0], *changes[3:6], *changes[8:]])
     if not rows:
         return f"nothing to compare: the other file has {', '.join(before) or 'no program'}"
-    return markdown(["program", "temp", "needed", "+ held", *_LEVELS], rows)
-
-
-def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Formats a table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(["program", "temp", "needed", "+ held", *_LEVELS], rows)
 
 
 def _by_level(values: dict[str, float], least: float, digits: int = 2) -> str:

@@ -12,6 +12,7 @@ from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.estimators import ks
 from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.files import atomic_write
+from amrsd_jax.markdown import table
 from amrsd_jax.processes import only_first
 from amrsd_jax.tasks import registry
 
@@ -86,10 +87,9 @@ def markdown(record: Record) -> str:
     """
     rows = [_cells(*own) for name, result in record.items() for own in by_set(name, result["metrics"]).items()]
     columns = sorted({column for row in rows for column in row})
-    lines = [[heading for *_, heading in columns], ["---"] * len(columns)]
-    lines += [[row.get(column, "") for column in columns] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n" + "\n".join(_settings(name, result) for name, result in record.items()) + "\n"
+    lines = [[row.get(column, "") for column in columns] for row in rows]
+    settings = "\n".join(_settings(name, result) for name, result in record.items())
+    return f"{table([heading for *_, heading in columns], lines)}\n\n{settings}\n"
 
 
 def _cells(name: str, metrics: dict[str, float]) -> dict[tuple[int, int, str], str]:

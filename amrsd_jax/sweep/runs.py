@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amrsd_jax import report
-from amrsd_jax.compile.report import markdown
+from amrsd_jax import markdown, report
 from amrsd_jax.files import atomic_write
 from amrsd_jax.report.groups import OUTCOME, group, read_runs, table
 from amrsd_jax.sweep.grid import Run
@@ -82,6 +81,6 @@ def summarise(out: Path, runs: Sequence[Run]) -> str:
       ValueError: none has.
     """
     workdirs = [run.workdir for run in runs if run.workdir.exists()]
-    text = markdown(*table(group(read_runs(workdirs)[0]), OUTCOME))
+    text = markdown.table(*table(group(read_runs(workdirs)[0]), OUTCOME))
     atomic_write(out / "table.md", f"{text}\n")
     return f"{text}\n\nreport: {report.write_overlay(workdirs, out / 'report.html')}"

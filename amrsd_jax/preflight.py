@@ -1,0 +1,110 @@
+"""Checks that a run can begin, and says what it is, before anything is computed."""
+
+import json
+from pathlib import Path
+
+import jax
+
+from amrsd_jax import processes, reflection_warmup
+from amrsd_jax.experiment import Experiment
+from amrsd_jax.files import atomic_write
+from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.policy import lora
+from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.runtime.console import note
+from amrsd_jax.runtime.rollouts import rollout_files, unreadable
+from amrsd_jax.tasks import data_report, digest, registry
+from amrsd_jax.tasks.mixture import Mixture, label, members
+from amrsd_jax.tasks.stream import next_prompts
+from amrsd_jax.validate import cannot_learn
+
+
+def check_prompts(experiment: Experiment) -> None:
+    """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
+
+    Also whether the config's reflection warm-up is possible.
+
+    Raises:
+      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; or
+        see `reflection_warmup.check`.
+    """
+    encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
+    for data_set, task in members(experiment.task).items():
+        with registry.placed(data_set):
+            next_prompts(
+                task, "train", 0, 1, encode=lambda problem, name=data_set: encode(label(name, problem)), longest=longest
+            )
+    for benchmark in experiment.evaluator.benchmarks:
+        experiment.evaluator.prompts(benchmark)
+    if experiment.config.credit.context:
+        settings = experiment.context_settings
+        least = max(
+            len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))
+            for texts in settings.templates.values()
+        )
+        if least >= settings.config.context_length:
+            raise ValueError(
+                f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
+                f"text has {least} tokens; expected more"
+            )
+    reflection_warmup.check(experiment)
+
+
+def read_rows(experiment: Experiment) -> dict[str, dict]:
+    """Returns a record of the rows of the config's task and benchmarks, by which a resumed run notices others."""
+    record = {"task": digest.describe(experiment.task)}
+    for benchmark in experiment.evaluator.benchmarks:
+        if benchmark.task is not experiment.task:
+            record[f"evaluation.benchmarks.{benchmark.name}"] = digest.describe(benchmark.task, ("test",))
+    return {name: described for name, described in record.items() if described}
+
+
+def describe(experiment: Experiment) -> None:
+    """Prints the rule, the task, the number of parameters, the devices, and what cannot be split or learnt."""
+    config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
+    shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))
+    adapters = f", frozen; {trained:,} in adapters are trained (lora.rank = {rank})" if rank else ""
+    note(f"{config.credit.rule} on {config.task.name}, {policy.architecture.parameters():,} parameters{adapters}")
+    if isinstance(experiment.task, Mixture):
+        total = sum(experiment.task.shares.values())
+        note("  " + ", ".join(f"{name} {share / total:.1%}" for name, share in experiment.task.shares.items()))
+    size, known = policy.architecture.vocab_size, len(experiment.tokenizer)
+    if size > 2 * known:
+        note(
+            f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
+        )
+    note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
+    for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
+        note(f"  {line}")
+    for line in cannot_learn(config):
+        note(f"  {line}")
+
+
+@processes.only_first
+def describe_data(experiment: Experiment, workdir: Path) -> None:
+    """Prints a report on the task's rows and writes it to `data.json`, unless that file exists."""
+    path = workdir / "data.json"
+    if path.exists():
+        return
+    report = data_report.report(experiment.task, experiment.prompt_ids, experiment.config.rollout.prompt_length)
+    for line in data_report.lines(report):
+        note(line)
+    if report:
+        atomic_write(path, json.dumps(report, indent=2) + "\n")
+
+
+@processes.only_first
+def name_unreadable(workdir: Path, step: int) -> None:
+    """Prints the saved rollouts of the first `step` steps that cannot be opened; those of later steps are written again."""
+    for saved, path in rollout_files(workdir).items():
+        if saved <= step and (fault := unreadable(path)):
+            note(f"{fault}; report and compare leave it out")
+
+
+@processes.only_first
+def save_tokenizer(experiment: Experiment, workdir: Path) -> None:
+    """Saves the tokenizer in the workdir, from which a resumed run loads it."""
+    folder = workdir / "tokenizer"
+    if not folder.exists():
+        atomic_write(folder, experiment.tokenizer.save_pretrained)
