@@ -129,6 +129,13 @@ def group_by(rows: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
     return groups
 
 
+def processor() -> str:
+    """Returns the processor's kind and the name of its model, where the system tells it: digits may differ between models."""
+    path = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []
+    return ", ".join([platform.machine(), *names[:1]])
+
+
 @functools.lru_cache
 def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     """Returns the date, the hardware and the commit; the commit ends in `-dirty` if files other than results changed."""
@@ -138,7 +145,7 @@ def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     changed = subprocess.run(changes, capture_output=True, check=False).returncode
     return {
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
+        "hardware": f"{os.cpu_count()} CPU cores, {processor()}, Python {platform.python_version()}",
         "commit": f"{commit}-dirty" if changed else commit,
     }
 

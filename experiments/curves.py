@@ -8,7 +8,7 @@ import copy
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from amrsd_jax.names import nearest
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 
+Interval = Callable[[Sequence[float]], tuple[float, float, float]]  # values -> mean, low, high
 BASELINES = ("grpo", "drop_failures")
 RESAMPLES = 4000
 
@@ -116,8 +117,18 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, *map(float, bootstrap.confidence_interval)
 
 
-def paired(values: dict, baseline: dict) -> tuple[float, float, float] | None:
-    """Returns the `interval` of the differences to a baseline over the keys that both have; None if they share none."""
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the mean and its 95 % interval by Student's t; the ends are infinite if there is one value.
+
+    For few runs: of five normal values the bootstrap's interval misses the true mean one time in six, of three one time in four.
+    """
+    mean = float(np.mean(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.inf
+    return mean, mean - float(half), mean + float(half)
+
+
+def paired(values: dict, baseline: dict, interval: Interval = interval) -> tuple[float, float, float] | None:
+    """Returns the interval of the differences to a baseline over the keys that both have; None if they share none."""
     shared = sorted(values.keys() & baseline.keys())
     return interval([values[key] - baseline[key] for key in shared]) if shared else None
 
@@ -164,16 +175,22 @@ def level_cell(runs: Sequence[Row], level: float) -> str:
 
 def interval_cell(numbers: tuple[float, float, float] | None) -> str:
     """Formats an `interval`; "" for None."""
-    return "" if numbers is None else "{:.3f} ({:.3f} to {:.3f})".format(*numbers)
+    if numbers is None:
+        return ""
+    mean, low, high = numbers
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(low) else f"{mean:.3f}"
 
 
-def arms_table(rows: list[Row], start: str, levels: Sequence[float]) -> tuple[list[str], list[list]]:
+def arms_table(
+    rows: list[Row], start: str, levels: Sequence[float], interval: Interval = interval
+) -> tuple[list[str], list[list]]:
     """Returns the columns and the lines of a table of arms: how fast and how far they learn, and by how much more than baselines.
 
     Args:
       rows: runs that are compared.
       start: the field that names a run's start.
       levels: accuracies of which the steps to reach them are given.
+      interval: of a mean over runs.
     """
     by_arm = group_by(rows, "arm")
     by_rollouts, by_seconds = areas(rows, start)
@@ -188,7 +205,10 @@ def arms_table(rows: list[Row], start: str, levels: Sequence[float]) -> tuple[li
         cells += [f"{np.mean([value(run) for run in runs]):.3f}" for value in (final, lambda run: max(run["sampled"]))]
         for values in (by_rollouts, by_seconds):
             cells.append(interval_cell(interval(list(values[arm].values()))))
-            cells += ["" if arm == other else interval_cell(paired(values[arm], values[other])) for other in BASELINES]
+            cells += [
+                "" if arm == other else interval_cell(paired(values[arm], values[other], interval))
+                for other in BASELINES
+            ]
         gaps = [run["gap_failed"] for run in runs if run["gap_failed"] is not None]
         lines.append([*cells, f"{min(map(seconds_per_step, runs)):.2f}", f"{np.mean(gaps):+.3f}" if gaps else ""])
     return columns, lines

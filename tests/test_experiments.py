@@ -116,6 +116,17 @@ def test_intervals_hold_the_mean_and_shrink_to_it():
     assert curves.interval([0.1, 0.2, 0.3, 0.4]) == (mean, low, high)  # a generator of its own
 
 
+def test_intervals_by_t_by_hand():
+    """Values 1, 2, 3: standard error 1 / sqrt(3), t = 4.303 with 2 degrees of freedom."""
+    assert curves.t_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 2.4843, 2 + 2.4843), abs=1e-3)
+    assert curves.interval_cell(curves.t_interval([0.5])) == "0.500"
+
+
+def test_of_few_runs_the_interval_by_t_holds_the_mean_as_often_as_it_says():
+    samples = np.random.default_rng(0).normal(size=(1000, 5))
+    assert 0.93 < np.mean([low < 0 < high for _, low, high in map(curves.t_interval, samples)]) < 0.97
+
+
 def test_differences_are_paired():
     """The pairs differ by .1 each, however far apart they are from each other."""
     values, baseline = {(0, 0): 0.2, (1, 0): 0.9, (1, 1): 0.5}, {(0, 0): 0.1, (1, 0): 0.8}

@@ -1,0 +1,26 @@
+"""Question: does credit from reflections help a pretrained model of 135 M parameters more than GRPO and dropped failures do?
+
+Command:  python -m experiments.real_model run --out=runs/real_model       (every run that the results lack, 3 to 10 minutes each
+          on two quiet cores; needs what docs/real_models.md installs)
+          python -m experiments.real_model table | figure                  (from experiments/results/real_model.json)
+Axes:     --rungs, --arms, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
+Arms:     the keys of ARMS in `arms.py`; five seeds for those of CORE, three for the others.
+Endpoint: sampled accuracy on held-out problems, averaged over training, at equal rollouts. The comparisons that decide were named
+          before the first run: CONTRASTS, paired by rung and seed, with Student's t and Holm's correction. All else describes.
+
+All runs on a rung begin with the same parameters, SmolLM2 after one reflection warm-up of its own seed. The arms of a seed also
+share training problems, held-out problems and sampling noise.
+"""
+
+from experiments.common import Study
+from experiments.real_model.arms import ARMS, LR, RUNGS
+from experiments.real_model.runs import run
+from experiments.real_model.tables import figure, table
+
+STUDY = Study("real_model", run, table, page="docs/tables.md", figure=figure)
+AXES = {
+    "rungs": dict(nargs="+", default=list(RUNGS), choices=list(RUNGS)),
+    "arms": dict(nargs="+", default=list(ARMS)),
+    "lr": dict(nargs="+", type=float, default=[LR]),
+    "seeds": dict(nargs="+", type=int),
+}

@@ -1,0 +1,84 @@
+"""Names the rungs, arms, seeds and contrasts of the study, and makes the config of a run."""
+
+import itertools
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from amrsd_jax.validate import validate
+from configs import smollm2
+from configs.methods import METHODS
+from experiments.common import Row
+from experiments.curves import method, parse_arm
+
+RUNGS = {"steps": "steps", "sums": ""}  # the rungs that are trained, and the words of the config for them
+OTHER_RUNGS = ("count", "largest", "letter")  # not trained: forgetting is measured on them
+
+
+def published(rule: str) -> dict:
+    """Returns the arm of a published method with its published settings (`configs.methods`)."""
+    sections = dict(METHODS[rule])
+    return method(rule, credit=sections.pop("credit"), **sections)
+
+
+CORE = {
+    **{rule: method(rule) for rule in ("grpo", "drop_failures")},
+    **{
+        rule + ("_" + context.split("_")[0] if context else ""): method(rule, context)
+        for rule in ("amrsd", "prefix_credit")
+        for context in ("", "shuffled_reflection", "null")
+    },
+    "prefix_credit_reference": method("prefix_credit", "reference_solution"),
+}
+ARMS = CORE | {
+    "scale_failures": method("scale_failures"),
+    "entropy_tokens": method("entropy_tokens"),
+    "amrsd_oracle": method("amrsd", "oracle_reflection"),
+    "amrsd_reference": method("amrsd", "reference_solution"),
+    "amrsd_peer": method("amrsd", "peer_solution"),
+    "amrsd_no_threshold": method("amrsd", args=dict(tau=0.0)),
+    "amrsd_symmetric": method("amrsd", args=dict(gamma=0.2)),
+    "amrsd_strong": method("amrsd", args=dict(lam=1.0, gamma=0.5)),
+    "grpo_token_mean": method("grpo", loss=dict(reduction="token_mean")),  # as the published methods below average
+    **{rule: published(rule) for rule in ("rlsd", "sdpo", "credit", "srpo", "distilled_rl")},
+    "opd_reference": method("opd", "reference_solution"),
+}
+CONTRASTS = (
+    ("amrsd", "grpo"),
+    ("amrsd", "drop_failures"),
+    ("amrsd", "amrsd_shuffled"),
+    ("amrsd", "amrsd_null"),
+    ("prefix_credit", "prefix_credit_shuffled"),
+    ("prefix_credit", "prefix_credit_null"),
+    ("prefix_credit_reference", "drop_failures"),
+)
+PROMPTS, STEPS, EVALUATED = 4, 12, 4
+FIRST_SEED = 100  # the learning rate was chosen on seeds 0 to 2
+SEEDS = {True: range(5), False: range(3)}  # of arms of CORE, and of the others
+LR = 4e-5
+
+
+def keys(rungs: list, arms: list, lr: list, seeds: list | None) -> Iterator[Row]:
+    """Yields the rung, arm, lr and seed of every run: first those of CORE, seed by seed."""
+    for rate, core in itertools.product(lr, (True, False)):
+        chosen = [arm for arm in arms if (arm.partition("@")[0] in CORE) == core]
+        for seed, rung, arm in itertools.product(SEEDS[core] if seeds is None else seeds, rungs, chosen):
+            yield dict(rung=rung, arm=arm, lr=rate, seed=seed)
+
+
+def configure(rung: str, arm: str, lr: float, seed: int) -> ConfigDict:
+    """Returns the config of a run."""
+    config = smollm2.get_config(RUNGS[rung])
+    config.rollout.prompts, config.rollout.response_length = PROMPTS, min(32, config.rollout.response_length)
+    config.learning.micro_batches = 4
+    config.update(parse_arm(ARMS, arm))
+    config.seed, config.steps, config.optimizer.learning_rate = FIRST_SEED + seed, STEPS, lr
+    config.evaluation.update(problems=96, samples=2, every=EVALUATED)
+    config.evaluation.benchmarks = {
+        name: dict(task=dict(name="ladder", args=dict(rung=name)), problems=48, every=0) for name in OTHER_RUNGS
+    }
+    config.reflection.null_control_every = STEPS  # at the first step and the last
+    config.checkpoint.update(every=STEPS, keep=1)
+    config.report.rollouts_every = EVALUATED
+    validate(config)
+    return config

@@ -1,0 +1,167 @@
+"""Formats the results of the study: contrasts, tables per rung and learning rate, and a figure."""
+
+import altair as alt
+import numpy as np
+from scipy import stats
+
+from amrsd_jax.markdown import table as markdown
+from amrsd_jax.report import charts
+from experiments.common import Row, group_by
+from experiments.curves import areas, arms_table, interval_cell, series, t_interval
+from experiments.real_model.arms import CONTRASTS, CORE, LR
+from experiments.real_model.measure import QUANTILE
+
+LEVELS = (0.5, 0.7)
+MEANWHILE = (
+    "Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats per token. Greedy "
+    "accuracy; change of the sampled accuracy on rungs that are not trained, with 95 % intervals over runs."
+)
+TEACHERS = (
+    "Shares over all steps of rows with a context, of those that need one, and of tokens whose credit AMR-SD raises. AUROC of "
+    "-gap for the first error of failures, and number of these failures, at the first step, where all arms of a seed have the "
+    "same rollouts, and at the last; at both that of the control, for which the teacher's prompt has no text, and of the gap "
+    "minus the control's. At the first step, tokens at which AMR-SD would act by the gap, and by the control's, and the "
+    f"{QUANTILE:.0%} quantile of the control's gap in the direction in which AMR-SD acts, in nats."
+)
+
+
+def table(rows: list[Row]) -> str:
+    """Formats the contrasts; and per rung and learning rate how arms learn, what else changes, and what their teachers see."""
+    rows = with_pairs(rows)
+    parts = [contrasts(group) for _, group in sorted(group_by(rows, "lr").items(), reverse=True)]
+    parts += [_tables(group) for _, group in sorted(group_by(rows, "rung", "lr").items())]
+    return "\n\n".join(parts)
+
+
+def with_pairs(rows: list[Row]) -> list[Row]:
+    """Returns rows with the field `pair`, the rung, start and learning rate within which arms of a seed are compared.
+
+    Raises:
+      ValueError: an arm's runs have different configs, or the arms of a pair and seed do not begin alike.
+    """
+    rows = [row | {"pair": f"{row['rung']}, start {row['start']}, learning rate {row['lr']:g}"} for row in rows]
+    for (rung, arm, lr), runs in group_by(rows, "rung", "arm", "lr").items():
+        if len({row["config"] for row in runs}) > 1:
+            raise ValueError(f"{arm} on {rung} with learning rate {lr:g}: its rows have different configs")
+    for (pair, seed), runs in group_by(rows, "pair", "seed").items():
+        if len({(row["sampled"][0], row["greedy"][0], row["series"]["reward/mean"][0]) for row in runs}) > 1:
+            raise ValueError(f"{pair}, seed {seed}: {', '.join(row['arm'] for row in runs)} do not begin alike")
+    return rows
+
+
+def contrasts(rows: list[Row]) -> str:
+    """Formats the differences that were named before the runs, over all rungs, pairs and seeds of one learning rate."""
+    by_arm, lines, values = areas(rows, "pair")[0], [], []
+    for arm, control in CONTRASTS:
+        shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
+        if len(shared) > 1:
+            values.append([by_arm[arm][key] - by_arm[control][key] for key in shared])
+            lines.append([f"{arm} minus {control}", len(shared), interval_cell(t_interval(values[-1]))])
+    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values])
+    cells = [[*line, f"{value:.3f}"] for line, value in zip(lines, p, strict=True)]
+    columns = ["contrast", "pairs", "difference of the area at equal rollouts", "p (Holm)"]
+    return (
+        f"**Contrasts, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
+        "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for all "
+        "lines."
+    )
+
+
+def holm(p: list[float]) -> list[float]:
+    """Returns p-values corrected for their number (Holm 1979): the k-th smallest of m times m - k + 1, made monotonic."""
+    corrected, highest = [0.0] * len(p), 0.0
+    for k, i in enumerate(np.argsort(p)):
+        highest = max(highest, min(1.0, (len(p) - k) * p[i]))
+        corrected[i] = highest
+    return corrected
+
+
+def _tables(rows: list[Row]) -> str:
+    one = rows[0]
+    dates, commits, starts, machines = (
+        ", ".join(sorted({row[name] for row in rows})) for name in ("date", "commit", "start", "hardware")
+    )
+    learning = (
+        f"{one['rollouts_per_step']} rollouts a step, {one['steps'][-1]} steps, two answers to each of {one['problems']} "
+        f"held-out problems at temperature 0.8. Steps to a level: lower median and how many runs reached it. Final: mean of the "
+        f"last two evaluations; best: the highest. In brackets: 95 % by Student's t over seeds; differences are paired. Starts "
+        f"{starts}; {machines}; {dates}; commit {commits}."
+    )
+    parts = [
+        f"**{one['rung']}, learning rate {one['lr']:g}**",
+        markdown(*arms_table(rows, "pair", LEVELS, t_interval)),
+        learning,
+    ]
+    return "\n\n".join([*parts, markdown(*_meanwhile(rows)), MEANWHILE, markdown(*_teachers(rows)), TEACHERS])
+
+
+def _meanwhile(rows: list[Row]) -> tuple[list[str], list[list]]:
+    others = list(rows[0]["others"])
+    lines = []
+    for (arm,), runs in group_by(rows, "arm").items():
+        changes = {name: [run["others"][name][1] - run["others"][name][0] for run in runs] for name in others}
+        lines.append(
+            [
+                arm,
+                _mean([run["series"]["response_length/mean"][-1] for run in runs], ".1f"),
+                _mean([run["rollouts"][-1]["nll"] for run in runs]),
+                _mean([run["kl_to_start"] for run in runs], ".3f"),
+                *(_mean([run["greedy"][end] for run in runs]) for end in (0, 1)),
+                *(interval_cell(t_interval(changes[name])) for name in others),
+            ]
+        )
+    return ["arm", "length", "-log-prob", "KL", "greedy before", "after", *others], lines
+
+
+def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
+    columns = [
+        "arm",
+        "with context",
+        "amplified",
+        "AUROC first",
+        "failures",
+        "last",
+        "failures",
+        "control",
+        "minus control",
+    ]
+    columns += ["AMR-SD would act", "by the control", "control's quantile"]
+    lines = []
+    for (arm,), runs in group_by(rows, "arm").items():
+        first, last = ([run["rollouts"][end] for run in runs] for end in (0, -1))
+        if not any(each["failures"] for each in first):
+            continue
+        shares = (
+            [value for run in runs for value in run["series"][name]]
+            for name in ("reflection/usable", "credit/amplified")
+        )
+        cells = [arm, *(_mean(values, ".0%") for values in shares)]
+        for end in (first, last):
+            cells += [_pooled(end, "gap"), sum(each["failures"] for each in end)]
+        cells += [_pooled([*first, *last], name) for name in ("null", "contrast")]
+        cells += [_mean([each["above_tau"][name] for each in first], ".0%") for name in ("gap", "null")]
+        lines.append([*cells, _mean([each["null_quantile"] for each in first])])
+    return columns, lines
+
+
+def _pooled(saved: list[dict], name: str) -> str:
+    """Formats the mean AUROC over all failures of several runs."""
+    known = [(each["auroc"][name], each["failures"]) for each in saved if each["auroc"][name] is not None]
+    return f"{np.average([area for area, _ in known], weights=[n for _, n in known]):.2f}" if known else ""
+
+
+def _mean(values: list[float | None], form: str = ".2f") -> str:
+    """Formats the mean of the values that are known; "" if none is."""
+    values = [value for value in values if value is not None]
+    return format(np.mean(values), form) if values else ""
+
+
+def figure(rows: list[Row]) -> str:
+    """Draws accuracy against rollouts for the arms of CORE, one panel per rung; bands are bootstrap 95 % intervals over seeds."""
+    panels = []
+    for (rung,), group in sorted(group_by([row for row in rows if row["lr"] == LR], "rung").items()):
+        by_arm = group_by(group, "arm")
+        drawn = [series(by_arm[arm,]) for arm in CORE if (arm,) in by_arm]
+        options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=560, height=300, static=True)
+        panels.append(charts.lines(drawn, title=f"SmolLM2-135M, {rung}", **options))
+    return charts.svg(alt.hconcat(*panels) if len(panels) > 1 else panels[0])

@@ -1,0 +1,172 @@
+"""The study of a pretrained model: its arms, what it measures in rollouts, its tables, and a run of it with a tiny model."""
+
+import numpy as np
+import pytest
+
+from experiments import common
+from experiments.real_model import arms, measure, runs, tables
+from tests.tiny import tiny_config
+
+
+@pytest.mark.parametrize("arm", arms.ARMS)
+def test_every_arm_is_a_valid_config(arm):
+    for rung in arms.RUNGS:
+        config = arms.configure(rung, arm, 2e-5, 3)
+        assert (config.seed, config.optimizer.learning_rate) == (103, 2e-5)
+        assert not set(config.evaluation.benchmarks) & {"sums", "steps", "stories"}
+
+
+def test_core_is_finished_seed_by_seed_before_the_other_arms():
+    both, one = ["amrsd@tau=0", "rlsd", "grpo"], dict(rungs=["sums"], lr=[1e-5])
+    order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
+    core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
+    assert order == core + [("rlsd", seed) for seed in range(3)]
+    assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
+
+
+# ---------------------------------------------------------------- measures
+
+
+def test_rollouts_by_hand():
+    """Two failures whose second token is wrong, a success, and a failure without a context."""
+    rows = [
+        {
+            "reward": 0,
+            "gap": [0.0, -1.0, 0.0],
+            "null_gap": [-0.3, 0.0, 0.0],
+            "first_error_start": 1,
+            "first_error_end": 2,
+        },
+        {
+            "reward": 0,
+            "gap": [-0.5, 0.1, 0.0],
+            "null_gap": [-0.5, 0.5, 0.0],
+            "first_error_start": 1,
+            "first_error_end": 2,
+        },
+        {"reward": 1, "gap": [0.4], "null_gap": [-9.0], "first_error_start": -1, "first_error_end": -1},
+        {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 0, "first_error_end": 1},
+    ]
+    rows = [row | {"step": 4, "student_logprobs": [-0.5] * len(row["gap"] or [0])} for row in rows]
+    found = measure.examined(rows)
+    assert (found["step"], found["failures"], found["nll"]) == (4, 2, 0.5)
+    # the gap is lowest at the wrong token of the first row, and highest there in the second; the control's lies between two
+    # others, then is the highest; the difference is lowest there twice
+    assert found["auroc"] == {"gap": 0.5, "null": 0.125, "contrast": 1.0}
+    assert found["above_tau"] == pytest.approx({"gap": 3 / 7, "null": 2 / 7}, abs=1e-4)
+    assert found["null_quantile"] == pytest.approx(np.quantile([0.3, 0, 0, 0.5, -0.5, 0, -9], 0.95), abs=1e-4)
+    without = measure.examined([{name: value for name, value in row.items() if name != "null_gap"} for row in rows])
+    assert without["auroc"] == {"gap": 0.5, "null": None, "contrast": None} and without["null_quantile"] is None
+    assert measure.examined(rows[3:])["auroc"]["gap"] is None
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_corrected_p_values_by_hand():
+    assert tables.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert tables.holm([0.9, 0.6]) == [1.0, 1.0] and tables.holm([]) == []
+
+
+def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
+    saved = {"nll": 0.5, "failures": 3, "auroc": {"gap": 0.6, "null": 0.5, "contrast": None}}
+    saved |= {"above_tau": {"gap": 0.2, "null": None}, "null_quantile": 0.1}
+    return {
+        "rung": "sums", "arm": arm, "lr": 4e-5, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
+        "sampled": list(sampled), "seconds": [0.0, 10.0, 20.0], "problems": 96, "rollouts_per_step": 32, "gap_failed": None,
+        "greedy": [0.1, 0.9], "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
+        "rollouts": [saved, saved | {"failures": 1, "auroc": {"gap": 1.0, "null": None, "contrast": None}}],
+        "kl_to_start": 0.02, "others": {"count": [0.1, 0.2]}, "date": "2030-01-01", "hardware": "two cores", "commit": "abc",
+    } | more  # fmt: skip
+
+
+def test_contrasts_are_paired_by_seed():
+    """GRPO's area is .475, AMR-SD's .525 and .575: differences of .05 and .1."""
+    rows = [row("grpo"), row("grpo", 1), row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
+    text = tables.table(rows)
+    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) | 0.205 |" in text  # .025 = half of .05, times t = 12.706
+    assert "| amrsd minus amrsd_shuffled" not in text  # not run
+    assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
+    assert "0.70" in text  # AUROC pooled at the last step
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (dict(config="other"), "amrsd on sums .* different configs"),
+        (dict(greedy=[0.2, 0.9]), "seed 1: grpo, amrsd do not begin"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_refused(more, message):
+    with pytest.raises(ValueError, match=message):
+        tables.table([row("grpo", 1), row("amrsd"), row("amrsd", 1, **more)])
+
+
+def test_arms_that_began_from_another_start_are_not_paired():
+    rows = tables.with_pairs([row("grpo"), row("amrsd", start="def", sampled=(0.3, 0.5, 0.9))])
+    assert len({one["pair"] for one in rows}) == 2
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The study of two-digit addition by a model of 50 k parameters; a function that runs arms and returns all rows."""
+
+    def configure(rung, arm, lr, seed):
+        warmup = dict(reflection__warmup__attempts=16, reflection__warmup__rows=1, warmup__documents=0)
+        config = tiny_config("grpo", **warmup)
+        config.update(arms.parse_arm(arms.ARMS, arm))
+        config.seed, config.steps, config.optimizer.learning_rate = seed, 2, lr
+        config.evaluation.update(problems=4, every=1)
+        config.evaluation.benchmarks = {
+            "other": dict(task=dict(name="addition", args=dict(digits=3)), problems=2, every=0)
+        }
+        config.reflection.null_control_every = config.report.rollouts_every = 1
+        return config
+
+    monkeypatch.setattr(runs, "configure", configure)
+
+    def run(*names, seeds=(0,), lr=1e-2):
+        runs.run(tmp_path, tmp_path / "rows.json", rungs=["sums"], arms=list(names), lr=[lr], seeds=list(seeds))
+        return common.read_rows(tmp_path / "rows.json")
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_study_continues_where_it_stopped_and_its_arms_are_paired(study, tmp_path):
+    first = study("grpo")
+    rows = study("grpo", "prefix_credit", seeds=(0, 1))
+    assert rows[:1] == first and {(one["arm"], one["seed"]) for one in rows} == {
+        (arm, seed) for arm in ("grpo", "prefix_credit") for seed in (0, 1)
+    }
+    assert not list(tmp_path.glob("run_*")) and len(list(tmp_path.glob("kept/*/rollouts"))) == 4
+    for one in rows:
+        assert one["steps"] == [0, 1, 2] and one["kl_to_start"] > 0
+        assert [saved["step"] for saved in one["rollouts"]] == [1, 2]
+        assert any(saved["failures"] for saved in one["rollouts"]) == (one["arm"] == "prefix_credit")
+    text = tables.table(rows)  # refuses arms that do not begin alike
+    assert text.count("| grpo |") == 2 and text.count("| prefix_credit |") == 3  # GRPO has no teacher
+    assert "prefix_credit" in tables.figure([one | {"lr": arms.LR} for one in rows])
+
+
+@pytest.mark.slow
+def test_the_divergence_from_the_start_is_0_where_nothing_is_learnt(study):
+    (one,) = study("grpo", lr=0.0)
+    assert abs(one["kl_to_start"]) < 1e-6
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(study, tmp_path, monkeypatch):
+    def train_once(config, *_, **__):
+        if config.credit.rule == "grpo":
+            raise FloatingPointError("updates were not finite")
+        return {"sampled": [0.1, 0.2], "wall_seconds": 1.0}
+
+    monkeypatch.setattr(runs, "train_once", train_once)
+    monkeypatch.setattr(runs, "start_of", lambda *_: tmp_path)
+    with pytest.raises(SystemExit, match="1 runs failed: --rungs sums --arms grpo"):
+        study("grpo", "drop_failures")
+    assert [one["arm"] for one in common.read_rows(tmp_path / "rows.json")] == ["drop_failures"]
+    assert "not finite" in (tmp_path / "log.txt").read_text()
