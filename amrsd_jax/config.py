@@ -324,6 +324,10 @@ class LearningConfig(Section):
     minibatches: Count = Field(1, description="optimiser updates per step")
     micro_batches: Count = Field(1, description="parts of an update whose gradients are accumulated")
     skip: bool = Field(False, description="do not compute parts whose rows have no credit (groups of equal rewards)")
+    share_prompts: bool = Field(
+        False,
+        description="run a prompt once for all its responses in a part; on one device, for responses of a few hundred tokens",
+    )
 
 
 class OptimizerConfig(Section):

@@ -306,6 +306,7 @@ class Batch:
 
     Attributes:
       prompt, prompt_length, response, mask, sampler_logprobs: as in `Rollouts`.
+      prompt_index: where prompts are shared, row i answers `prompt[prompt_index[i]]` [N]; None where each row has its own.
       old_logprobs: denominator of the ratio [N, T]; None for the update's own log-probabilities, so that the ratio is 1.
       reference_logprobs: under the reference policy; zeros without a KL penalty [N, T].
       token_advantage: as in `Credit` [N, T].
@@ -323,6 +324,7 @@ class Batch:
     old_logprobs: PyTree
     reference_logprobs: PyTree
     token_advantage: PyTree
+    prompt_index: PyTree = None
     context: PyTree = None
     context_length: PyTree = None
     distilled: PyTree = None

@@ -379,6 +379,11 @@ def _check_division(config: Config) -> None:
             f"rollout.prompts x rollout.group = {config.rows} rows do not divide into learning.minibatches x "
             f"learning.micro_batches = {parts} parts"
         )
+    if learning.share_prompts:
+        model = architecture_of(config.model, **config.architecture)
+        parts = {"windows": any(model.windows), "experts": model.experts, "soft caps": model.attention_softcap}
+        if has := [name for name, present in parts.items() if present]:
+            raise ConfigError(f"learning.share_prompts = True: expected False for a model with {' and '.join(has)}")
     if learning.skip and (loss.kl or loss.entropy or learning.micro_batches == 1):
         raise ConfigError(
             f"learning.skip = True: expected loss.kl = 0 (not {loss.kl}) and loss.entropy = 0 (not {loss.entropy}), which "

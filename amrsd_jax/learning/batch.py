@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Bool, Float, Integer, PyTree
 
 from amrsd_jax import lengths
 from amrsd_jax.records import Batch, Contexts, Credit, Rollouts
@@ -48,7 +48,9 @@ def make_batches(
         yield jax.tree.map(lambda a, start=start: a[start : start + size], whole)
 
 
-def micro_batches(batch: Batch, weights: PyTree, parts: int, *, skip: bool = False) -> Iterator[tuple[Batch, PyTree]]:
+def micro_batches(
+    batch: Batch, weights: PyTree, parts: int, *, skip: bool = False, share_prompts: bool = False
+) -> Iterator[tuple[Batch, PyTree]]:
     """Yields the rows of an update in parts with equally many rows, the widest rows first.
 
     A part is as wide as its widest row, and a row as wide as the bucket of its length. Rows of one width stay in their order.
@@ -58,6 +60,7 @@ def micro_batches(batch: Batch, weights: PyTree, parts: int, *, skip: bool = Fal
       parts: number of parts, a divisor of the number of rows.
       skip: leave out parts whose gradient is 0, because no row has credit or is distilled. Such rows come last, the narrowest
         of them first. One part is always yielded.
+      share_prompts: give each part its different prompts, once each, and the rows' indices among them.
     """
     tokens, room = lengths.mask_lengths(batch.mask), batch.response.shape[1]
     widths = lengths.buckets(batch.prompt_length + tokens, batch.prompt.shape[1] + room)
@@ -73,7 +76,19 @@ def micro_batches(batch: Batch, weights: PyTree, parts: int, *, skip: bool = Fal
         part, share = jax.tree.map(lambda a: a[rows, :width] if a.ndim > 1 else a[rows], (batch, weights))  # noqa: B023
         if context_widths is not None:
             part = part.replace(context=batch.context[rows, :context_width])
-        yield part.replace(width=width, context_width=context_width), share
+        fields = _shared_prompts(batch, rows) if share_prompts else {"width": width}
+        yield part.replace(**fields, context_width=context_width), share
+
+
+def _shared_prompts(batch: Batch, rows: Integer[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """Returns the batch's fields for the different prompts of some rows, padded to a power of two with copies of the first."""
+    keys = np.concatenate([batch.prompt_length[rows, None], batch.prompt[rows]], axis=1)
+    different, index = np.unique(keys, axis=0, return_inverse=True)
+    padded = different[np.arange(1 << (len(different) - 1).bit_length()) % len(different)]
+    longest = lengths.bucket(int(padded[:, 0].max()), batch.prompt.shape[1])
+    return {
+        "prompt": padded[:, 1 : 1 + longest], "prompt_length": padded[:, 0], "prompt_index": index.reshape(-1).astype(np.int32)
+    }  # fmt: skip
 
 
 def _has_gradient(batch: Batch) -> Bool[np.ndarray, " N"]:

@@ -75,9 +75,12 @@ def objective_loss(
       teacher: the teacher's model and parameters, for an objective that distils; no gradient flows into them.
     """
     config = objective.loss
-    tokens = concatenate(batch.prompt, batch.prompt_length, batch.response, batch.width)
-    hidden, chosen = policy.forward_with_experts(params, tokens)
-    hidden = before_responses(hidden, batch.prompt_length, batch.response.shape[1])
+    if batch.prompt_index is not None:
+        hidden = policy.forward_responses(params, batch.prompt, batch.prompt_length, batch.prompt_index, batch.response)
+    else:
+        tokens = concatenate(batch.prompt, batch.prompt_length, batch.response, batch.width)
+        hidden, chosen = policy.forward_with_experts(params, tokens)
+        hidden = before_responses(hidden, batch.prompt_length, batch.response.shape[1])
     logprobs, entropy, *distilled = _response_scores(policy, params, hidden, batch, objective, teacher)
     old_logprobs = jax.lax.stop_gradient(logprobs) if batch.old_logprobs is None else batch.old_logprobs
     token_loss, token_metrics = losses.clipped_surrogate(
@@ -263,7 +266,7 @@ class TrainStep:
         """Returns log-probabilities of the responses, on the host; 0 in micro-batches that are skipped."""
         frozen, state = state.frozen, state.replace(frozen=None)
         grads, logprobs = self.zero_gradients(state.params), np.zeros_like(batch.mask)
-        order = micro_batches(batch, np.arange(len(logprobs)), self.config.micro_batches, skip=self.config.skip)
+        order = self._parts(batch, np.arange(len(logprobs)))
         for rows, (_, chosen) in zip(self.device_rows(batch), order, strict=True):
             grads, _, part = self.accumulate(grads, state, frozen, rows)
             part = processes.fetch(part)
@@ -273,8 +276,14 @@ class TrainStep:
     def device_rows(self, batch: Batch) -> Iterator[tuple[Batch, LossWeights]]:
         """Yields the micro-batches and their weights, with rows split over the devices."""
         weights = loss_weights(batch, self.objective)
-        for rows in micro_batches(batch, weights, self.config.micro_batches, skip=self.config.skip):
+        for rows in self._parts(batch, weights):
             yield processes.put(rows, self.rows)
+
+    def _parts(self, batch: Batch, weights: PyTree) -> Iterator[tuple[Batch, PyTree]]:
+        learning = self.config
+        return micro_batches(
+            batch, weights, learning.micro_batches, skip=learning.skip, share_prompts=learning.share_prompts
+        )
 
 
 @functools.lru_cache

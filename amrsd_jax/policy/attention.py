@@ -93,6 +93,28 @@ def attention(
     return checkpoint_name(jnp.concatenate(parts, axis=1), OUTPUT)
 
 
+def attention_after(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    before_k: Float[Array, "B P K H"],
+    before_v: Float[Array, "B P K H"],
+    length: Integer[Array, " B"],
+) -> Float[Array, "B T N H"]:
+    """Returns `attention` of T tokens that follow `length` others, whose keys and values are given right-padded.
+
+    All scores [T, P + T] exist at one time.
+    """
+    t = q.shape[1]
+    earlier = jnp.broadcast_to(
+        (jnp.arange(before_k.shape[1]) < length[:, None])[:, None], (len(q), t, before_k.shape[1])
+    )
+    own = jnp.broadcast_to(jnp.tri(t, dtype=bool), (len(q), t, t))
+    keys, values = jnp.concatenate([before_k, k], axis=1), jnp.concatenate([before_v, v], axis=1)
+    mask = jnp.concatenate([earlier, own], axis=2)[:, None]
+    return checkpoint_name(jax.nn.dot_product_attention(q, keys, values, mask=mask, implementation="xla"), OUTPUT)
+
+
 def kernel_width(backend: str, length: int) -> int:
     """Returns the width that a row is padded to: cuDNN's backward pass takes even widths, `splash` whole tiles."""
     multiple = {"cudnn": 2, "splash": TILE}.get(backend, 1)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 from amrsd_jax.platforms import platform
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.architecture import Architecture
-from amrsd_jax.policy.attention import OUTPUT, attention
+from amrsd_jax.policy.attention import OUTPUT, attention, attention_after
 from amrsd_jax.policy.cache import Cache
 from amrsd_jax.policy.joined import join
 from amrsd_jax.policy.layer import EmbedAndHead, JoinedLayer, Layer
@@ -186,6 +186,50 @@ class Policy:
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         x, chosen = jax.lax.scan(step, self._embed_rows(params, tokens), (params["layers"], *self._kinds()))
         return self._embed_and_head(params).final_norm(x), chosen
+
+    def forward_responses(
+        self,
+        params: Params,
+        prompts: Integer[Array, "U P"],
+        lengths: Integer[Array, " U"],
+        index: Integer[Array, " N"],
+        responses: Integer[Array, "N T"],
+    ) -> Float[Array, "N T D"]:
+        """Returns the hidden states that predict responses to prompts that they share: each prompt is run once.
+
+        The result is that of `forward` on whole rows of prompt and response, to rounding. For layers without windows, experts and
+        soft caps.
+
+        Args:
+          prompts, lengths: right-padded prompts and their lengths.
+          index: the prompt of each response.
+          responses: right-padded.
+        """
+        before = lengths[index]
+        of_prompts = self._rotations(jnp.arange(prompts.shape[1])[None])
+        of_responses = self._rotations(before[:, None] + jnp.arange(responses.shape[1]))
+
+        def step(streams, layer):
+            prompt, response = streams
+            layer_params, rope, slides = layer
+
+            def attend(q, k, v):
+                return self._attend(q, k, v, slides), (k, v)
+
+            def attend_after(q, k, v):
+                return attention_after(q, k, v, prompt_k[index], prompt_v[index], before), None
+
+            prompt, (prompt_k, prompt_v), _ = self._layer(layer_params, prompt, _take(of_prompts, rope), attend)
+            response, _, _ = self._layer(layer_params, response, _take(of_responses, rope), attend_after)
+            return (prompt, response), None
+
+        if self.remat != "none":
+            step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        streams = self._embed_rows(params, prompts), self._embed_rows(params, responses)
+        (prompt, response), _ = jax.lax.scan(step, streams, (params["layers"], *self._kinds()))
+        last = jnp.take_along_axis(prompt, (lengths - 1)[:, None, None], axis=1)[index]
+        hidden = jnp.concatenate([last, response[:, :-1]], axis=1)
+        return self._embed_and_head(params).final_norm(hidden)
 
     def prefill(
         self, params: Params, tokens: Integer[Array, "B P"], lengths: Integer[Array, " B"]

@@ -50,6 +50,21 @@ def test_parts_whose_rows_have_no_gradient_are_left_out():
     assert cut(with_credit(uneven_batch(), []), 4, skip=True) == [([6, 2], 8)]
 
 
+def test_rows_that_share_prompts_point_to_them():
+    """Rows 1, 4, 5 and 0, of which the last two have one prompt: three prompts and a copy of the first of them."""
+    batch = uneven_batch()
+    prompt, length = batch.prompt.copy(), batch.prompt_length.copy()
+    prompt[5], length[5] = prompt[0], length[0]
+    batch = batch.replace(prompt=prompt, prompt_length=length)
+    (part, share), _ = micro_batches(batch, NUMBERS, 2, share_prompts=True)
+    rows = share.policy[:, 0]
+    assert rows.tolist() == [1, 4, 5, 0] and part.width is None and part.prompt.shape == (4, 8)
+    assert len(set(part.prompt_index.tolist())) == 3
+    np.testing.assert_array_equal(part.prompt[part.prompt_index], prompt[rows])
+    np.testing.assert_array_equal(part.prompt_length[part.prompt_index], length[rows])
+    np.testing.assert_array_equal(part.response, batch.response[rows])
+
+
 @pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean", "constant"])
 def test_the_weights_of_micro_batches_are_those_of_the_whole(reduction):
     """True denominators: no mean of means, neither of the policy-gradient terms nor of the divergence."""

@@ -123,6 +123,20 @@ def test_the_terms_of_the_loss_by_hand(policy, params, scores, changes):
     assert float(loss) == pytest.approx(mean(policy_loss + config.kl * kl - config.entropy * entropy), rel=1e-4)
 
 
+@pytest.mark.parametrize("remat", ["none", "dots"])
+def test_prompts_that_are_run_once_change_nothing(policy, params, remat):
+    """Three prompts of eight rows, in parts of four; one row is skipped with a part of its own."""
+    policy = dataclasses.replace(policy, remat=remat)
+    batch, owner = with_credit(uneven_batch(), [0, 1, 3, 4, 5, 6]), np.array([0, 0, 0, 3, 3, 3, 6, 6])
+    batch = batch.replace(prompt=batch.prompt[owner], prompt_length=batch.prompt_length[owner])
+    apart, shared = (
+        train_step(policy, micro_batches=2, skip=True, share_prompts=share)(begin(policy, params), batch)
+        for share in (False, True)
+    )
+    assert_close(shared[0].params, apart[0].params)
+    assert_close(shared[1], apart[1])
+
+
 def test_metrics_of_an_update_are_means_over_tokens(scores, whole):
     batch, (logprobs, entropy) = uneven_batch(), scores
     log_ratio, counted = logprobs - batch.old_logprobs, batch.mask > 0
