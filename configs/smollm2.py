@@ -38,7 +38,7 @@ def get_config(words: str = ""):
     config.reflection.temperature = 0.4  # at 0.7 more reflections state the answer (docs/real_models.md)
     config.reflection.warmup.attempts = 192
     config.scoring.update(rows=8, chunk=512)
-    config.learning.update(micro_batches=8, skip=True)
+    config.learning.update(micro_batches=4, skip=True, share_prompts=True)
     config.optimizer.update(learning_rate=4e-5, schedule="linear")
     config.steps = 20
     config.evaluation.update(problems=128, samples=1, every=4, temperature=0.8)

@@ -70,7 +70,7 @@ def configure(rung: str, arm: str, lr: float, seed: int) -> ConfigDict:
     """Returns the config of a run."""
     config = smollm2.get_config(RUNGS[rung])
     config.rollout.prompts, config.rollout.response_length = PROMPTS, min(32, config.rollout.response_length)
-    config.learning.micro_batches = 4
+    config.learning.micro_batches = 2
     config.update(parse_arm(ARMS, arm))
     config.seed, config.steps, config.optimizer.learning_rate = FIRST_SEED + seed, STEPS, lr
     config.evaluation.update(problems=96, samples=2, every=EVALUATED)
