@@ -110,6 +110,20 @@ def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: in
     return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), tuple(arms))
 
 
+def learning_groups(
+    policy: Policy, peer: ModuleType | None, prompts: int, group: int, prompt: int, new: int, parts: int
+) -> Case:
+    """Makes an update on groups of responses to one prompt each, which is run once for every response, or once for a group."""
+    del peer  # it runs a prompt for every response
+    c = policy.architecture
+    given = random_batch(c, prompt, np.full(prompts * group, new), new)
+    given = given.replace(prompt=np.repeat(given.prompt[::group], group, axis=0))
+    arms = [_learner("amrsd_jax", policy, given, parts), _learner("shared", policy, given, parts, share_prompts=True)]
+    sizes = dict(prompts=prompts, group=group, prompt=prompt, new=new, micro_batches=parts)
+    lengths = [prompt + new] * (prompts * group)
+    return Case("learning", "groups", sizes, lambda _: floors.learning(c, lengths), tuple(arms))
+
+
 # ---------------------------------------------------------------- arms
 
 
@@ -154,12 +168,14 @@ def _peer_scorer(peer: ModuleType, policy: Policy, params: Params, given: Batch,
     return peer.scoring(policy.architecture, params, given.prompt, given.response, together, _count(given))
 
 
-def _learner(name: str, policy: Policy, given: Batch, parts: int) -> Arm:
+def _learner(name: str, policy: Policy, given: Batch, parts: int, **learning) -> Arm:
     """Returns an arm that updates on rows in `parts` micro-batches; the arm `padded` computes them all at full width."""
     tokens, given = _count(given), _padded(given) if name == "padded" else given
     mesh, (schedule, optimizer) = _mesh(), _optimizer()
     objective = Objective(DEFAULTS.loss, distill=None, temperature=1.0, chunk=DEFAULTS.scoring.chunk)
-    step = make_train_step(policy, optimizer, schedule, objective, LearningConfig(micro_batches=parts), mesh)
+    step = make_train_step(
+        policy, optimizer, schedule, objective, LearningConfig(micro_batches=parts, **learning), mesh
+    )
     state = init_state(policy, optimizer, init_params(policy, _key(), mesh), mesh)
 
     def run() -> int:

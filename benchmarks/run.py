@@ -24,13 +24,17 @@ from benchmarks.machine import describe, measure_ceilings
 from benchmarks.measure import Case, measure
 from benchmarks.step import training_steps
 
-MODELS = PRESETS | {"qwen3-20m": Architecture(16384, 384, 8, 6, 3, 64, 1152)}
+MODELS = PRESETS | {
+    "qwen3-20m": Architecture(16384, 384, 8, 6, 3, 64, 1152),
+    "smollm2-135m": Architecture(49152, 576, 30, 9, 3, 64, 1536, qk_norm=False),
+}
 
 # suite -> its cases, which are names of SIZES
 SUITES = {
     "sampling": ("sampling", "long_tail"),
     "scoring": ("scoring", "scoring_tail"),
     "learning": ("learning", "learning_tail"),
+    "groups": ("learning_groups",),
     "step": (),
 }
 # flag -> its meaning, and its default on a CPU and on an accelerator
@@ -40,6 +44,11 @@ SIZES = {
     "scoring": ("rows x tokens x rows together", "8x1024x2", "64x1024x16"),
     "scoring_tail": ("rows x prompt tokens x longest response x rows together", "16x64x1024x2", "256x256x4096x8"),
     "learning": ("rows x tokens", "4x1024", "16x1024"),
+    "learning_groups": (
+        "prompts x group x prompt tokens x response tokens x micro-batches",
+        "8x8x33x24x4",
+        "8x8x1024x128x4",
+    ),
     "learning_tail": ("rows x prompt tokens x longest response x micro-batches", "8x64x1024x4", "64x256x4096x16"),
 }
 

@@ -107,8 +107,8 @@ def unchecked():
 @pytest.mark.usefixtures("unchecked")
 def test_the_runner_measures_every_suite():
     sizes = dict(sampling="2x4x8", long_tail="6x2x4x16", scoring="4x8x2", learning="2x8")
-    sizes |= dict(scoring_tail="4x4x16x2", learning_tail="4x4x16x2")
-    result = run.run(["sampling", "scoring", "learning"], model="tiny", repeats=1, peer=False, **sizes)
+    sizes |= dict(scoring_tail="4x4x16x2", learning_tail="4x4x16x2", learning_groups="2x2x4x4x2")
+    result = run.run(["sampling", "scoring", "learning", "groups"], model="tiny", repeats=1, peer=False, **sizes)
     assert set(result) == {"machine", "ceilings", "repeats", "model", "rows", "skipped"}
     assert {"platform", "device", "cores", "load", "versions", "date"} <= set(result["machine"])
     assert result["machine"]["versions"]["jax"] == jax.__version__
@@ -117,7 +117,7 @@ def test_the_runner_measures_every_suite():
         ("sampling", "fixed length", "amrsd_jax"), ("sampling", "long tail", "continuous"),
         ("sampling", "long tail", "lockstep"), ("scoring", "forward", "amrsd_jax"), ("scoring", "long tail", "amrsd_jax"),
         ("scoring", "long tail", "padded"), ("learning", "update", "amrsd_jax"), ("learning", "long tail", "amrsd_jax"),
-        ("learning", "long tail", "padded"),
+        ("learning", "long tail", "padded"), ("learning", "groups", "amrsd_jax"), ("learning", "groups", "shared"),
     ]  # fmt: skip
     tokens = [row["tokens"] for row in result["rows"]]
     assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and (tokens[3], tokens[6]) == (32, 16)

@@ -320,6 +320,10 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         ),
         (dict(learning__skip=True), ["learning.skip = True", "learning.micro_batches"]),
         (dict(learning__skip=True, learning__micro_batches=2, loss__kl=0.1), ["learning.skip = True", "0.1"]),
+        (
+            dict(learning__share_prompts=True, architecture={"attention_softcap": 50.0}),
+            ["learning.share_prompts = True", "soft caps"],
+        ),
         (dict(loss__importance_cap=2.0), ["loss.importance_cap = 2.0", "'trainer'", "'sampler'"]),
         (dict(loss__reduction="constant"), ["loss.constant_length = None", "'constant'"]),
         (dict(loss__constant_length=9), ["loss.constant_length = 9", "'sequence_mean'"]),

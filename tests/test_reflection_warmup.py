@@ -150,6 +150,7 @@ def thoughtful(tmp_path):
         (thoughtful, "reflection.warmup.attempts = 16: .*inside a thought"),
         (dict(reflection__warmup__solutions=4, attempts=0), "reflection.warmup.solutions = 4: expected 0 without"),
         (dict(mesh__data=8), "reflection.warmup.rows = 1 does not divide over 8 devices"),
+        (dict(mesh__data=8, learning__share_prompts=True), "learning.share_prompts = True: .* split over 8 devices"),
         (dict(architecture__max_positions=100), "reflection.prompt_length .reflection.tokens = 96 . 16 = 112"),
     ],
 )
