@@ -336,7 +336,7 @@ class OptimizerConfig(Section):
     learning_rate: NonNegative = Field(1e-4, description="highest learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant",
-        description="after the warm-up; linear and cosine reach 0 with the last update, if every step had one to apply",
+        description="after the warm-up; linear and cosine reach 0 with the last update of the run",
     )
     warmup_updates: Natural = Field(
         0,

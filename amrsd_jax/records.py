@@ -339,7 +339,7 @@ class TrainState:
     Attributes:
       params: float32 masters of the trainable parameters: all of them, or the adapters alone.
       opt_state: optax state, sharded like the parameters it belongs to.
-      updates: optimiser updates so far, a scalar.
+      updates: optimiser updates so far, applied or not, a scalar.
       teacher: the teacher's own parameters, adapters alone if the policy has adapters and the teacher is not external; None
         where the teacher has the policy's.
       frozen: the parameters beside `params` that never change; None where all are trained. Neither donated nor checkpointed.

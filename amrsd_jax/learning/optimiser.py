@@ -13,7 +13,7 @@ from amrsd_jax.config import OptimizerConfig
 
 @functools.lru_cache
 def make_schedule(config: OptimizerConfig, total_updates: int) -> optax.Schedule:
-    """Returns the learning rate by optimiser update: linear warm-up, then constant, linear to 0 or cosine to 0."""
+    """Returns the learning rate by the number of a run's update: linear warm-up, then constant, linear to 0 or cosine to 0."""
     learning_rate, warmup_updates = config.learning_rate, config.warmup_updates
     rest = max(total_updates - warmup_updates, 1)
     shapes = {
@@ -31,11 +31,24 @@ def make_schedule(config: OptimizerConfig, total_updates: int) -> optax.Schedule
 
 @functools.lru_cache
 def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns AdamW after clipping by the global norm (0 turns it off). Weight decay leaves out norm scales and biases."""
-    adamw = optax.adamw(
-        schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=_decays
+    """Returns AdamW after clipping by the global norm (0 turns it off). Weight decay leaves out norm scales and biases.
+
+    Its `update` takes the number of the run's update as `number`, 0 by default: the rate goes on where one is not applied.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        optax.add_decayed_weights(config.weight_decay, mask=_decays),
+        _scale_by_rate(schedule),
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw
+
+
+def _scale_by_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    def update(updates, state, params=None, *, number=0, **_):
+        rate = schedule(number)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def _decays(params):

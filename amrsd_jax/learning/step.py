@@ -183,13 +183,14 @@ def apply_gradients(
 
     A finite gradient is not enough: with eps = 0, an entry of 0 gives 0 / 0, and a large learning rate can overflow. The state
     is unchanged, too, if the whole gradient is 0, as where no row has credit: Adam would move on by its memory of earlier ones.
+    Such updates are counted, so the learning rate falls as the run goes on and not as updates are applied.
     """
-    norm = optax.global_norm(grads)
+    norm, number, optimizer = optax.global_norm(grads), state.updates, optax.with_extra_args_support(optimizer)
 
     def update(state, grads):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, number=number)
         params = optax.apply_updates(state.params, updates)
-        return state.replace(params=params, opt_state=opt_state, updates=state.updates + 1)
+        return state.replace(params=params, opt_state=opt_state)
 
     # The update is computed twice, since one that is kept until it is known to be finite needs memory for a second state.
     tried = update(*jax.lax.optimization_barrier((state, grads)))
@@ -197,7 +198,7 @@ def apply_gradients(
     finite = functools.reduce(jnp.logical_and, (jnp.isfinite(leaf).all() for leaf in written))
     idle = norm == 0
     state = jax.lax.cond(finite & ~idle, update, lambda state, _: state, state, grads)
-    return state, {"grad_norm": norm, "skipped": 1.0 - (finite | idle)}
+    return state.replace(updates=number + 1), {"grad_norm": norm, "skipped": 1.0 - (finite | idle)}
 
 
 @dataclasses.dataclass(frozen=True)

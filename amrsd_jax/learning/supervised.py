@@ -148,22 +148,21 @@ def supervise(
 
     def step(state, frozen, before, batch):
         value, grads = jax.value_and_grad(loss)(state.params, frozen, before, batch)
-        state, _ = apply_gradients(optimizer, state, grads)
-        return state, value
+        state, health = apply_gradients(optimizer, state, grads)
+        return state, value, health["skipped"]
 
-    out = (state_shardings(policy, optimizer, mesh), meshes.replicated(mesh))
+    everywhere = meshes.replicated(mesh)
+    out = (state_shardings(policy, optimizer, mesh), everywhere, everywhere)
     step = jax.jit(step, donate_argnums=0, out_shardings=out)
-    arrays, losses = (packed.tokens, packed.segments, *counted_tokens(packed)), []
+    arrays, done = (packed.tokens, packed.segments, *counted_tokens(packed)), []
     for chosen in progress(order[: updates * rows].reshape(updates, rows)):
         batch = tuple(values[chosen] for values in arrays)
-        state, value = step(state, frozen, before, processes.put(batch, meshes.rows(mesh)))
-        jax.block_until_ready(
-            losses[-1:]
-        )  # dispatched one ahead, so that progress is true and a signal ends the phase soon
-        losses.append(value)
-    losses, applied = jax.device_get((losses, state.updates))
-    losses = [float(x) for x in losses]
-    check_finite(losses, int(applied), f"{place}.learning_rate = {learning_rate}")
+        state, *result = step(state, frozen, before, processes.put(batch, meshes.rows(mesh)))
+        jax.block_until_ready(done[-1:])  # one update ahead: progress is true, and a signal ends the phase soon
+        done.append(result)
+    losses, skipped = zip(*jax.device_get(done), strict=True)
+    losses = [float(value) for value in losses]
+    check_finite(losses, len(losses) - int(sum(skipped)), f"{place}.learning_rate = {learning_rate}")
     return lora.combine(frozen, state.params), losses
 
 

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from amrsd_jax import lengths, rng
-from amrsd_jax.config import LearningConfig, LoraConfig, LossConfig, TeacherConfig
+from amrsd_jax.config import LearningConfig, LoraConfig, LossConfig, OptimizerConfig, TeacherConfig
 from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import init_state, policy_params
 from amrsd_jax.learning.step import (
     EXPERT_TOKENS,
@@ -242,12 +243,17 @@ def test_frozen_parameters_are_neither_donated_nor_changed(policy, params):
     assert jax.tree.structure(policy_params(updated)) == jax.tree.structure(whole)
 
 
+def same_but_for_the_count(after: TrainState, before: TrainState) -> bool:
+    """Whether an update changed nothing but the number of updates."""
+    return jax.tree.all(jax.tree.map(np.array_equal, after, before.replace(updates=before.updates + 1)))
+
+
 def test_a_gradient_that_is_not_finite_changes_nothing():
     adam = optax.adam(0.1)
     params = {"w": jnp.ones(3)}
     state = TrainState(params, adam.init(params), jnp.int32(5))
     refused, metrics = apply_gradients(adam, state, {"w": jnp.array([1.0, jnp.nan, 0.0])})
-    assert metrics["skipped"] == 1 and jax.tree.all(jax.tree.map(np.array_equal, refused, state))
+    assert metrics["skipped"] == 1 and same_but_for_the_count(refused, state)
     updated, metrics = apply_gradients(adam, state, {"w": jnp.array([3.0, 0.0, 4.0])})
     assert metrics["skipped"] == 0 and metrics["grad_norm"] == 5 and int(updated.updates) == 6
 
@@ -261,7 +267,7 @@ def test_a_step_without_any_credit_changes_nothing():
     )
     after, metrics = apply_gradients(adam, state, {"w": jnp.zeros(3)})
     assert metrics["skipped"] == 0 and metrics["grad_norm"] == 0
-    assert jax.tree.all(jax.tree.map(np.array_equal, after, state))
+    assert same_but_for_the_count(after, state)
     some, _ = apply_gradients(adam, state, {"w": jnp.array([0.0, 1.0, 0.0])})
     assert (some.params["w"] < state.params["w"]).all()
 
@@ -272,7 +278,18 @@ def test_an_update_that_is_not_finite_changes_nothing(optimizer):
     params = {"w": jnp.ones(2)}
     state = TrainState(params, optimizer.init(params), jnp.int32(5))
     refused, metrics = apply_gradients(optimizer, state, {"w": jnp.array([0.0, 2.0])})
-    assert metrics["skipped"] == 1 and jax.tree.all(jax.tree.map(np.array_equal, refused, state))
+    assert metrics["skipped"] == 1 and same_but_for_the_count(refused, state)
+
+
+def test_the_learning_rate_falls_in_updates_that_are_not_applied_too():
+    """Linear over four updates of 0.4: without one that had a gradient, the third has a rate of 0.2 and Adam's first step."""
+    config = OptimizerConfig(learning_rate=0.4, schedule="linear", clip_norm=0.0)
+    adam = make_optimizer(config, make_schedule(config, 4))
+    params = {"w": jnp.ones(2)}
+    state = TrainState(params, adam.init(params), jnp.int32(0))
+    for gradient in (0.0, jnp.nan, 3.0):
+        state, _ = apply_gradients(adam, state, {"w": jnp.full(2, gradient)})
+    np.testing.assert_allclose(state.params["w"], 0.8, rtol=1e-6)
 
 
 # ---------------------------------------------------------------- distillation
