@@ -324,10 +324,10 @@ class Batch:
     old_logprobs: PyTree
     reference_logprobs: PyTree
     token_advantage: PyTree
-    prompt_index: PyTree = None
     context: PyTree = None
     context_length: PyTree = None
     distilled: PyTree = None
+    prompt_index: PyTree = None
     width: int | None = struct.field(pytree_node=False, default=None)
     context_width: int | None = struct.field(pytree_node=False, default=None)
 

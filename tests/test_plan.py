@@ -203,7 +203,7 @@ def test_adapters_are_all_that_is_held_twice(tmp_path):
     per_layer = (128 + 64) + 2 * (128 + 32) + (64 + 128) + 3 * (128 + 384)
     assert adapters == 4 * 4 * per_layer * 4  # layers, rank, float32
     assert planned.always["reference policy"] == planned.phases["update"]["gradients"] == adapters
-    assert planned.always["optimiser"] == 2 * adapters + 4 * 2  # and two counters
+    assert planned.always["optimiser"] == 2 * adapters + 4  # and a counter
 
 
 # ---------------------------------------------------------------- the refusal

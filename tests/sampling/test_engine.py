@@ -335,7 +335,8 @@ def compile_admission(policy, config, params, width, group):
     numbers, floats = np.zeros(config.admit, np.int32), np.ones(config.admit, np.float32)
     targets, rows = np.zeros((config.admit, group), np.int32), np.zeros((config.admit, group), np.uint32)
     prompts = np.zeros((config.admit, width), np.int32)
-    arrays = config.put((prompts, numbers, numbers, numbers, targets, rows, floats, numbers, floats))
+    temperature = np.ones(rows.shape, np.float32)
+    arrays = config.put((prompts, numbers, numbers, numbers, targets, rows, temperature, numbers, floats))
     return slots, compiled(transitions.admit, policy, config, params, slots, config.put(KEY.reshape(-1)), *arrays)
 
 
