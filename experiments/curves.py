@@ -120,7 +120,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Returns the mean and its 95 % interval by Student's t; the ends are infinite if there is one value.
 
-    For few runs: of five normal values the bootstrap's interval misses the true mean one time in six, of three one time in four.
+    It is for few runs, of which the bootstrap's interval is too narrow.
     """
     mean = float(np.mean(values))
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.inf

@@ -81,7 +81,7 @@ def micro_batches(
 
 
 def _shared_prompts(batch: Batch, rows: Integer[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    """Returns the batch's fields for the different prompts of some rows, padded to a power of two with copies of the first."""
+    """Returns the batch's fields for the different prompts of some rows, padded to a power of two with copies."""
     keys = np.concatenate([batch.prompt_length[rows, None], batch.prompt[rows]], axis=1)
     different, index = np.unique(keys, axis=0, return_inverse=True)
     padded = different[np.arange(1 << (len(different) - 1).bit_length()) % len(different)]

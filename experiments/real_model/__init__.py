@@ -1,7 +1,7 @@
 """Question: does credit from reflections help a pretrained model of 135 M parameters more than GRPO and dropped failures do?
 
-Command:  python -m experiments.real_model run --out=runs/real_model       (every run that the results lack, 3 to 10 minutes each
-          on two quiet cores; needs what docs/real_models.md installs)
+Command:  python -m experiments.real_model run --out=runs/real_model       (every run that the results lack; needs what
+          docs/real_models.md installs; hours on two cores)
           python -m experiments.real_model table | figure                  (from experiments/results/real_model.json)
 Axes:     --rungs, --arms, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
 Arms:     the keys of ARMS in `arms.py`; five seeds for those of CORE, three for the others.

@@ -21,7 +21,7 @@ SERIES = (
 
 
 def measured(workdir: Path, results: dict) -> Row:
-    """Returns the fields of a run's row that its workdir gives."""
+    """Reads the fields of a run's row from its workdir."""
     metrics, rows = read_json_lines(workdir / "metrics.jsonl"), load.read_config(workdir).rows
     return curve(metrics, rows) | {
         "wall_seconds": round(results["wall_seconds"], 2),

@@ -126,7 +126,7 @@ def test_the_terms_of_the_loss_by_hand(policy, params, scores, changes):
 
 @pytest.mark.parametrize("remat", ["none", "dots"])
 def test_prompts_that_are_run_once_change_nothing(policy, params, remat):
-    """Three prompts of eight rows, in parts of four; one row is skipped with a part of its own."""
+    """Eight rows have three prompts, which their two parts of four rows share."""
     policy = dataclasses.replace(policy, remat=remat)
     batch, owner = with_credit(uneven_batch(), [0, 1, 3, 4, 5, 6]), np.array([0, 0, 0, 3, 3, 3, 6, 6])
     batch = batch.replace(prompt=batch.prompt[owner], prompt_length=batch.prompt_length[owner])
