@@ -29,6 +29,17 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
+def opened(browser, page):
+    """Opens a page and waits for its charts: they are drawn after the page's load event."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 30).until(
+        lambda b: len(find(b, ".chart svg")) == len(find(b, ".chart")), "not all charts were drawn"
+    )
+    return browser
+
+
 def find(browser, selector):
     return browser.find_elements("css selector", selector)
 

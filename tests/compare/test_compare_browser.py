@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from amrsd_jax.compare import write
-from tests.browser import find, point_at
+from tests.browser import find, opened, point_at
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def expected(comparison, row, token):
 def test_methods_side_by_side(comparison, browser, tmp_path):
     from selenium.webdriver import ActionChains, Keys
 
-    browser.get(write(comparison, tmp_path).as_uri())
+    opened(browser, write(comparison, tmp_path))
     methods = len(comparison.applied)
     assert len(find(browser, ".panel")) == len(find(browser, ".panel .scale")) == methods
     row = int(find(browser, "#controls option")[0].text.split(" · ")[1].removeprefix("row "))
@@ -76,7 +76,7 @@ def test_hostile_texts_stay_texts(comparison, browser, tmp_path):
     ]
     values = comparison.values | {"notes": [hostile]}
     changed = dataclasses.replace(comparison, rollouts=rollouts, applied=applied, values=values)
-    browser.get(write(changed, tmp_path).as_uri())
+    opened(browser, write(changed, tmp_path))
     assert hostile in find(browser, "#facts")[0].text and hostile in find(browser, ".panel .reflection")[0].text
     assert find(browser, ".note")[0].text == hostile
     assert browser.execute_script("return window.hacked") is None and not find(browser, "img")
@@ -87,7 +87,7 @@ def test_hostile_texts_stay_texts(comparison, browser, tmp_path):
 def test_the_page_is_never_wider_than_the_window(comparison, browser, tmp_path, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(write(comparison, tmp_path).as_uri())
+    opened(browser, write(comparison, tmp_path))
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     wide = "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
     assert width < 1280 or browser.execute_script(wide) == 0  # tables need no scrolling

@@ -8,15 +8,9 @@ import pytest
 from synthetic_run import rollout, write_rollouts
 
 from amrsd_jax import report
-from tests.browser import find, point_at
+from tests.browser import find, opened, point_at
 
 pytestmark = pytest.mark.slow
-
-
-def opened(browser, path):
-    browser.get(path.as_uri())
-    assert len(find(browser, ".chart svg")) == len(find(browser, ".chart")) > 20
-    return browser
 
 
 def shown_numbers(browser):

@@ -10,7 +10,7 @@ from synthetic_run import CONFIG, ENVIRONMENT, RESULTS, eval_record, train_recor
 from amrsd_jax import report
 from amrsd_jax.report import charts, overlay
 from amrsd_jax.report.groups import LAST, OUTCOME, cell, group, read_runs, table
-from tests.browser import find, point_at
+from tests.browser import find, opened, point_at
 
 
 def make_run(folder, rule="grpo", seed=0, rate=1e-4, final=0.6, reward=0.5, steps=2, **args):
@@ -146,7 +146,7 @@ def test_the_page_in_a_browser(page, browser, width):
 
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get(page.as_uri())
+    opened(browser, page)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     drawn = find(browser, ".chart svg")
     assert len(drawn) == 8  # no KL to the reference policy
