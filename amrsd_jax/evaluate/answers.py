@@ -5,6 +5,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from amrsd_jax import interrupt
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
@@ -83,13 +85,14 @@ def ask(
 def requests(benchmark: Benchmark, prompts: Prompts, group: int) -> Iterator[Request]:
     """Yields the requests of a benchmark, with tags (i, j of the first sample); the last of a question has its greedy answer.
 
-    Rows determine the sampling noise: sample j of question i is row i k + j, whatever the group.
+    Rows determine the sampling noise: sample j of question i is row i k + j, whatever the group. A question's answers are divided
+    evenly, and the requests of equal size come together, because those for one answer are not prefilled with others.
     """
     k = benchmark.samples
-    for i, tokens in enumerate(prompts.tokens):
-        for first in range(0, k + 1, group):
-            count = min(group, k + 1 - first)
+    for answers in np.array_split(np.arange(k + 1), -(-(k + 1) // group)):
+        first, last = int(answers[0]), int(answers[-1])
+        for i, tokens in enumerate(prompts.tokens):
             yield Request(
-                tokens, row=i * k + first, count=count, greedy=first + count > k, temperature=benchmark.temperature,
+                tokens, row=i * k + first, count=last - first + 1, greedy=last == k, temperature=benchmark.temperature,
                 top_k=benchmark.top_k, top_p=benchmark.top_p, tag=(i, first),
             )  # fmt: skip

@@ -73,17 +73,17 @@ def test_a_validation_split_is_a_benchmark(tmp_path):
 def test_requests_cut_samples_into_groups_and_number_rows_by_question(rows):
     letters, prompts = choice_benchmark(rows, samples=5, temperature=0.6, top_p=0.95)
     stream = list(requests(letters, prompts, group=2))
-    assert [(r.row, r.count, r.greedy) for r in stream[:4]] == [
-        (0, 2, False),
-        (2, 2, False),
-        (4, 2, True),
-        (5, 2, False),
+    assert [(r.row, r.count, r.greedy) for r in stream] == [
+        (5 * question + first, 2, first == 4) for first in (0, 2, 4) for question in range(3)
     ]
     assert {(r.temperature, r.top_p) for r in stream} == {(0.6, 0.95)}
     numbers = [r.row + j for r in stream for j in range(r.count - r.greedy)]
     assert sorted(numbers) == list(range(15))
+    letters, prompts = choice_benchmark(rows, samples=8)
+    counts = [r.count for r in requests(letters, prompts, group=8)]
+    assert counts == [5, 5, 5, 4, 4, 4]  # not 8 and 1: requests for one answer are not prefilled with others
     alone = [r for r in requests(letters, prompts, group=1) if r.greedy]  # where no other answer has room beside it
-    assert [(r.tag, r.count) for r in alone] == [((i, 5), 1) for i in range(3)]
+    assert [(r.tag, r.count) for r in alone] == [((i, 8), 1) for i in range(3)]
 
 
 def test_metrics_of_several_samples_by_hand(rows, tmp_path):
