@@ -326,7 +326,8 @@ class LearningConfig(Section):
     skip: bool = Field(False, description="do not compute parts whose rows have no credit (groups of equal rewards)")
     share_prompts: bool = Field(
         False,
-        description="run a prompt once for all its responses in a part; on one device, for responses of a few hundred tokens",
+        description="run a prompt once for all its responses in a part, for responses of a few hundred tokens; no effect where "
+        "rows are split over devices",
     )
 
 
@@ -336,7 +337,7 @@ class OptimizerConfig(Section):
     learning_rate: NonNegative = Field(1e-4, description="highest learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant",
-        description="after the warm-up; linear and cosine reach 0 with the last update of the run",
+        description="after the warm-up; linear and cosine reach 0 after the run's last update; a rollback takes the rate back",
     )
     warmup_updates: Natural = Field(
         0,

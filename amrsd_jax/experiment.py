@@ -132,8 +132,6 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
         "rows of a micro-batch (prompts x group / minibatches / micro_batches)", config.rows // parts, mesh
     )
     meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
-    if config.learning.share_prompts and (devices := mesh.shape["data"] * mesh.shape["fsdp"]) > 1:
-        raise ValueError(f"learning.share_prompts = True: expected False where rows are split over {devices} devices")
 
     schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
     external = make_external(config, tokenizer, mesh)

@@ -77,6 +77,8 @@ def describe(experiment: Experiment) -> None:
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
         note(f"  {line}")
+    if config.learning.share_prompts and (devices := meshes.row_devices(mesh)) > 1:
+        note(f"  rows are split over {devices} devices: every response runs its own prompt (learning.share_prompts)")
     for line in cannot_learn(config):
         note(f"  {line}")
 

@@ -61,6 +61,10 @@ def rows(run):
         mask=array(n, t), sampler_logprobs=array(n, t), old_logprobs=array(n, t), reference_logprobs=None,
         token_advantage=array(n, t),
     )  # fmt: skip
+    if run.config.learning.share_prompts:
+        u = rollout.prompts
+        shared = dict(prompt=array(u, p, dtype=np.int32), prompt_length=array(u, dtype=np.int32))
+        batch = batch.replace(**shared, prompt_index=array(n, dtype=np.int32))
     return batch, LossWeights(array(n, t), None)
 
 
@@ -77,6 +81,8 @@ def memory(program, *given):
         dict(remat="full", learning__micro_batches=4),
         dict(learning__micro_batches=4, architecture__vocab_size=32_768),
         dict(mesh__fsdp=8),
+        dict(learning__share_prompts=True),
+        dict(learning__share_prompts=True, remat="none"),
     ],
 )
 def test_an_update_needs_what_the_plan_says(fields, tmp_path):

@@ -175,8 +175,7 @@ def _rows(run: Planned) -> tuple[Batch, LossWeights]:
         mask=array(m, t), sampler_logprobs=array(m, t), old_logprobs=None if own else array(m, t),
         reference_logprobs=array(m, t), token_advantage=array(m, t), width=prompt + t,
     )  # fmt: skip
-    if config.learning.share_prompts:
-        u = 1 << (-(-m // config.rollout.group) - 1).bit_length()  # as `micro_batches` pads the prompts of whole groups
+    if u := run.shared_prompts:
         batch = batch.replace(
             prompt=array(u, prompt, dtype=np.int32), prompt_length=array(u, dtype=np.int32),
             prompt_index=array(m, dtype=np.int32),

@@ -67,9 +67,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def row_devices(mesh: Mesh) -> int:
+    """Returns the number of devices that rows are split over."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_divides(name: str, value: int, mesh: Mesh) -> None:
     """Raises ValueError, naming both numbers, if `value` rows cannot be split over data x fsdp."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = row_devices(mesh)
     if value % ways:
         raise ValueError(f"{name} = {value} does not divide over {ways} devices (mesh data x fsdp)")
 

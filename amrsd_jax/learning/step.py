@@ -281,10 +281,8 @@ class TrainStep:
             yield processes.put(rows, self.rows)
 
     def _parts(self, batch: Batch, weights: PyTree) -> Iterator[tuple[Batch, PyTree]]:
-        learning = self.config
-        return micro_batches(
-            batch, weights, learning.micro_batches, skip=learning.skip, share_prompts=learning.share_prompts
-        )
+        learning, shared = self.config, self.config.share_prompts and meshes.row_devices(self.rows.mesh) == 1
+        return micro_batches(batch, weights, learning.micro_batches, skip=learning.skip, share_prompts=shared)
 
 
 @functools.lru_cache

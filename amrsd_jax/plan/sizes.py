@@ -84,6 +84,13 @@ class Planned:
         config = self.config
         return config.rows // (config.learning.minibatches * config.learning.micro_batches)
 
+    @property
+    def shared_prompts(self) -> int:
+        """Most prompts of a micro-batch whose responses share them, padded as `micro_batches` does; 0 where none are shared."""
+        if not self.config.learning.share_prompts or meshes.row_devices(self.mesh) > 1:
+            return 0
+        return 1 << (min(self.micro_batch, self.config.rollout.prompts) - 1).bit_length()
+
 
 def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None = None) -> Planned:
     """Makes the parts of a validated config, without reading weights, rows or a tokenizer that the config names.
@@ -166,6 +173,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
             run, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
             teacher=config.reflection.context_length + run.response_length if run.distils else 0,
             copies=2 if config.learning.micro_batches > 1 else 1,  # the sum, and those of a micro-batch
+            shared=run.shared_prompts,
         ),
     }  # fmt: skip
 
@@ -178,7 +186,7 @@ def saved(run: Planned) -> int:
 
 
 def _learning(
-    run: Planned, rows: int, length: int, scored: int, *, teacher: int = 0, copies: int = 1
+    run: Planned, rows: int, length: int, scored: int, *, teacher: int = 0, copies: int = 1, shared: int = 0
 ) -> dict[str, int]:
     """Returns the bytes that an update adds, by item.
 
@@ -187,9 +195,14 @@ def _learning(
       length, scored: tokens of a row, and those that have logits.
       teacher: tokens of a row of the teacher, 0 without one.
       copies: gradients that exist at one time.
+      shared: prompts that are run once for all their responses, of `scored` tokens; 0 if every row has its own.
     """
     trained, per_device = lora.trainable(run.policy.abstract_params()), _rows(rows, run.mesh)
     kept, inner = _activations(run.policy, per_device, length)
+    if shared:
+        of_prompts = _activations(run.policy, shared, length - scored)
+        of_responses = _activations(run.policy, per_device, scored, before=length - scored)
+        kept, inner = map(sum, zip(of_prompts, of_responses, strict=True))
     models = 2 if teacher else 1
     logits = _chunk(run, rows, scored) * models * _LOGITS * _row_of_logits(run.policy)
     return {
@@ -281,11 +294,18 @@ def _chunk(run: Planned, rows: int, scored: int) -> int:
     return rows * max(1, min(scored, run.config.scoring.chunk // rows))
 
 
-def _activations(policy: Policy, rows: int, length: int) -> tuple[int, int]:
-    """Returns the bytes kept for the backward pass of some rows, and the bytes that one layer adds while it is recomputed."""
+def _activations(policy: Policy, rows: int, length: int, before: int = 0) -> tuple[int, int]:
+    """Returns the bytes kept for the backward pass of some rows, and the bytes that one layer adds while it is recomputed.
+
+    Args:
+      before: tokens of a shared prompt that a row follows. Its scores are then not computed in blocks, and are kept as all else.
+    """
     per_layer, outside = _kept(policy, length)
+    scores = _scores(policy, length, before)
+    if before and policy.remat == "none":
+        per_layer += scores // 3
     recomputed = 0 if policy.remat == "none" else _kept(dataclasses.replace(policy, remat="none"), length)[0]
-    inner = rows * (recomputed + _scores(policy, length)) + 2 * _copied_experts(policy, rows * length)  # and gradients
+    inner = rows * (recomputed + scores) + 2 * _copied_experts(policy, rows * length)  # and gradients
     return rows * (policy.architecture.layers * per_layer + outside), inner
 
 
@@ -307,10 +327,13 @@ def _copied_experts(policy: Policy, tokens: int) -> int:
     return 2 * blocks * c.width * c.ffn // _ways(policy) * jnp.dtype(c.dtype).itemsize
 
 
-def _scores(policy: Policy, length: int) -> int:
-    """Returns the bytes of a row's attention scores that exist at a time: three float32 arrays in the compiled program."""
-    heads = policy.architecture.heads // _ways(policy)
-    return 0 if policy.attention != "xla" else 3 * 4 * heads * min(length, BLOCK) * length
+def _scores(policy: Policy, length: int, before: int = 0) -> int:
+    """Returns the bytes of a row's attention scores that exist at a time: three float32 arrays in the compiled program.
+
+    After a shared prompt of `before` tokens these are all scores.
+    """
+    queries = length if before else min(length, BLOCK) * (policy.attention == "xla")
+    return 3 * 4 * (policy.architecture.heads // _ways(policy)) * queries * (before + length)
 
 
 def _row_of_logits(policy: Policy) -> int:

@@ -138,6 +138,11 @@ def test_prompts_that_are_run_once_change_nothing(policy, params, remat):
     assert_close(shared[1], apart[1])
 
 
+def test_rows_that_are_split_over_devices_run_their_own_prompts(policy, params, whole):
+    state, _ = train_step(policy, (8, 1, 1), share_prompts=True)(begin(policy, params, (8, 1, 1)), uneven_batch())
+    assert_close(state.params, whole[0].params)
+
+
 def test_metrics_of_an_update_are_means_over_tokens(scores, whole):
     batch, (logprobs, entropy) = uneven_batch(), scores
     log_ratio, counted = logprobs - batch.old_logprobs, batch.mask > 0
