@@ -46,8 +46,8 @@ def check(experiment: Experiment) -> None:
     """Checks that the config's reflection warm-up, if it has one, is possible.
 
     Raises:
-      ValueError: the task writes no reflections or has no solutions, replies begin inside a thought, reflection prompts do not
-        fit, or rows cannot be split over the devices.
+      ValueError: the task writes no reflections, replies begin inside a thought, solutions are too few or do not fit, reflection
+        prompts do not fit, or rows cannot be split over the devices.
     """
     config, settings = experiment.config, experiment.context_settings
     if not config.reflection.warmup.attempts:
@@ -68,9 +68,13 @@ def check(experiment: Experiment) -> None:
                 f"{PLACE}.solutions = {solutions}: the chat template begins a reply inside a thought, which reference solutions "
                 "are not; expected a template without it (chat_template, e.g. enable_thinking = False)"
             )
-        if experiment.task.problem("train", 0).reference is None:
+        documents, left_out = solution_documents(experiment)
+        rows = len(pack(documents, config.warmup_row_length).tokens) * config.reflection.warmup.passes
+        if rows < config.reflection.warmup.rows:
+            reasons = "".join(f", {count} left out as {reason!r}" for reason, count in left_out.items())
             raise ValueError(
-                f"{PLACE}.solutions = {solutions}: {experiment.task.problem('train', 0).id} has no reference solution; expected 0"
+                f"{PLACE}.solutions = {solutions}: they fill {rows} rows{reasons}; expected as many as fill the "
+                f"{config.reflection.warmup.rows} rows of an update, or 0"
             )
     meshes.check_divides(f"{PLACE}.rows", config.reflection.warmup.rows, experiment.mesh)
     problem = experiment.task.problem("train", 0)
@@ -112,9 +116,13 @@ class Record:
         documents = ", ".join(f"{count} x {kind}" for kind, count in self.documents.items())
         left_out = "".join(f", {count} left out as {reason!r}" for reason, count in self.left_out.items())
         last = np.mean(self.losses[-max(1, len(self.losses) // 5) :])
+        solutions = ""
+        if self.cold_start:
+            solutions = f"loss of solutions {self.cold_start[0]:.3f} -> {self.cold_start[-1]:.3f}; "
         return (
-            f"reflection warm-up: {self.attempts} attempts, {self.correct} correct; {documents}{left_out}; {len(self.losses)} "
-            f"updates, loss {self.losses[0]:.3f} -> {last:.3f} nats per token; {sum(self.seconds.values()):.0f} s"
+            f"reflection warm-up: {solutions}{self.attempts} attempts, {self.correct} correct; {documents}{left_out}; "
+            f"{len(self.losses)} updates, loss {self.losses[0]:.3f} -> {last:.3f} nats per token; "
+            f"{sum(self.seconds.values()):.0f} s"
         )
 
 
@@ -142,7 +150,7 @@ def warm_up(
         )  # fmt: skip
 
     solutions, without = solution_documents(experiment)
-    if solutions:
+    if solutions:  # none are asked for by default
         params, cold_start = learn(params, solutions)
     middle = time.perf_counter()
     attempts = sample_attempts(experiment, params)

@@ -139,8 +139,13 @@ def test_solutions_are_those_of_the_first_training_problems(tmp_path, monkeypatc
 
 def thoughtful(tmp_path):
     path = tmp_path / "template.jinja"
-    path.write_text("{% for m in messages %}{{ m.content }}{% endfor %}<think>\n")
+    path.write_text("{% for m in messages %}{{ m.content }}{% endfor %}{% if think is not false %}<think>\n{% endif %}")
     return dict(chat_template__path=str(path))
+
+
+def reflecting_without_thought(tmp_path):
+    fields = dict(reflection__warmup__solutions=4, reflection__chat_template=dict(think=False))
+    return thoughtful(tmp_path) | fields
 
 
 @pytest.mark.parametrize(
@@ -148,9 +153,13 @@ def thoughtful(tmp_path):
     [
         (dict(reflection__prompt_length=9), "reflection.prompt_length = 9: .*hint.*expected more"),
         (thoughtful, "reflection.warmup.attempts = 16: .*inside a thought"),
+        (reflecting_without_thought, "reflection.warmup.solutions = 4: .*inside a thought"),
         (dict(reflection__warmup__solutions=4, attempts=0), "reflection.warmup.solutions = 4: expected 0 without"),
         (dict(mesh__data=8), "reflection.warmup.rows = 1 does not divide over 8 devices"),
-        (dict(mesh__data=8, learning__share_prompts=True), "learning.share_prompts = True: .* split over 8 devices"),
+        (
+            dict(reflection__warmup__solutions=4, reflection__warmup__rows=4),
+            "solutions = 4: they fill . rows; expected",
+        ),
         (dict(architecture__max_positions=100), "reflection.prompt_length .reflection.tokens = 96 . 16 = 112"),
     ],
 )
@@ -158,6 +167,16 @@ def test_what_cannot_be_learnt_is_refused(tmp_path, fields, message):
     fields = fields(tmp_path) if callable(fields) else fields
     with pytest.raises(ValueError, match=message.replace(" .reflection", r" \+ reflection").replace("96 .", r"96 \+")):
         check_prompts(experiment(tmp_path, "grpo", **fields))
+
+
+def test_a_task_without_solutions_is_refused(tmp_path, monkeypatch):
+    made = experiment(tmp_path, reflection__warmup__solutions=4)
+    problem = dataclasses.replace(made.task.problem("train", 0), reference=None)
+    monkeypatch.setattr(type(made.task), "problem", lambda self, split, index: problem)
+    with pytest.raises(
+        ValueError, match="reflection.warmup.solutions = 4: they fill 0 rows, 4 left out as 'no_solution'"
+    ):
+        check_prompts(made)
 
 
 def test_a_task_that_writes_no_reflections_is_refused(tmp_path):
