@@ -82,7 +82,7 @@ def start_or_resume(
     """Returns the newest whole checkpoint's state or a fresh one, the fixed policies, and the progress.
 
     Raises:
-      ConfigError: weights, warm-up or external run do not fit the config.
+      ConfigError: weights, warm-up, checkpoint or external run do not fit the config.
       Interrupted: a signal was received in the warm-up.
     """
     config, policy, teacher = experiment.config, experiment.policy, experiment.teacher
@@ -98,7 +98,12 @@ def start_or_resume(
         note(f"resuming at step {step}")
         where = state_shardings(policy, experiment.optimizer, experiment.mesh, teacher=teacher.stored)
         abstract = abstract_state(policy, experiment.optimizer, teacher=teacher.stored)
-        state, progress = checkpoints.restore(step, abstract, where)
+        try:
+            state, progress = checkpoints.restore(step, abstract, where)
+        except OSError as error:  # its checksums were right: what it holds is not this state
+            raise ConfigError(
+                f"{error}; expected another workdir if an earlier version of amrsd_jax wrote it"
+            ) from error
         frozen = None
         if policy.architecture.lora:
             frozen, _ = lora.split(adapted_params(experiment, workdir, clock) if initial is None else initial)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
@@ -192,6 +193,14 @@ def test_a_damaged_checkpoint_is_stepped_over(finished, tmp_path, capsys):
     assert "checkpoint 4 is damaged: no state" in said and "checkpoint 3 is damaged: no run" in said
     assert "resuming at step 2" in said and "step 3/4" in said
     runs.assert_same_run(finished, run)
+
+
+def test_a_checkpoint_with_another_state_is_refused(finished):
+    """As an earlier version's is, whose optimiser kept something else."""
+    experiment = make_experiment(validate(tiny_config()), finished)
+    experiment = dataclasses.replace(experiment, optimizer=optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(ConfigError, match="checkpoints/4: cannot be read: .*expected another workdir if an earlier"):
+        start_or_resume(experiment, finished, Checkpoints(finished / "checkpoints", keep=1), Clock())
 
 
 def test_a_lost_evaluation_of_the_checkpoint_is_made_again(finished, tmp_path):
