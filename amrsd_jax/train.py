@@ -207,11 +207,12 @@ def training_step(
         student_scores = scorer.score_rollouts(*student, rollouts) if all_rows else None
         reference_scores = scorer.score_rollouts(*reference, rollouts) if config.loss.kl else None
         logprobs = score(scorer, student, teacher, rollouts, contexts, student_scores)
-        null = None  # a control: the teacher's prompt without a reflection
-        if teacher and len(contexts.rows) and measures_null(config, step):
+    null = None  # a control: the teacher's prompt without a reflection
+    if teacher and len(contexts.rows) and measures_null(config, step):
+        with clock.phase("null_control"):
             empty = null_contexts(experiment.context_settings, rollouts, contexts.rows.tolist())
             null = null_gap(scorer, teacher, rollouts, empty, logprobs)
-        del student, teacher, params  # the update donates the state
+    del student, teacher, params  # the update donates the state
 
     # 4: gated advantage shaping, one advantage per token
     with clock.phase("credit"):

@@ -63,11 +63,12 @@ def curve(metrics: list[dict], rollouts_per_step: int) -> Row:
 
     Returns:
       steps, sampled, seconds: of each evaluation, the step, the sampled accuracy and the training seconds until then (without
-      evaluations, warm-up and files); problems; rollouts_per_step; gap_failed: teacher minus student on failed rows in nats
-      per token, mean over the steps that have any.
+      evaluations, warm-up, files and the null control); problems; rollouts_per_step; gap_failed: teacher minus student on
+      failed rows in nats per token, mean over the steps that have any.
     """
     evaluated, trained = ([row for row in metrics if row["kind"] == kind] for kind in ("eval", "train"))
-    spent = np.cumsum([0.0, *(row["seconds/step"] - row.get("seconds/report", 0.0) for row in trained)])
+    aside = ("seconds/report", "seconds/null_control")
+    spent = np.cumsum([0.0, *(row["seconds/step"] - sum(row.get(name, 0.0) for name in aside) for row in trained)])
     gaps = [row["credit/gap_failed"] for row in trained if row.get("credit/gap_failed") is not None]
     return {
         "steps": [row["step"] for row in evaluated],

@@ -157,7 +157,7 @@ def test_a_curve_from_metrics_by_hand():
     metrics = [
         {"kind": "eval", "step": 0, "eval/sampled": 0.1, "eval/n": 4},
         {"kind": "train", "step": 1, "seconds/step": 2.0, "credit/gap_failed": -0.2, "seconds/report": 0.5},
-        {"kind": "train", "step": 2, "seconds/step": 2.0, "credit/gap_failed": None},
+        {"kind": "train", "step": 2, "seconds/step": 3.0, "credit/gap_failed": None, "seconds/null_control": 1.0},
         {"kind": "eval", "step": 2, "eval/sampled": 0.3, "eval/n": 4},
     ]
     assert curves.curve(metrics, 32) == {

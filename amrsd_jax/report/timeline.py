@@ -12,10 +12,10 @@ from amrsd_jax.report.charts import colour, hover, number
 from amrsd_jax.report.read import Record
 
 PHASES = {
-    "warmup": "lime", "sample": "blue", "reflect": "violet", "score": "green", "credit": "gold", "update": "orange",
-    "evaluate": "teal", "report": "grey", "checkpoint": "brown",
+    "warmup": "lime", "sample": "blue", "reflect": "violet", "score": "green", "null_control": "peach",
+    "credit": "gold", "update": "orange", "evaluate": "teal", "report": "grey", "checkpoint": "brown",
 }  # fmt: skip
-HOST = {"verify": "pink", "reflect": "peach"}
+HOST = {"verify": "pink", "reflect": "muted"}
 BUSY = {"rollouts": "sky", "reflections": "lilac"}
 COLOURS, OTHER = {"phase": PHASES, "host": HOST, "busy": BUSY}, "muted"
 HEIGHT = 150
