@@ -136,6 +136,12 @@ def processor() -> str:
     return ", ".join([platform.machine(), *names[:1]])
 
 
+def cores() -> str:
+    """Returns the number of processors that this process may use, which `taskset` limits, as a phrase."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{count} CPU core" + "s" * (count > 1)
+
+
 @functools.lru_cache
 def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     """Returns the date, the hardware and the commit; the commit ends in `-dirty` if files other than results changed."""
@@ -145,7 +151,7 @@ def circumstances(checkout: Path = ROOT) -> dict[str, str]:
     changed = subprocess.run(changes, capture_output=True, check=False).returncode
     return {
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{os.cpu_count()} CPU cores, {processor()}, Python {platform.python_version()}",
+        "hardware": f"{cores()}, {processor()}, Python {platform.python_version()}",
         "commit": f"{commit}-dirty" if changed else commit,
     }
 

@@ -78,8 +78,9 @@ def test_rollouts_by_hand():
 
 
 def test_corrected_p_values_by_hand():
-    assert tables.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert tables.holm([0.9, 0.6]) == [1.0, 1.0] and tables.holm([]) == []
+    assert tables.holm([0.04, 0.01, 0.03], 3) == pytest.approx([0.06, 0.03, 0.06])
+    assert tables.holm([0.04, 0.01], 7) == pytest.approx([0.24, 0.07])  # five contrasts have no runs yet
+    assert tables.holm([0.9, 0.6], 2) == [1.0, 1.0] and tables.holm([], 2) == []
 
 
 def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
@@ -98,7 +99,8 @@ def test_contrasts_are_paired_by_seed():
     """GRPO's area is .475, AMR-SD's .525 and .575: differences of .05 and .1."""
     rows = [row("grpo"), row("grpo", 1), row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
     text = tables.table(rows)
-    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) | 0.205 |" in text  # .025 = half of .05, times t = 12.706
+    # .025 = half of .05, times t = 12.706; p = .205, which seven contrasts make 1
+    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) | 1.000 |" in text
     assert "| amrsd minus amrsd_shuffled" not in text  # not run
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
     assert "0.70" in text  # AUROC pooled at the last step

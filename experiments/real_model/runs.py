@@ -12,6 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from amrsd_jax.experiment import make_experiment
+from amrsd_jax.interrupt import Interrupted
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.workdir import config_json
@@ -40,12 +41,16 @@ def run(out: Path, results: Path, *, rungs: list, arms: list, lr: list, seeds: l
     out.mkdir(parents=True, exist_ok=True)
     use_compilation_cache(out)
     now, failed = circumstances(), []
+    try:
+        starts = {rung: start_of(rung, out) for rung in rungs}
+    except Interrupted as signal:
+        raise SystemExit(f"{signal}: no run was made") from signal
     for key in keys(rungs, arms, lr, seeds):
         if has_row(results, **key):
             continue
         flags = "--rungs {rung} --arms {arm} --lr {lr:g} --seeds {seed}".format(**key)
         try:
-            row = train_once(configure(**key), start_of(key["rung"], out), out, kept="_".join(map(str, key.values())))
+            row = train_once(configure(**key), starts[key["rung"]], out, kept="_".join(map(str, key.values())))
         except Exception:  # a diverged or refused arm must not end the study
             failed.append(flags)
             (out / "log.txt").open("a").write(f"{flags}\n{traceback.format_exc()}\n")

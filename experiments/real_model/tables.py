@@ -20,7 +20,8 @@ TEACHERS = (
     "Shares over all steps of rows with a context, of those that need one, and of tokens whose credit AMR-SD raises. AUROC of "
     "-gap for the first error of failures, and number of these failures, at the first step, where all arms of a seed have the "
     "same rollouts, and at the last; at both that of the control, for which the teacher's prompt has no text, and of the gap "
-    "minus the control's. At the first step, tokens at which AMR-SD would act by the gap, and by the control's, and the "
+    "minus the control's. An arm's failures are those that its teacher scored: for prefix credit all, for AMR-SD those of groups "
+    "with a success. At the first step, tokens at which AMR-SD would act by the gap, and by the control's, and the "
     f"{QUANTILE:.0%} quantile of the control's gap in the direction in which AMR-SD acts, in nats."
 )
 
@@ -57,21 +58,24 @@ def contrasts(rows: list[Row]) -> str:
         if len(shared) > 1:
             values.append([by_arm[arm][key] - by_arm[control][key] for key in shared])
             lines.append([f"{arm} minus {control}", len(shared), interval_cell(t_interval(values[-1]))])
-    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values])
+    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values], len(CONTRASTS))
     cells = [[*line, f"{value:.3f}"] for line, value in zip(lines, p, strict=True)]
     columns = ["contrast", "pairs", "difference of the area at equal rollouts", "p (Holm)"]
     return (
         f"**Contrasts, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
-        "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for all "
-        "lines."
+        "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for the "
+        f"{len(CONTRASTS)} contrasts that were named before the runs."
     )
 
 
-def holm(p: list[float]) -> list[float]:
-    """Returns p-values corrected for their number (Holm 1979): the k-th smallest of m times m - k + 1, made monotonic."""
+def holm(p: list[float], m: int) -> list[float]:
+    """Returns p-values corrected for m tests (Holm 1979): the k-th smallest times m - k + 1, made monotonic.
+
+    Tests that have no value yet count as well.
+    """
     corrected, highest = [0.0] * len(p), 0.0
     for k, i in enumerate(np.argsort(p)):
-        highest = max(highest, min(1.0, (len(p) - k) * p[i]))
+        highest = max(highest, min(1.0, (m - k) * p[i]))
         corrected[i] = highest
     return corrected
 
@@ -158,8 +162,10 @@ def _mean(values: list[float | None], form: str = ".2f") -> str:
 
 def figure(rows: list[Row]) -> str:
     """Draws accuracy against rollouts for the arms of CORE, one panel per rung; bands are bootstrap 95 % intervals over seeds."""
-    panels = []
-    for (rung,), group in sorted(group_by([row for row in rows if row["lr"] == LR], "rung").items()):
+    panels, rows = [], [row for row in rows if row["lr"] == LR and row["arm"] in CORE]
+    if not rows:
+        raise ValueError(f"no row of an arm of CORE with learning rate {LR:g}: nothing to draw")
+    for (rung,), group in sorted(group_by(rows, "rung").items()):
         by_arm = group_by(group, "arm")
         drawn = [series(by_arm[arm,]) for arm in CORE if (arm,) in by_arm]
         options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=560, height=300, static=True)
