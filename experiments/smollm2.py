@@ -92,11 +92,11 @@ def lines(rows: list[Row]) -> str:
     columns = [
         "arm", "sampled accuracy before", "after", "greedy before", "after", "usable reflections", "leaks", "minutes",
     ]  # fmt: skip
-    seeds = {arm: len(runs) for (arm,), runs in group_by(rows, "arm").items()}
-    counted = ", ".join(f"{count} of {arm}" for arm, count in seeds.items())
+    seeds = len({row["seed"] for row in rows})
+    runs = f"{seeds} seeds an arm: the mean, the lowest and the highest. " if seeds > 1 else "One run an arm. "
     return (
-        f"{markdown(columns, cells)}\n\nRuns: {counted}, each of another seed; the mean, the lowest and the highest. "
-        f"{rows[0]['eval']['final']['n']} answers to held-out problems; {where(rows[0])}."
+        f"{markdown(columns, cells)}\n\n{runs}{rows[0]['eval']['final']['n']} answers to held-out problems. Usable and "
+        f"leaks are shares of the reflections that rows needed; a leak states the answer. {where(rows[0])}."
     )
 
 
