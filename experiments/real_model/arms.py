@@ -75,7 +75,8 @@ def configure(rung: str, arm: str, lr: float, seed: int) -> ConfigDict:
     config.seed, config.steps, config.optimizer.learning_rate = FIRST_SEED + seed, STEPS, lr
     config.evaluation.update(problems=96, samples=2, every=EVALUATED)
     config.evaluation.benchmarks = {
-        name: dict(task=dict(name="ladder", args=dict(rung=name)), problems=48, every=0) for name in OTHER_RUNGS
+        name: dict(task=dict(name="ladder", args=dict(rung=name)), problems=48, samples=1, every=0)
+        for name in OTHER_RUNGS
     }
     config.reflection.null_control_every = STEPS  # at the first step and the last
     config.checkpoint.update(every=STEPS, keep=1)
