@@ -86,7 +86,7 @@ def _tables(rows: list[Row]) -> str:
         ", ".join(sorted({row[name] for row in rows})) for name in ("date", "commit", "start", "hardware")
     )
     learning = (
-        f"{one['rollouts_per_step']} rollouts a step, {one['steps'][-1]} steps, two answers to each of {one['problems']} "
+        f"{one['rollouts_per_step']} rollouts a step, {one['steps'][-1]} steps, three answers to each of {one['problems']} "
         f"held-out problems at temperature 0.8. Steps to a level: lower median and how many runs reached it. Final: mean of the "
         f"last two evaluations; best: the highest. In brackets: 95 % by Student's t over seeds; differences are paired. Starts "
         f"{starts}; {machines}; {dates}; commit {commits}."
