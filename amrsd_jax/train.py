@@ -219,7 +219,7 @@ def training_step(
         noise = rng.host(config.seed, "credit", step).random(config.rows, np.float32)
         credit = assign(
             rule, config.credit.args, step, batch.advantage, rollouts, logprobs,
-            group=config.rollout.group, noise=noise, memory=progress.memory,
+            group=config.rollout.group, quoted=contexts.quoted, noise=noise, memory=progress.memory,
         )  # fmt: skip
         if null is not None:
             means = mean_gaps(null, rollouts, logprobs.scored)

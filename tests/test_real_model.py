@@ -61,16 +61,28 @@ def test_rollouts_by_hand():
         {"reward": 1, "gap": [0.4], "null_gap": [-9.0], "first_error_start": -1, "first_error_end": -1},
         {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 0, "first_error_end": 1},
     ]
-    rows = [row | {"step": 4, "student_logprobs": [-0.5] * len(row["gap"] or [0])} for row in rows]
+    texts = {"question": "1 + 2?", "response": "1 + 2 = 4", "reflection": "not 4", "reflection_status": "ok"}
+    rows = [
+        row
+        | texts
+        | {"step": 4, "student_logprobs": [-0.5] * len(row["gap"] or [0]), "token_text": ["1 + 2 = ", "4", "\n"]}
+        for row in rows
+    ]
     found = measure.examined(rows)
     assert (found["step"], found["failures"], found["nll"]) == (4, 2, 0.5)
     # the gap is lowest at the wrong token of the first row, and highest there in the second; the control's lies between two
     # others, then is the highest; the difference is lowest there twice
-    assert found["auroc"] == {"gap": 0.5, "null": 0.125, "contrast": 1.0}
+    areas = {"gap": 0.5, "null": 0.125, "contrast": 1.0, "magnitude": 0.75, "surprise": 0.5}
+    assert found["auroc"] == areas
+    assert [found[name] for name in ("critiques", "quoting", "right")] == [
+        3,
+        3,
+        2,
+    ]  # the third failure's error is its 0th
     assert found["above_tau"] == pytest.approx({"gap": 3 / 7, "null": 2 / 7}, abs=1e-4)
     assert found["null_quantile"] == pytest.approx(np.quantile([0.3, 0, 0, 0.5, -0.5, 0, -9], 0.95), abs=1e-4)
     without = measure.examined([{name: value for name, value in row.items() if name != "null_gap"} for row in rows])
-    assert without["auroc"] == {"gap": 0.5, "null": None, "contrast": None} and without["null_quantile"] is None
+    assert without["auroc"] == areas | {"null": None, "contrast": None} and without["null_quantile"] is None
     assert measure.examined(rows[3:])["auroc"]["gap"] is None
 
 
@@ -84,13 +96,14 @@ def test_corrected_p_values_by_hand():
 
 
 def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
-    saved = {"nll": 0.5, "failures": 3, "auroc": {"gap": 0.6, "null": 0.5, "contrast": None}}
-    saved |= {"above_tau": {"gap": 0.2, "null": None}, "null_quantile": 0.1}
+    areas = {"gap": 0.6, "null": 0.5, "contrast": None, "magnitude": 0.8, "surprise": None}
+    saved = {"nll": 0.5, "failures": 3, "auroc": areas}
+    saved |= {"above_tau": {"gap": 0.2, "null": None}, "null_quantile": 0.1, "critiques": 4, "quoting": 2, "right": 1}
     return {
         "rung": "sums", "arm": arm, "lr": 4e-5, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
         "sampled": list(sampled), "seconds": [0.0, 10.0, 20.0], "problems": 96, "rollouts_per_step": 32, "gap_failed": None,
         "greedy": [0.1, 0.9], "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
-        "rollouts": [saved, saved | {"failures": 1, "auroc": {"gap": 1.0, "null": None, "contrast": None}}],
+        "rollouts": [saved, saved | {"failures": 1, "auroc": areas | {"gap": 1.0, "null": None}}],
         "kl_to_start": 0.02, "others": {"count": [0.1, 0.2]}, "date": "2030-01-01", "hardware": "two cores", "commit": "abc",
     } | more  # fmt: skip
 

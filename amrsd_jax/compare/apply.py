@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from amrsd_jax import rng
 from amrsd_jax.compare.load import LoadedRollouts
@@ -112,7 +112,7 @@ def apply(
             everywhere = dataclasses.replace(logprobs, scored=np.ones_like(logprobs.scored))
             null_of[kind] = null_gap(method.scorer, (method.policy, params), rollouts, null, everywhere)
         control = null_of.get(kind, np.zeros_like(logprobs.gap)) * logprobs.scored[:, None]
-        credit = settled_credit(method, step, advantage, rollouts, logprobs)
+        credit = settled_credit(method, step, advantage, rollouts, logprobs, contexts.quoted)
         description = description if method.config.credit.context != "none" else "none"
         applied.append(Applied(name, method, contexts, logprobs, control, credit, description, params))
     return applied
@@ -138,7 +138,12 @@ def _source(method: Experiment) -> tuple[str, str, int]:
 
 
 def settled_credit(
-    method: Experiment, step: int, advantage: Float[np.ndarray, " N"], rollouts: Rollouts, logprobs: LogProbs
+    method: Experiment,
+    step: int,
+    advantage: Float[np.ndarray, " N"],
+    rollouts: Rollouts,
+    logprobs: LogProbs,
+    quoted: Integer[np.ndarray, "N 2"] | None,
 ) -> Credit:
     """Returns the rule's credit; a rule with a memory is applied to the same rollouts until its memory stops changing."""
     config = method.config
@@ -147,7 +152,7 @@ def settled_credit(
     for _ in range(100):
         credit = assign(
             method.rule, config.credit.args, step, advantage, rollouts, logprobs,
-            group=config.rollout.group, noise=noise, memory=memory,
+            group=config.rollout.group, quoted=quoted, noise=noise, memory=memory,
         )  # fmt: skip
         if credit.memory == memory:
             break
@@ -166,4 +171,5 @@ def restrict(contexts: Contexts, needs_teacher: Bool[np.ndarray, " N"]) -> Conte
         column(contexts.kind, ""), column(contexts.status, "not_needed"), column(contexts.text, ""),
         contexts.rows[kept], contexts.prompt[kept], contexts.prompt_length[kept],
         tuple(restrict(negative, needs_teacher) for negative in contexts.negatives),
+        None if contexts.quoted is None else np.where(needs_teacher[:, None], contexts.quoted, -1),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from amrsd_jax.credit.base import Rule, group_right
 from amrsd_jax.records import Credit, LogProbs, Rollouts, Signals, TokenCredit
@@ -37,6 +37,7 @@ def assign(
     logprobs: LogProbs,
     *,
     group: int,
+    quoted: Integer[np.ndarray, "N 2"] | None = None,
     noise: Float[np.ndarray, " N"] | None = None,
     memory: Sequence[float] = (),
 ) -> Credit:
@@ -45,7 +46,7 @@ def assign(
     Args:
       hyper: all hyper-parameters of the rule.
       group: responses per prompt, G.
-      noise, memory: see `Signals`; () stands for `Rule.memory`.
+      quoted, noise, memory: see `Signals`; () stands for `Rule.memory`.
     """
     signals = Signals(
         step=np.float32(step),
@@ -55,6 +56,7 @@ def assign(
         group=np.float32(group),
         group_right=group_right(rollouts.reward, group),
         first_error=rollouts.first_error,
+        quoted=quoted,
         noise=noise,
         memory=np.float32(memory or rule.memory),
         extras=rollouts.extras,

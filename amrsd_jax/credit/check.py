@@ -68,7 +68,7 @@ def check_rule(rule: Rule, config: Config) -> None:
     missing = {}
     if rule.context == "none":
         no_teacher = "the rule declares no context, so there is no teacher"
-        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), no_teacher)
+        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap", "quoted"), no_teacher)
     elif not rule.reads_gap:
         missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), "the rule declares reads_gap=False")
     if not rule.student:
@@ -131,6 +131,7 @@ def signal_shapes(rule: Rule, config: Config) -> dict[str, Any]:
         negative_logprobs=floats(k, n, t),
         has_negative=jax.ShapeDtypeStruct((k, n), bool),
         first_error=jax.ShapeDtypeStruct((n, 2), np.int32),
+        quoted=jax.ShapeDtypeStruct((n, 2), np.int32),
         noise=floats(n),
         memory=floats(len(rule.memory)),
         extras=extras,

@@ -1,7 +1,7 @@
 """Oracle rules of our own, as upper bounds: they read the true first wrong step, which embedded tasks know."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Integer
 
 from amrsd_jax.credit.base import Rule, mean
 from amrsd_jax.credit.prefix_credit import reward_prefix
@@ -14,7 +14,7 @@ def oracle_first_error(s: Signals) -> TokenCredit:
     Args:
       s: advantage [N], mask [N, T] and first_error [N, 2] are read.
     """
-    wrong = _inside(s)
+    wrong = inside(s, s.first_error)
     weight = jnp.where(((s.advantage < 0) & wrong.any(axis=1))[:, None] & ~wrong, 0.0, 1.0)
     return TokenCredit(s.sequence_advantage * weight * s.mask, {"weight": mean(weight, s.mask)})
 
@@ -27,13 +27,13 @@ def oracle_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> Toke
       prefix: advantage of the tokens before the error.
       rest: share of A that the tokens from the error on keep.
     """
-    return reward_prefix(s, _inside(s), prefix=prefix, rest=rest)
+    return reward_prefix(s, inside(s, s.first_error), prefix=prefix, rest=rest)
 
 
-def _inside(s: Signals) -> Bool[Array, "N T"]:
-    """Returns the tokens of the first wrong step."""
+def inside(s: Signals, span: Integer[Array, "N 2"]) -> Bool[Array, "N T"]:
+    """Returns the tokens of a span [start, end) of each row."""
     position = jnp.arange(s.mask.shape[1])
-    return (position >= s.first_error[:, :1]) & (position < s.first_error[:, 1:]) & (s.mask > 0)
+    return (position >= span[:, :1]) & (position < span[:, 1:]) & (s.mask > 0)
 
 
 RULES = (

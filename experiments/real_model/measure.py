@@ -7,6 +7,7 @@ import numpy as np
 from amrsd_jax.compare import load
 from amrsd_jax.compare.measures import TAU, auroc
 from amrsd_jax.files import read_json_lines
+from amrsd_jax.reflection.quotes import quoted
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files
 from amrsd_jax.start import initial_params
@@ -49,11 +50,14 @@ def examined(rows: list[dict]) -> dict:
     Returns:
       step; nll: mean of -log-prob of all sampled tokens, an estimate of the policy's entropy at the sampling temperature;
       failures: rows with a gap whose first error is known and which have other tokens; auroc: means over them of the AUROC of
-      -gap at the first error, for the teacher's `gap`, for the `null` control's, and for `contrast`, their difference;
+      -gap at the first error, for the teacher's `gap`, for the `null` control's, and for `contrast`, their difference; that of
+      the gap's `magnitude`, and of -log-prob of the token, its `surprise`;
+      critiques: failures with a usable text whose first error is known; quoting: those whose text points at a number
+      (`reflection.quotes`), and right: those where this number begins inside the first error;
       above_tau: of all tokens with a gap, the share at which AMR-SD would act (gap on successes and -gap on failures above 0.2
       nats), for gap and null; null_quantile: of that signed gap of the control, in nats. None where nothing was measured.
     """
-    areas = {"gap": [], "null": [], "contrast": []}
+    areas = {name: [] for name in ("gap", "null", "contrast", "magnitude", "surprise")}
     signed = {"gap": [], "null": []}
     for row in rows:
         if row["gap"] is None:
@@ -67,6 +71,7 @@ def examined(rows: list[dict]) -> dict:
             continue
         if "null" in gaps:
             gaps["contrast"] = gaps["gap"] - gaps["null"]
+        gaps |= {"magnitude": -np.abs(gaps["gap"]), "surprise": np.array(row["student_logprobs"])}
         wrong = np.zeros(len(row["gap"]), bool)
         wrong[row["first_error_start"] : row["first_error_end"]] = True
         for name, gap in gaps.items():
@@ -77,12 +82,29 @@ def examined(rows: list[dict]) -> dict:
         "step": rows[0]["step"],
         "nll": _rounded(-np.mean(np.concatenate([row["student_logprobs"] for row in rows]))),
         "failures": len(areas["gap"]),
+        **pointed(rows),
         "auroc": {name: _rounded(np.mean(values)) if values else None for name, values in areas.items()},
         "above_tau": {
             name: _rounded((values > TAU).mean()) if len(values) else None for name, values in joined.items()
         },
         "null_quantile": _rounded(np.quantile(joined["null"], QUANTILE)) if len(joined["null"]) else None,
     }
+
+
+def pointed(rows: list[dict]) -> dict[str, int]:
+    """Counts failures whose critique points at a number, and at the right one, see `examined`."""
+    known = [
+        row for row in rows
+        if row["reward"] < 1 and row["reflection_status"] == "ok" and row["first_error_start"] >= 0
+    ]  # fmt: skip
+    spans = [quoted(row["question"], row["response"], row["reflection"]) for row in known]
+    right = 0
+    for row, span in zip(known, spans, strict=True):
+        if span is not None:
+            ends = np.cumsum([len(text) for text in row["token_text"]])
+            token = np.searchsorted(ends, span[0], side="right")
+            right += bool(row["first_error_start"] <= token < row["first_error_end"])
+    return {"critiques": len(known), "quoting": sum(span is not None for span in spans), "right": right}
 
 
 def _rounded(value: float) -> float:

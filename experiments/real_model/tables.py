@@ -8,7 +8,7 @@ from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 from experiments.curves import areas, arms_table, interval_cell, series, t_interval
-from experiments.real_model.arms import CONTRASTS, CORE, LR
+from experiments.real_model.arms import CONTRASTS, CORE, LR, TRY
 from experiments.real_model.measure import QUANTILE
 
 LEVELS = (0.5, 0.7)
@@ -17,21 +17,27 @@ MEANWHILE = (
     "accuracy; change of the sampled accuracy on rungs that are not trained, with 95 % intervals over runs."
 )
 TEACHERS = (
-    "Shares over all steps of rows with a context, of those that need one, and of tokens whose credit AMR-SD raises. AUROC of "
-    "-gap for the first error of failures, and number of these failures, at the first step, where all arms of a seed have the "
-    "same rollouts, and at the last; at both that of the control, for which the teacher's prompt has no text, and of the gap "
-    "minus the control's. An arm's failures are those that its teacher scored: for prefix credit all, for AMR-SD those of groups "
-    "with a success. At the first step, tokens at which AMR-SD would act by the gap, and by the control's, and the "
-    f"{QUANTILE:.0%} quantile of the control's gap in the direction in which AMR-SD acts, in nats."
+    "With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD raises. AUROC "
+    "for the first error of failures: of -gap at the first step, where all arms of a seed have the same rollouts, and at "
+    "the last; at both together, of the control (the teacher's prompt without a text), of the gap minus the control's, of "
+    "the gap's magnitude, and of the surprise, -log-prob of the sampled token. Failures: those that the teacher scored, for"
+    " prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: the share of tokens at "
+    f"which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the control's gap in the "
+    "direction in which AMR-SD acts, in nats. Critiques: failures with a usable text whose first error is known; quoting: "
+    "those whose text quotes a number that the answer has and the question lacks; right: those where the last such number "
+    "begins the error."
 )
 
 
 def table(rows: list[Row]) -> str:
     """Formats the contrasts; and per rung and learning rate how arms learn, what else changes, and what their teachers see."""
     rows = with_pairs(rows)
-    parts = [contrasts(group) for _, group in sorted(group_by(rows, "lr").items(), reverse=True)]
+    parts = [
+        contrasts(group, title, named) for _, group in sorted(group_by(rows, "lr").items(), reverse=True)
+        for title, named in (("Contrasts", CONTRASTS), ("Our own try", TRY))
+    ]  # fmt: skip
     parts += [_tables(group) for _, group in sorted(group_by(rows, "rung", "lr").items())]
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def with_pairs(rows: list[Row]) -> list[Row]:
@@ -50,21 +56,23 @@ def with_pairs(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def contrasts(rows: list[Row]) -> str:
-    """Formats the differences that were named before the runs, over all rungs, pairs and seeds of one learning rate."""
+def contrasts(rows: list[Row], title: str, named: tuple[tuple[str, str], ...]) -> str:
+    """Formats differences that were named before the runs, over all rungs and seeds of one learning rate; "" without any."""
     by_arm, lines, values = areas(rows, "pair")[0], [], []
-    for arm, control in CONTRASTS:
+    for arm, control in named:
         shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
         if len(shared) > 1:
             values.append([by_arm[arm][key] - by_arm[control][key] for key in shared])
             lines.append([f"{arm} minus {control}", len(shared), interval_cell(t_interval(values[-1]))])
-    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values], len(CONTRASTS))
+    if not lines:
+        return ""
+    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values], len(named))
     cells = [[*line, f"{value:.3f}"] for line, value in zip(lines, p, strict=True)]
     columns = ["contrast", "pairs", "difference of the area at equal rollouts", "p (Holm)"]
     return (
-        f"**Contrasts, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
+        f"**{title}, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
         "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for the "
-        f"{len(CONTRASTS)} contrasts that were named before the runs."
+        f"{len(named)} contrasts that were named before the runs."
     )
 
 
@@ -128,12 +136,14 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
         "failures",
         "control",
         "minus control",
+        "magnitude",
+        "surprise",
     ]
-    columns += ["AMR-SD would act", "by the control", "control's quantile"]
+    columns += ["AMR-SD would act", "by the control", "control's quantile", "critiques", "quoting", "right"]
     lines = []
     for (arm,), runs in group_by(rows, "arm").items():
         first, last = ([run["rollouts"][end] for run in runs] for end in (0, -1))
-        if not any(each["failures"] for each in first):
+        if not any(each["failures"] or each["critiques"] for each in first):
             continue
         shares = (
             [value for run in runs for value in run["series"][name]]
@@ -142,9 +152,10 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
         cells = [arm, *(_mean(values, ".0%") for values in shares)]
         for end in (first, last):
             cells += [_pooled(end, "gap"), sum(each["failures"] for each in end)]
-        cells += [_pooled([*first, *last], name) for name in ("null", "contrast")]
+        cells += [_pooled([*first, *last], name) for name in ("null", "contrast", "magnitude", "surprise")]
         cells += [_mean([each["above_tau"][name] for each in first], ".0%") for name in ("gap", "null")]
-        lines.append([*cells, _mean([each["null_quantile"] for each in first])])
+        cells.append(_mean([each["null_quantile"] for each in first]))
+        lines.append([*cells, *(sum(each[name] for each in first) for name in ("critiques", "quoting", "right"))])
     return columns, lines
 
 

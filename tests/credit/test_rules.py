@@ -221,6 +221,17 @@ BY_HAND = {
         ([-0.5], [[0.0, -0.3, 0.0]], 0, {"reward": [0.0], "rest": 1.0}, [[1.0, -0.5, -0.5]]),
         ([-0.5], [[0.0, 0.0, 0.0]], 0, {"reward": [0.0]}, [[-0.5, -0.5, -0.5]]),  # nothing is disputed
     ],
+    "quoted_prefix": [
+        ([0.0], [[0.0] * 4], 0, {"reward": [0.0], "quoted": [[2, 3]]}, [[1.0, 1.0, 0.0, 0.0]]),
+        ([-0.5], [[0.0] * 3], 0, {"reward": [0.0], "quoted": [[1, 2]], "rest": 1.0}, [[1.0, -0.5, -0.5]]),
+        (
+            [-0.5, 0.5],
+            [[0.0] * 2] * 2,
+            0,
+            {"reward": [0.0, 1.0], "quoted": [[-1, -1], [0, 1]]},
+            [[-0.5] * 2, [0.5] * 2],
+        ),
+    ],
     "oracle_first_error": [
         ([-1.0], [[0.0] * 4], 0, {"first_error": [[1, 3]]}, [[0.0, -1.0, -1.0, 0.0]]),
         ([-1.0, 1.0], [[0.0] * 2] * 2, 0, {"first_error": [[-1, -1], [0, 1]]}, [[-1.0, -1.0], [1.0, 1.0]]),
@@ -250,11 +261,11 @@ KEEPS_SIGN = [rule for rule in credit.RULES.values() if rule.keeps_sign]
 AXES = {
     "advantage": "N", "reward": "N", "mask": "NT", "student_logprobs": "NT", "teacher_logprobs": "NT",
     "student_entropy": "NT", "teacher_entropy": "NT", "scored": "N", "negative_logprobs": "KNT", "has_negative": "KN",
-    "first_error": "N2", "noise": "N", "group_right": "N",
+    "first_error": "N2", "quoted": "N2", "noise": "N", "group_right": "N",
 }  # fmt: skip
 KNOWN_BEFORE = ("step", "advantage", "reward", "mask", "group", "group_right")  # before the teacher's pass
 SIZES = {"N": 4, "T": 6, "K": 2, "2": 2}
-TYPES = {"first_error": jnp.int32, "scored": bool, "has_negative": bool}
+TYPES = {"first_error": jnp.int32, "quoted": jnp.int32, "scored": bool, "has_negative": bool}
 
 
 def signals(rule, values: dict) -> Signals:
@@ -284,6 +295,7 @@ def test_by_hand(rule):
             "negative_logprobs": np.full((1, rows, length), -1.0),
             "has_negative": np.ones((1, rows)),
             "first_error": np.tile([1, 2], (rows, 1)),
+            "quoted": np.tile([1, 2], (rows, 1)),
             "noise": np.full(rows, 0.3),
             "group": 4,
             "group_right": np.full(rows, 2.0),
@@ -320,6 +332,7 @@ def random_values(seed, rows=SIZES["N"], length=SIZES["T"]) -> dict:
         "negative_logprobs": -generator.exponential(2, (2, *shape)),
         "has_negative": generator.random((2, rows)) < 0.7,
         "first_error": np.where(known, np.stack([start, end], axis=1), -1),
+        "quoted": np.where(known, np.stack([start, end], axis=1), -1),
         "noise": generator.random(rows),
         "group": 4,
         "group_right": generator.integers(0, 5, rows),

@@ -1,0 +1,52 @@
+"""The number of an answer that a reflection points at, and its tokens."""
+
+import numpy as np
+import pytest
+
+from amrsd_jax.policy.tokenizer import embedded_tokenizer
+from amrsd_jax.records import Contexts
+from amrsd_jax.reflection.quotes import quoted, quoted_spans
+from amrsd_jax.tasks.verify import pad
+from tests.tiny import tiny_rollouts
+
+QUESTION, ANSWER = "What is 8 + 6 + 4?", "8 + 6 = 14. 14 + 4 = 20."
+
+
+@pytest.mark.parametrize(
+    "text, pointed",
+    [
+        ("14 + 4 is not 20: that is too small.", "20"),
+        ("8 + 6 is not 14.", "14"),  # where the answer first has it
+        ("It should calculate 8 + 6 + 4 in two steps.", None),  # the question gives these
+        ("18 is the result.", None),  # not in the answer
+        ("The 1 is wrong.", None),  # 14 has a 1, but is another number
+        ("", None),
+    ],
+)
+def test_the_last_number_of_the_text_that_only_the_answer_has(text, pointed):
+    span = quoted(QUESTION, ANSWER, text)
+    assert (span and ANSWER[slice(*span)]) == pointed
+    assert span is None or span[0] == ANSWER.index(pointed)
+
+
+def test_decimals_are_one_number():
+    assert quoted("How much is 1 + 1.5?", "It is 2.25", "2.25 is too small, 2 as well") == (6, 10)
+
+
+def test_spans_are_tokens_of_the_response():
+    tokenizer = embedded_tokenizer([])
+    answers = ["1+2=4", "1+2=4", "1+2=3"]
+    tokens = [tokenizer.encode(answer) for answer in answers]
+    rows = dict(
+        text=tuple(answers), response=pad(tokens, 6, np.int32), mask=pad([[1] * len(t) for t in tokens], 6, np.float32)
+    )
+    rollouts = tiny_rollouts([False, False, True], length=6, **rows)
+    texts = ("4 is too large", "4 is too large", "3 is right")
+    usable = np.array([0, 2])
+    contexts = Contexts(
+        ("critique",) * 3, ("ok", "leak", "ok"), texts, usable, np.zeros((2, 1), np.int32), np.ones(2, np.int32)
+    )
+    spans = quoted_spans(tokenizer, rollouts, contexts)
+    at = answers[0].index("4")
+    assert spans[1].tolist() == [-1, -1]
+    assert [tokenizer.decode(tokens[row][slice(*spans[row])]) for row in (0, 2)] == ["4", "3"] and spans[0, 0] == at
