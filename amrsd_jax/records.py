@@ -155,8 +155,6 @@ class Contexts:
       rows: indices of rows with a usable text, ascending [M].
       prompt, prompt_length: the teacher's prompt ids of these rows [M, R] and their number [M].
       negatives: for contrastive rules, K contexts that should not help, each a record like this one.
-      quoted: token indices [start, end) of the number of each response that its text points at, see `reflection.quotes` [N, 2];
-        -1, -1 where there is none. None in a record of negatives.
     """
 
     kind: tuple[str, ...]
@@ -166,7 +164,6 @@ class Contexts:
     prompt: Integer[np.ndarray, "M R"]
     prompt_length: Integer[np.ndarray, " M"]
     negatives: tuple["Contexts", ...] = ()
-    quoted: Integer[np.ndarray, "N 2"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +248,7 @@ class Signals:
       scored: rows that have a teacher pass [N].
       negative_logprobs, has_negative: l_T under each of the K negative contexts [K, N, T], and which rows have one [K, N].
       first_error: token indices [start, end) of the first wrong step [N, 2]; -1, -1 where there is none or it is not known.
-      quoted: the same of the number that the row's text points at, see `reflection.quotes`.
+      quoted: the same of the number that the row's text points at, see `reflection.quotes`; for rules that declare `quotes`.
       noise: uniform in [0, 1), new at every step [N].
       memory: what the rule returned at the step before; `Rule.memory` at the first step [M].
       extras: the rollouts' further arrays by name, see `Rollouts.extras`.

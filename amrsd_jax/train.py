@@ -24,6 +24,7 @@ from amrsd_jax.policy import Params
 from amrsd_jax.preflight import check_prompts, describe, describe_data, name_unreadable, read_rows, save_tokenizer
 from amrsd_jax.records import StepRecord, TrainState
 from amrsd_jax.reflection.contexts import null_contexts
+from amrsd_jax.reflection.quotes import quoted_spans
 from amrsd_jax.rollout import generate
 from amrsd_jax.runtime import monitor, trackers
 from amrsd_jax.runtime.checkpoints import Checkpoints
@@ -216,10 +217,11 @@ def training_step(
 
     # 4: gated advantage shaping, one advantage per token
     with clock.phase("credit"):
+        quoted = quoted_spans(experiment.tokenizer, rollouts, contexts) if rule.quotes else None
         noise = rng.host(config.seed, "credit", step).random(config.rows, np.float32)
         credit = assign(
             rule, config.credit.args, step, batch.advantage, rollouts, logprobs,
-            group=config.rollout.group, quoted=contexts.quoted, noise=noise, memory=progress.memory,
+            group=config.rollout.group, quoted=quoted, noise=noise, memory=progress.memory,
         )  # fmt: skip
         if null is not None:
             means = mean_gaps(null, rollouts, logprobs.scored)

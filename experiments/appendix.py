@@ -4,7 +4,7 @@ Command:  python -m experiments.appendix
 """
 
 from amrsd_jax.files import atomic_write
-from experiments import collapse, credit_localisation, learning_curves, threshold
+from experiments import collapse, credit_localisation, learning_curves, real_model, threshold
 from experiments.common import ROOT, read_rows
 
 HEAD = """# Tables of the experiments
@@ -15,6 +15,7 @@ NOTES = {
     credit_localisation: "Blame is minus credit; the last three columns are about the teacher's gap, on rows with a context.",
     threshold: "Cells are shares, and of how many; a token is disputed where its gap is below -tau.",
     learning_curves: "Rows `arm@name=value` change one argument of the rule, with one seed per warm start.",
+    real_model: "SmolLM2-135M; all arms of a rung begin with the same parameters, and those of a seed share problems and noise.",
     collapse: "The signal `zero_advantage` was named `flat` when these runs were made.",
 }
 

@@ -15,6 +15,7 @@ from experiments import (
     learning_curves,
     padding,
     quickstart,
+    real_model,
     reflecting,
     smollm2,
     threshold,
@@ -37,6 +38,7 @@ STUDIES = [
             smollm2,
             reflecting,
             information,
+            real_model,
         )
     ),
 ]

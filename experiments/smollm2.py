@@ -92,8 +92,9 @@ def lines(rows: list[Row]) -> str:
     columns = [
         "arm", "sampled accuracy before", "after", "greedy before", "after", "usable reflections", "leaks", "minutes",
     ]  # fmt: skip
-    seeds = len({row["seed"] for row in rows})
-    runs = f"{seeds} seeds an arm: the mean, the lowest and the highest. " if seeds > 1 else "One run an arm. "
+    counts = sorted({len(runs) for runs in group_by(rows, "arm").values()})
+    seeds = f"{' to '.join(map(str, counts))} seeds an arm: the mean, the lowest and the highest. "
+    runs = "One run an arm. " if counts == [1] else seeds
     return (
         f"{markdown(columns, cells)}\n\n{runs}{rows[0]['eval']['final']['n']} answers to held-out problems. Usable and "
         f"leaks are shares of the reflections that rows needed; a leak states the answer. {where(rows[0])}."

@@ -31,10 +31,13 @@ def test_every_arm_is_a_valid_config(arm):
 
 
 def test_core_is_finished_seed_by_seed_before_the_other_arms():
-    both, one = ["amrsd@tau=0", "rlsd", "grpo"], dict(rungs=["sums"], lr=[1e-5])
+    both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["sums"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
-    assert order == core + [("rlsd", seed) for seed in range(3)]
+    tried = [
+        (arm, seed) for seed in range(5, 10) for arm in ("grpo", "quoted_prefix")
+    ]  # on fresh seeds, with its baselines
+    assert order == core + [("rlsd", seed) for seed in range(3)] + tried
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
 
 
@@ -61,7 +64,13 @@ def test_rollouts_by_hand():
         {"reward": 1, "gap": [0.4], "null_gap": [-9.0], "first_error_start": -1, "first_error_end": -1},
         {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 0, "first_error_end": 1},
     ]
-    texts = {"question": "1 + 2?", "response": "1 + 2 = 4", "reflection": "not 4", "reflection_status": "ok"}
+    texts = {
+        "question": "1 + 2?",
+        "response": "1 + 2 = 4",
+        "reflection": "not 4",
+        "reflection_status": "ok",
+        "reflection_kind": "critique",
+    }
     rows = [
         row
         | texts

@@ -16,6 +16,7 @@ from amrsd_jax.experiment import Experiment
 from amrsd_jax.policy import Params
 from amrsd_jax.records import Contexts, Credit, LogProbs, Rollouts
 from amrsd_jax.reflection.contexts import make_contexts, null_contexts
+from amrsd_jax.reflection.quotes import quoted_spans
 from amrsd_jax.reflection.reflections import Reflections
 from amrsd_jax.reflection.sources import Generators
 from amrsd_jax.rollout import decide
@@ -112,7 +113,8 @@ def apply(
             everywhere = dataclasses.replace(logprobs, scored=np.ones_like(logprobs.scored))
             null_of[kind] = null_gap(method.scorer, (method.policy, params), rollouts, null, everywhere)
         control = null_of.get(kind, np.zeros_like(logprobs.gap)) * logprobs.scored[:, None]
-        credit = settled_credit(method, step, advantage, rollouts, logprobs, contexts.quoted)
+        quoted = quoted_spans(method.tokenizer, rollouts, contexts) if method.rule.quotes else None
+        credit = settled_credit(method, step, advantage, rollouts, logprobs, quoted)
         description = description if method.config.credit.context != "none" else "none"
         applied.append(Applied(name, method, contexts, logprobs, control, credit, description, params))
     return applied
@@ -171,5 +173,4 @@ def restrict(contexts: Contexts, needs_teacher: Bool[np.ndarray, " N"]) -> Conte
         column(contexts.kind, ""), column(contexts.status, "not_needed"), column(contexts.text, ""),
         contexts.rows[kept], contexts.prompt[kept], contexts.prompt_length[kept],
         tuple(restrict(negative, needs_teacher) for negative in contexts.negatives),
-        None if contexts.quoted is None else np.where(needs_teacher[:, None], contexts.quoted, -1),
     )  # fmt: skip

@@ -46,6 +46,7 @@ class Rule:
         and their number per row (K).
       distill: for rules that distil, the divergence between teacher and student that is added to the loss.
       reads_gap: whether the formula reads the teacher's log-probabilities; a rule that only distils does not.
+      quotes: whether the formula reads `Signals.quoted`, the number of a response that its text points at.
       memory: the value of `Signals.memory` at the first step; () for rules without a memory.
       neutral: whether A_t = A where student and teacher are equal. Tested for every rule that declares it.
       keeps_sign: whether A_t never has the opposite sign of A, and is 0 where A = 0. Tested for every rule that declares it.
@@ -62,6 +63,7 @@ class Rule:
     negative_count: int = 0
     distill: Divergence | None = None
     reads_gap: bool = True
+    quotes: bool = False
     memory: tuple[float, ...] = ()
     neutral: bool = False
     keeps_sign: bool = False

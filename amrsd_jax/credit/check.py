@@ -68,13 +68,15 @@ def check_rule(rule: Rule, config: Config) -> None:
     missing = {}
     if rule.context == "none":
         no_teacher = "the rule declares no context, so there is no teacher"
-        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap", "quoted"), no_teacher)
+        missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), no_teacher)
     elif not rule.reads_gap:
         missing |= dict.fromkeys(("teacher_logprobs", "teacher_entropy", "gap"), "the rule declares reads_gap=False")
     if not rule.student:
         missing |= {"student_entropy": "a rule that reads it declares student=True"}
         if rule.context == "none" or not rule.reads_gap:
             missing |= {"student_logprobs": "a rule without a teacher's pass that reads it declares student=True"}
+    if rule.context == "none" or not rule.quotes:
+        missing |= {"quoted": "a rule that reads it declares a context and quotes=True"}
     if not rule.negatives:
         declares = "a rule that reads it declares negatives"
         missing |= dict.fromkeys(("negative_logprobs", "has_negative"), declares)

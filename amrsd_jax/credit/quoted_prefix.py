@@ -28,4 +28,4 @@ def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
     return s.reward < 1
 
 
-RULE = Rule("quoted_prefix", quoted_prefix, needs_teacher, context="self_reflection", reads_gap=False)
+RULE = Rule("quoted_prefix", quoted_prefix, needs_teacher, context="self_reflection", reads_gap=False, quotes=True)

@@ -87,9 +87,11 @@ class Planned:
     @property
     def shared_prompts(self) -> int:
         """Most prompts of a micro-batch whose responses share them, padded as `micro_batches` does; 0 where none are shared."""
-        if not self.config.learning.share_prompts or meshes.row_devices(self.mesh) > 1:
+        config = self.config
+        if not config.learning.share_prompts or meshes.row_devices(self.mesh) > 1:
             return 0
-        return 1 << (min(self.micro_batch, self.config.rollout.prompts) - 1).bit_length()
+        whole, cut = divmod(config.rows // config.learning.minibatches, config.rollout.group)  # groups of an update
+        return 1 << (min(self.micro_batch, config.rollout.prompts, whole + 2 * (cut > 0)) - 1).bit_length()
 
 
 def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None = None) -> Planned:

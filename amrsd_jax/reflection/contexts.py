@@ -8,7 +8,6 @@ from jaxtyping import Bool
 
 from amrsd_jax.records import Contexts, Problem, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
-from amrsd_jax.reflection.quotes import quoted_spans
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, no_text, privileged_texts
 from amrsd_jax.tasks.verify import pad
@@ -35,7 +34,6 @@ def make_contexts(
     """
     texts = privileged_texts(source, settings, rollouts, needs_teacher, generators)
     contexts = teacher_prompts(settings, rollouts, texts, range(len(texts.status)))
-    contexts = dataclasses.replace(contexts, quoted=quoted_spans(settings.tokenizer, rollouts, contexts))
     if not negatives:
         return contexts
     negative_contexts = NEGATIVES[negatives](settings, rollouts, texts, negative_count)

@@ -9,7 +9,7 @@ from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Contexts, Rollouts
 from amrsd_jax.tasks.verify import token_spans
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def quoted(question: str, answer: str, text: str) -> tuple[int, int] | None:

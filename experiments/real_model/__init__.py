@@ -1,10 +1,10 @@
 """Question: does credit from reflections help a pretrained model of 135 M parameters more than GRPO and dropped failures do?
 
 Command:  python -m experiments.real_model run --out=runs/real_model       (every run that the results lack; needs what
-          docs/real_models.md installs; hours on two cores)
+          docs/real_models.md installs; hours). Rows of one core: two of these at a time, `taskset -c 0` and `-c 1`.
           python -m experiments.real_model table | figure                  (from experiments/results/real_model.json)
 Axes:     --rungs, --arms, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
-Arms:     the keys of ARMS in `arms.py`; five seeds for those of CORE, three for the others.
+Arms:     the keys of ARMS in `arms.py`; five seeds for those of CORE, three for the others; five fresh ones for TRIED.
 Endpoint: sampled accuracy on held-out problems, averaged over training, at equal rollouts. The comparisons that decide were named
           before the first run: CONTRASTS, paired by rung and seed, with Student's t and Holm's correction. All else describes.
 

@@ -56,7 +56,7 @@ CONTRASTS = (
     ("prefix_credit_reference", "drop_failures"),
 )
 # Our own try to beat GRPO and dropped failures with the model's reflections, named after the first steps of seed 0 were seen and
-# before any of its runs; on seeds from 5 on. Why: docs/findings.md.
+# before any of its runs; on seeds from FRESH on. Why: docs/findings.md.
 TRY = (
     ("quoted_prefix", "grpo"),
     ("quoted_prefix", "drop_failures"),
@@ -64,15 +64,23 @@ TRY = (
 )
 STEPS, EVALUATED = 12, 4
 FIRST_SEED = 100  # the learning rate was chosen on others: 0 to 2 on sums, 98 and 99 on steps
-SEEDS = {True: range(5), False: range(3)}  # of arms of CORE, and of the others
+FRESH = 5  # the first seed of TRY
+BOUND = "oracle_prefix"  # the true place of the error, beside the arms of TRY
+TRIED = {arm: ARMS[arm] for arm in (*sum(TRY, ()), BOUND)}
+SEEDS = (  # of arms, in the order in which they run
+    (CORE, range(FRESH)),
+    (ARMS.keys() - CORE.keys() - TRIED.keys(), range(3)),
+    (TRIED, range(FRESH, 2 * FRESH)),
+)
 LR = 4e-5
 
 
 def keys(rungs: list, arms: list, lr: list, seeds: list | None) -> Iterator[Row]:
-    """Yields the rung, arm, lr and seed of every run: first those of CORE, seed by seed."""
-    for rate, core in itertools.product(lr, (True, False)):
-        chosen = [arm for arm in arms if (arm.partition("@")[0] in CORE) == core]
-        for seed, rung, arm in itertools.product(SEEDS[core] if seeds is None else seeds, rungs, chosen):
+    """Yields the rung, arm, lr and seed of every run: first those of CORE, seed by seed. None takes the seeds of SEEDS."""
+    given = ((CORE, seeds), (ARMS.keys() - CORE.keys(), seeds))
+    for rate, (members, numbers) in itertools.product(lr, SEEDS if seeds is None else given):
+        chosen = [arm for arm in arms if arm.partition("@")[0] in members]
+        for seed, rung, arm in itertools.product(numbers, rungs, chosen):
             yield dict(rung=rung, arm=arm, lr=rate, seed=seed)
 
 

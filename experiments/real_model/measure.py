@@ -52,8 +52,8 @@ def examined(rows: list[dict]) -> dict:
       failures: rows with a gap whose first error is known and which have other tokens; auroc: means over them of the AUROC of
       -gap at the first error, for the teacher's `gap`, for the `null` control's, and for `contrast`, their difference; that of
       the gap's `magnitude`, and of -log-prob of the token, its `surprise`;
-      critiques: failures with a usable text whose first error is known; quoting: those whose text points at a number
-      (`reflection.quotes`), and right: those where this number begins inside the first error;
+      critiques: failures with a usable critique whose first error is known and not the whole response; quoting: those whose
+      critique points at a number (`reflection.quotes`); right: those where this number begins inside the first error;
       above_tau: of all tokens with a gap, the share at which AMR-SD would act (gap on successes and -gap on failures above 0.2
       nats), for gap and null; null_quantile: of that signed gap of the control, in nats. None where nothing was measured.
     """
@@ -95,7 +95,8 @@ def pointed(rows: list[dict]) -> dict[str, int]:
     """Counts failures whose critique points at a number, and at the right one, see `examined`."""
     known = [
         row for row in rows
-        if row["reward"] < 1 and row["reflection_status"] == "ok" and row["first_error_start"] >= 0
+        if row["reward"] < 1 and row["reflection_kind"] == "critique" and row["reflection_status"] == "ok"
+        and row["first_error_start"] >= 0 and row["first_error_end"] - row["first_error_start"] < len(row["token_text"])
     ]  # fmt: skip
     spans = [quoted(row["question"], row["response"], row["reflection"]) for row in known]
     right = 0

@@ -42,7 +42,8 @@ def run(out: Path, results: Path, *, rungs: list, arms: list, lr: list, seeds: l
     use_compilation_cache(out)
     now, failed = circumstances(), []
     try:
-        starts = {rung: start_of(rung, out) for rung in rungs}
+        missing = {key["rung"] for key in keys(rungs, arms, lr, seeds) if not has_row(results, **key)}
+        starts = {rung: start_of(rung, out) for rung in rungs if rung in missing}
     except Interrupted as signal:
         raise SystemExit(f"{signal}: no run was made") from signal
     for key in keys(rungs, arms, lr, seeds):

@@ -8,7 +8,7 @@ from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 from experiments.curves import areas, arms_table, interval_cell, series, t_interval
-from experiments.real_model.arms import CONTRASTS, CORE, LR, TRY
+from experiments.real_model.arms import CONTRASTS, CORE, FRESH, LR, TRY
 from experiments.real_model.measure import QUANTILE
 
 LEVELS = (0.5, 0.7)
@@ -23,9 +23,9 @@ TEACHERS = (
     "the gap's magnitude, and of the surprise, -log-prob of the sampled token. Failures: those that the teacher scored, for"
     " prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: the share of tokens at "
     f"which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the control's gap in the "
-    "direction in which AMR-SD acts, in nats. Critiques: failures with a usable text whose first error is known; quoting: "
-    "those whose text quotes a number that the answer has and the question lacks; right: those where the last such number "
-    "begins the error."
+    "direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first error is a part of "
+    "them; quoting: those whose text quotes a number that the answer has and the question lacks; right: those where the "
+    "last such number begins the error."
 )
 
 
@@ -33,21 +33,25 @@ def table(rows: list[Row]) -> str:
     """Formats the contrasts; and per rung and learning rate how arms learn, what else changes, and what their teachers see."""
     rows = with_pairs(rows)
     parts = [
-        contrasts(group, title, named) for _, group in sorted(group_by(rows, "lr").items(), reverse=True)
-        for title, named in (("Contrasts", CONTRASTS), ("Our own try", TRY))
+        contrasts([row for row in group if (row["seed"] >= FRESH) == fresh], title, named)
+        for _, group in sorted(group_by(rows, "lr").items(), reverse=True)
+        for title, named, fresh in (("Contrasts", CONTRASTS, False), ("Our own try", TRY, True))
     ]  # fmt: skip
-    parts += [_tables(group) for _, group in sorted(group_by(rows, "rung", "lr").items())]
+    parts += [_tables(group) for _, group in sorted(group_by(rows, "rung", "lr", "fresh").items())]
     return "\n\n".join(filter(None, parts))
 
 
 def with_pairs(rows: list[Row]) -> list[Row]:
-    """Returns rows with the field `pair`, the rung, start and learning rate within which arms of a seed are compared.
+    """Returns rows with `pair`, the rung, start and learning rate within which arms of a seed are compared, and `fresh`.
 
     Raises:
-      ValueError: an arm's runs have different configs, or the arms of a pair and seed do not begin alike.
+      ValueError: an arm has two rows of a seed, or different configs, or the arms of a pair and seed do not begin alike.
     """
     rows = [row | {"pair": f"{row['rung']}, start {row['start']}, learning rate {row['lr']:g}"} for row in rows]
+    rows = [row | {"fresh": row["seed"] >= FRESH} for row in rows]
     for (rung, arm, lr), runs in group_by(rows, "rung", "arm", "lr").items():
+        if len({(row["seed"], row["start"]) for row in runs}) < len(runs):
+            raise ValueError(f"{arm} on {rung} with learning rate {lr:g}: two rows have one seed")
         if len({row["config"] for row in runs}) > 1:
             raise ValueError(f"{arm} on {rung} with learning rate {lr:g}: its rows have different configs")
     for (pair, seed), runs in group_by(rows, "pair", "seed").items():
@@ -100,7 +104,7 @@ def _tables(rows: list[Row]) -> str:
         f"{starts}; {machines}; {dates}; commit {commits}."
     )
     parts = [
-        f"**{one['rung']}, learning rate {one['lr']:g}**",
+        f"**{one['rung']}, learning rate {one['lr']:g}{', fresh seeds' * one['fresh']}**",
         markdown(*arms_table(rows, "pair", LEVELS, t_interval)),
         learning,
     ]

@@ -29,8 +29,9 @@ def test_the_last_number_of_the_text_that_only_the_answer_has(text, pointed):
     assert span is None or span[0] == ANSWER.index(pointed)
 
 
-def test_decimals_are_one_number():
+def test_decimals_and_thousands_are_one_number():
     assert quoted("How much is 1 + 1.5?", "It is 2.25", "2.25 is too small, 2 as well") == (6, 10)
+    assert quoted("What is 1,000 + 300?", "It is 2,200", "2,200 is wrong") == (6, 11)
 
 
 def test_spans_are_tokens_of_the_response():
