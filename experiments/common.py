@@ -137,7 +137,7 @@ def processor() -> str:
 
 
 def cores() -> str:
-    """Returns the number of processors that this process may use, which `taskset` limits, as a phrase."""
+    """Says how many processors this process may use, as in `2 CPU cores`; `taskset` can limit them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{count} CPU core" + "s" * (count > 1)
 

@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[1]
 
 def small(**fields):
     """A config with buffers large enough to be measured, built in seconds."""
-    fields = {"architecture__vocab_size": 2048} | fields
-    config = tiny_config(rule="grpo", warmup__documents=0, learning__minibatches=1, **fields)
+    fields = {"architecture__vocab_size": 2048, "learning__minibatches": 1} | fields
+    config = tiny_config(rule="grpo", warmup__documents=0, **fields)
     config.rollout.update(prompts=8, prompt_length=32, response_length=224, slots=64)
     config.scoring.update(chunk=1024)
     config.architecture.update(width=128, layers=4, ffn=384)
@@ -170,6 +170,22 @@ def test_devices_share_what_is_split(tmp_path):
         assert one.always[name] / 8 <= eight.always[name] < one.always[name] / 7  # norms are whole everywhere
     assert one.phases["decode"]["decoding weights"] == eight.phases["decode"]["decoding weights"]
     assert one.phases["decode"]["keys and values"] == 8 * eight.phases["decode"]["keys and values"]
+
+
+@pytest.mark.parametrize(
+    "fields, most",
+    [
+        (dict(), 8),  # 8 groups of 8 rows
+        (dict(learning__micro_batches=4), 8),  # rows are sorted by width, so any of 16 rows may have any prompt
+        (dict(learning__micro_batches=16), 4),
+        (dict(learning__minibatches=4), 2),
+        (dict(mesh__data=8), 0),
+        (dict(learning__share_prompts=False), 0),
+    ],
+)
+def test_a_micro_batch_has_the_prompts_of_its_update(fields, most, tmp_path):
+    run = sizes.planned(validate(small(**{"learning__share_prompts": True} | fields)), tmp_path)
+    assert (run.config.rows, run.shared_prompts) == (64, most)
 
 
 def test_keys_and_values_and_moments(tmp_path):

@@ -83,11 +83,8 @@ def test_rollouts_by_hand():
     # others, then is the highest; the difference is lowest there twice
     areas = {"gap": 0.5, "null": 0.125, "contrast": 1.0, "magnitude": 0.75, "surprise": 0.5}
     assert found["auroc"] == areas
-    assert [found[name] for name in ("critiques", "quoting", "right")] == [
-        3,
-        3,
-        2,
-    ]  # the third failure's error is its 0th
+    counts = {"critiques": 3, "quoting": 3, "right": 2}  # the third failure's first token is wrong, not the quoted one
+    assert counts.items() <= found.items()
     assert found["above_tau"] == pytest.approx({"gap": 3 / 7, "null": 2 / 7}, abs=1e-4)
     assert found["null_quantile"] == pytest.approx(np.quantile([0.3, 0, 0, 0.5, -0.5, 0, -9], 0.95), abs=1e-4)
     without = measure.examined([{name: value for name, value in row.items() if name != "null_gap"} for row in rows])

@@ -395,6 +395,8 @@ def test_the_null_control_is_logged_and_changes_nothing(finished, workdir):
         plain, row = runs.metrics(finished, "train")[step - 1], runs.metrics(workdir, "train")[step - 1]
         assert row["loss/total"] == plain["loss/total"] and row["credit/gap_failed"] == plain["credit/gap_failed"]
         assert ("credit/null_gap_failed" in row) == (step < 3)
+    trained = [row for row in read_json_lines(workdir / "metrics.jsonl") if row["kind"] == "train"]
+    assert ["seconds/null_control" in row for row in trained] == [True, True, False]  # not in those of `score`
     rows = runs.rollouts(workdir, 1)
     assert all((row["null_gap"] is None) == (row["gap"] is None) for row in rows)
     assert any(row["null_gap"] != row["gap"] for row in rows)

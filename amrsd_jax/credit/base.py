@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Array, Bool, Float, Integer, ScalarLike
 
 from amrsd_jax.records import Signals, TokenCredit
 from amrsd_jax.scoring.divergence import Divergence
@@ -107,6 +107,12 @@ def annealed_out(step: ScalarLike, decay_steps: int) -> bool:
 def mean(values: Float[Array, "N T"], mask: Float[Array, "N T"]) -> Float[Array, ""]:
     """Returns the mean over the tokens that count; 0 if there are none."""
     return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def inside(s: Signals, span: Integer[Array, "N 2"]) -> Bool[Array, "N T"]:
+    """Returns the tokens of a span [start, end) of each row."""
+    position = jnp.arange(s.mask.shape[1])
+    return (position >= span[:, :1]) & (position < span[:, 1:]) & (s.mask > 0)
 
 
 GROUPED = ("group", "leave_one_out")  # baselines that are computed within a group

@@ -1,9 +1,8 @@
 """Oracle rules of our own, as upper bounds: they read the true first wrong step, which embedded tasks know."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Integer
 
-from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.base import Rule, inside, mean
 from amrsd_jax.credit.prefix_credit import reward_prefix
 from amrsd_jax.records import Signals, TokenCredit
 
@@ -28,12 +27,6 @@ def oracle_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> Toke
       rest: share of A that the tokens from the error on keep.
     """
     return reward_prefix(s, inside(s, s.first_error), prefix=prefix, rest=rest)
-
-
-def inside(s: Signals, span: Integer[Array, "N 2"]) -> Bool[Array, "N T"]:
-    """Returns the tokens of a span [start, end) of each row."""
-    position = jnp.arange(s.mask.shape[1])
-    return (position >= span[:, :1]) & (position < span[:, 1:]) & (s.mask > 0)
 
 
 RULES = (

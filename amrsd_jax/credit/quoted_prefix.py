@@ -3,8 +3,7 @@
 import numpy as np
 from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Hyper, Rule
-from amrsd_jax.credit.oracle import inside
+from amrsd_jax.credit.base import Hyper, Rule, inside
 from amrsd_jax.credit.prefix_credit import reward_prefix
 from amrsd_jax.records import Signals, TokenCredit
 
@@ -12,8 +11,8 @@ from amrsd_jax.records import Signals, TokenCredit
 def quoted_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> TokenCredit:
     """A_t is that of `prefix_credit`, with the number that the critique quotes in place of the first disputed token (our choice).
 
-    A critique such as `14 + 4 is not 20` names the place of the error in words. The teacher's gap does not show it, because a
-    number that has been read becomes likelier. No teacher scores the answer. A failure without a quoted number keeps A.
+    A critique such as `14 + 4 is not 20` names the place of the error in words. No teacher scores the answer. A failure without
+    a quoted number keeps A. Why not the teacher's gap: docs/findings.md.
 
     Args:
       s: advantage, reward [N], mask [N, T] and quoted [N, 2] are read.

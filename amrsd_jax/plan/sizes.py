@@ -86,7 +86,7 @@ class Planned:
 
     @property
     def shared_prompts(self) -> int:
-        """Most prompts of a micro-batch whose responses share them, padded as `micro_batches` does; 0 where none are shared."""
+        """How many prompts a micro-batch has at most, padded as `micro_batches` does, if responses share them; otherwise 0."""
         config = self.config
         if not config.learning.share_prompts or meshes.row_devices(self.mesh) > 1:
             return 0
@@ -270,7 +270,7 @@ def _head_gradient(run: Planned) -> int:
 
 def _rows(rows: int, mesh: Mesh) -> int:
     """Returns the number of rows on one device."""
-    return -(-rows // (mesh.shape["data"] * mesh.shape["fsdp"]))
+    return -(-rows // meshes.row_devices(mesh))
 
 
 def _cache(policy: Policy, sampler: SamplerConfig) -> int:

@@ -13,10 +13,10 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def quoted(question: str, answer: str, text: str) -> tuple[int, int] | None:
-    """Returns the characters where an answer first has the number that a text about it points at; None if there is none.
+    """Returns where in an answer the number begins and ends that a text about it points at; None if it points at none.
 
-    That is the text's last number that the answer has and the question lacks: what the question gives is not in doubt (our
-    choice).
+    A text points at its last number that the answer has and the question lacks, because what the question gives is not in doubt,
+    and means the first place where the answer has it (our choice).
     """
     given, there = (set(NUMBER.findall(part)) for part in (question, answer))
     named = [number for number in NUMBER.findall(text) if number in there and number not in given]

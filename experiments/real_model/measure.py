@@ -92,7 +92,7 @@ def examined(rows: list[dict]) -> dict:
 
 
 def pointed(rows: list[dict]) -> dict[str, int]:
-    """Counts failures whose critique points at a number, and at the right one, see `examined`."""
+    """Counts failures with a critique, those whose critique points at a number, and those where that is the error's."""
     known = [
         row for row in rows
         if row["reward"] < 1 and row["reflection_kind"] == "critique" and row["reflection_status"] == "ok"

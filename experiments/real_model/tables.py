@@ -61,7 +61,7 @@ def with_pairs(rows: list[Row]) -> list[Row]:
 
 
 def contrasts(rows: list[Row], title: str, named: tuple[tuple[str, str], ...]) -> str:
-    """Formats differences that were named before the runs, over all rungs and seeds of one learning rate; "" without any."""
+    """Formats the named contrasts over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
     by_arm, lines, values = areas(rows, "pair")[0], [], []
     for arm, control in named:
         shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
@@ -177,7 +177,7 @@ def _mean(values: list[float | None], form: str = ".2f") -> str:
 
 def figure(rows: list[Row]) -> str:
     """Draws accuracy against rollouts for the arms of CORE, one panel per rung; bands are bootstrap 95 % intervals over seeds."""
-    panels, rows = [], [row for row in rows if row["lr"] == LR and row["arm"] in CORE]
+    panels, rows = [], [row for row in rows if row["lr"] == LR and row["arm"] in CORE and row["seed"] < FRESH]
     if not rows:
         raise ValueError(f"no row of an arm of CORE with learning rate {LR:g}: nothing to draw")
     for (rung,), group in sorted(group_by(rows, "rung").items()):

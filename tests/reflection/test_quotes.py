@@ -1,4 +1,4 @@
-"""The number of an answer that a reflection points at, and its tokens."""
+"""A reflection points at a number of its answer: at which one, and at which tokens."""
 
 import numpy as np
 import pytest

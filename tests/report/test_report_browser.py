@@ -112,5 +112,6 @@ def test_the_page_is_never_wider_than_the_window(finished, browser, width):
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     opened(browser, finished / "report.html")
+    assert len(find(browser, ".chart svg")) > 20
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
