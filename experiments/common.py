@@ -130,10 +130,13 @@ def group_by(rows: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
 
 
 def processor() -> str:
-    """Returns the processor's kind and the name of its model, where the system tells it: digits may differ between models."""
-    path = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []
-    return ", ".join([platform.machine(), *names[:1]])
+    """Returns the processor's kind and, where the system tells them, its name, family and model, which decide about digits."""
+    path, words = Path("/proc/cpuinfo"), [platform.machine()]
+    text = path.read_text() if path.exists() else ""
+    for field, before in (("model name", ""), ("cpu family", "family "), ("model", "model ")):
+        found = re.search(rf"^{field}\s*: (.+)$", text, re.MULTILINE)
+        words += [before + found[1]] if found else []
+    return ", ".join(words)
 
 
 def cores() -> str:
