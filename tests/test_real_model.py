@@ -30,14 +30,12 @@ def test_every_arm_is_a_valid_config(arm):
         assert not set(config.evaluation.benchmarks) & {"sums", "steps", "stories"}
 
 
-def test_core_is_finished_seed_by_seed_before_the_other_arms():
+def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
     both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["sums"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
-    tried = [
-        (arm, seed) for seed in range(5, 10) for arm in ("grpo", "quoted_prefix")
-    ]  # on fresh seeds, with its baselines
-    assert order == core + [("rlsd", seed) for seed in range(3)] + tried
+    tried = [(arm, seed) for seed in range(5, 10) for arm in ("grpo", "quoted_prefix")]
+    assert order == core + tried + [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
 
 
@@ -206,3 +204,13 @@ def test_a_failed_run_is_named_and_the_others_go_on(study, tmp_path, monkeypatch
         study("grpo", "drop_failures")
     assert [one["arm"] for one in common.read_rows(tmp_path / "rows.json")] == ["drop_failures"]
     assert "not finite" in (tmp_path / "log.txt").read_text()
+
+
+def test_seeds_with_rows_of_another_start_are_named(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "train_once", lambda *_, **__: {"sampled": [0.1, 0.2], "wall_seconds": 1.0})
+    monkeypatch.setattr(runs, "start_of", lambda *_: tmp_path)
+    monkeypatch.setattr(runs, "digest", lambda _: "here")
+    rows = [row("amrsd", seed, start=start) for seed, start in enumerate(("there", "here", "there"))]
+    common.add_rows(tmp_path / "rows.json", *rows)
+    study("grpo", seeds=(0, 1))
+    assert "seeds [0] have rows of another start" in capsys.readouterr().out

@@ -4,18 +4,21 @@ Command:  python -m experiments.real_model run --out=runs/real_model       (ever
           docs/real_models.md installs; hours). Rows of one core: two of these at a time, `taskset -c 0` and `-c 1`.
           python -m experiments.real_model table | figure                  (from experiments/results/real_model.json)
 Axes:     --rungs, --arms, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
-Arms:     the keys of ARMS in `arms.py`; five seeds for those of CORE, three for the others; five fresh ones for TRIED.
+Arms:     the keys of ARMS in `arms.py`; PARTS has their seeds: five for CORE, five for our own try, three for the others.
 Endpoint: sampled accuracy on held-out problems, averaged over training, at equal rollouts. The comparisons that decide were named
-          before the first run: CONTRASTS, paired by rung and seed, with Student's t and Holm's correction. All else describes.
+          before their runs: CONTRASTS and TRY, paired by start and seed, with Student's t
+          and Holm's correction. All else describes.
 
-All runs on a rung begin with the same parameters, SmolLM2 after one reflection warm-up of its own seed. The arms of a seed also
-share training problems, held-out problems and sampling noise.
+Runs on a rung begin with SmolLM2 after one reflection warm-up of its own seed, the start. Its digits differ between kinds of
+processors; rows name it, and arms are compared within one. The arms of a seed also share training problems, held-out problems
+and sampling noise.
 """
 
 from experiments.common import Study
 from experiments.real_model.arms import ARMS, LR, RUNGS
+from experiments.real_model.chart import figure
 from experiments.real_model.runs import run
-from experiments.real_model.tables import figure, table
+from experiments.real_model.tables import table
 
 STUDY = Study("real_model", run, table, page="docs/tables.md", figure=figure)
 AXES = {

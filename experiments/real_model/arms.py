@@ -9,7 +9,7 @@ from amrsd_jax.validate import validate
 from configs import smollm2
 from configs.methods import METHODS
 from experiments.common import Row
-from experiments.curves import method, parse_arm
+from experiments.curves import BASELINES, method, parse_arm
 
 RUNGS = {"steps": "steps", "sums": ""}  # the rungs that are trained, and the words of the config for them
 OTHER_RUNGS = ("count", "largest", "letter")  # not trained: forgetting is measured on them
@@ -55,29 +55,34 @@ CONTRASTS = (
     ("prefix_credit", "prefix_credit_null"),
     ("prefix_credit_reference", "drop_failures"),
 )
-# These contrasts decide about our own try to beat GRPO and dropped failures with the model's reflections. They were named after
-# the first steps of seed 0 were seen and before the rule's first run, which has other seeds. docs/findings.md gives the reason.
+# These decide about our own try to beat GRPO and dropped failures with the model's reflections. They were named after the first
+# steps of seed 0 were seen and before the rule's first run. docs/findings.md gives the reason.
 TRY = (
     ("quoted_prefix", "grpo"),
     ("quoted_prefix", "drop_failures"),
     ("quoted_prefix", "quoted_prefix_shuffled"),
 )
+TRIED = {*sum(TRY, ()), "oracle_prefix"}  # the last is a bound: it reads the true place of the error
+# In the order in which they run: arms, and the seeds of each. A part has all that it is compared with, because it may be run on
+# another kind of processor, whose start has other digits and pairs with no other row.
+PARTS = {
+    "core": (CORE.keys(), range(5)),
+    "try": (TRIED, range(5, 10)),
+    "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, range(10, 13)),
+}
 STEPS, EVALUATED = 12, 4
 FIRST_SEED = 100  # the learning rate was chosen on others: 0 to 2 on sums, 98 and 99 on steps
-FRESH = 5  # the first seed of TRY
-TRIED = {*sum(TRY, ()), "oracle_prefix"}  # the last is a bound: it reads the true place of the error
-SEEDS = (  # of arms, in the order in which they run
-    (CORE, range(FRESH)),
-    (ARMS.keys() - CORE.keys() - TRIED, range(3)),
-    (TRIED, range(FRESH, FRESH + 5)),
-)
 LR = 4e-5
 
 
+def part_of(seed: int) -> str:
+    """Returns the name of the part that a seed belongs to, "more" for a seed of none."""
+    return next((name for name, (_, seeds) in PARTS.items() if seed in seeds), "more")
+
+
 def keys(rungs: list, arms: list, lr: list, seeds: list | None) -> Iterator[Row]:
-    """Yields the rung, arm, lr and seed of every run: first those of CORE, seed by seed. None takes the seeds of SEEDS."""
-    given = ((CORE, seeds), (ARMS.keys() - CORE.keys(), seeds))
-    for rate, (members, numbers) in itertools.product(lr, SEEDS if seeds is None else given):
+    """Yields the rung, arm, lr and seed of every run, seed by seed. None takes the seeds of PARTS, part by part."""
+    for rate, (members, numbers) in itertools.product(lr, PARTS.values() if seeds is None else [(ARMS, seeds)]):
         chosen = [arm for arm in arms if arm.partition("@")[0] in members]
         for seed, rung, arm in itertools.product(numbers, rungs, chosen):
             yield dict(rung=rung, arm=arm, lr=rate, seed=seed)

@@ -19,7 +19,7 @@ from amrsd_jax.runtime.workdir import config_json
 from amrsd_jax.start import initial_params
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
-from experiments.common import Row, add_rows, circumstances, has_row
+from experiments.common import Row, add_rows, circumstances, has_row, read_rows
 from experiments.curves import final, log
 from experiments.real_model.arms import LR, configure, keys
 from experiments.real_model.measure import measured
@@ -46,6 +46,10 @@ def run(out: Path, results: Path, *, rungs: list, arms: list, lr: list, seeds: l
         starts = {rung: start_of(rung, out) for rung in rungs if rung in missing}
     except Interrupted as signal:
         raise SystemExit(f"{signal}: no run was made") from signal
+    for rung, start in starts.items():
+        elsewhere = {row["seed"] for row in read_rows(results) if row["rung"] == rung and row["start"] != digest(start)}
+        if shared := sorted(elsewhere & {key["seed"] for key in keys([rung], arms, lr, seeds)}):
+            print(f"{rung}: seeds {shared} have rows of another start, which pair with no new one", flush=True)
     for key in keys(rungs, arms, lr, seeds):
         if has_row(results, **key):
             continue

@@ -1,14 +1,12 @@
-"""Formats the results of the study: contrasts, tables per rung and learning rate, and a figure."""
+"""Formats the results of the study: contrasts, and tables per rung and learning rate."""
 
-import altair as alt
 import numpy as np
 from scipy import stats
 
 from amrsd_jax.markdown import table as markdown
-from amrsd_jax.report import charts
 from experiments.common import Row, group_by
-from experiments.curves import areas, arms_table, interval_cell, series, t_interval
-from experiments.real_model.arms import CONTRASTS, CORE, FRESH, LR, TRY
+from experiments.curves import areas, arms_table, interval_cell, t_interval
+from experiments.real_model.arms import CONTRASTS, PARTS, TRY, part_of
 from experiments.real_model.measure import QUANTILE
 
 LEVELS = (0.5, 0.7)
@@ -33,22 +31,26 @@ def table(rows: list[Row]) -> str:
     """Formats the contrasts; and per rung and learning rate how arms learn, what else changes, and what their teachers see."""
     rows = with_pairs(rows)
     parts = [
-        contrasts([row for row in group if (row["seed"] >= FRESH) == fresh], title, named)
+        contrasts([row for row in group if row["part"] == part], title, named)
         for _, group in sorted(group_by(rows, "lr").items(), reverse=True)
-        for title, named, fresh in (("Contrasts", CONTRASTS, False), ("Our own try", TRY, True))
+        for title, named, part in (("Contrasts", CONTRASTS, "core"), ("Our own try", TRY, "try"))
     ]  # fmt: skip
-    parts += [_tables(group) for _, group in sorted(group_by(rows, "rung", "lr", "fresh").items())]
+    order = [*PARTS, "more"]
+    by_part = sorted(
+        group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
+    )
+    parts += [_tables(group) for _, group in by_part]
     return "\n\n".join(filter(None, parts))
 
 
 def with_pairs(rows: list[Row]) -> list[Row]:
-    """Returns rows with `pair`, the rung, start and learning rate within which arms of a seed are compared, and `fresh`.
+    """Returns rows with `pair`, the rung, start and learning rate within which arms of a seed are compared, and `part`.
 
     Raises:
       ValueError: an arm has two rows of a seed, or different configs, or the arms of a pair and seed do not begin alike.
     """
     rows = [row | {"pair": f"{row['rung']}, start {row['start']}, learning rate {row['lr']:g}"} for row in rows]
-    rows = [row | {"fresh": row["seed"] >= FRESH} for row in rows]
+    rows = [row | {"part": part_of(row["seed"])} for row in rows]
     for (rung, arm, lr), runs in group_by(rows, "rung", "arm", "lr").items():
         if len({(row["seed"], row["start"]) for row in runs}) < len(runs):
             raise ValueError(f"{arm} on {rung} with learning rate {lr:g}: two rows have one seed")
@@ -62,22 +64,30 @@ def with_pairs(rows: list[Row]) -> list[Row]:
 
 def contrasts(rows: list[Row], title: str, named: tuple[tuple[str, str], ...]) -> str:
     """Formats the named contrasts over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
-    by_arm, lines, values = areas(rows, "pair")[0], [], []
-    for arm, control in named:
-        shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
-        if len(shared) > 1:
-            values.append([by_arm[arm][key] - by_arm[control][key] for key in shared])
-            lines.append([f"{arm} minus {control}", len(shared), interval_cell(t_interval(values[-1]))])
-    if not lines:
+    values = differences(rows, named)
+    if not values:
         return ""
-    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values], len(named))
-    cells = [[*line, f"{value:.3f}"] for line, value in zip(lines, p, strict=True)]
+    p = holm([float(stats.ttest_1samp(list(each.values()), 0).pvalue) for each in values.values()], len(named))
+    cells = [
+        [name, len(each), interval_cell(t_interval(list(each.values()))), f"{corrected:.3f}"]
+        for (name, each), corrected in zip(values.items(), p, strict=True)
+    ]
     columns = ["contrast", "pairs", "difference of the area at equal rollouts", "p (Holm)"]
     return (
         f"**{title}, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
         "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for the "
         f"{len(named)} contrasts that were named before the runs."
     )
+
+
+def differences(rows: list[Row], named: tuple[tuple[str, str], ...]) -> dict[str, dict[tuple, float]]:
+    """Returns {contrast: {(pair, seed): difference of the areas at equal rollouts}} for contrasts with two pairs or more."""
+    by_arm, result = areas(rows, "pair")[0], {}
+    for arm, control in named:
+        shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
+        if len(shared) > 1:
+            result[f"{arm} minus {control}"] = {key: by_arm[arm][key] - by_arm[control][key] for key in shared}
+    return result
 
 
 def holm(p: list[float], m: int) -> list[float]:
@@ -104,7 +114,7 @@ def _tables(rows: list[Row]) -> str:
         f"{starts}; {machines}; {dates}; commit {commits}."
     )
     parts = [
-        f"**{one['rung']}, learning rate {one['lr']:g}{', fresh seeds' * one['fresh']}**",
+        f"**{one['rung']}, learning rate {one['lr']:g} ({one['part']})**",
         markdown(*arms_table(rows, "pair", LEVELS, t_interval)),
         learning,
     ]
@@ -173,16 +183,3 @@ def _mean(values: list[float | None], form: str = ".2f") -> str:
     """Formats the mean of the values that are known; "" if none is."""
     values = [value for value in values if value is not None]
     return format(np.mean(values), form) if values else ""
-
-
-def figure(rows: list[Row]) -> str:
-    """Draws accuracy against rollouts for the arms of CORE, one panel per rung; bands are bootstrap 95 % intervals over seeds."""
-    panels, rows = [], [row for row in rows if row["lr"] == LR and row["arm"] in CORE and row["seed"] < FRESH]
-    if not rows:
-        raise ValueError(f"no row of an arm of CORE with learning rate {LR:g}: nothing to draw")
-    for (rung,), group in sorted(group_by(rows, "rung").items()):
-        by_arm = group_by(group, "arm")
-        drawn = [series(by_arm[arm,]) for arm in CORE if (arm,) in by_arm]
-        options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=560, height=300, static=True)
-        panels.append(charts.lines(drawn, title=f"SmolLM2-135M, {rung}", **options))
-    return charts.svg(alt.hconcat(*panels) if len(panels) > 1 else panels[0])
