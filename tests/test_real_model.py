@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import common
-from experiments.real_model import arms, measure, runs, tables
+from experiments.real_model import arms, chart, measure, runs, tables
 from tests.tiny import tiny_config
 
 
@@ -183,7 +183,7 @@ def test_a_study_continues_where_it_stopped_and_its_arms_are_paired(study, tmp_p
         assert any(saved["failures"] for saved in one["rollouts"]) == (one["arm"] == "opd_reference")
     text = tables.table(rows)  # refuses arms that do not begin alike
     assert text.count("| grpo |") == 2 and text.count("| opd_reference |") == 3  # GRPO has no teacher
-    assert "SmolLM2-135M, sums" in tables.figure([one | {"lr": arms.LR} for one in rows])
+    assert "SmolLM2-135M, sums" in chart.figure([one | {"lr": arms.LR} for one in rows])
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Control rules of our own, which only shrink the blame of failures or misplace it: better credit must do better than these."""
 
 import jax.numpy as jnp
+from jaxtyping import Array, Integer
 
 from amrsd_jax.credit.base import Rule
 from amrsd_jax.credit.oracle import oracle_first_error
+from amrsd_jax.credit.quoted_prefix import needs_teacher, quoted_prefix
 from amrsd_jax.records import Signals, TokenCredit
 
 
@@ -23,14 +25,31 @@ def random_step(s: Signals) -> TokenCredit:
     Args:
       s: advantage [N], mask [N, T], first_error [N, 2] and noise [N] are read.
     """
-    size = s.first_error[:, 1] - s.first_error[:, 0]
+    return oracle_first_error(s.replace(first_error=_moved(s, s.first_error)))
+
+
+def random_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> TokenCredit:
+    """A_t is that of `quoted_prefix`, with the quoted number moved to a random position (our choice).
+
+    The same failures are marked, so that the difference to `quoted_prefix` is due to the place.
+
+    Args:
+      s: advantage, reward [N], mask [N, T], quoted [N, 2] and noise [N] are read.
+      prefix, rest: as in `quoted_prefix`.
+    """
+    return quoted_prefix(s.replace(quoted=_moved(s, s.quoted)), prefix=prefix, rest=rest)
+
+
+def _moved(s: Signals, span: Integer[Array, "N 2"]) -> Integer[Array, "N 2"]:
+    """Returns each span of tokens, as long as before, at a random position of its response; empty ones stay."""
+    size = span[:, 1] - span[:, 0]
     start = jnp.floor(s.noise * (s.mask.sum(axis=1) - size + 1)).astype(size.dtype)
-    moved = jnp.where(size[:, None] > 0, jnp.stack([start, start + size], axis=1), s.first_error)
-    return oracle_first_error(s.replace(first_error=moved))
+    return jnp.where(size[:, None] > 0, jnp.stack([start, start + size], axis=1), span)
 
 
 RULES = (
     Rule("scale_failures", scale_failures, keeps_sign=True),
     Rule("random_step", random_step, keeps_sign=True),
+    Rule("random_prefix", random_prefix, needs_teacher, context="self_reflection", reads_gap=False, quotes=True),
     Rule("drop_failures", drop_failures, keeps_sign=True),
 )

@@ -15,12 +15,26 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 def quoted(question: str, answer: str, text: str) -> tuple[int, int] | None:
     """Returns where in an answer the number begins and ends that a text about it points at; None if it points at none.
 
-    A text points at its last number that the answer has and the question lacks, because what the question gives is not in doubt,
-    and means the first place where the answer has it (our choice).
+    A text points at its last number that the answer has and the question lacks, because what the question gives is not in doubt.
+    It means the place before which the answer has most of the numbers that the text has before it, the first of equals: with
+    `15 + 5 is not 15` the last 15 of `7 + 8 = 15. 15 + 5 = 15` (our choice).
     """
-    given, there = (set(NUMBER.findall(part)) for part in (question, answer))
-    named = [number for number in NUMBER.findall(text) if number in there and number not in given]
-    return next((m.span() for m in NUMBER.finditer(answer) if m.group() == named[-1]), None) if named else None
+    places, numbers = list(NUMBER.finditer(answer)), NUMBER.findall(text)
+    given, there = set(NUMBER.findall(question)), [place.group() for place in places]
+    named = [i for i, number in enumerate(numbers) if number in there and number not in given]
+    if not named:
+        return None
+    last = named[-1]
+    candidates = [i for i, number in enumerate(there) if number == numbers[last]]
+    return places[max(candidates, key=lambda i: _common_end(there[:i], numbers[:last]))].span()
+
+
+def _common_end(a: list[str], b: list[str]) -> int:
+    """Returns how many elements two lists have in common at their ends."""
+    count = 0
+    while count < min(len(a), len(b)) and a[-1 - count] == b[-1 - count]:
+        count += 1
+    return count
 
 
 def quoted_spans(tokenizer: Tokenizer, rollouts: Rollouts, contexts: Contexts) -> Integer[np.ndarray, "N 2"]:

@@ -5,6 +5,7 @@ verifier's message about a failure where there is none; `verdict+peer_solution` 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -137,20 +138,23 @@ def self_reflection(
 def shuffled_reflection(
     settings: ContextSettings, rollouts: Rollouts, rows: Sequence[int], generators: Generators
 ) -> PrivilegedTexts:
-    """Returns for every row another row's reflection of the same kind: a control that shows whether the text matters.
+    """Returns for every row a reflection of the same kind on another question: a control that shows whether the text matters.
 
-    Usable reflections of a kind are rotated by half their number, so most come from another question.
+    The search begins half of the usable reflections further on. A row without a partner gets none: a sibling's reflection would
+    be about the row's own question.
     """
     texts = self_reflection(settings, rollouts, rows, generators)
-    written = list(texts.text)
+    written, problems = list(texts.text), rollouts.problems
     for kind in TAGS.values():
         usable = [row for row in texts.usable() if texts.kind[row] == kind]
         for i, row in enumerate(usable):
-            other = usable[(i + max(1, len(usable) // 2)) % len(usable)]
-            texts.text[row] = written[other]
-            if other == row:
-                texts.text[row], texts.status[row] = "", "no_partner"
-            elif settings.task.states_answer(rollouts.problems[row], texts.text[row]):
+            ahead = i + len(usable) // 2
+            others = itertools.islice(itertools.cycle(usable), ahead, ahead + len(usable))
+            other = next((other for other in others if problems[other].question != problems[row].question), None)
+            texts.text[row] = "" if other is None else written[other]
+            if other is None:
+                texts.status[row] = "no_partner"
+            elif settings.task.states_answer(problems[row], texts.text[row]):
                 texts.status[row] = "leak"
     return texts
 

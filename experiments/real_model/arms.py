@@ -43,7 +43,8 @@ ARMS = CORE | {
     **{rule: published(rule) for rule in ("rlsd", "sdpo", "credit", "srpo", "distilled_rl")},
     "opd_reference": method("opd", "reference_solution"),
     "quoted_prefix": method("quoted_prefix"),
-    "quoted_prefix_shuffled": method("quoted_prefix", "shuffled_reflection"),
+    "quoted_prefix_feedback": method("quoted_prefix", "feedback"),
+    "random_prefix": method("random_prefix"),
     "oracle_prefix": method("oracle_prefix"),
 }
 CONTRASTS = (
@@ -55,14 +56,15 @@ CONTRASTS = (
     ("prefix_credit", "prefix_credit_null"),
     ("prefix_credit_reference", "drop_failures"),
 )
-# These decide about our own try to beat GRPO and dropped failures with the model's reflections. They were named after the first
-# steps of seed 0 were seen and before the rule's first run. docs/findings.md gives the reason.
+# These decide about our own try to beat GRPO and dropped failures with the model's reflections, on the rung `steps`. They were
+# named after the first steps of seed 0 were seen and before the rule's first run. docs/findings.md gives the reason.
 TRY = (
     ("quoted_prefix", "grpo"),
     ("quoted_prefix", "drop_failures"),
-    ("quoted_prefix", "quoted_prefix_shuffled"),
+    ("quoted_prefix", "random_prefix"),  # the same failures, another place
 )
-TRIED = {*sum(TRY, ()), "oracle_prefix"}  # the last is a bound: it reads the true place of the error
+# Two bounds go with them: the critique's number is read in the verifier's message, and the true place of the error is known.
+TRIED = {*sum(TRY, ()), "quoted_prefix_feedback", "oracle_prefix"}
 # In the order in which they run: arms, and the seeds of each. A part has all that it is compared with, because it may be run on
 # another kind of processor, whose start has other digits and pairs with no other row.
 PARTS = {

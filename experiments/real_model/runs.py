@@ -34,7 +34,7 @@ def run(out: Path, results: Path, *, rungs: list, arms: list, lr: list, seeds: l
       out: folder of the starts, compiled programs, kept runs and the log.
       results: the JSON file.
       rungs, arms, lr: values of the axes.
-      seeds: the same; None takes those of SEEDS.
+      seeds: the same; None takes those of PARTS.
     """
     for rung, arm in itertools.product(rungs, arms):  # a wrong name stops the experiment before its first run
         configure(rung, arm, lr[0], 0)

@@ -241,6 +241,12 @@ BY_HAND = {
         ([-0.5], [[0.0] * 4], 0, {"reward": [0.0], "first_error": [[2, 3]], "rest": 1.0}, [[1.0, 1.0, -0.5, -0.5]]),
         ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "first_error": [[-1, -1]]}, [[-0.5, -0.5]]),
     ],
+    "random_prefix": [
+        # one token of three: the noise of .9 puts it last
+        ([0.0], [[0.0] * 3], 0, {"reward": [0.0], "quoted": [[1, 2]], "noise": [0.9]}, [[1.0, 1.0, 0.0]]),
+        ([-0.5], [[0.0] * 3], 0, {"reward": [0.0], "quoted": [[1, 2]], "noise": [0.0], "rest": 1.0}, [[-0.5] * 3]),
+        ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "quoted": [[-1, -1]]}, [[-0.5] * 2]),  # no number is quoted
+    ],
     "random_step": [
         # a wrong step of two tokens in four: three places to put it
         ([-1.0], [[0.0] * 4], 0, {"first_error": [[1, 3]], "noise": [0.0]}, [[-1.0, -1.0, 0.0, 0.0]]),

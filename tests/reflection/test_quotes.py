@@ -29,6 +29,13 @@ def test_the_last_number_of_the_text_that_only_the_answer_has(text, pointed):
     assert span is None or span[0] == ANSWER.index(pointed)
 
 
+def test_of_several_places_the_one_after_the_same_numbers():
+    question, answer = "What is 7 + 8 + 5?", "7 + 8 = 15. 15 + 5 = 15."
+    assert quoted(question, answer, "15 + 5 is not 15") == (21, 23)
+    assert quoted(question, answer, "7 + 8 is not 15") == (8, 10)
+    assert quoted(question, answer, "15 is wrong") == (8, 10)  # the first of equals
+
+
 def test_decimals_and_thousands_are_one_number():
     assert quoted("How much is 1 + 1.5?", "It is 2.25", "2.25 is too small, 2 as well") == (6, 10)
     assert quoted("What is 1,000 + 300?", "It is 2,200", "2,200 is wrong") == (6, 11)
