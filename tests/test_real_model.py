@@ -31,7 +31,7 @@ def test_every_arm_is_a_valid_config(arm):
 
 
 def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
-    both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["sums"], lr=[1e-5])
+    both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["stories"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
     tried = [(arm, seed) for seed in range(5, 10) for arm in ("grpo", "quoted_prefix")]

@@ -11,7 +11,7 @@ from configs.methods import METHODS
 from experiments.common import Row
 from experiments.curves import BASELINES, method, parse_arm
 
-RUNGS = {"steps": "steps", "sums": ""}  # the rungs that are trained, and the words of the config for them
+RUNGS = ("steps", "stories")  # trained, after a cold start; GRPO finishes `sums` in a third of the steps
 OTHER_RUNGS = ("count", "largest", "letter")  # not trained: forgetting is measured on them
 
 
@@ -73,7 +73,7 @@ PARTS = {
     "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, range(10, 13)),
 }
 STEPS, EVALUATED = 12, 4
-FIRST_SEED = 100  # the learning rate was chosen on others: 0 to 2 on sums, 98 and 99 on steps
+FIRST_SEED = 100  # the learning rate was chosen on others: 98 and 99 on steps, 98 on stories
 LR = 4e-5
 
 
@@ -92,8 +92,9 @@ def keys(rungs: list, arms: list, lr: list, seeds: list | None) -> Iterator[Row]
 
 def configure(rung: str, arm: str, lr: float, seed: int) -> ConfigDict:
     """Returns the config of a run."""
-    config = smollm2.get_config(RUNGS[rung])
-    config.rollout.response_length = min(32, config.rollout.response_length)
+    config = smollm2.get_config(rung)
+    config.rollout.response_length = 32
+    config.reflection.warmup.solutions = 32
     config.update(parse_arm(ARMS, arm))
     config.seed, config.steps, config.optimizer.learning_rate = FIRST_SEED + seed, STEPS, lr
     config.evaluation.update(problems=48, samples=3, every=EVALUATED)  # evaluations take half of a run
