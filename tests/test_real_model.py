@@ -34,7 +34,7 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
     both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["stories"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
-    tried = [(arm, seed) for seed in range(5, 10) for arm in ("grpo", "quoted_prefix")]
+    tried = [(arm, seed) for seed in range(20, 25) for arm in ("grpo", "quoted_prefix")]
     assert order == core + tried + [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
 
@@ -113,14 +113,26 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
 
 
 def test_contrasts_are_paired_by_seed():
-    """GRPO's area is .475, AMR-SD's .525 and .575: differences of .05 and .1."""
-    rows = [row("grpo"), row("grpo", 1), row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
+    """GRPO's area is .475, AMR-SD's .525 and .575: differences of .05 and .1; greedily .1 and 0."""
+    rows = [row("grpo", greedy=[0.1, 0.8]), row("grpo", 1)]
+    rows += [row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
     text = tables.table(rows)
-    # .025 = half of .05, times t = 12.706; p = .205, which seven contrasts make 1
-    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) | 1.000 |" in text
+    # .025 = half of .05, times t = 12.706
+    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) |  | 0.050 (-0.585 to 0.685) |" in text
     assert "| amrsd minus amrsd_shuffled" not in text  # not run
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
     assert "0.70" in text  # AUROC pooled at the last step
+
+
+def test_p_is_given_when_a_part_is_complete():
+    """Differences of .01 to .05 by seed: t = 4.243 with 4 degrees of freedom, p = .01324, the same for three contrasts."""
+    rows = []
+    for seed in arms.PARTS["try"][1]:
+        rows += [row(arm, seed) for arm in ("grpo", "drop_failures", "random_prefix")]
+        rows.append(row("quoted_prefix", seed, sampled=(0.0, 0.5 + 0.02 * (seed - 4), 0.9)))
+    assert tables.table(rows).count("| 0.030 (0.010 to 0.050) | 0.040 |") == 3
+    assert "| 0.040 |" not in tables.table(rows[:-1])
+    assert "quoted_prefix minus random_prefix" in chart.figure([*rows, row("grpo")])
 
 
 @pytest.mark.parametrize(

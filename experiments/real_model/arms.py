@@ -69,7 +69,7 @@ TRIED = {*sum(TRY, ()), "quoted_prefix_feedback", "oracle_prefix"}
 # another kind of processor, whose start has other digits and pairs with no other row.
 PARTS = {
     "core": (CORE.keys(), range(5)),
-    "try": (TRIED, range(5, 10)),
+    "try": (TRIED, range(20, 25)),
     "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, range(10, 13)),
 }
 STEPS, EVALUATED = 12, 4

@@ -71,13 +71,14 @@ def attempts(draw):
     return name, problem, draw(mixed | changed | st.text(max_size=60)) + draw(tail)
 
 
-def sums(a, b):
-    """Returns a problem of the rung `sums` about two digits."""
-    tasks = (TASKS["sums"].problem(split, index) for index in range(4000) for split in ("train", "test"))
-    return next(problem for problem in tasks if [number for _, number in problem.row["terms"]] == [a, b])
+def calculation(rung, *terms):
+    """Returns a problem of a rung about these terms."""
+    tasks = (TASKS[rung].problem(split, index) for index in range(9000) for split in ("train", "test"))
+    return next(problem for problem in tasks if list(map(tuple, problem.row["terms"])) == list(terms))
 
 
-SUM = sums(7, 5)
+SUM = calculation("sums", ("+", 7), ("+", 5))
+STEPS = calculation("steps", ("+", 7), ("+", 8), ("-", 4))
 
 
 # ---------------------------------------------------------------- the verifiers
@@ -105,6 +106,25 @@ def test_the_reference_solution_is_right(name, split, index):
 )  # fmt: skip
 def test_right_sums(response):
     assert TASKS["sums"].verify(SUM, response).correct
+
+
+@pytest.mark.parametrize(
+    "response, message",
+    [
+        ("7 + 8 = 15. [7] - 4 = 3.", "7 was used before"),  # the equation is true, but takes up the wrong number
+        ("7 + 8 = 15. [8] - 4 = 5.", "8 was used before"),
+        ("7 + 8 = 15. 15 - 4 = [12].", "15 - 4 is not 12"),
+        ("7 + 8 = 15. 7 + 8 = 15. 15 - [15] = 0.", "15 was used before"),  # the first equation may be written again
+        ("7 + [7] = 14. 14 - 4 = 10.", "7 was used before"),
+        ("7 + 8 = 15. 15 [+ 4] = 19.", "it adds, which is the wrong operation"),
+        ("8 - 4 = 4. 4 + 7 = [12].", "4 + 7 is not 12"),  # another order of the steps, which uses 4 as a result
+    ],
+)
+def test_where_two_steps_go_wrong(response, message):
+    text = response.replace("[", "").replace("]", "")
+    verdict = TASKS["steps"].verify(STEPS, text)
+    assert not verdict.correct and message in verdict.message
+    assert TASKS["steps"].first_error(STEPS, text) == (response.index("["), response.index("]") - 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Reviews answers that are the result of a calculation: what was calculated with what, and what came out."""
 
 import re
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -175,23 +176,39 @@ def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: 
     terms = problem.row["terms"]
     signs = {Fraction(number): operator for operator, number in terms}
     results: set[Fraction] = set()
+    unused = Counter(
+        Fraction(number) for _, number in terms
+    )  # each number is for one equation, whose result takes its place
+    earlier: list[Side] = []
     for sides in expressions:
         wrong = numbers.false_side(sides, text)
+        new = not sides[0].bare and not any(_same(sides[0], side) for side in earlier)
+        earlier.append(sides[0])
         if gold in results and wrong is None and sides[-1].value not in (gold, None):
             return _goes_on(problem, sides)
         for place, side in enumerate(sides):
             if side is wrong:
                 return _false(problem, sides[place - 1], side)
-            if not side.bare and signs.get(side.numbers[0].value) == "-":
+            first = side.numbers[0].value
+            if not side.bare and signs.get(first) == "-" and first not in results:
                 return _wrong_order(problem, side)
             for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
                 if number.value not in signs and number.value not in results and not side.bare:
                     return _wrong_number(problem, number)
+                if new and place == 0 and not unused[number.value]:
+                    return _used_again(problem, number)
+                unused[number.value] -= new and place == 0
                 if operator and operator != signs.get(number.value, operator):
                     return _wrong_operation(problem, operator, where, side.end)
             if side.value is not None and place:
                 results.add(side.value)
+        unused.update([sides[-1].value] if new and len(sides) > 1 else [])
     return None
+
+
+def _same(a: Side, b: Side) -> bool:
+    """Returns whether two sides have the same numbers and operators."""
+    return a.operators == b.operators and [n.value for n in a.numbers] == [n.value for n in b.numbers]
 
 
 def _false(problem: Problem, before: Side, side: Side) -> Fault:
@@ -239,6 +256,21 @@ def _wrong_number(problem: Problem, number: Number) -> Fault:
             "The attempt calculates with a wrong number; use the numbers of the question.",
         ),
         (rf"(?<!\d){written}(?!\d)", r"wrong number|another number|not in the question"),
+    )
+
+
+def _used_again(problem: Problem, number: Number) -> Fault:
+    written, do, span = numbers.shown(number.value), problem.row["do"], (number.start, number.end)
+    return Fault(
+        span,
+        (f"{written} was used before", "a number is used twice"),
+        (
+            f"The attempt calculates with {written} again, which was used before; {do}.",
+            f"{written} was used before: {do}, with every number once.",
+            f"It uses {written} twice, but it should {do}.",
+            "The attempt uses a number twice; use every number of the question once.",
+        ),
+        (rf"(?<!\d){written}(?!\d)", r"\bagain\b|\btwice\b|\bonce\b|used (?:before|already)|already used"),
     )
 
 
