@@ -488,6 +488,11 @@ class Config(Section):
         return self.rollout.prompts * self.rollout.group
 
     @property
+    def updates(self) -> int:
+        """Optimiser updates of the run."""
+        return self.steps * self.learning.minibatches
+
+    @property
     def warmup_row_length(self) -> int:
         """Tokens of a row of the reflection warm-up, which holds every reflection and every attempt with its prompt."""
         rollout, reflection = self.rollout, self.reflection

@@ -133,7 +133,7 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
     )
     meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
 
-    schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
+    schedule = make_schedule(config.optimizer, config.updates)
     external = make_external(config, tokenizer, mesh)
     evaluator = make_evaluator(config, task, policy, tokenizer, mesh)
     reflection_template = template_arguments(config) | config.reflection.chat_template
@@ -223,16 +223,24 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
         stop_strings=StopStrings(rollout.stop, decode) if tokenizer and rollout.stop else None,
         sharding=meshes.rows(mesh),
     )
-    responses = SamplerConfig(
-        slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
+    responses = _named(
+        "rollout", slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
         new_tokens=rollout.response_length, admit=rollout.admit, **shared,
     )  # fmt: skip
-    reflections = SamplerConfig(
-        slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
+    reflections = _named(
+        "reflection", slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
         new_tokens=reflection.tokens, admit=reflection.admit, **shared,
     )  # fmt: skip
     critic = dataclasses.replace(reflections, new_tokens=rollout.response_length)  # a repaired attempt is a response
     return {"rollout": responses, "evaluation": responses, "reflection": reflections, "critic": critic}
+
+
+def _named(section: str, **shape) -> SamplerConfig:
+    """Returns a sampler's shape; an error about a field names its section."""
+    try:
+        return SamplerConfig(**shape)
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from None
 
 
 def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokenizer, mesh: Mesh) -> Evaluator:
@@ -303,17 +311,13 @@ def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, w
     """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own.
 
     Raises:
-      ValueError: it cannot be loaded; the message names the folder, or the field.
+      ValueError: it cannot be loaded, or there is no such chat template; the message names the folder, or the field.
     """
     if (workdir / "tokenizer").exists():
         return read_tokenizer(workdir)
     path = config.chat_template.get("path", "")
     if config.tokenizer:
-        try:
-            return load_tokenizer(config.tokenizer, path)
-        except Exception as error:  # the library raises every kind
-            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"tokenizer = {config.tokenizer!r}: {cause}") from error
+        return load_tokenizer(config.tokenizer, path)
     tokenizer = embedded_tokenizer([*vocabulary_words(texts[""]), *task.chain.words])
     if path:
         tokenizer.chat_template = read_template(path)

@@ -28,7 +28,7 @@ parse = parser(__doc__, _CONFIG, validate)
 
 def main(argv):
     from amrsd_jax import processes, report
-    from amrsd_jax.runtime.summary import outcome
+    from amrsd_jax.runtime.results import outcome
     from amrsd_jax.train import train
 
     if len(argv) > 1:
@@ -46,6 +46,8 @@ def main(argv):
         sys.exit(f"config error: {error}")
     except OSError as error:
         sys.exit(f"error: {error}; the same command continues from the last checkpoint")
+    except FloatingPointError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues from the last checkpoint")
     if not processes.is_first():

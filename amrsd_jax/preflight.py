@@ -36,7 +36,7 @@ def check_prompts(experiment: Experiment) -> None:
             )
     for benchmark in experiment.evaluator.benchmarks:
         experiment.evaluator.prompts(benchmark)
-    if experiment.config.credit.context:
+    if experiment.config.credit.context != "none":
         settings = experiment.context_settings
         least = max(
             len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))

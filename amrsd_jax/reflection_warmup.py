@@ -11,6 +11,7 @@ No field of the credit rule matters here, so runs of different methods begin fro
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections import Counter
@@ -241,10 +242,8 @@ def reflection_document(
     text = task.write_reflection(problem, attempts.text[row], generator)
     if text is None:
         return "none"
-    text, status = parse(
-        f"<{tag}>{text}</{tag}>", tag, problem.answer, finished=True,
-        states=lambda text, _: task.states_answer(problem, text),
-    )  # fmt: skip
+    states_answer = functools.partial(task.states_answer, problem)
+    text, status = parse(f"<{tag}>{text}</{tag}>", tag, finished=True, states_answer=states_answer)
     if status != "ok":
         return status
     request = reflection_request(experiment.context_settings, attempts, row, row)

@@ -44,7 +44,6 @@ class Progress:
       rollbacks: steps after which the run was rolled back to such a checkpoint.
       stopped: signal, step, value and threshold, if the monitor ended the run.
       tokens: response tokens sampled.
-      evaluation: metrics of the finished benchmarks, by name, of an evaluation after `step` that a signal interrupted.
       seconds, wall_seconds: seconds by phase, and in all.
     """
 
@@ -58,7 +57,6 @@ class Progress:
     rollbacks: list[int] = dataclasses.field(default_factory=list)
     stopped: dict[str, Any] | None = None
     tokens: int = 0
-    evaluation: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
 

@@ -13,7 +13,7 @@ from jaxtyping import ScalarLike
 from amrsd_jax import interrupt, plan, processes, rng
 from amrsd_jax.config import Config
 from amrsd_jax.credit import assign, mean_gaps
-from amrsd_jax.evaluate.files import write_answers
+from amrsd_jax.evaluate.files import forget_finished, read_finished, write_answers, write_finished
 from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.experiment import Experiment, make_experiment
 from amrsd_jax.interrupt import Interrupt, Interrupted
@@ -31,11 +31,13 @@ from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import bar, note, say, track
+from amrsd_jax.runtime.environment import write_environment
 from amrsd_jax.runtime.lines import StepLines, evaluation_line
 from amrsd_jax.runtime.metrics import Metrics
+from amrsd_jax.runtime.results import write_results
 from amrsd_jax.runtime.rollouts import write_rollouts
-from amrsd_jax.runtime.summary import summary, write_results
-from amrsd_jax.runtime.workdir import claim, locked, release, write_environment
+from amrsd_jax.runtime.summary import summary
+from amrsd_jax.runtime.workdir import claim, locked, release
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
@@ -95,6 +97,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
     save_tokenizer(experiment, workdir)
     clock = Clock(progress.seconds or clock.total)  # a resumed run goes on from the seconds of its checkpoint
     name_unreadable(workdir, progress.step)
+    forget_finished(workdir / "evaluations", but=progress.step)
     metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1, tracker)  # -1 keeps no line
     update = make_train_step(
         experiment.policy, experiment.optimizer, experiment.schedule, experiment.objective, config.learning,
@@ -124,7 +127,6 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         except Interrupted:
             return None
         metrics.write("eval", progress.step, values)
-        progress.evaluation = {}
         return values.get("eval/validation/sampled", values["eval/sampled"])
 
     with Interrupt() as signals, jax.transfer_guard("disallow"):
@@ -132,13 +134,12 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if due(config.evaluation.every) and not metrics.evaluated(progress.step):
             accuracy = evaluate_now()  # the one before training, or one that a signal interrupted
             progress.compare(None if fresh else accuracy)
-        else:
-            progress.evaluation = {}
-        if fresh and (progress.evaluation or monitor.rolls_back(config.monitor)):
+        if fresh and monitor.rolls_back(config.monitor):
             save()
 
         progress_bar, lines = bar(total=config.steps, initial=progress.step, unit="step"), StepLines(config)
-        while progress.step < config.steps and not signals.requested and not progress.stopped:
+        diverged = False
+        while progress.step < config.steps and not (signals.requested or progress.stopped or diverged):
             clock.lap()
             state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
             state, progress, monitored = watch(config, state, progress, checkpoints, record, update_metrics)
@@ -150,7 +151,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             metrics.write_timeline(progress.step, clock.timeline(config.rollout.slots))
             row = summary(
                 record, update_metrics, clock.lap(),
-                group=config.rollout.group, architecture=experiment.policy.architecture,
+                group=config.rollout.group, architecture=experiment.policy.architecture, devices=experiment.mesh.size,
             )  # fmt: skip
             row |= monitored | {"tokens/total": progress.tokens}
             metrics.write("train", progress.step, row)
@@ -166,12 +167,6 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             diverged = progress.skipped >= config.optimizer.max_skipped
             if due(config.checkpoint.every) or signals.requested or diverged or progress.step in progress.rollbacks:
                 save(accuracy)
-            if diverged:
-                checkpoints.close()
-                raise FloatingPointError(
-                    f"step {progress.step}: updates were not finite in {progress.skipped} steps in a row "
-                    f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
-                )
         progress_bar.close()
         with clock.phase("checkpoint"):
             checkpoints.close()
@@ -186,6 +181,11 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         stopped=progress.stopped, rollbacks=progress.rollbacks,
     )  # fmt: skip
     metrics.close(results)
+    if diverged:
+        raise FloatingPointError(
+            f"step {progress.step}: updates were not finite in {progress.skipped} steps in a row "
+            f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
+        )
     return results
 
 
@@ -249,7 +249,7 @@ def training_step(
 
 
 def measures_null(config: Config, step: int) -> bool:
-    """Returns whether a step, counted from 0, has the null control: the first and every k-th, as with saved rollouts."""
+    """Returns whether a step, counted from 0, has the null control: the first and every k-th."""
     every = config.reflection.null_control_every
     return every > 0 and (step == 0 or (step + 1) % every == 0)
 
@@ -285,8 +285,7 @@ def watch(
         state, restored = checkpoints.replace(state, progress.good)
         continued = dict(
             step=progress.step, position=progress.position, tokens=progress.tokens,
-            rollbacks=[*progress.rollbacks, progress.step], evaluation={},
-            best=progress.best,
+            rollbacks=[*progress.rollbacks, progress.step], best=progress.best,
         )  # fmt: skip
         progress = Progress(**restored | continued)
     return state, progress, signals
@@ -297,23 +296,24 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns the metrics of the benchmarks that are due, prints a line about each, and writes their answers.
 
-    Random keys do not depend on the step. `progress.evaluation` has the metrics of the benchmarks that are finished already, and
-    receives those of each that is finished.
+    Random keys do not depend on the step. Benchmarks that were finished when a signal interrupted the same evaluation are not
+    repeated.
 
     Raises:
       Interrupted: a signal was received.
     """
-    finished = progress.evaluation
+    folder = workdir / "evaluations" / f"step_{progress.step:05d}"
+    finished = read_finished(folder)
     with clock.phase("evaluate"):
         interrupt.check()
         sampler_params = experiment.sampler_params(params)
         for benchmark in experiment.evaluator.benchmarks:
             if due(benchmark.every) and benchmark.name not in finished:
                 evaluation = experiment.evaluator(benchmark, sampler_params, track)
-                path = workdir / "evaluations" / f"step_{progress.step:05d}" / f"{benchmark.name}.parquet"
-                write_answers(path, benchmark, evaluation.answers)
+                write_answers(folder / f"{benchmark.name}.parquet", benchmark, evaluation.answers)
                 values = {f"eval/{benchmark.prefix}{name}": value for name, value in evaluation.metrics.items()}
                 finished[benchmark.name] = processes.broadcast(values)
+                write_finished(folder, finished)
                 for name, metrics in by_set(benchmark.name, evaluation.metrics).items():
                     say(evaluation_line(progress.step, name, metrics))
     return {name: value for values in finished.values() for name, value in values.items()}

@@ -409,7 +409,10 @@ def cannot_learn(config: Config) -> list[str]:
 
 
 def _credits_equal_rewards(config: Config) -> bool:
-    """Returns whether a rule gives credit where every advantage is 0, by applying it to random signals."""
+    """Returns whether a rule may give credit where every advantage is 0, by applying it to random signals.
+
+    One with a memory may, since what it remembers can open a gate.
+    """
     rule, generator = credit.get(config.credit.rule), np.random.default_rng(0)
 
     def value(shape: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -419,5 +422,6 @@ def _credits_equal_rewards(config: Config) -> bool:
     arrays = jax.tree.map(value, signal_shapes(rule, config))
     arrays |= {name: np.zeros_like(arrays[name]) for name in ("advantage", "reward", "memory")}
     arrays["mask"] = np.ones_like(arrays["mask"])
+    arrays |= {name: np.tile(np.int32([1, 2]), (len(arrays[name]), 1)) for name in ("first_error", "quoted")}
     signals = Signals(**jax.tree.map(jax.numpy.asarray, arrays))
-    return bool(rule.distill or np.any(rule(signals, **config.credit.args).token_advantage))
+    return bool(rule.distill or rule.memory or np.any(rule(signals, **config.credit.args).token_advantage))

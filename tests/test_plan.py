@@ -14,7 +14,7 @@ from amrsd_jax import plan
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, state_shardings
-from amrsd_jax.learning.step import LossWeights, make_train_step
+from amrsd_jax.learning.step import LossWeights, accumulates, make_train_step
 from amrsd_jax.plan import GIB, sizes
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
@@ -50,8 +50,9 @@ def shapes(tree, where):
 
 def rows(run):
     """Shapes of the run's widest micro-batch, and of its loss weights."""
-    rollout = run.config.rollout
-    n, p, t = run.config.rows // run.config.learning.micro_batches, rollout.prompt_length, rollout.response_length
+    rollout, learning = run.config.rollout, run.config.learning
+    n = run.config.rows // learning.minibatches // learning.micro_batches
+    p, t = rollout.prompt_length, rollout.response_length
 
     def array(*shape, dtype=np.float32):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.rows(run.mesh))
@@ -83,6 +84,7 @@ def memory(program, *given):
         dict(mesh__fsdp=8),
         dict(learning__share_prompts=True),
         dict(learning__share_prompts=True, remat="none"),
+        dict(loss__old_logprobs="update", learning__minibatches=2),
     ],
 )
 def test_an_update_needs_what_the_plan_says(fields, tmp_path):
@@ -91,7 +93,7 @@ def test_an_update_needs_what_the_plan_says(fields, tmp_path):
     step = make_train_step(run.policy, run.optimizer, run.schedule, run.objective, run.config.learning, run.mesh)
     parts = (run.policy, run.optimizer)
     state = shapes(abstract_state(*parts), state_shardings(*parts, run.mesh))
-    if run.config.learning.micro_batches == 1:
+    if not accumulates(run.config.loss, run.config.learning):
         update = memory(step.single_update, state, None, rows(run))
         held, needed = update.argument_size_in_bytes, update.temp_size_in_bytes
     else:  # the sum of gradients is an argument of both programs

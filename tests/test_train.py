@@ -21,6 +21,7 @@ from amrsd_jax.evaluate import Evaluator
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.learning.step import make_train_step
+from amrsd_jax.preflight import check_prompts
 from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import claim, config_json, locked, read_config
@@ -235,7 +236,7 @@ def test_a_longer_run_is_the_extended_one(finished, workdir):
 
 
 def test_a_signal_leaves_the_evaluation_to_the_resumed_run(finished, workdir, monkeypatch):
-    """Before the first step with one benchmark done, which is not repeated; and after a step, which is not lost."""
+    """Before the first step, and in a resumed run, with one benchmark done, which is not repeated; a step before is not lost."""
     config = tiny_config()
     config.evaluation.benchmarks = {"pairs": {"task": {"name": "addition", "args": {"digits": 2}}, "problems": 5}}
     asked = []
@@ -263,8 +264,11 @@ def test_a_signal_leaves_the_evaluation_to_the_resumed_run(finished, workdir, mo
         results = train(config, workdir)
     assert asked == ["test", "pairs", "pairs"] and results["steps"] == 2
     assert results["eval"]["final"] is None and results["eval"]["best"]["step"] == 0
+    with monkeypatch.context() as patch:  # a resumed run, in the same evaluation
+        patch.setattr(loop, "write_answers", interrupt_after("test"))
+        assert train(config, workdir)["steps"] == 2 and asked[3:] == ["test", "pairs"]
     results = train(config, workdir)
-    assert asked == ["test", "pairs", "pairs", *["test", "pairs"] * 2]
+    assert asked[5:] == ["pairs", "test", "pairs"]
     assert results["eval"]["final"]["step"] == 4 and len(results["eval"]["mean_of_last"]["steps"]) == 2
     without = [{name: row[name] for name in row if "/pairs/" not in name} for row in runs.metrics(workdir)]
     assert without == runs.metrics(finished)
@@ -312,6 +316,11 @@ def test_a_refused_start_leaves_a_workdir_for_the_corrected_command(tmp_path, fi
         train(tiny_config(**fields), run)
     assert {path.name for path in run.glob("*")} <= {"lock", "compilation_cache", "checkpoints"}
     assert not claim(run, validate(tiny_config()))
+
+
+def test_a_rule_without_a_teacher_needs_no_room_for_its_prompt(tmp_path):
+    experiment = make_experiment(validate(tiny_config("grpo", reflection__context_length=1)), tmp_path)
+    check_prompts(experiment)
 
 
 def test_a_run_that_another_process_writes_is_refused(finished, tmp_path):
@@ -384,6 +393,8 @@ def test_gradients_that_are_not_finite_stop_the_run_and_leave_its_parameters(wor
         train(tiny_config(optimizer__max_skipped=2), workdir)
     assert [row["updates/skipped"] for row in runs.metrics(workdir, "train")] == [1.0, 1.0]
     assert all(np.isfinite(a).all() for a in runs.leaves(workdir, 2))
+    results = json.loads((workdir / "results.json").read_text())
+    assert (results["steps"], results["steps_without_signal"], results["eval"]["final"]) == (2, 2, None)
 
 
 @pytest.mark.slow

@@ -105,13 +105,13 @@ def apply(
         params, description = parameters.of_teacher(kind)
         if (source, kind) not in scores_of:
             all_contexts = [contexts_of[source], *contexts_of[source].negatives]
-            scores_of[source, kind] = method.scorer.score_contexts(method.policy, params, rollouts, all_contexts)
+            scores_of[source, kind] = method.scorer.score_contexts(method.teacher.model, params, rollouts, all_contexts)
         contexts = restrict(contexts_of[source], needs_teacher)
         student = rollouts.sampler_logprobs, entropy
         logprobs = combine_scores(rollouts, contexts, student, scores_of[source, kind])
         if kind not in null_of and len(contexts.rows):
             everywhere = dataclasses.replace(logprobs, scored=np.ones_like(logprobs.scored))
-            null_of[kind] = null_gap(method.scorer, (method.policy, params), rollouts, null, everywhere)
+            null_of[kind] = null_gap(method.scorer, (method.teacher.model, params), rollouts, null, everywhere)
         control = null_of.get(kind, np.zeros_like(logprobs.gap)) * logprobs.scored[:, None]
         quoted = quoted_spans(method.tokenizer, rollouts, contexts) if method.rule.quotes else None
         credit = settled_credit(method, step, advantage, rollouts, logprobs, quoted)

@@ -17,6 +17,7 @@ from amrsd_jax.learning.step import Objective, loss_weights
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.records import Rollouts
 from amrsd_jax.runtime.console import track
+from amrsd_jax.scoring.teachers import Blend
 
 _BLOCK = 1 << 22  # entries of each gradient that are in memory at one time
 
@@ -49,7 +50,7 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     experiment = method.experiment
     loss = experiment.objective.loss.model_copy(update=dict(kl=0.0, entropy=0.0, importance_cap=None))
     objective = dataclasses.replace(experiment.objective, loss=loss)
-    learning = experiment.config.learning
+    learning, teacher = experiment.config.learning, experiment.teacher.model
     contexts = method.contexts if objective.distill else None
     (batch,) = make_batches(
         rollouts, method.assigned, contexts=contexts, minibatches=1, mask_truncated=loss.mask_truncated
@@ -59,7 +60,9 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     for rows in micro_batches(batch, loss_weights(batch, objective), learning.minibatches * learning.micro_batches):
         rows = processes.put(rows, experiment.scorer.sharding)
         begin = 0
-        for leaf in jax.tree.leaves(_gradient(experiment.policy, objective, params, method.teacher_params, rows)):
+        for leaf in jax.tree.leaves(
+            _gradient(experiment.policy, objective, params, teacher, method.teacher_params, rows)
+        ):
             total[begin : begin + leaf.size] += np.ravel(
                 processes.fetch(leaf)
             )  # one at a time: together they are a model's size
@@ -67,7 +70,9 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     return total
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradient(policy: Policy, objective: Objective, params: Params, teacher: Params, rows: PyTree) -> Params:
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def _gradient(
+    policy: Policy, objective: Objective, params: Params, teacher: Policy | Blend, teacher_params: Params, rows: PyTree
+) -> Params:
     frozen, trainable = lora.split(params)
-    return step.gradients(policy, trainable, frozen, rows, objective, (policy, teacher))[0]
+    return step.gradients(policy, trainable, frozen, rows, objective, (teacher, teacher_params))[0]

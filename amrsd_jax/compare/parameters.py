@@ -33,6 +33,11 @@ class Parameters:
         """Returns the parameters of a kind of teacher, and a description of them."""
         if kind == "policy":
             return self.policy, f"the policy's, of step {self.checkpoint}"
+        if kind == "trust_region":
+            return (
+                self.initial,
+                self.policy,
+            ), f"a blend of those of step 0 and the policy's, of step {self.checkpoint}"
         if kind == self.teacher_kind and self.teacher is not None:
             return self.teacher, f"the run's own {kind}, of step {self.checkpoint}"
         exact = kind == "initial" or self.checkpoint == 0  # every teacher starts with the parameters of step 0
@@ -45,7 +50,7 @@ def checkpoint_before(workdir: Path, step: int) -> int | None:
 
 
 def load(experiment: Experiment, workdir: Path, step: int) -> Parameters:
-    """Returns the parameters for rollouts that were sampled after `step` training steps. The folder is only read.
+    """Returns the parameters for rollouts that were sampled after `step` training steps; no file of the run is changed.
 
     Raises:
       FileNotFoundError: the run's warm-up is not in its workdir.

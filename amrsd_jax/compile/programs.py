@@ -12,7 +12,7 @@ from amrsd_jax import experiment
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
-from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, make_train_step
+from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, accumulates, make_train_step
 from amrsd_jax.plan.sizes import Planned
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy import lora
@@ -52,7 +52,7 @@ def programs(run: Planned) -> Iterator[Program]:
         yield Program(f"{stream}.admit", "prefill", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
         yield Program(f"{stream}.decode", "decode", (weights, cache), (), lambda s=sampler: _decode(run, s))
     yield Program("score", "score", ("parameters",), (), lambda: _score(run))
-    if run.config.learning.micro_batches == 1:
+    if not accumulates(run.config.loss, run.config.learning):
         yield Program("single_update", "update", state, (), lambda: _single_update(run))
         return
     yield Program("zero_gradients", "update", ("parameters",), (), lambda: _zero_gradients(run))
@@ -154,7 +154,7 @@ def _step(run: Planned) -> tuple[TrainStep, TrainState, PyTree]:
         config.loss, experiment.rule_divergence(config), config.rollout.temperature, config.scoring.chunk
     )
     teacher = Teacher(config.teacher, run.policy, run.external)
-    schedule = make_schedule(config.optimizer, config.steps * config.learning.minibatches)
+    schedule = make_schedule(config.optimizer, config.updates)
     step = make_train_step(run.policy, run.optimizer, schedule, objective, config.learning, run.mesh, teacher=teacher)
     state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
     state = _place(state, state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored))

@@ -1,5 +1,6 @@
 """Writes the files of an evaluation: answers as Parquet, metrics as JSON, and a Markdown table."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from amrsd_jax.evaluate.estimators import ks
 from amrsd_jax.evaluate.measure import by_set
 from amrsd_jax.files import atomic_write
 from amrsd_jax.markdown import table
-from amrsd_jax.processes import only_first
+from amrsd_jax.processes import broadcast, is_first, only_first
 from amrsd_jax.tasks import registry
+
+_FINISHED = "finished.json"  # of an evaluation in training
 
 Record = dict[str, dict[str, Any]]  # benchmark -> {"settings": ..., "metrics": ...}
 
@@ -49,6 +52,29 @@ _SCHEMA = pa.schema(
     + [("scores", pa.map_(pa.string(), pa.float32())), ("format_ok", pa.bool_()), ("verdict", pa.string())]
     + [("tokens", pa.int32()), ("finish_reason", pa.string())]
 )
+
+
+def read_finished(folder: Path) -> dict[str, dict[str, float]]:
+    """Returns, on all processes, the metrics by benchmark that `write_finished` wrote; {} if none can be read."""
+    finished = {}
+    if is_first():
+        with contextlib.suppress(OSError, ValueError):
+            finished = json.loads((folder / _FINISHED).read_text())
+    return broadcast(finished)
+
+
+@only_first
+def write_finished(folder: Path, metrics: dict[str, dict[str, float]]) -> None:
+    """Writes the metrics of the benchmarks that an evaluation has finished, so that one that is interrupted can continue."""
+    atomic_write(folder / _FINISHED, json.dumps(metrics, indent=2) + "\n")
+
+
+@only_first
+def forget_finished(folder: Path, but: int) -> None:
+    """Removes what `write_finished` wrote for steps but one, from which a run resumes: later steps may be other than before."""
+    for path in folder.glob(f"step_*/{_FINISHED}"):
+        if path.parent.name != f"step_{but:05d}":
+            path.unlink()
 
 
 def read_record(folder: Path) -> Record:

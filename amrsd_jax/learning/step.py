@@ -201,6 +201,16 @@ def apply_gradients(
     return state.replace(updates=number + 1), {"grad_norm": norm, "skipped": 1.0 - (finite | idle)}
 
 
+def accumulates(loss: LossConfig, learning: LearningConfig) -> bool:
+    """Returns whether an update adds up gradients, which are held beside those of a micro-batch; else one program does it all."""
+    return learning.micro_batches > 1 or scores_first(loss, learning)
+
+
+def scores_first(loss: LossConfig, learning: LearningConfig) -> bool:
+    """Returns whether the denominators of a step's updates are scored before the first one: `old_logprobs` is "update"."""
+    return loss.old_logprobs == "update" and learning.minibatches > 1
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
     """Updates a state by a batch of host values. The state is donated and keeps its sharding.
@@ -234,7 +244,7 @@ class TrainStep:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """Returns the state after the update, and its metrics."""
         frozen, state = state.frozen, state.replace(frozen=None)
-        if self.config.micro_batches == 1 and not self.scores_first:
+        if not accumulates(self.objective.loss, self.config):
             state, metrics = self.single_update(state, frozen, *self.device_rows(batch))
         else:
             grads, metrics = self.zero_gradients(state.params), []
@@ -243,11 +253,6 @@ class TrainStep:
                 metrics.append(part)
             state, metrics = self.apply_update(state, grads, metrics)
         return state.replace(frozen=frozen), metrics
-
-    @property
-    def scores_first(self) -> bool:
-        """Whether the denominators of a step's updates are scored before the first one: `old_logprobs` is "update"."""
-        return self.objective.loss.old_logprobs == "update" and self.config.minibatches > 1
 
     def with_old_logprobs(self, state: TrainState, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yields a step's batches with the denominators that the loss declares, for a state before their first update.
@@ -258,7 +263,7 @@ class TrainStep:
         """
         if self.objective.loss.old_logprobs != "update":
             yield from batches
-        elif not self.scores_first:
+        elif not scores_first(self.objective.loss, self.config):
             yield from (batch.replace(old_logprobs=None) for batch in batches)
         else:
             yield from [batch.replace(old_logprobs=self._score(state, batch)) for batch in batches]  # before any update

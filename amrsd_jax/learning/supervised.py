@@ -152,12 +152,13 @@ def supervise(
         return state, value, health["skipped"]
 
     everywhere = meshes.replicated(mesh)
+    split = everywhere if rows % meshes.row_devices(mesh) else meshes.rows(mesh)
     out = (state_shardings(policy, optimizer, mesh), everywhere, everywhere)
     step = jax.jit(step, donate_argnums=0, out_shardings=out)
     arrays, done = (packed.tokens, packed.segments, *counted_tokens(packed)), []
     for chosen in progress(order[: updates * rows].reshape(updates, rows)):
         batch = tuple(values[chosen] for values in arrays)
-        state, *result = step(state, frozen, before, processes.put(batch, meshes.rows(mesh)))
+        state, *result = step(state, frozen, before, processes.put(batch, split))
         jax.block_until_ready(done[-1:])  # one update ahead: progress is true, and a signal ends the phase soon
         done.append(result)
     losses, skipped = zip(*jax.device_get(done), strict=True)

@@ -17,6 +17,7 @@ from amrsd_jax.config import Config
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
+from amrsd_jax.learning.step import accumulates
 from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
@@ -109,7 +110,7 @@ def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None 
         other = Path(config.external.workdir)
         external = _policy(validate(read_config(other)), other, mesh)
     samplers = experiment.make_samplers(config, mesh, None)
-    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.steps))
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.updates))
     return Planned(config, _policy(config, workdir, mesh), external, mesh, optimizer, samplers)
 
 
@@ -174,7 +175,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "update": _learning(
             run, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
             teacher=config.reflection.context_length + run.response_length if run.distils else 0,
-            copies=2 if config.learning.micro_batches > 1 else 1,  # the sum, and those of a micro-batch
+            copies=2 if accumulates(config.loss, config.learning) else 1,  # the sum, and those of a micro-batch
             shared=run.shared_prompts,
         ),
     }  # fmt: skip

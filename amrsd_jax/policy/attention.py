@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Integer
 from amrsd_jax.platforms import platform
 from amrsd_jax.policy.architecture import Architecture
 
-BACKENDS = ("auto", "xla", "cudnn", "splash")
 BLOCK = 128  # queries per block: their scores fit into a CPU's cache
 PARTS = 4  # most parts per row; each part is a loop over blocks
 LANES = 128  # width of a TPU's vector unit; splash needs multiples of it as head size
@@ -30,7 +29,7 @@ def choose_backend(backend: str, architecture: Architecture, platform: str) -> s
     """Returns the backend to use: the given one, or for "auto" the fused kernel that can run and else `xla`.
 
     Args:
-      backend: a name of `BACKENDS`.
+      backend: "auto", "xla", "cudnn" or "splash".
       architecture: the policy's architecture.
       platform: "cpu", "gpu" or "tpu".
 

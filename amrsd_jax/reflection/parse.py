@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable
 
-from amrsd_jax.tasks.leaks import states_answer
-
 TAGS = {True: "hint", False: "critique"}  # by whether the attempt was correct
 WRITTEN = ("truncated", "no_tag", "empty", "leak")  # why a text that was written is unusable
 STATUSES = (
@@ -30,17 +28,14 @@ def close_tag(text: str, kind: str, *, finished: bool, cut: bool) -> str:
     return f"{text[: opened + ends[-1]]}</{kind}>" if ends else text
 
 
-def parse(
-    text: str, kind: str, answer: str, *, finished: bool, states: Callable[[str, str], bool] = states_answer
-) -> tuple[str, str]:
+def parse(text: str, kind: str, *, finished: bool, states_answer: Callable[[str], bool]) -> tuple[str, str]:
     """Returns the content of the last `<kind>...</kind>` of a text, since a policy may mention the tags before it uses them.
 
     Args:
       text: the generated text.
       kind: "hint" or "critique".
-      answer: the gold answer, which a usable reflection does not state.
       finished: whether generation ended with a stop token, not at the length limit.
-      states: (text, answer) -> whether the text states the answer, as the task tells.
+      states_answer: whether a text states the gold answer, as the task tells; a usable reflection does not.
 
     Returns:
       (reflection, status): the text inside the tags and "ok", or what was written and the reason why it is unusable, one of
@@ -54,6 +49,6 @@ def parse(
     body = text[start : text.find(closing, start)].strip()
     if not body:
         return "", "empty"
-    if states(body, answer):
+    if states_answer(body):
         return body, "leak"
     return body, "ok"

@@ -5,6 +5,7 @@ verifier's message about a failure where there is none; `verdict+peer_solution` 
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -128,10 +129,8 @@ def self_reflection(
                 finished=finished and settings.config.open_tag,
                 cut=settings.config.keep_sentences and not finished,
             )
-            texts.text[row], texts.status[row] = parse(
-                written, kind, problem.answer, finished=finished,
-                states=lambda text, _, problem=problem: settings.task.states_answer(problem, text),
-            )  # fmt: skip
+            states_answer = functools.partial(settings.task.states_answer, problem)
+            texts.text[row], texts.status[row] = parse(written, kind, finished=finished, states_answer=states_answer)
     return texts
 
 

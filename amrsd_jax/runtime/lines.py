@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from amrsd_jax.config import Config
 from amrsd_jax.records import Contexts
@@ -79,9 +80,9 @@ def _teacher(row: Mapping[str, float | None], context: str) -> str:
     return f"{did} {percent(row['reflection/needed'])} of rows, {percent(row['reflection/usable'])} {made}"
 
 
-def without_signal(row: Mapping[str, float | None]) -> bool:
+def without_signal(row: Mapping[str, Any]) -> bool:
     """Returns whether a step's rewards changed no parameter: every gradient was 0, or none was finite."""
-    return row["grad_norm"] == 0 or row["updates/skipped"] == 1
+    return row.get("grad_norm") == 0 or row.get("updates/skipped") == 1
 
 
 def advice(row: Mapping[str, float | None], config: Config) -> str:

@@ -1,6 +1,7 @@
 """Writes the metrics of a run while it trains: JSON lines, and what the trackers show."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,10 +32,10 @@ class Metrics:
 
     @only_first
     def write(self, kind: str, step: int, values: dict[str, float | None]) -> None:
-        """Appends a row of metrics; `kind` is "train" or "eval". None becomes null, and trackers do not show it."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        """Appends a row of metrics; `kind` is "train" or "eval". None, and what is not finite, becomes null; trackers lack it."""
+        known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+        self._file.write(json.dumps({"kind": kind, "step": step} | dict.fromkeys(values) | known) + "\n")
         self._file.flush()
-        known = {name: value for name, value in values.items() if value is not None}
         for tracker in self._trackers:
             tracker.write(kind, step, known)
 
@@ -45,7 +46,7 @@ class Metrics:
             tracker.rollouts(step, rows)
 
     def evaluated(self, step: int) -> bool:
-        """Returns, on all processes, whether the file held an evaluation after `step` when it was opened."""
+        """Returns, on all processes, whether metrics.jsonl already had the evaluation of `step` when it was opened."""
         return broadcast(step in self._evaluated if is_first() else False)
 
     @only_first

@@ -6,18 +6,14 @@ A later start must have the same config, and read the same rows.
 import contextlib
 import datetime
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
+import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from amrsd_jax import processes
@@ -228,9 +224,14 @@ def _write(workdir: Path, values: dict[str, Any], rows: dict[str, Any]) -> None:
 
 @processes.only_first
 def release(workdir: Path) -> None:
-    """Removes what a run wrote that was refused before its first step, so that a corrected config can use the workdir."""
-    for name in ("config.json", "rows.json", "data.json", "wandb.json"):
+    """Removes what a run wrote that was refused before its first step, so that a corrected config can use the workdir.
+
+    A warm-up goes too: nothing would say that the corrected config had made another.
+    """
+    for name in ("config.json", "rows.json", "data.json", "wandb.json", "reflection_warmup.json"):
         (workdir / name).unlink(missing_ok=True)
+    for name in ("warmup", "reflection_warmup", "external"):
+        shutil.rmtree(workdir / name, ignore_errors=True)
 
 
 def differences(saved: dict[str, Any], values: dict[str, Any]) -> list[str]:
@@ -252,44 +253,3 @@ def _require_same(saved: dict[str, Any], values: dict[str, Any], message: str) -
     """Raises a ConfigError with the message and the differing fields if there are any."""
     if different := differences(saved, values):
         raise ConfigError("\n  ".join([f"{message}. Differing fields:", *different]))
-
-
-@processes.only_first
-def write_environment(workdir: Path) -> None:
-    """Writes `environment.json` at the first start: hardware, versions, commit and date."""
-    path = workdir / "environment.json"
-    if not path.exists():
-        atomic_write(path, json.dumps(environment(), indent=2) + "\n")
-
-
-def environment() -> dict[str, Any]:
-    """Returns the hardware, versions, commit and date of this process."""
-    device = jax.devices()[0]
-    return {
-        "devices": f"{jax.device_count()} x {device.device_kind}",
-        "platform": device.platform,
-        "processor": platform.machine(),
-        "python": sys.version.split()[0],
-        "jax": jax.__version__,
-        "jaxlib": importlib.metadata.version("jaxlib"),
-        "amrsd_jax": _version(),
-        "commit": _commit(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version() -> str | None:
-    try:
-        return importlib.metadata.version("amrsd_jax")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Returns the commit of the source tree, with a plus sign if files differ from it; None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

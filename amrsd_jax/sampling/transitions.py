@@ -52,9 +52,9 @@ class SamplerConfig:
 
     def __post_init__(self):
         if self.group > self.slots:
-            raise ValueError(f"sampling.slots = {self.slots}: a group of {self.group} rollouts does not fit")
+            raise ValueError(f"slots = {self.slots}: a group of {self.group} rollouts does not fit")
         if self.slots % self.shards:
-            raise ValueError(f"sampling.slots = {self.slots} does not divide over {self.shards} devices (data x fsdp)")
+            raise ValueError(f"slots = {self.slots} does not divide over {self.shards} devices (data x fsdp)")
 
     @property
     def shards(self) -> int:

@@ -4,9 +4,9 @@ import altair as alt
 
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
-from experiments.curves import series, t_interval
-from experiments.real_model.arms import CONTRASTS, LR, TRY
-from experiments.real_model.tables import differences, with_pairs
+from experiments.curves import areas, series, t_interval
+from experiments.real_model.arms import LR
+from experiments.real_model.tables import DECISIVE, differences, with_pairs
 
 DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference")
 WIDTH = 360  # of a panel, in pixels
@@ -33,8 +33,9 @@ def figure(rows: list[Row]) -> str:
 def forest(rows: list[Row]) -> list[alt.LayerChart]:
     """Draws each contrast as the differences of its pairs, their mean and its 95 % interval; [] if none has two pairs."""
     points, means = [], []
-    for named, part in ((CONTRASTS, "core"), (TRY, "try")):
-        for name, by_pair in differences([row for row in rows if row["part"] == part], named).items():
+    for part, named in DECISIVE.items():
+        by_arm, _ = areas([row for row in rows if row["part"] == part], "pair")
+        for name, by_pair in differences(by_arm, named).items():
             mean, low, high = t_interval(list(by_pair.values()))
             means.append({"contrast": name, "x": mean, "low": low, "high": high})
             points += [
@@ -64,6 +65,6 @@ def forest(rows: list[Row]) -> list[alt.LayerChart]:
         whole.mark_point(color=ink, shape="diamond", filled=True, opacity=1, size=48, yOffset=4).encode(x=x),
     )
     title = alt.TitleParams(
-        "Contrasts named before the runs", subtitle="a dot per pair of runs; mean and 95 % interval"
+        "Contrasts named before their runs", subtitle="a dot per pair of runs; mean and 95 % interval"
     )
     return [alt.layer(*layers, width=2 * WIDTH - 200, height=30 * len(names), title=title)]

@@ -9,6 +9,7 @@ from experiments.curves import areas, arms_table, interval_cell, t_interval
 from experiments.real_model.arms import CONTRASTS, PARTS, TRY, part_of
 from experiments.real_model.measure import QUANTILE
 
+DECISIVE = {"core": CONTRASTS, "try": TRY}  # the contrasts of a part
 LEVELS = (0.5, 0.7)
 MEANWHILE = (
     "Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats per token. Greedy "
@@ -31,10 +32,10 @@ def table(rows: list[Row]) -> str:
     """Formats the contrasts; and per rung and learning rate how arms learn, what else changes, and what their teachers see."""
     rows = with_pairs(rows)
     parts = [
-        contrasts([row for row in group if row["part"] == part], title, named)
+        contrasts(group, part, named)
         for _, group in sorted(group_by(rows, "lr").items(), reverse=True)
-        for title, named, part in (("Contrasts", CONTRASTS, "core"), ("Our own try", TRY, "try"))
-    ]  # fmt: skip
+        for part, named in DECISIVE.items()
+    ]
     order = [*PARTS, "more"]
     by_part = sorted(
         group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
@@ -62,31 +63,42 @@ def with_pairs(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def contrasts(rows: list[Row], title: str, named: tuple[tuple[str, str], ...]) -> str:
-    """Formats the named contrasts over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
-    values = differences(rows, named)
+def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) -> str:
+    """Formats the named contrasts of a part over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
+    rows = [row for row in rows if row["part"] == part]
+    values = {name: list(by_pair.values()) for name, by_pair in differences(areas(rows, "pair")[0], named).items()}
     if not values:
         return ""
-    p = holm([float(stats.ttest_1samp(list(each.values()), 0).pvalue) for each in values.values()], len(named))
-    cells = [
-        [name, len(each), interval_cell(t_interval(list(each.values()))), f"{corrected:.3f}"]
-        for (name, each), corrected in zip(values.items(), p, strict=True)
-    ]
-    columns = ["contrast", "pairs", "difference of the area at equal rollouts", "p (Holm)"]
+    greedy = {}
+    for row in rows:
+        greedy.setdefault(row["arm"], {})[row["pair"], row["seed"]] = row["greedy"][1]
+    greedy = differences(greedy, named)
+    complete = min(map(len, values.values())) >= len(PARTS[part][1]) and len(values) == len(named)
+    p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values.values()], len(named))
+    cells = []
+    for (name, each), corrected in zip(values.items(), p, strict=True):
+        ends = interval_cell(t_interval(list(greedy[name].values())))
+        cells.append([name, len(each), interval_cell(t_interval(each)), f"{corrected:.3f}" if complete else "", ends])
+    columns = ["contrast", "pairs", "area at equal rollouts", "p (Holm)", "last greedy accuracy"]
     return (
-        f"**{title}, learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
-        "Means over pairs of equal rung and seed, with 95 % intervals by Student's t; p of no difference, corrected for the "
-        f"{len(named)} contrasts that were named before the runs."
+        f"**Contrasts ({part}), learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
+        "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. p, that of no "
+        f"difference of the areas, corrected for the {len(named)} contrasts, is given when all their seeds are there."
     )
 
 
-def differences(rows: list[Row], named: tuple[tuple[str, str], ...]) -> dict[str, dict[tuple, float]]:
-    """Returns {contrast: {(pair, seed): difference of the areas at equal rollouts}} for contrasts with two pairs or more."""
-    by_arm, result = areas(rows, "pair")[0], {}
+def differences(by_arm: dict[str, dict], named: tuple[tuple[str, str], ...]) -> dict[str, dict]:
+    """Returns {contrast: {key: difference}} for contrasts with two pairs or more.
+
+    Args:
+      by_arm: {arm: {key: value}}; runs with equal keys are a pair.
+      named: the contrasts, each as (arm, control).
+    """
+    result = {}
     for arm, control in named:
-        shared = sorted(by_arm[arm].keys() & by_arm[control].keys())
-        if len(shared) > 1:
-            result[f"{arm} minus {control}"] = {key: by_arm[arm][key] - by_arm[control][key] for key in shared}
+        a, b = by_arm.get(arm, {}), by_arm.get(control, {})
+        if len(shared := sorted(a.keys() & b.keys())) > 1:
+            result[f"{arm} minus {control}"] = {key: a[key] - b[key] for key in shared}
     return result
 
 

@@ -12,10 +12,14 @@ import pytest
 
 from amrsd_jax import credit
 from amrsd_jax.compare import apply_all, compare, load, measures, write
+from amrsd_jax.compare.apply import apply, score_student
 from amrsd_jax.compare.gradient import policy_gradient
-from amrsd_jax.compare.methods import configure, parse
+from amrsd_jax.compare.methods import configure, method_config, parse
+from amrsd_jax.compare.parameters import load as load_parameters
 from amrsd_jax.sections import ConfigError
+from amrsd_jax.validate import validate
 from tests import runs
+from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +52,30 @@ def test_names_of_methods(finished):
             configure(experiment, name)
     with pytest.raises(ValueError, match="at least one"):
         compare(finished, " ,")
+
+
+def test_the_runs_own_method_keeps_the_settings_of_the_run():
+    config = validate(tiny_config(credit__args=dict(lam=0.5), teacher__kind="ema"))
+    mine, other = method_config(config, "amrsd"), method_config(config, "amrsd@oracle_reflection")
+    assert (mine.credit.args["lam"], mine.teacher.kind) == (0.5, "ema")
+    assert (other.credit.args["lam"], other.teacher.kind) == (0.2, "policy")
+
+
+def test_a_blended_teacher_scores_with_the_blend(finished):
+    """With a rate of 0 it is the policy of step 0."""
+    loaded = load.load(finished, step=2)
+    parameters = load_parameters(loaded.experiment, finished, 1)
+    rollouts, entropy = score_student(loaded, parameters)
+    gaps = []
+    for kind in ("initial", "trust_region"):
+        teacher = loaded.experiment.config.teacher.model_copy(update=dict(kind=kind, rate=0.0))
+        config = loaded.experiment.config.model_copy(update=dict(teacher=teacher))
+        with_teacher = dataclasses.replace(loaded.experiment.teacher, config=teacher)
+        experiment = dataclasses.replace(loaded.experiment, config=config, teacher=with_teacher)
+        (applied,) = apply(experiment, 1, rollouts, entropy, parameters, ["amrsd"])
+        gaps.append(applied.logprobs.gap)
+    assert abs(gaps[0]).max() > 0
+    np.testing.assert_allclose(*gaps, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [1, 2])

@@ -16,7 +16,7 @@ from amrsd_jax.evaluate.saved import evaluate_saved, find, make_task
 from amrsd_jax.export import export
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.interrupt import Interrupted
-from amrsd_jax.runtime.summary import evaluated
+from amrsd_jax.runtime.results import evaluated
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate

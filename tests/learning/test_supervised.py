@@ -45,6 +45,18 @@ def test_packing_loses_nothing():
 
 
 @pytest.mark.slow
+def test_rows_that_the_devices_do_not_divide_are_trained_on_by_each(policy, params):
+    """Three rows on four devices, and on one."""
+    packed, losses = pack([Document([1, 2, 3], [4, 5])] * 6, 5), []
+    for devices in (1, 4):
+        mesh = meshes.make_mesh(data=devices, fsdp=1, tensor=1)
+        placed = jax.device_put(copy(params), meshes.replicated(mesh))
+        options = dict(place="test", rows=3, learning_rate=1e-2, generator=np.random.default_rng(0), chunk=64)
+        losses.append(supervise(policy, placed, packed, mesh, **options)[1])
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_rehearsed_completion_keeps_the_distribution_and_a_learnt_one_is_learnt(policy, params):
     """Learning one completion changes what follows another prompt, unless that is rehearsed."""
     learnt, other, mesh = ([1, 2, 3], [4, 5]), ([6, 2, 3], [7, 8]), meshes.make_mesh(data=1, fsdp=1, tensor=1)

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.reflection.parse import STATUSES, close_tag, parse, states_answer
+from amrsd_jax.reflection.parse import STATUSES, close_tag
+from amrsd_jax.reflection.parse import parse as parse_text
+from amrsd_jax.tasks.leaks import states_answer
+
+
+def parse(text, kind, answer, *, finished):
+    return parse_text(text, kind, finished=finished, states_answer=lambda text: states_answer(text, answer))
 
 
 @pytest.mark.parametrize(

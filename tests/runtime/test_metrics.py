@@ -11,14 +11,14 @@ from amrsd_jax.runtime.metrics import Metrics
 def test_rows_come_back_and_a_half_written_one_is_left_out(tmp_path):
     metrics = Metrics(tmp_path, -1)
     metrics.write("eval", 0, {"eval/sampled": 0.25})
-    metrics.write("train", 1, {"rollout/reward": None, "loss/total": 1.5})
+    metrics.write("train", 1, {"rollout/reward": None, "loss/total": 1.5, "grad_norm": float("nan")})
     metrics.close()
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"kind": "train", "step": 2, "loss')
     assert read_json_lines(path) == [
         {"kind": "eval", "step": 0, "eval/sampled": 0.25},
-        {"kind": "train", "step": 1, "rollout/reward": None, "loss/total": 1.5},
+        {"kind": "train", "step": 1, "rollout/reward": None, "loss/total": 1.5, "grad_norm": None},
     ]
     assert list((tmp_path / "tensorboard").iterdir())
 

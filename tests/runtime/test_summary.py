@@ -10,8 +10,9 @@ import pytest
 from amrsd_jax.policy import preset
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
+from amrsd_jax.runtime.results import outcome, write_results
 from amrsd_jax.runtime.rollouts import SCHEMA, read_rollouts, rollout_files, write_rollouts
-from amrsd_jax.runtime.summary import outcome, summary, write_results
+from amrsd_jax.runtime.summary import summary
 from tests.tiny import SUM, tiny_rollouts
 
 SECONDS = {"sample": 2.0, "reflect": 1.0, "update": 1.0}
@@ -52,7 +53,7 @@ def step_record(
 
 
 def row_of(record):
-    return summary(record, UPDATES, SECONDS, group=2, architecture=preset("tiny"))
+    return summary(record, UPDATES, SECONDS, group=2, architecture=preset("tiny"), devices=1)
 
 
 def test_the_metrics_of_a_step_by_hand():

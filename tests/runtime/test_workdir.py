@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amrsd_jax.runtime.workdir import claim, locked, read_config, read_tokenizer, release, write_environment
+from amrsd_jax.runtime.environment import write_environment
+from amrsd_jax.runtime.workdir import claim, locked, read_config, read_tokenizer, release
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config
@@ -152,7 +153,11 @@ def test_other_rows_are_refused_until_their_record_is_deleted(tmp_path):
 
 def test_a_released_workdir_takes_another_config(tmp_path):
     claim(tmp_path, validate(tiny_config()), {"task": {}})
+    for name in ("warmup", "reflection_warmup", "external"):  # the corrected config may make others
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "leaf").write_text("x")
     release(tmp_path)
+    assert not list(tmp_path.iterdir())
     assert not claim(tmp_path, validate(tiny_config("grpo")))
 
 

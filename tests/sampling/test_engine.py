@@ -373,7 +373,7 @@ def test_requests_that_do_not_fit_are_refused_by_row(request_, message):
 def test_shapes_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="a group of 4 rollouts does not fit"):
         dataclasses.replace(WIDE, slots=3)
-    with pytest.raises(ValueError, match=r"sampling.slots = 12 does not divide over 8 devices"):
+    with pytest.raises(ValueError, match=r"slots = 12 does not divide over 8 devices"):
         dataclasses.replace(WIDE, slots=12, sharding=rows(make_mesh(8, 1, 1)))
 
 
