@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from amrsd_jax.names import first_line
+
 
 def atomic_write(path: Path, content: str | Callable[[Path], Any]) -> None:
     """Writes a file, or a folder, that appears at `path` only when it is complete.
@@ -47,7 +49,7 @@ def whole_lines(path: Path) -> tuple[list[dict], list[str]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            faults.append(f"{path} line {number}: not JSON ({str(error).splitlines()[0]})")
+            faults.append(f"{path} line {number}: not JSON ({first_line(error)})")
             continue
         if isinstance(row, dict):
             rows.append(row)

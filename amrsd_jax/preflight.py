@@ -9,6 +9,7 @@ from amrsd_jax import processes, reflection_warmup
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
+from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import lora
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.runtime.console import note
@@ -77,7 +78,7 @@ def describe(experiment: Experiment) -> None:
     note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
         note(f"  {line}")
-    if config.learning.share_prompts and (devices := meshes.row_devices(mesh)) > 1:
+    if config.learning.share_prompts and (devices := row_devices(mesh)) > 1:
         note(f"  rows are split over {devices} devices: every response runs its own prompt (learning.share_prompts)")
     for line in cannot_learn(config):
         note(f"  {line}")

@@ -9,6 +9,7 @@ import jax
 from amrsd_jax.compile import contracts, hlo
 from amrsd_jax.compile.programs import Program, programs
 from amrsd_jax.compile.topology import Topology
+from amrsd_jax.names import first_line
 from amrsd_jax.plan import sizes
 from amrsd_jax.plan.sizes import Planned
 
@@ -60,7 +61,7 @@ def examine(run: Planned, program: Program, target: Topology, folder: Path | Non
     try:
         compiled = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:  # it does not fit, or the compiler cannot do it
-        row |= dict(error=str(error), broken=[f"does not compile: {str(error).splitlines()[0]}"])
+        row |= dict(error=str(error), broken=[f"does not compile: {first_line(error)}"])
         return row | dict(seconds=round(time.perf_counter() - begin, 1))
     row["seconds"] = round(time.perf_counter() - begin, 1)
     memory, text = compiled.memory_analysis(), compiled.as_text()

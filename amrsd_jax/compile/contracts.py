@@ -13,6 +13,7 @@ import jax
 from amrsd_jax.compile.hlo import Buffer, Operation, Text
 from amrsd_jax.compile.programs import Program, slots
 from amrsd_jax.plan.sizes import Planned
+from amrsd_jax.platforms import row_devices
 
 GIB = 1 << 30
 
@@ -76,7 +77,7 @@ def _all_logits(run: Planned, program: Program, text: Text) -> Iterator[str]:
     """Yields arrays with the logits of all response tokens of a device's rows, unless these are one chunk."""
     config, c = run.config, run.policy.architecture
     rows = config.scoring.rows if program.phase == "score" else run.micro_batch
-    tokens = rows * run.response_length // (run.mesh.shape["data"] * run.mesh.shape["fsdp"])
+    tokens = rows * run.response_length // row_devices(run.mesh)
     if tokens <= config.scoring.chunk:
         return
     for operation, _ in text.operations():

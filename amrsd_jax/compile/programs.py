@@ -169,10 +169,10 @@ def _rows(run: Planned) -> tuple[Batch, LossWeights]:
     def array(*shape, dtype=np.float32):
         return _array(run, *shape, dtype=dtype, split=True)
 
-    own = config.loss.old_logprobs == "update" and config.learning.minibatches == 1
+    ratio_is_1 = config.loss.old_logprobs == "update" and config.learning.minibatches == 1
     batch = Batch(
         prompt=array(m, prompt, dtype=np.int32), prompt_length=array(m, dtype=np.int32), response=array(m, t, dtype=np.int32),
-        mask=array(m, t), sampler_logprobs=array(m, t), old_logprobs=None if own else array(m, t),
+        mask=array(m, t), sampler_logprobs=array(m, t), old_logprobs=None if ratio_is_1 else array(m, t),
         reference_logprobs=array(m, t), token_advantage=array(m, t), width=prompt + t,
     )  # fmt: skip
     if u := run.shared_prompts:

@@ -15,6 +15,8 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
+from amrsd_jax.names import first_line
+
 GIB = 1 << 30
 
 # Device kind -> bytes that the compiler lets a program use (v5p: published), and clock in Hz (from published peaks).
@@ -61,9 +63,10 @@ def topology(name: str) -> Topology:
     try:
         return _gpus(name, kind, math.prod(sizes)) if kind in _GPUS else _tpus(name, math.prod(sizes))
     except Exception as error:  # a plugin raises every kind
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         extra = "gpu-aot" if kind in _GPUS else "tpu-aot"
-        raise ValueError(f"topology = {name!r}: {cause}; {expected}, and pip install 'amrsd_jax[{extra}]'") from error
+        raise ValueError(
+            f"topology = {name!r}: {first_line(error)}; {expected}, and pip install 'amrsd_jax[{extra}]'"
+        ) from error
 
 
 def _tpus(name: str, chips: int) -> Topology:

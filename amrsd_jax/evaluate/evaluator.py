@@ -66,10 +66,10 @@ class Evaluator:
         task, name, sampler = benchmark.task, benchmark.name, self.sampler
         prompts, too_long = self.prompts(benchmark)
         key = rng.key(self.seed, "evaluation" if name == "test" else f"evaluation/{name}", 0)
-        shown, count = f"evaluation on {name}, answers", len(prompts.tokens) * (benchmark.samples + 1)
+        label, count = f"evaluation on {name}, answers", len(prompts.tokens) * (benchmark.samples + 1)
         answers = ask(
             benchmark, prompts, self.tokenizer,
-            lambda requests: track(self._complete(params, requests, key), shown, count), sampler.group,
+            lambda requests: track(self._complete(params, requests, key), label, count), sampler.group,
             sampler.stop_strings.strings if sampler.stop_strings else (),
         )  # fmt: skip
         metrics = measure(answers, task.family_of, rng.host(self.seed, f"bootstrap/{name}"))

@@ -8,8 +8,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from amrsd_jax.platforms import ROWS, row_devices
+
 AXES = ("data", "fsdp", "tensor")
-ROWS = P(("data", "fsdp"))  # rows are split over both
 
 # (pattern of the path, spec); first match wins; layers have a leading axis that is never split.
 RULES = (
@@ -65,11 +66,6 @@ def rows(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, P())
-
-
-def row_devices(mesh: Mesh) -> int:
-    """Returns the number of devices that rows are split over."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_divides(name: str, value: int, mesh: Mesh) -> None:

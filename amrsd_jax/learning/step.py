@@ -18,6 +18,7 @@ from amrsd_jax.learning import losses
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.batch import micro_batches
 from amrsd_jax.learning.state import state_shardings
+from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.policy.experts import expert_tokens, load_metrics
 from amrsd_jax.records import Batch, TrainState
@@ -286,7 +287,7 @@ class TrainStep:
             yield processes.put(rows, self.rows)
 
     def _parts(self, batch: Batch, weights: PyTree) -> Iterator[tuple[Batch, PyTree]]:
-        learning, shared = self.config, self.config.share_prompts and meshes.row_devices(self.rows.mesh) == 1
+        learning, shared = self.config, self.config.share_prompts and row_devices(self.rows.mesh) == 1
         return micro_batches(batch, weights, learning.micro_batches, skip=learning.skip, share_prompts=shared)
 
 
@@ -311,8 +312,8 @@ def make_train_step(
 
     def accumulate(total, state, frozen, rows):
         grads, metrics, logprobs = micro_batch(state, frozen, rows)
-        own = objective.loss.old_logprobs == "update"
-        return jax.tree.map(jnp.add, total, grads), metrics, logprobs if own else None
+        denominators = objective.loss.old_logprobs == "update"
+        return jax.tree.map(jnp.add, total, grads), metrics, logprobs if denominators else None
 
     def apply_update(state, grads, metrics):
         metrics = jax.tree.map(lambda *parts: sum(parts), *metrics)

@@ -20,6 +20,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer
 from amrsd_jax.learning.state import init_state, state_shardings
 from amrsd_jax.learning.step import apply_gradients
+from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import Params, Policy, lora
 from amrsd_jax.scoring.chunks import over_chunks
 from amrsd_jax.scoring.divergence import Divergence, divergence
@@ -152,7 +153,7 @@ def supervise(
         return state, value, health["skipped"]
 
     everywhere = meshes.replicated(mesh)
-    split = everywhere if rows % meshes.row_devices(mesh) else meshes.rows(mesh)
+    split = everywhere if rows % row_devices(mesh) else meshes.rows(mesh)
     out = (state_shardings(policy, optimizer, mesh), everywhere, everywhere)
     step = jax.jit(step, donate_argnums=0, out_shardings=out)
     arrays, done = (packed.tokens, packed.segments, *counted_tokens(packed)), []

@@ -18,6 +18,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.learning.step import accumulates
+from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
@@ -89,7 +90,7 @@ class Planned:
     def shared_prompts(self) -> int:
         """How many prompts a micro-batch has at most, padded as `micro_batches` does, if responses share them; otherwise 0."""
         config = self.config
-        if not config.learning.share_prompts or meshes.row_devices(self.mesh) > 1:
+        if not config.learning.share_prompts or row_devices(self.mesh) > 1:
             return 0
         whole, cut = divmod(config.rows // config.learning.minibatches, config.rollout.group)  # groups of an update
         return 1 << (min(self.micro_batch, config.rollout.prompts, whole + 2 * (cut > 0)) - 1).bit_length()
@@ -271,7 +272,7 @@ def _head_gradient(run: Planned) -> int:
 
 def _rows(rows: int, mesh: Mesh) -> int:
     """Returns the number of rows on one device."""
-    return -(-rows // meshes.row_devices(mesh))
+    return -(-rows // row_devices(mesh))
 
 
 def _cache(policy: Policy, sampler: SamplerConfig) -> int:

@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Integer
 
-from amrsd_jax.platforms import platform
+from amrsd_jax.platforms import ROWS, platform, row_devices
 from amrsd_jax.policy.architecture import Architecture
 
 BLOCK = 128  # queries per block: their scores fit into a CPU's cache
@@ -181,7 +181,7 @@ def _splash(q, k, v, segments, mesh: Mesh | None, window: int | None, softcap: f
 
     if mesh is None:
         return local(q, k, v, segments)
-    rows = ("data", "fsdp") if len(q) % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
+    (rows,) = PartitionSpec(None) if len(q) % row_devices(mesh) else ROWS
     split = "tensor" if k.shape[2] % mesh.shape["tensor"] == 0 else None
     qkv, ids = PartitionSpec(rows, None, split, None), PartitionSpec(rows, None)
     specs = dict(in_specs=(qkv, qkv, qkv, ids), out_specs=qkv, check_vma=False)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Integer
 
+from amrsd_jax.platforms import ROWS
 from amrsd_jax.policy.architecture import Architecture
 
 _PAGES = 8  # most pages that the ragged kernel reads at a time; with more it does not compile for every TPU
@@ -257,10 +258,9 @@ def _on_each_device(local, mesh, layer, q, position):
     lengths = jnp.minimum(position + 1, layer.length)
     if mesh is None:
         return local(q, *layer, lengths)
-    rows = PartitionSpec(("data", "fsdp"))
-    cache = spec(layer, NamedSharding(mesh, rows))
-    heads = PartitionSpec(*rows, cache[layer.heads_axis])
-    specs = dict(in_specs=(heads, *[cache] * len(layer), rows), out_specs=heads, check_vma=False)
+    cache = spec(layer, NamedSharding(mesh, ROWS))
+    heads = PartitionSpec(*ROWS, cache[layer.heads_axis])
+    specs = dict(in_specs=(heads, *[cache] * len(layer), ROWS), out_specs=heads, check_vma=False)
     return jax.shard_map(local, mesh=mesh, **specs)(q, *layer, lengths)
 
 

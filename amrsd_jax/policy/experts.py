@@ -18,6 +18,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Integer
 
+from amrsd_jax.platforms import ROWS, row_devices
+
 BLOCK = (8, 512)  # fewest and most tokens per block
 
 
@@ -65,7 +67,7 @@ def mixture(
     split = None
     if mesh is not None:
         split = "tensor" if kernels[0].shape[2] % mesh.shape["tensor"] == 0 else None
-        rows = P(("data", "fsdp") if len(h) % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None, None)
+        rows = P(*(P(None) if len(h) % row_devices(mesh) else ROWS), None)
         inner = P(None, None, split)
         specs = dict(in_specs=(rows, P(), inner, inner, P(None, split)), out_specs=(rows, rows), check_vma=False)
         local = jax.shard_map(local, mesh=mesh, **specs)

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from amrsd_jax.files import atomic_write
+from amrsd_jax.names import first_line
 from amrsd_jax.policy import families, gguf, lora, tensors
 from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, change, preset
 from amrsd_jax.policy.families import EMBED_AND_HEAD_TENSORS, SPECIAL, config_json, layer_tensors
@@ -56,8 +57,9 @@ def checkpoint_place(model: str, *, weights: bool = False) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"model = {model!r}: not a folder, and the hub gave no such model: {reason}") from error
+        raise ValueError(
+            f"model = {model!r}: not a folder, and the hub gave no such model: {first_line(error)}"
+        ) from error
 
 
 def architecture_of(model: str, **changes) -> Architecture:

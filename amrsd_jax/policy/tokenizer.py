@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from amrsd_jax.names import nearest
+from amrsd_jax.names import first_line, nearest
 from amrsd_jax.policy import chat_template, gguf
 from amrsd_jax.policy.chat_template import CHATML
 
@@ -108,8 +108,7 @@ def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
         else:
             tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # a damaged file makes the library raise errors of many types
-        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        raise ValueError(f"{place}: cannot be loaded: {reason}") from error
+        raise ValueError(f"{place}: cannot be loaded: {first_line(error)}") from error
     if not tokenizer.encode("a", add_special_tokens=False):
         raise ValueError(f"{place}: no vocabulary; expected tokenizer.json, or vocab.json and merges.txt")
     if template:

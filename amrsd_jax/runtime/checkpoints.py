@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from amrsd_jax import processes
+from amrsd_jax.names import first_line
 from amrsd_jax.records import TrainState
 from amrsd_jax.runtime.console import note
 
@@ -132,8 +133,7 @@ def _named(place: Path, message: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OSError(f"{place}: {message}: {cause}") from error
+        raise OSError(f"{place}: {message}: {first_line(error)}") from error
 
 
 # ---------------------------------------------------------------- whole and damaged checkpoints

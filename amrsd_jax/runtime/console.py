@@ -38,12 +38,12 @@ def track(items: Iterable[Any], name: str, total: int | None = None) -> Iterator
     if sys.stderr.isatty() or not is_first():
         yield from bar(items, name, total, leave=False)
         return
-    pace, told, last = Pace(total), 0, time.monotonic()
+    pace, reported, last = Pace(total), 0, time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         since = time.monotonic() - last
-        if done < total and (since >= 30 or (since >= 5 and 10 * (done - told) >= total)):
-            told, last = done, time.monotonic()
+        if done < total and (since >= 30 or (since >= 5 and 10 * (done - reported) >= total)):
+            reported, last = done, time.monotonic()
             left = pace.left(done)
             say(f"{name}: {done} of {total}" + (f", {left} left" if left else ""))
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amrsd_jax.files import atomic_write
+from amrsd_jax.names import first_line
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.processes import only_first
 from amrsd_jax.records import StepRecord
@@ -91,7 +92,7 @@ def unreadable(path: Path) -> str:
     try:
         pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
-        return f"{path}: not a Parquet file ({str(error).splitlines()[0]})"
+        return f"{path}: not a Parquet file ({first_line(error)})"
     return ""
 
 
@@ -104,7 +105,7 @@ def read_rollouts(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path}: not a Parquet file: {first_line(error)}") from error
     if missing := [name for name in SCHEMA.names if name not in table.column_names]:
         raise ValueError(f"{path}: no column {', '.join(missing)}")
     if not table.num_rows:

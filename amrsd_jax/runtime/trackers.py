@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from amrsd_jax.files import atomic_write
+from amrsd_jax.names import first_line
 from amrsd_jax.processes import only_first
 from amrsd_jax.runtime.console import say
 from amrsd_jax.sections import ConfigError
@@ -118,8 +119,7 @@ class WeightsAndBiases:
             yield
         except Exception as error:  # of network, disk or account, which W&B raises in every kind
             self._run = None
-            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-            say(f"Weights & Biases failed, and the run goes on without it: {cause}")
+            say(f"Weights & Biases failed, and the run goes on without it: {first_line(error)}")
 
 
 def require(tracker: str) -> None:

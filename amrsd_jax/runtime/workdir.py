@@ -20,6 +20,7 @@ from amrsd_jax import processes
 from amrsd_jax.config import Config, base
 from amrsd_jax.fields import flatten
 from amrsd_jax.files import atomic_write
+from amrsd_jax.names import first_line
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.console import note
 from amrsd_jax.sections import ConfigError
@@ -99,11 +100,7 @@ def read_tokenizer(workdir: Path) -> Tokenizer:
     try:
         return load_tokenizer(folder)
     except Exception as error:  # the library raises every kind, a bare Exception too
-        raise ConfigError(f"{folder}: no tokenizer that can be loaded ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{folder}: no tokenizer that can be loaded ({first_line(error)})") from error
 
 
 # ---------------------------------------------------------------- one run, one process, one config

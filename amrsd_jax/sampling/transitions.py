@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer, Key
 
 from amrsd_jax import lengths, processes, rng
+from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import Cache, Params, Policy
 from amrsd_jax.policy import cache as caches
 from amrsd_jax.sampling.stop import StopStrings
@@ -59,7 +60,7 @@ class SamplerConfig:
     @property
     def shards(self) -> int:
         """Number of devices that the slots are split over."""
-        return 1 if self.sharding is None else self.sharding.mesh.shape["data"] * self.sharding.mesh.shape["fsdp"]
+        return row_devices(self.sharding and self.sharding.mesh)
 
     @property
     def length(self) -> int:

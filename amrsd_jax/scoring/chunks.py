@@ -13,9 +13,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Integer, PyTree, Shaped
 
+from amrsd_jax.platforms import ROWS, row_devices
 from amrsd_jax.policy import Params
-
-ROWS = P(("data", "fsdp"))  # rows are split over both
 
 
 @runtime_checkable
@@ -74,10 +73,10 @@ def over_chunks(
         def step(total, part):
             (states, arrays), cotangents = part
 
-            def own(head, hidden):
+            def of_first(head, hidden):
                 return apply([head, *heads[1:]], [hidden, *states[1:]], arrays)
 
-            head, hidden = jax.vjp(own, heads[0], states[0])[1](cotangents)
+            head, hidden = jax.vjp(of_first, heads[0], states[0])[1](cotangents)
             return jax.tree.map(lambda t, a: t + a.astype(t.dtype), total, head), hidden
 
         total = jax.tree.map(lambda a, precision: jnp.zeros(a.shape, precision), heads[0], precisions)
@@ -107,7 +106,7 @@ class _Devices:
     """The devices that the rows are split over: `data` and `fsdp` by hand, `tensor` by the compiler."""
 
     def __init__(self, mesh: Mesh | None, rows: int):
-        ways = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+        ways = row_devices(mesh)
         self.mesh = mesh if ways > 1 and rows % ways == 0 else None
 
     def run(self, function: Callable, inputs: PyTree[P], outputs: PyTree[P]) -> Callable:
