@@ -34,10 +34,8 @@ class Parameters:
         if kind == "policy":
             return self.policy, f"the policy's, of step {self.checkpoint}"
         if kind == "trust_region":
-            return (
-                self.initial,
-                self.policy,
-            ), f"a blend of those of step 0 and the policy's, of step {self.checkpoint}"
+            blend = f"a blend of those of step 0 and the policy's, of step {self.checkpoint}"
+            return (self.initial, self.policy), blend
         if kind == self.teacher_kind and self.teacher is not None:
             return self.teacher, f"the run's own {kind}, of step {self.checkpoint}"
         exact = kind == "initial" or self.checkpoint == 0  # every teacher starts with the parameters of step 0
