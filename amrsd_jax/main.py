@@ -29,7 +29,7 @@ parse = parser(__doc__, _CONFIG, validate)
 def main(argv):
     from amrsd_jax import processes, report
     from amrsd_jax.runtime.results import outcome
-    from amrsd_jax.train import train
+    from amrsd_jax.train import Diverged, train
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
@@ -46,7 +46,7 @@ def main(argv):
         sys.exit(f"config error: {error}")
     except OSError as error:
         sys.exit(f"error: {error}; the same command continues from the last checkpoint")
-    except FloatingPointError as error:
+    except Diverged as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues from the last checkpoint")

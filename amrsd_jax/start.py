@@ -98,14 +98,15 @@ def start_or_resume(
         abstract = abstract_state(policy, experiment.optimizer, teacher=teacher.stored)
         try:
             state, progress = checkpoints.restore(step, abstract, where)
-        except OSError as error:  # its checksums were right: what it holds is not this state
+            progress = Progress(**progress)
+        except (OSError, TypeError) as error:  # its checksums were right: what it holds is not this state
             raise ConfigError(
                 f"{error}; expected another workdir if an earlier version of amrsd_jax wrote it"
             ) from error
         frozen = None
         if policy.architecture.lora:
             frozen, _ = lora.split(adapted_params(experiment, workdir, clock) if initial is None else initial)
-        return state.replace(frozen=frozen), fixed, Progress(**progress)
+        return state.replace(frozen=frozen), fixed, progress
     stored = None
     if teacher.stored:
         stored = copy(external) if teacher.config.kind == "external" else copy_trainable(initial)

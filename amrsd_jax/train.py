@@ -44,6 +44,10 @@ from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
 from amrsd_jax.validate import validate
 
 
+class Diverged(Exception):
+    """A run's updates are no longer finite; its parameters are those before."""
+
+
 def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     """Trains from a config, or resumes the run in `workdir`; returns the content of `results.json`, None on all but process 0.
 
@@ -53,7 +57,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     Raises:
       ConfigError: the config is wrong, or the workdir holds a run with another config or other rows, or another process
         writes there; no step has been computed.
-      FloatingPointError: updates were not finite in `optimizer.max_skipped` steps in a row.
+      Diverged: updates were not finite in `optimizer.max_skipped` steps in a row.
       OSError: a file could not be written or read; the same command continues from the last checkpoint.
     """
     begin = time.perf_counter()
@@ -84,7 +88,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
     try:
         state, fixed, progress = start_or_resume(experiment, workdir, checkpoints, clock)
     except ConfigError:
-        if not resumed:
+        if checkpoints.latest() is None:
             release(workdir)
         raise
     except Interrupted as signal:
@@ -97,7 +101,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
     save_tokenizer(experiment, workdir)
     clock = Clock(progress.seconds or clock.total)  # a resumed run goes on from the seconds of its checkpoint
     name_unreadable(workdir, progress.step)
-    forget_finished(workdir / "evaluations", but=progress.step)
+    forget_finished(workdir / "evaluations", but=progress.step)  # later steps may be other than before
     metrics = Metrics(workdir, progress.step if checkpoints.latest() is not None else -1, tracker)  # -1 keeps no line
     update = make_train_step(
         experiment.policy, experiment.optimizer, experiment.schedule, experiment.objective, config.learning,
@@ -127,6 +131,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         except Interrupted:
             return None
         metrics.write("eval", progress.step, values)
+        forget_finished(workdir / "evaluations")
         return values.get("eval/validation/sampled", values["eval/sampled"])
 
     with Interrupt() as signals, jax.transfer_guard("disallow"):
@@ -138,7 +143,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             save()
 
         progress_bar, lines = bar(total=config.steps, initial=progress.step, unit="step"), StepLines(config)
-        diverged = False
+        diverged = progress.skipped >= config.optimizer.max_skipped
         while progress.step < config.steps and not (signals.requested or progress.stopped or diverged):
             clock.lap()
             state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
@@ -177,12 +182,12 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         note("stopped by the collapse monitor at step {step}: {signal} {value:.3g}".format(**progress.stopped))
     results = write_results(
         workdir, progress.step, clock.total, time.perf_counter() - begin,
-        last=config.evaluation.last, over=(progress.step == config.steps or bool(progress.stopped)),
+        last=config.evaluation.last, over=not diverged and (progress.step == config.steps or bool(progress.stopped)),
         stopped=progress.stopped, rollbacks=progress.rollbacks,
     )  # fmt: skip
     metrics.close(results)
     if diverged:
-        raise FloatingPointError(
+        raise Diverged(
             f"step {progress.step}: updates were not finite in {progress.skipped} steps in a row "
             f"(optimizer.max_skipped = {config.optimizer.max_skipped}); those updates were not applied"
         )

@@ -510,5 +510,5 @@ def test_a_config_that_cannot_learn_is_told():
     for rule in ("grpo", "amrsd", "rlsd"):
         assert "rollout.group = 1" in told(rule, **alone)[0]
     assert "rollout.group = 1" in told("rloo", **alone)[0] and told("reinforce", **alone) == []
-    for rule in ("hybrid", "sdpo", "antisd", "oracle_prefix", "quoted_prefix"):  # they give credit without an advantage
+    for rule in ("hybrid", "sdpo", "antisd", "oracle_prefix", "prefix_credit"):  # they give credit without an advantage
         assert told(rule, **alone) == []

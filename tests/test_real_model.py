@@ -31,10 +31,10 @@ def test_every_arm_is_a_valid_config(arm):
 
 
 def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
-    both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_prefix"], dict(rungs=["stories"], lr=[1e-5])
+    both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_blame"], dict(rungs=["steps"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
-    tried = [(arm, seed) for seed in range(20, 25) for arm in ("grpo", "quoted_prefix")]
+    tried = [(arm, seed) for seed in range(20, 25) for arm in ("grpo", "quoted_blame")]
     assert order == core + tried + [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
 
@@ -104,7 +104,7 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
     saved = {"nll": 0.5, "failures": 3, "auroc": areas}
     saved |= {"above_tau": {"gap": 0.2, "null": None}, "null_quantile": 0.1, "critiques": 4, "quoting": 2, "right": 1}
     return {
-        "rung": "sums", "arm": arm, "lr": 4e-5, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
+        "rung": "stories", "arm": arm, "lr": 4e-5, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
         "sampled": list(sampled), "seconds": [0.0, 10.0, 20.0], "problems": 96, "rollouts_per_step": 32, "gap_failed": None,
         "greedy": [0.1, 0.9], "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
         "rollouts": [saved, saved | {"failures": 1, "auroc": areas | {"gap": 1.0, "null": None}}],
@@ -127,18 +127,18 @@ def test_contrasts_are_paired_by_seed():
 def test_p_is_given_when_a_part_is_complete():
     """Differences of .01 to .05 by seed: t = 4.243 with 4 degrees of freedom, p = .01324, the same for three contrasts."""
     rows = []
-    for seed in arms.PARTS["try"][1]:
-        rows += [row(arm, seed) for arm in ("grpo", "drop_failures", "random_prefix")]
-        rows.append(row("quoted_prefix", seed, sampled=(0.0, 0.5 + 0.02 * (seed - 4), 0.9)))
+    for seed in arms.PARTS["try"][2]:
+        rows += [row(arm, seed, rung="steps") for arm in ("grpo", "drop_failures", "random_blame")]
+        rows.append(row("quoted_blame", seed, rung="steps", sampled=(0.0, 0.5 + 0.02 * (seed - 19), 0.9)))
     assert tables.table(rows).count("| 0.030 (0.010 to 0.050) | 0.040 |") == 3
     assert "| 0.040 |" not in tables.table(rows[:-1])
-    assert "quoted_prefix minus random_prefix" in chart.figure([*rows, row("grpo")])
+    assert "quoted_blame minus random_blame" in chart.figure(rows)
 
 
 @pytest.mark.parametrize(
     "more, message",
     [
-        (dict(config="other"), "amrsd on sums .* different configs"),
+        (dict(config="other"), "amrsd on stories .* different configs"),
         (dict(greedy=[0.2, 0.9]), "seed 1: grpo, amrsd do not begin"),
     ],
 )
@@ -222,7 +222,7 @@ def test_seeds_with_rows_of_another_start_are_named(study, tmp_path, monkeypatch
     monkeypatch.setattr(runs, "train_once", lambda *_, **__: {"sampled": [0.1, 0.2], "wall_seconds": 1.0})
     monkeypatch.setattr(runs, "start_of", lambda *_: tmp_path)
     monkeypatch.setattr(runs, "digest", lambda _: "here")
-    rows = [row("amrsd", seed, start=start) for seed, start in enumerate(("there", "here", "there"))]
+    rows = [row("amrsd", seed, rung="sums", start=start) for seed, start in enumerate(("there", "here", "there"))]
     common.add_rows(tmp_path / "rows.json", *rows)
     study("grpo", seeds=(0, 1))
     assert "seeds [0] have rows of another start" in capsys.readouterr().out

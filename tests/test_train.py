@@ -389,7 +389,7 @@ def test_gradients_that_are_not_finite_stop_the_run_and_leave_its_parameters(wor
         return dataclasses.replace(result, token_advantage=result.token_advantage * np.float32("nan"))
 
     monkeypatch.setattr(loop, "assign", poisoned)
-    with pytest.raises(FloatingPointError, match=r"step 2: .* in 2 steps in a row.*optimizer.max_skipped = 2"):
+    with pytest.raises(loop.Diverged, match=r"step 2: .* in 2 steps in a row.*optimizer.max_skipped = 2"):
         train(tiny_config(optimizer__max_skipped=2), workdir)
     assert [row["updates/skipped"] for row in runs.metrics(workdir, "train")] == [1.0, 1.0]
     assert all(np.isfinite(a).all() for a in runs.leaves(workdir, 2))

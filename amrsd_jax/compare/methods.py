@@ -19,8 +19,8 @@ def parse(names: str | Iterable[str]) -> list[str]:
 def configure(experiment: Experiment, name: str) -> Experiment:
     """Returns the experiment with a method in place of its own.
 
-    The run's own rule keeps the run's settings. Another rule, or one with a context in its name, has its default arguments and
-    teacher, and its default context or that one.
+    The run's own rule keeps the run's settings, unless there is an external model. Another rule, or one with a context in its
+    name, has its default arguments and teacher, and its default context or that one.
 
     Raises:
       ConfigError: there is no such rule or context, or they do not go together.
@@ -38,7 +38,7 @@ def configure(experiment: Experiment, name: str) -> Experiment:
 
 def method_config(config: Config, name: str) -> Config:
     """Returns the config of a run with a method in place of its own; a rule with another baseline has that rule's advantages."""
-    if name == config.credit.rule:
+    if name == config.credit.rule and not config.external.workdir:
         return config.model_copy(update=dict(credit=config.credit.model_copy(update=dict(exact_savings=True))))
     rule, _, context = name.partition("@")
     values = config.model_dump()

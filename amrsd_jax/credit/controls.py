@@ -5,7 +5,7 @@ from jaxtyping import Array, Integer
 
 from amrsd_jax.credit.base import Rule
 from amrsd_jax.credit.oracle import oracle_first_error
-from amrsd_jax.credit.quoted_prefix import needs_teacher, quoted_prefix
+from amrsd_jax.credit.quoted_blame import needs_teacher, quoted_blame
 from amrsd_jax.records import Signals, TokenCredit
 
 
@@ -28,16 +28,16 @@ def random_step(s: Signals) -> TokenCredit:
     return oracle_first_error(s.replace(first_error=_moved(s, s.first_error)))
 
 
-def random_prefix(s: Signals, *, prefix: float = 1.0, rest: float = 0.0) -> TokenCredit:
-    """A_t is that of `quoted_prefix`, with the quoted number moved to a random position (our choice).
+def random_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> TokenCredit:
+    """A_t is that of `quoted_blame`, with the quoted number moved to a random position (our choice).
 
-    The same failures are marked, so that the difference to `quoted_prefix` is due to the place.
+    The same failures are marked, so that the difference to `quoted_blame` is due to the place.
 
     Args:
       s: advantage, reward [N], mask [N, T], quoted [N, 2] and noise [N] are read.
-      prefix, rest: as in `quoted_prefix`.
+      prefix, rest: as in `quoted_blame`.
     """
-    return quoted_prefix(s.replace(quoted=_moved(s, s.quoted)), prefix=prefix, rest=rest)
+    return quoted_blame(s.replace(quoted=_moved(s, s.quoted)), prefix=prefix, rest=rest)
 
 
 def _moved(s: Signals, span: Integer[Array, "N 2"]) -> Integer[Array, "N 2"]:
@@ -50,6 +50,6 @@ def _moved(s: Signals, span: Integer[Array, "N 2"]) -> Integer[Array, "N 2"]:
 RULES = (
     Rule("scale_failures", scale_failures, keeps_sign=True),
     Rule("random_step", random_step, keeps_sign=True),
-    Rule("random_prefix", random_prefix, needs_teacher, context="self_reflection", reads_gap=False, quotes=True),
+    Rule("random_blame", random_blame, needs_teacher, context="self_reflection", reads_gap=False, quotes=True),
     Rule("drop_failures", drop_failures, keeps_sign=True),
 )

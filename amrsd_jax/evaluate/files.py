@@ -70,10 +70,10 @@ def write_finished(folder: Path, metrics: dict[str, dict[str, float]]) -> None:
 
 
 @only_first
-def forget_finished(folder: Path, but: int) -> None:
-    """Removes what `write_finished` wrote for steps but one, from which a run resumes: later steps may be other than before."""
+def forget_finished(folder: Path, but: int | None = None) -> None:
+    """Removes what `write_finished` wrote, for all steps but one."""
     for path in folder.glob(f"step_*/{_FINISHED}"):
-        if path.parent.name != f"step_{but:05d}":
+        if but is None or path.parent.name != f"step_{but:05d}":
             path.unlink()
 
 

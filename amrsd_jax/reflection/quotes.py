@@ -25,6 +25,10 @@ def quoted(question: str, answer: str, text: str) -> tuple[int, int] | None:
     if not named:
         return None
     last = named[-1]
+    while (
+        last and numbers[last - 1] == numbers[last]
+    ):  # "8 is not 13: it must be 13" names it twice, and no 13 before it
+        last -= 1
     candidates = [i for i, number in enumerate(there) if number == numbers[last]]
     return places[max(candidates, key=lambda i: _common_end(there[:i], numbers[:last]))].span()
 

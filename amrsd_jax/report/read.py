@@ -17,6 +17,9 @@ from amrsd_jax.runtime.workdir import FORMAT
 Record = dict[str, Any]
 
 
+_FINITE = ("loss/total", "grad_norm")  # of every step: null says that they were not finite
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
     """The parsed files of a run.
@@ -66,7 +69,10 @@ def read(workdir: Path | str, *, skip_damaged: bool = False) -> RunFiles:
         if not skip_damaged:
             raise ValueError(faults[0])
         notes.append(f"Damaged lines were left out: {len(faults)}, the first is {faults[0]}.")
-    infinite = [(key, record["step"]) for record in records for key, value in record.items() if not _finite(value)]
+    infinite = [
+        (key, record["step"]) for record in records for key, value in record.items()
+        if not _finite(value) or (value is None and key in _FINITE)
+    ]  # fmt: skip
     records = [{key: value if _finite(value) else None for key, value in record.items()} for record in records]
     if infinite:
         key, step = infinite[0]

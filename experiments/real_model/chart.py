@@ -25,9 +25,10 @@ def figure(rows: list[Row]) -> str:
         if drawn:
             options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=WIDTH, height=220)
             panels.append(charts.lines(drawn, title=f"SmolLM2-135M, {rung}", static=True, **options))
-    if not panels:
-        raise ValueError(f"no row of {', '.join(DRAWN)} with learning rate {LR:g}: nothing to draw")
-    return charts.svg(alt.vconcat(*forest(rows), alt.hconcat(*panels)).resolve_scale(color="independent"))
+    parts = [*forest(rows), *([alt.hconcat(*panels)] if panels else [])]
+    if not parts:
+        raise ValueError(f"no row of {', '.join(DRAWN)} and no pair with learning rate {LR:g}: nothing to draw")
+    return charts.svg(alt.vconcat(*parts).resolve_scale(color="independent"))
 
 
 def forest(rows: list[Row]) -> list[alt.LayerChart]:

@@ -65,7 +65,8 @@ def with_pairs(rows: list[Row]) -> list[Row]:
 
 def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) -> str:
     """Formats the named contrasts of a part over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
-    rows = [row for row in rows if row["part"] == part]
+    _, rungs, seeds = PARTS[part]
+    rows = [row for row in rows if row["part"] == part and row["rung"] in rungs]
     values = {name: list(by_pair.values()) for name, by_pair in differences(areas(rows, "pair")[0], named).items()}
     if not values:
         return ""
@@ -73,7 +74,7 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
     for row in rows:
         greedy.setdefault(row["arm"], {})[row["pair"], row["seed"]] = row["greedy"][1]
     greedy = differences(greedy, named)
-    complete = min(map(len, values.values())) >= len(PARTS[part][1]) and len(values) == len(named)
+    complete = len(values) == len(named) and min(map(len, values.values())) == len(rungs) * len(seeds)
     p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values.values()], len(named))
     cells = []
     for (name, each), corrected in zip(values.items(), p, strict=True):

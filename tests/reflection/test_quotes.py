@@ -34,6 +34,7 @@ def test_of_several_places_the_one_after_the_same_numbers():
     assert quoted(question, answer, "15 + 5 is not 15") == (21, 23)
     assert quoted(question, answer, "7 + 8 is not 15") == (8, 10)
     assert quoted(question, answer, "15 is wrong") == (8, 10)  # the first of equals
+    assert quoted("What is 8 + 3 - 4?", "8 = 13. 13 = 2.", "8 is not 13: it must be 13.") == (4, 6)
 
 
 def test_decimals_and_thousands_are_one_number():

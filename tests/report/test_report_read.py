@@ -21,7 +21,7 @@ def test_an_empty_workdir_is_read(tmp_path):
 
 
 def test_values_that_are_not_finite_and_skipped_updates_are_noted(tmp_path):
-    broken = train_record(2) | {"loss/total": float("nan"), "grad_norm": float("inf"), "updates/skipped": 1}
+    broken = train_record(2) | {"loss/total": None, "grad_norm": float("inf"), "updates/skipped": 1}
     write_lines(tmp_path / "metrics.jsonl", [broken, train_record(1)])
     run = read(tmp_path)
     assert [line["step"] for line in run.train] == [1, 2]

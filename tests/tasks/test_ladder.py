@@ -116,6 +116,15 @@ def test_right_sums(response):
         ("7 + 8 = 15. 15 - 4 = [12].", "15 - 4 is not 12"),
         ("7 + 8 = 15. 7 + 8 = 15. 15 - [15] = 0.", "15 was used before"),  # the first equation may be written again
         ("7 + [7] = 14. 14 - 4 = 10.", "7 was used before"),
+        ("7 [- 7] = 0. 0 + 4 = 4.", "it subtracts, which is the wrong operation"),
+        ("Seven + 8 = 15. 15 - 4 = [12]", "15 - 4 is not 12"),  # a number in words is not read; its result is there
+        ("15 = 7 + 8. 15 - 4 = [12].", "15 - 4 is not 12"),
+        ("7 + 8. 7 + 8 = 15. 15 - 4 = [12]", "15 - 4 is not 12"),  # an expression uses nothing up
+        ("We have 7 + 8 - 4. 7 + 8 = 15. 15 - 4 = [12].", "15 - 4 is not 12"),
+        ("To find 7 + 8 - 4, first 7 + 8 =[]", "before a result"),
+        ("7 + 8 = 15. 8 + 7 = 15. 15 - 4 = [12].", "15 - 4 is not 12"),
+        ("7 + 8 = 15. 7 + 8 - 4 = [12].", "7 + 8 - 4 is not 12"),  # begins anew
+        ("7 + 8 - 4 = 15 - 4 = [12].", "15 - 4 is not 12"),
         ("7 + 8 = 15. 15 [+ 4] = 19.", "it adds, which is the wrong operation"),
         ("8 - 4 = 4. 4 + 7 = [12].", "4 + 7 is not 12"),  # another order of the steps, which uses 4 as a result
     ],
@@ -124,7 +133,8 @@ def test_where_two_steps_go_wrong(response, message):
     text = response.replace("[", "").replace("]", "")
     verdict = TASKS["steps"].verify(STEPS, text)
     assert not verdict.correct and message in verdict.message
-    assert TASKS["steps"].first_error(STEPS, text) == (response.index("["), response.index("]") - 1)
+    start, end = TASKS["steps"].first_error(STEPS, text)
+    assert start == response.index("[") and text[start:end] == response[start + 1 : response.index("]")]
 
 
 @pytest.mark.parametrize(

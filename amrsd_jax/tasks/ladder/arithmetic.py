@@ -172,43 +172,42 @@ def _doubted(problem: Problem, text: str, span: tuple[int, int]) -> Fault:
 
 
 def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: Fraction) -> Fault | None:
-    """Returns the fault of the first equation that calculates with a wrong number, in a wrong way or wrongly."""
+    """Returns the fault of the first equation that calculates with a wrong number, in a wrong way or wrongly.
+
+    Each number is for one equation, whose result takes its place. An equation may be written again, or begin anew with all
+    numbers; one without a result uses none up.
+    """
     terms = problem.row["terms"]
     signs = {Fraction(number): operator for operator, number in terms}
-    results: set[Fraction] = set()
-    unused = Counter(
-        Fraction(number) for _, number in terms
-    )  # each number is for one equation, whose result takes its place
-    earlier: list[Side] = []
+    given = Counter(Fraction(number) for _, number in terms)
+    unused, results, written = given.copy(), set(), [given]
     for sides in expressions:
         wrong = numbers.false_side(sides, text)
-        new = not sides[0].bare and not any(_same(sides[0], side) for side in earlier)
-        earlier.append(sides[0])
         if gold in results and wrong is None and sides[-1].value not in (gold, None):
             return _goes_on(problem, sides)
+        first = Counter(number.value for number in sides[0].numbers)
+        new = len(sides) > 1 and first not in written
         for place, side in enumerate(sides):
             if side is wrong:
                 return _false(problem, sides[place - 1], side)
-            first = side.numbers[0].value
-            if not side.bare and signs.get(first) == "-" and first not in results:
-                return _wrong_order(problem, side)
-            for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
-                if number.value not in signs and number.value not in results and not side.bare:
-                    return _wrong_number(problem, number)
-                if new and place == 0 and not unused[number.value]:
-                    return _used_again(problem, number)
-                unused[number.value] -= new and place == 0
-                if operator and operator != signs.get(number.value, operator):
-                    return _wrong_operation(problem, operator, where, side.end)
+            if not side.bare and (place == 0 or sides[0].bare):  # else it is the side before it, calculated further
+                leading = side.numbers[0].value
+                if signs.get(leading) == "-" and leading not in results:
+                    return _wrong_order(problem, side)
+                for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
+                    if operator and operator != signs.get(number.value, operator):
+                        return _wrong_operation(problem, operator, where, side.end)
+                    if number.value not in signs and number.value not in results:
+                        return _wrong_number(problem, number)
+                    if new and place == 0 and not unused[number.value]:
+                        return _used_again(problem, number)
+                    unused[number.value] -= new and place == 0
             if side.value is not None and place:
                 results.add(side.value)
-        unused.update([sides[-1].value] if new and len(sides) > 1 else [])
+        if new:
+            written.append(first)
+            unused[sides[-1].value] += 1
     return None
-
-
-def _same(a: Side, b: Side) -> bool:
-    """Returns whether two sides have the same numbers and operators."""
-    return a.operators == b.operators and [n.value for n in a.numbers] == [n.value for n in b.numbers]
 
 
 def _false(problem: Problem, before: Side, side: Side) -> Fault:
