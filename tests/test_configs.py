@@ -169,9 +169,10 @@ def run(config, workdir, *fields):
     """Trains by the command in a process of its own, on one device; returns its notes and its peak memory in KiB."""
     command = [
         sys.executable, "-c",
-        "import resource, sys\nfrom absl import app\nfrom amrsd_jax import main\n"
+        "from absl import app\nfrom amrsd_jax import main\n"
         "try: app.run(main.main, flags_parser=main.parse)\n"
-        "finally: print('peak KiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
+        # not ru_maxrss, which begins with the peak of the process that started this one
+        "finally: print('peak KiB', *[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')])",
         f"--config=configs/{config}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""}, cwd=ROOT)

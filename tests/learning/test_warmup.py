@@ -32,7 +32,7 @@ def test_the_three_kinds_come_in_their_shares():
     assert sum(" peer\n" in prompt for prompt, _ in reflect) / len(reflect) == pytest.approx(0.6, abs=0.08)
     for prompt, text in reflect:
         kind = prompt.rsplit(" ", 1)[-1]
-        assert parse(text, kind, "none", finished=True)[1] == "ok"
+        assert parse(text, kind, finished=True, states_answer=lambda _: False)[1] == "ok"
 
 
 def test_a_solution_with_a_reflection_in_view_has_its_line_right():
