@@ -35,7 +35,8 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
     tried = [(arm, seed) for seed in range(20, 25) for arm in ("grpo", "quoted_blame")]
-    assert order == core + tried + [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
+    others = [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
+    assert order == core + tried + others + [("grpo", seed) for seed in range(-3, 0)]
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
 
 
@@ -104,7 +105,7 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
     saved = {"nll": 0.5, "failures": 3, "auroc": areas}
     saved |= {"above_tau": {"gap": 0.2, "null": None}, "null_quantile": 0.1, "critiques": 4, "quoting": 2, "right": 1}
     return {
-        "rung": "stories", "arm": arm, "lr": 4e-5, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
+        "rung": "stories", "arm": arm, "lr": arms.LR, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
         "sampled": list(sampled), "seconds": [0.0, 10.0, 20.0], "problems": 96, "rollouts_per_step": 32, "gap_failed": None,
         "greedy": [0.1, 0.9], "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
         "rollouts": [saved, saved | {"failures": 1, "auroc": areas | {"gap": 1.0, "null": None}}],

@@ -6,20 +6,20 @@ from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 from experiments.curves import areas, series, t_interval
 from experiments.real_model.arms import LR
-from experiments.real_model.tables import DECISIVE, differences, with_pairs
+from experiments.real_model.tables import DECISIVE, differences, of_part, with_pairs
 
 DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference")
 WIDTH = 360  # of a panel, in pixels
 
 
 def figure(rows: list[Row]) -> str:
-    """Draws the rows of the learning rate LR: contrasts, and the accuracy of DRAWN against rollouts, one panel per rung.
+    """Draws the rows of the learning rate LR: contrasts, and accuracies of the core's arms in DRAWN against rollouts, by rung.
 
     Bands are bootstrap 95 % intervals over seeds, as in the other studies' figures.
     """
     rows = [row for row in with_pairs(rows) if row["lr"] == LR]
-    panels = []
-    for (rung,), group in sorted(group_by([row for row in rows if row["part"] == "core"], "rung").items()):
+    panels, core = [], [row for row in rows if row["part"] == "core"]
+    for (rung,), group in sorted(group_by(core or rows, "rung").items()):
         by_arm = group_by(group, "arm")
         drawn = [series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
         if drawn:
@@ -35,7 +35,7 @@ def forest(rows: list[Row]) -> list[alt.LayerChart]:
     """Draws each contrast as the differences of its pairs, their mean and its 95 % interval; [] if none has two pairs."""
     points, means = [], []
     for part, named in DECISIVE.items():
-        by_arm, _ = areas([row for row in rows if row["part"] == part], "pair")
+        by_arm, _ = areas(of_part(rows, part), "pair")
         for name, by_pair in differences(by_arm, named).items():
             mean, low, high = t_interval(list(by_pair.values()))
             means.append({"contrast": name, "x": mean, "low": low, "high": high})

@@ -12,19 +12,19 @@ from experiments.real_model.measure import QUANTILE
 DECISIVE = {"core": CONTRASTS, "try": TRY}  # the contrasts of a part
 LEVELS = (0.5, 0.7)
 MEANWHILE = (
-    "Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats per token. Greedy "
-    "accuracy; change of the sampled accuracy on rungs that are not trained, with 95 % intervals over runs."
+    "Second tables, of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats "
+    "per token. Greedy accuracy; change of the sampled accuracy on rungs that are not trained, with 95 % intervals over runs."
 )
 TEACHERS = (
-    "With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD raises. AUROC "
-    "for the first error of failures: of -gap at the first step, where all arms of a seed have the same rollouts, and at "
-    "the last; at both together, of the control (the teacher's prompt without a text), of the gap minus the control's, of "
-    "the gap's magnitude, and of the surprise, -log-prob of the sampled token. Failures: those that the teacher scored, for"
-    " prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: the share of tokens at "
-    f"which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the control's gap in the "
-    "direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first error is a part of "
-    "them; quoting: those whose text quotes a number that the answer has and the question lacks; right: those where the "
-    "last such number begins the error."
+    "Third tables. With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD "
+    "raises. AUROC for the first error of failures: of -gap at the first step, where all arms of a seed have the same "
+    "rollouts, and at the last; at both together, of the control (the teacher's prompt without a text), of the gap minus "
+    "the control's, of the gap's magnitude, and of the surprise, -log-prob of the sampled token. Failures: those that the"
+    " teacher scored, for prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: "
+    f"the share of tokens at which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the "
+    "control's gap in the direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first"
+    " error is a part of them; quoting: those whose text quotes a number that the answer has and the question lacks; "
+    "right: those where the last such number begins the error."
 )
 
 
@@ -40,7 +40,7 @@ def table(rows: list[Row]) -> str:
     by_part = sorted(
         group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
     )
-    parts += [_tables(group) for _, group in by_part]
+    parts += [*(_tables(group) for _, group in by_part), MEANWHILE, TEACHERS]
     return "\n\n".join(filter(None, parts))
 
 
@@ -65,8 +65,7 @@ def with_pairs(rows: list[Row]) -> list[Row]:
 
 def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) -> str:
     """Formats the named contrasts of a part over all rungs and seeds of one learning rate; returns "" if none has two pairs."""
-    _, rungs, seeds = PARTS[part]
-    rows = [row for row in rows if row["part"] == part and row["rung"] in rungs]
+    rows, (_, rungs, seeds) = of_part(rows, part), PARTS[part]
     values = {name: list(by_pair.values()) for name, by_pair in differences(areas(rows, "pair")[0], named).items()}
     if not values:
         return ""
@@ -86,6 +85,11 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
         "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. p, that of no "
         f"difference of the areas, corrected for the {len(named)} contrasts, is given when all their seeds are there."
     )
+
+
+def of_part(rows: list[Row], part: str) -> list[Row]:
+    """Returns the rows of a part that are on its rungs."""
+    return [row for row in rows if row["part"] == part and row["rung"] in PARTS[part][1]]
 
 
 def differences(by_arm: dict[str, dict], named: tuple[tuple[str, str], ...]) -> dict[str, dict]:
@@ -131,7 +135,8 @@ def _tables(rows: list[Row]) -> str:
         markdown(*arms_table(rows, "pair", LEVELS, t_interval)),
         learning,
     ]
-    return "\n\n".join([*parts, markdown(*_meanwhile(rows)), MEANWHILE, markdown(*_teachers(rows)), TEACHERS])
+    columns, lines = _teachers(rows)
+    return "\n\n".join([*parts, markdown(*_meanwhile(rows)), *([markdown(columns, lines)] if lines else [])])
 
 
 def _meanwhile(rows: list[Row]) -> tuple[list[str], list[list]]:
