@@ -194,6 +194,8 @@ def test_a_study_continues_where_it_stopped_and_its_arms_are_paired(study, tmp_p
         assert (one["kl_to_start"] > 0) == (one["arm"] == "opd_reference")  # GRPO has no right answer to learn from
         assert [saved["step"] for saved in one["rollouts"]] == [1, 2]
         assert any(saved["failures"] for saved in one["rollouts"]) == (one["arm"] == "opd_reference")
+    (tmp_path / "again").mkdir()
+    assert runs.digest(runs.start_of("sums", tmp_path / "again")) == rows[0]["start"]  # equal parameters, other files
     text = tables.table(rows)  # refuses arms that do not begin alike
     assert text.count("| grpo |") == 2 and text.count("| opd_reference |") == 3  # GRPO has no teacher
     assert "SmolLM2-135M, sums" in chart.figure([one | {"lr": arms.LR} for one in rows])

@@ -1,6 +1,5 @@
 """Makes the runs of the study, one after the other in one process, so that they share compiled programs."""
 
-import functools
 import hashlib
 import itertools
 import json
@@ -9,6 +8,8 @@ import shutil
 import traceback
 from pathlib import Path
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from amrsd_jax.experiment import make_experiment
@@ -70,23 +71,27 @@ def run(out: Path, results: Path, *, rungs: list, arms: list, lr: list, seeds: l
 def start_of(rung: str, out: Path) -> Path:
     """Returns a folder with the reflection warm-up that the runs on a rung begin with; makes it if it is absent."""
     folder = out / f"start_{rung}"
-    if not (folder / "reflection_warmup").exists():
+    if not (folder / "digest.txt").exists():
         folder.mkdir(exist_ok=True)
         config = configure(rung, "grpo", LR, 0)
         config.seed = 0
         with log(out):
-            initial_params(make_experiment(validate(config), folder), folder, Clock())
+            params = initial_params(make_experiment(validate(config), folder), folder, Clock())
+        (folder / "digest.txt").write_text(_digest(*(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))))
     return folder
 
 
-@functools.lru_cache
 def digest(folder: Path) -> str:
     """Returns the beginning of a hash of the parameters of a start, which differ between kinds of processors."""
-    return _digest((folder / "reflection_warmup" / "checksums.json").read_text())
+    return (folder / "digest.txt").read_text()
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _digest(*parts: bytes) -> str:
+    """Returns the beginning of a hash; that of a checkpoint's files would not do, since equal parameters give other files."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part)
+    return hashed.hexdigest()[:8]
 
 
 def train_once(config: ConfigDict, start: Path, out: Path, kept: str) -> Row:
@@ -103,7 +108,7 @@ def train_once(config: ConfigDict, start: Path, out: Path, kept: str) -> Row:
                 raise SystemExit(f"the run ended at step {results['steps']} of {config.steps}: it has no result")
             values = config_json(validate(config))
             return measured(workdir, results) | {
-                "start": digest(start), "config": _digest(json.dumps(values | {"seed": 0}, sort_keys=True)),
+                "start": digest(start), "config": _digest(json.dumps(values | {"seed": 0}, sort_keys=True).encode()),
             }  # fmt: skip
     finally:
         folder = out / "kept" / kept
