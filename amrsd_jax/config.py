@@ -489,7 +489,7 @@ class Config(Section):
 
     @property
     def updates(self) -> int:
-        """Optimiser updates of the run."""
+        """The number of optimiser updates that the run makes."""
         return self.steps * self.learning.minibatches
 
     @property

@@ -45,7 +45,7 @@ from amrsd_jax.validate import validate
 
 
 class Diverged(Exception):
-    """A run's updates are no longer finite; its parameters are those before."""
+    """Is raised where a run's updates are no longer finite; they were not applied."""
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
@@ -254,7 +254,7 @@ def training_step(
 
 
 def measures_null(config: Config, step: int) -> bool:
-    """Returns whether a step, counted from 0, has the null control: the first and every k-th."""
+    """Returns whether the null control is made at a step, counted from 0. It is made at the first step and at every k-th."""
     every = config.reflection.null_control_every
     return every > 0 and (step == 0 or (step + 1) % every == 0)
 

@@ -114,7 +114,7 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
 
 
 def test_contrasts_are_paired_by_seed():
-    """GRPO's area is .475, AMR-SD's .525 and .575: differences of .05 and .1; greedily .1 and 0."""
+    """Areas of .475 for GRPO and of .525 and .575 for AMR-SD differ by .05 and .1; its greedy accuracies differ by .1 and 0."""
     rows = [row("grpo", greedy=[0.1, 0.8]), row("grpo", 1)]
     rows += [row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
     text = tables.table(rows)

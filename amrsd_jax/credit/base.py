@@ -45,8 +45,8 @@ class Rule:
       negatives, negative_count: for a contrast, a name of `reflection.sources.NEGATIVES`, the contexts that should not help,
         and their number per row (K).
       distill: for rules that distil, the divergence between teacher and student that is added to the loss.
-      reads_gap: whether the formula reads the teacher's log-probabilities; not of rules that only distil, or read only the words
-        of the context.
+      reads_gap: whether the formula reads the teacher's log-probabilities. A rule that only distils, or that reads only the
+        words of the context, does not.
       quotes: whether the formula reads `Signals.quoted`, the number of a response that its text points at.
       memory: the value of `Signals.memory` at the first step; () for rules without a memory.
       neutral: whether A_t = A where student and teacher are equal. Tested for every rule that declares it.

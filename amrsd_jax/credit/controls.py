@@ -29,7 +29,7 @@ def random_step(s: Signals) -> TokenCredit:
 
 
 def random_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> TokenCredit:
-    """A_t is that of `quoted_blame`, with the quoted number moved to a random position (our choice).
+    """A_t is that of `quoted_blame` with the quoted number at a random place of the response (our choice).
 
     The same failures are marked, so that the difference to `quoted_blame` is due to the place.
 
@@ -41,7 +41,7 @@ def random_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> Token
 
 
 def _moved(s: Signals, span: Integer[Array, "N 2"]) -> Integer[Array, "N 2"]:
-    """Returns each span of tokens, as long as before, at a random position of its response; empty ones stay."""
+    """Returns spans of the same lengths that begin at random tokens of their responses. An empty span is returned as it is."""
     size = span[:, 1] - span[:, 0]
     start = jnp.floor(s.noise * (s.mask.sum(axis=1) - size + 1)).astype(size.dtype)
     return jnp.where(size[:, None] > 0, jnp.stack([start, start + size], axis=1), span)

@@ -203,7 +203,7 @@ def apply_gradients(
 
 
 def accumulates(loss: LossConfig, learning: LearningConfig) -> bool:
-    """Returns whether an update adds up gradients, which are held beside those of a micro-batch; else one program does it all."""
+    """Returns whether an update adds up the gradients of parts; if not, one program computes and applies them."""
     return learning.micro_batches > 1 or scores_first(loss, learning)
 
 

@@ -6,11 +6,11 @@ Command:  python -m experiments.real_model run --out=runs/real_model       (ever
 Axes:     --rungs, --arms, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
 Arms:     the keys of ARMS in `arms.py`; PARTS has their seeds: five for CORE, five for our own try, three for the others.
 Endpoint: sampled accuracy on held-out problems, averaged over training, at equal rollouts. The comparisons that decide were named
-          before their runs: CONTRASTS and TRY, paired by start and seed, with Student's t
-          and Holm's correction. All else describes.
+          before their runs: CONTRASTS and TRY, paired by start and seed, with Student's t and
+          Holm's correction. All else describes.
 
-Runs on a rung begin with SmolLM2 after one reflection warm-up of its own seed, the start. Its digits differ between kinds of
-processors; rows name it, and arms are compared within one. The arms of a seed also share training problems, held-out problems
+Runs on a rung begin with SmolLM2 after one reflection warm-up of its own seed, the start. Its digits may differ between kinds
+of processors; rows name it, and arms are compared within one. The arms of a seed also share training problems, held-out problems
 and sampling noise.
 """
 

@@ -65,8 +65,8 @@ TRY = (
 )
 # Two bounds go with them: the critique's number is read in the verifier's message, and the true place of the error is known.
 TRIED = {*sum(TRY, ()), "quoted_blame_feedback", "oracle_blame"}
-# In the order in which they run: arms, rungs and seeds. A part has all that it is compared with, because it may be run on
-# another kind of processor, whose start has other digits and pairs with no other row.
+# The arms, rungs and seeds of each part; parts run in this order. A part contains everything that its arms are compared with,
+# because another kind of processor may make a start with other digits, and rows of two starts are not compared.
 PARTS = {
     "core": (CORE.keys(), RUNGS, range(5)),
     "try": (TRIED, ("steps",), range(20, 25)),
@@ -74,12 +74,12 @@ PARTS = {
     "pilot": ({"grpo"}, RUNGS, range(-3, 0)),  # with --lr, by which the learning rate was chosen
 }
 STEPS, EVALUATED = 12, 4
-FIRST_SEED = 100
+FIRST_SEED = 100  # the config's seed in runs of seed 0
 LR = 2e-5
 
 
 def part_of(seed: int) -> str:
-    """Returns the name of the part that a seed belongs to, "more" for a seed of none."""
+    """Returns the name of the part that a seed belongs to, or "more" where it belongs to none."""
     return next((name for name, (_, _, seeds) in PARTS.items() if seed in seeds), "more")
 
 

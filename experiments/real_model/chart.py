@@ -13,9 +13,10 @@ WIDTH = 360  # of a panel, in pixels
 
 
 def figure(rows: list[Row]) -> str:
-    """Draws the rows of the learning rate LR: contrasts, and accuracies of the core's arms in DRAWN against rollouts, by rung.
+    """Draws the contrasts at the learning rate LR, and below them the accuracy of the arms in DRAWN against rollouts.
 
-    Bands are bootstrap 95 % intervals over seeds, as in the other studies' figures.
+    The curves are those of the part `core`, or of all parts while it has no rows. Bands are bootstrap 95 % intervals over seeds,
+    as in the other studies' figures.
     """
     rows = [row for row in with_pairs(rows) if row["lr"] == LR]
     panels, core = [], [row for row in rows if row["part"] == "core"]
@@ -32,7 +33,7 @@ def figure(rows: list[Row]) -> str:
 
 
 def forest(rows: list[Row]) -> list[alt.LayerChart]:
-    """Draws each contrast as the differences of its pairs, their mean and its 95 % interval; [] if none has two pairs."""
+    """Draws a dot for each pair of a contrast, and their mean with its 95 % interval. Returns [] if no contrast has two pairs."""
     points, means = [], []
     for part, named in DECISIVE.items():
         by_arm, _ = areas(of_part(rows, part), "pair")

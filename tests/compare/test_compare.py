@@ -62,7 +62,7 @@ def test_the_runs_own_method_keeps_the_settings_of_the_run():
 
 
 def test_a_blended_teacher_scores_with_the_blend(finished):
-    """With a rate of 0 it is the policy of step 0."""
+    """With a rate of 0 the blend is the policy of step 0, and has the same gaps."""
     loaded = load.load(finished, step=2)
     parameters = load_parameters(loaded.experiment, finished, 1)
     rollouts, entropy = score_student(loaded, parameters)

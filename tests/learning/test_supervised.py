@@ -46,7 +46,7 @@ def test_packing_loses_nothing():
 
 @pytest.mark.slow
 def test_rows_that_the_devices_do_not_divide_are_trained_on_by_each(policy, params):
-    """Three rows on four devices, and on one."""
+    """Updates of three rows have the same losses on four devices as on one."""
     packed, losses = pack([Document([1, 2, 3], [4, 5])] * 6, 5), []
     for devices in (1, 4):
         mesh = meshes.make_mesh(data=devices, fsdp=1, tensor=1)
