@@ -34,7 +34,7 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
     both, one = ["amrsd@tau=0", "rlsd", "grpo", "quoted_blame"], dict(rungs=["steps"], lr=[1e-5])
     order = [(key["arm"], key["seed"]) for key in arms.keys(arms=both, seeds=None, **one)]
     core = [(arm, seed) for seed in range(5) for arm in ("amrsd@tau=0", "grpo")]
-    tried = [(arm, seed) for seed in range(20, 25) for arm in ("grpo", "quoted_blame")]
+    tried = [(arm, seed) for seed in range(21, 26) for arm in ("grpo", "quoted_blame")]
     others = [(arm, seed) for seed in range(10, 13) for arm in ("amrsd@tau=0", "rlsd", "grpo")]
     assert order == core + tried + others + [("grpo", seed) for seed in range(-3, 0)]
     assert [key["seed"] for key in arms.keys(arms=["rlsd"], seeds=[7, 8], **one)] == [7, 8]  # as given
@@ -44,7 +44,7 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
 
 
 def test_rollouts_by_hand():
-    """Two failures whose second token is wrong, a success, and a failure without a context."""
+    """Two failures whose second token is wrong, a success, a failure without a context, and one that is wrong as a whole."""
     rows = [
         {
             "reward": 0,
@@ -62,6 +62,7 @@ def test_rollouts_by_hand():
         },
         {"reward": 1, "gap": [0.4], "null_gap": [-9.0], "first_error_start": -1, "first_error_end": -1},
         {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 0, "first_error_end": 1},
+        {"reward": 0, "gap": [0.0] * 3, "null_gap": [0.0] * 3, "first_error_start": 0, "first_error_end": 2},
     ]
     texts = {
         "question": "1 + 2?",
@@ -69,6 +70,7 @@ def test_rollouts_by_hand():
         "reflection": "not 4",
         "reflection_status": "ok",
         "reflection_kind": "critique",
+        "finish_reason": "stop",  # the third token
     }
     rows = [
         row
@@ -84,11 +86,11 @@ def test_rollouts_by_hand():
     assert found["auroc"] == areas
     counts = {"critiques": 3, "quoting": 3, "right": 2}  # the third failure's first token is wrong, not the quoted one
     assert counts.items() <= found.items()
-    assert found["above_tau"] == pytest.approx({"gap": 3 / 7, "null": 2 / 7}, abs=1e-4)
-    assert found["null_quantile"] == pytest.approx(np.quantile([0.3, 0, 0, 0.5, -0.5, 0, -9], 0.95), abs=1e-4)
+    assert found["above_tau"] == pytest.approx({"gap": 3 / 10, "null": 2 / 10}, abs=1e-4)
+    assert found["null_quantile"] == pytest.approx(np.quantile([0.3, 0, 0, 0.5, -0.5, 0, -9, 0, 0, 0], 0.95), abs=1e-4)
     without = measure.examined([{name: value for name, value in row.items() if name != "null_gap"} for row in rows])
     assert without["auroc"] == areas | {"null": None, "contrast": None} and without["null_quantile"] is None
-    assert measure.examined(rows[3:])["auroc"]["gap"] is None
+    assert measure.examined(rows[3:4])["auroc"]["gap"] is None
 
 
 # ---------------------------------------------------------------- tables
@@ -117,23 +119,25 @@ def test_contrasts_are_paired_by_seed():
     """Areas of .475 for GRPO and of .525 and .575 for AMR-SD differ by .05 and .1; its greedy accuracies differ by .1 and 0."""
     rows = [row("grpo", greedy=[0.1, 0.8]), row("grpo", 1)]
     rows += [row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
+    first, last = rows[-1]["rollouts"]
+    rows[-1]["rollouts"] = [first | {"failures": 1, "auroc": first["auroc"] | {"gap": 0.2}}, last]
     text = tables.table(rows)
     # .025 = half of .05, times t = 12.706
     assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) |  | 0.050 (-0.585 to 0.685) |" in text
     assert "| amrsd minus amrsd_shuffled" not in text  # not run
+    assert "| 0.50 | 4 | 1.00 | 2 |" in text  # AUROC: .6 on three failures and .2 on one
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
-    assert "0.70" in text  # AUROC pooled at the last step
 
 
 def test_p_is_given_when_a_part_is_complete():
     """Differences of .01 to .05 by seed: t = 4.243 with 4 degrees of freedom, p = .01324, the same for three contrasts."""
     rows = []
     for seed in arms.PARTS["try"][2]:
-        rows += [row(arm, seed, rung="steps") for arm in ("grpo", "drop_failures", "random_blame")]
-        rows.append(row("quoted_blame", seed, rung="steps", sampled=(0.0, 0.5 + 0.02 * (seed - 19), 0.9)))
+        rows += [row(arm, seed, rung="steps") for arm in ("grpo", "drop_failures", "shuffled_blame")]
+        rows.append(row("quoted_blame", seed, rung="steps", sampled=(0.0, 0.5 + 0.02 * (seed - 20), 0.9)))
     assert tables.table(rows).count("| 0.030 (0.010 to 0.050) | 0.040 |") == 3
     assert "| 0.040 |" not in tables.table(rows[:-1])
-    assert "quoted_blame minus random_blame" in chart.figure(rows)
+    assert "quoted_blame minus shuffled_blame" in chart.figure(rows)
 
 
 @pytest.mark.parametrize(

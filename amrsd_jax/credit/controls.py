@@ -1,7 +1,6 @@
 """Control rules of our own, which only shrink the blame of failures or misplace it: better credit must do better than these."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Integer
 
 from amrsd_jax.credit.base import Rule
 from amrsd_jax.credit.oracle import oracle_first_error
@@ -25,31 +24,36 @@ def random_step(s: Signals) -> TokenCredit:
     Args:
       s: advantage [N], mask [N, T], first_error [N, 2] and noise [N] are read.
     """
-    return oracle_first_error(s.replace(first_error=_moved(s, s.first_error)))
+    size = s.first_error[:, 1] - s.first_error[:, 0]
+    start = jnp.floor(s.noise * (s.mask.sum(axis=1) - size + 1)).astype(size.dtype)
+    moved = jnp.where(size[:, None] > 0, jnp.stack([start, start + size], axis=1), s.first_error)
+    return oracle_first_error(s.replace(first_error=moved))
 
 
-def random_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> TokenCredit:
-    """A_t is that of `quoted_blame` with the quoted number at a random place of the response (our choice).
+def shuffled_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> TokenCredit:
+    """A_t is that of `quoted_blame` with the places of the quoted numbers exchanged between failures (our choice).
 
-    The same failures are marked, so that the difference to `quoted_blame` is due to the place.
+    A failure is blamed from the place on, relative to its length, that another failure's critique quotes. The same failures are
+    marked, and as often early or late, so that the difference to `quoted_blame` is due to the match of place and failure.
 
     Args:
       s: advantage, reward [N], mask [N, T], quoted [N, 2] and noise [N] are read.
       prefix, rest: as in `quoted_blame`.
     """
-    return quoted_blame(s.replace(quoted=_moved(s, s.quoted)), prefix=prefix, rest=rest)
-
-
-def _moved(s: Signals, span: Integer[Array, "N 2"]) -> Integer[Array, "N 2"]:
-    """Returns spans of the same lengths that begin at random tokens of their responses. An empty span is returned as it is."""
-    size = span[:, 1] - span[:, 0]
-    start = jnp.floor(s.noise * (s.mask.sum(axis=1) - size + 1)).astype(size.dtype)
-    return jnp.where(size[:, None] > 0, jnp.stack([start, start + size], axis=1), span)
+    size = s.quoted[:, 1] - s.quoted[:, 0]
+    room, marked = s.mask.sum(axis=1) - size, (s.reward < 1) & (size > 0)
+    place = s.quoted[:, 0] / jnp.maximum(room, 1)
+    # In a random order, with the marked failures first, each takes the place of the next; the last takes that of the first.
+    order = jnp.argsort(jnp.where(marked, s.noise, jnp.inf))
+    following = jnp.roll(order, -1).at[marked.sum() - 1].set(order[0])
+    start = jnp.round(place.at[order].set(place[following]) * room).astype(size.dtype)
+    exchanged = jnp.where(marked[:, None], jnp.stack([start, start + size], axis=1), s.quoted)
+    return quoted_blame(s.replace(quoted=exchanged), prefix=prefix, rest=rest)
 
 
 RULES = (
     Rule("scale_failures", scale_failures, keeps_sign=True),
     Rule("random_step", random_step, keeps_sign=True),
-    Rule("random_blame", random_blame, needs_teacher, context="self_reflection", reads_gap=False, quotes=True),
+    Rule("shuffled_blame", shuffled_blame, needs_teacher, context="self_reflection", reads_gap=False, quotes=True),
     Rule("drop_failures", drop_failures, keeps_sign=True),
 )

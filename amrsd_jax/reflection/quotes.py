@@ -15,21 +15,24 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 def quoted(question: str, answer: str, text: str) -> tuple[int, int] | None:
     """Returns where in an answer the number begins and ends that a text about it points at; None if it points at none.
 
-    A text points at its last number that the answer has and the question lacks, because what the question gives is not in doubt.
-    It means the place before which the answer has most of the numbers that the text has before it, the first of equals: with
-    `15 + 5 is not 15` the last 15 of `7 + 8 = 15. 15 + 5 = 15` (our choice).
+    The numbers in doubt are those that the question lacks, and those directly behind `=`. A text points at its last number that
+    is one of them; of several places, at the one before which the answer has the longest run of the numbers that the text has
+    before it, the first of equals: with `15 + 5 is not 15` at the last 15 of `7 + 8 = 15. 15 + 5 = 15` (our choice).
     """
     places, numbers = list(NUMBER.finditer(answer)), NUMBER.findall(text)
     given, there = set(NUMBER.findall(question)), [place.group() for place in places]
-    named = [i for i, number in enumerate(numbers) if number in there and number not in given]
+    doubtful = [
+        i for i, place in enumerate(places)
+        if there[i] not in given or answer[: place.start()].rstrip().endswith("=")
+    ]  # fmt: skip
+    named = [i for i, number in enumerate(numbers) if any(number == there[j] for j in doubtful)]
     if not named:
         return None
     last = named[-1]
-    while (
-        last and numbers[last - 1] == numbers[last]
-    ):  # "8 is not 13: it must be 13" names it twice, and no 13 before it
+    # "8 is not 13: it must be 13" names it twice, and no 13 before it
+    while last and numbers[last - 1] == numbers[last]:
         last -= 1
-    candidates = [i for i, number in enumerate(there) if number == numbers[last]]
+    candidates = [i for i in doubtful if there[i] == numbers[last]]
     return places[max(candidates, key=lambda i: _common_end(there[:i], numbers[:last]))].span()
 
 

@@ -5,27 +5,27 @@ import altair as alt
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 from experiments.curves import areas, series, t_interval
-from experiments.real_model.arms import LR
+from experiments.real_model.arms import LR, PARTS
 from experiments.real_model.tables import DECISIVE, differences, of_part, with_pairs
 
-DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference")
+DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference", "quoted_blame")
 WIDTH = 360  # of a panel, in pixels
 
 
 def figure(rows: list[Row]) -> str:
     """Draws the contrasts at the learning rate LR, and below them the accuracy of the arms in DRAWN against rollouts.
 
-    The curves are those of the part `core`, or of all parts while it has no rows. Bands are bootstrap 95 % intervals over seeds,
-    as in the other studies' figures.
+    The curves are those of the first of PARTS that has rows. Bands are bootstrap 95 % intervals over seeds, as in the other
+    studies' figures.
     """
     rows = [row for row in with_pairs(rows) if row["lr"] == LR]
-    panels, core = [], [row for row in rows if row["part"] == "core"]
-    for (rung,), group in sorted(group_by(core or rows, "rung").items()):
+    panels, first = [], next((part for part in PARTS if any(row["part"] == part for row in rows)), "more")
+    for (rung,), group in sorted(group_by([row for row in rows if row["part"] == first], "rung").items()):
         by_arm = group_by(group, "arm")
         drawn = [series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
         if drawn:
             options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=WIDTH, height=220)
-            panels.append(charts.lines(drawn, title=f"SmolLM2-135M, {rung}", static=True, **options))
+            panels.append(charts.lines(drawn, title=f"SmolLM2-135M, {rung} ({first})", static=True, **options))
     parts = [*forest(rows), *([alt.hconcat(*panels)] if panels else [])]
     if not parts:
         raise ValueError(f"no row of {', '.join(DRAWN)} and no pair with learning rate {LR:g}: nothing to draw")

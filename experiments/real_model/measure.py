@@ -49,10 +49,10 @@ def examined(rows: list[dict]) -> dict:
 
     Returns:
       step; nll: mean of -log-prob of all sampled tokens, an estimate of the policy's entropy at the sampling temperature;
-      failures: rows with a gap whose first error is known and which have other tokens; auroc: means over them of the AUROC of
+      failures: rows with a gap whose first error is a part of them (`localised`); auroc: means over them of the AUROC of
       -gap at the first error, for the teacher's `gap`, for the `null` control's, and for `contrast`, their difference; that of
       the gap's `magnitude`, and of -log-prob of the token, its `surprise`;
-      critiques: failures with a usable critique whose first error is known and not the whole response; quoting: those whose
+      critiques: failures with a usable critique whose first error is a part of them; quoting: those whose
       critique points at a number (`reflection.quotes`); right: those where this number begins inside the first error;
       above_tau: of all tokens with a gap, the share at which AMR-SD would act (gap on successes and -gap on failures above 0.2
       nats), for gap and null; null_quantile: of that signed gap of the control, in nats. None where nothing was measured.
@@ -67,7 +67,7 @@ def examined(rows: list[dict]) -> dict:
             gaps["null"] = np.array(row["null_gap"])
         for name, gap in gaps.items():
             signed[name].append(gap if row["reward"] >= 1 else -gap)
-        if row["first_error_start"] < 0:
+        if not localised(row):
             continue
         if "null" in gaps:
             gaps["contrast"] = gaps["gap"] - gaps["null"]
@@ -91,12 +91,17 @@ def examined(rows: list[dict]) -> dict:
     }
 
 
+def localised(row: dict) -> bool:
+    """Returns whether the first error of a saved rollout is known and is a part of its text, without the stop token."""
+    text = len(row["token_text"]) - (row["finish_reason"] == "stop")
+    return row["first_error_start"] >= 0 and row["first_error_end"] - row["first_error_start"] < text
+
+
 def pointed(rows: list[dict]) -> dict[str, int]:
     """Counts failures with a critique, those whose critique points at a number, and those where that is the error's."""
     known = [
         row for row in rows
-        if row["reward"] < 1 and row["reflection_kind"] == "critique" and row["reflection_status"] == "ok"
-        and row["first_error_start"] >= 0 and row["first_error_end"] - row["first_error_start"] < len(row["token_text"])
+        if row["reward"] < 1 and row["reflection_kind"] == "critique" and row["reflection_status"] == "ok" and localised(row)
     ]  # fmt: skip
     spans = [quoted(row["question"], row["response"], row["reflection"]) for row in known]
     right = 0

@@ -12,8 +12,9 @@ from experiments.real_model.measure import QUANTILE
 DECISIVE = {"core": CONTRASTS, "try": TRY}  # the contrasts of a part
 LEVELS = (0.5, 0.7)
 MEANWHILE = (
-    "Second tables, of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats "
-    "per token. Greedy accuracy; change of the sampled accuracy on rungs that are not trained, with 95 % intervals over runs."
+    "Second tables. Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats "
+    "per token. Greedy accuracy before and after training; change of the sampled accuracy on rungs that are not trained, with "
+    "95 % intervals over runs; share of tokens in beginnings of failures that a rule spares or rewards."
 )
 TEACHERS = (
     "Third tables. With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD "
@@ -23,8 +24,8 @@ TEACHERS = (
     " teacher scored, for prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: "
     f"the share of tokens at which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the "
     "control's gap in the direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first"
-    " error is a part of them; quoting: those whose text quotes a number that the answer has and the question lacks; "
-    "right: those where the last such number begins the error."
+    " error is a part of them; quoting: those whose text points at a number of the answer (`reflection.quotes`); "
+    "right: those where this number lies in the first error."
 )
 
 
@@ -40,7 +41,8 @@ def table(rows: list[Row]) -> str:
     by_part = sorted(
         group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
     )
-    parts += [*(_tables(group) for _, group in by_part), MEANWHILE, TEACHERS]
+    teachers = any(saved["failures"] or saved["critiques"] for row in rows for saved in row["rollouts"])
+    parts += [*(_tables(group) for _, group in by_part), MEANWHILE, *([TEACHERS] if teachers else [])]
     return "\n\n".join(filter(None, parts))
 
 
@@ -152,9 +154,10 @@ def _meanwhile(rows: list[Row]) -> tuple[list[str], list[list]]:
                 _mean([run["kl_to_start"] for run in runs], ".3f"),
                 *(_mean([run["greedy"][end] for run in runs]) for end in (0, 1)),
                 *(interval_cell(t_interval(changes[name])) for name in others),
+                _mean([value for run in runs for value in run["series"]["credit/paid"]], ".0%"),
             ]
         )
-    return ["arm", "length", "-log-prob", "KL", "greedy before", "after", *others], lines
+    return ["arm", "length", "-log-prob", "KL", "greedy before", "after", *others, "spared"], lines
 
 
 def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:

@@ -241,11 +241,31 @@ BY_HAND = {
         ([-0.5], [[0.0] * 4], 0, {"reward": [0.0], "first_error": [[2, 3]], "rest": 1.0}, [[1.0, 1.0, -0.5, -0.5]]),
         ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "first_error": [[-1, -1]]}, [[-0.5, -0.5]]),
     ],
-    "random_blame": [
-        # one token of three: the noise of .9 puts it last
-        ([-0.5], [[0.0] * 3], 0, {"reward": [0.0], "quoted": [[1, 2]], "noise": [0.9]}, [[0.0, 0.0, -0.5]]),
-        ([-0.5], [[0.0] * 3], 0, {"reward": [0.0], "quoted": [[1, 2]], "noise": [0.0]}, [[-0.5] * 3]),
-        ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "quoted": [[-1, -1]]}, [[-0.5] * 2]),  # no number is quoted
+    "shuffled_blame": [
+        # two failures of five tokens, whose numbers are the first and the last token, take each other's place
+        (
+            [-0.5, -0.5, 0.5],
+            [[0.0] * 5] * 3,
+            0,
+            {"reward": [0.0, 0.0, 1.0], "quoted": [[0, 1], [4, 5], [2, 3]], "noise": [0.9, 0.1, 0.5]},
+            [[0.0] * 4 + [-0.5], [-0.5] * 5, [0.5] * 5],
+        ),
+        # in the order of the noise: of three tokens the second to the third row, of the third row the first to the second
+        (
+            [-0.5] * 3,
+            [[0.0] * 3] * 3,
+            0,
+            {"reward": [0.0] * 3, "quoted": [[-1, -1], [1, 2], [0, 1]], "noise": [0.1, 0.2, 0.3]},
+            [[-0.5] * 3, [-0.5] * 3, [0.0, -0.5, -0.5]],
+        ),
+        (
+            [-0.5],
+            [[0.0] * 3],
+            0,
+            {"reward": [0.0], "quoted": [[1, 2]], "noise": [0.9]},
+            [[0.0, -0.5, -0.5]],
+        ),  # no other
+        ([-0.5], [[0.0] * 2], 0, {"reward": [0.0], "quoted": [[-1, -1]], "noise": [0.9]}, [[-0.5] * 2]),  # no number
     ],
     "random_step": [
         # a wrong step of two tokens in four: three places to put it

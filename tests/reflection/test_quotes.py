@@ -23,7 +23,7 @@ QUESTION, ANSWER = "What is 8 + 6 + 4?", "8 + 6 = 14. 14 + 4 = 20."
         ("", None),
     ],
 )
-def test_the_last_number_of_the_text_that_only_the_answer_has(text, pointed):
+def test_the_last_number_of_the_text_that_the_answer_calculated(text, pointed):
     span = quoted(QUESTION, ANSWER, text)
     assert (span and ANSWER[slice(*span)]) == pointed
     assert span is None or span[0] == ANSWER.index(pointed)
@@ -35,6 +35,14 @@ def test_of_several_places_the_one_after_the_same_numbers():
     assert quoted(question, answer, "7 + 8 is not 15") == (8, 10)
     assert quoted(question, answer, "15 is wrong") == (8, 10)  # the first of equals
     assert quoted("What is 8 + 3 - 4?", "8 = 13. 13 = 2.", "8 is not 13: it must be 13.") == (4, 6)
+
+
+def test_a_number_of_the_question_is_meant_where_it_is_a_result():
+    question = "What is 8 + 6 - 4?"
+    assert quoted(question, "8 + 6 = 14. 14 - 4 = 8.", "14 - 4 is not 8") == (21, 22)
+    assert quoted(question, "8 + 6 =4. 4 - 4 = 0.", "8 + 6 is not 4: it must be larger") == (7, 8)
+    assert quoted(question, "8 + 6 = 14. 14 - 4 = 9.", "Nine is wrong: subtract 4 from 14, not 8.") == (8, 10)
+    assert quoted(question, "8 + 6 - 4 is 12.", "Subtract 4 at the end.") is None
 
 
 def test_decimals_and_thousands_are_one_number():
