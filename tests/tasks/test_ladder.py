@@ -127,6 +127,12 @@ def test_right_sums(response):
         ("7 + 8 - 4 = 15 - 4 = [12].", "15 - 4 is not 12"),
         ("7 + 8 = 15. 15 [+ 4] = 19.", "it adds, which is the wrong operation"),
         ("8 - 4 = 4. 4 + 7 = [12].", "4 + 7 is not 12"),  # another order of the steps, which uses 4 as a result
+        ("8 - 4 = 4. 7 + 4 = [12].", "7 + 4 is not 12"),
+        ("7 + 8 = 15.[]", "before a result"),
+        ("15 = 7 + 8[]", "before a result"),
+        ("7 + 8 = 15. 15 - 4 =[]", "before a result"),
+        ("7 + 8 = 15. The answer is [15].", "15 is not the result"),  # this claims a result
+        ("7 + 8 = 15. 15 - 4 = 11. It is [15].", "15 is not the result"),
     ],
 )
 def test_where_two_steps_go_wrong(response, message):

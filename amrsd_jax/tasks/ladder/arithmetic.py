@@ -73,7 +73,10 @@ class Calculation(Rung):
         if number is None:
             fault = _wrong_step(problem, text, expressions, gold) or _unfinished(problem, text, expressions)
         elif wrong or number.value != gold:
-            fault = _wrong_step(problem, text, expressions, gold) or _wrong_result(problem, wrong, number, given)
+            fault = _wrong_step(problem, text, expressions, gold)
+            if fault is None and _is_partial(expressions, number, given):
+                fault = _unfinished(problem, text, expressions)
+            fault = fault or _wrong_result(problem, wrong, number, given)
         elif stated.doubt:
             fault = _doubted(problem, text, stated.doubt)
         else:
@@ -127,6 +130,13 @@ def _listed(terms: list[tuple[str, int]]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _is_partial(expressions: list[Equation], number: Number, given: set[Fraction]) -> bool:
+    """Returns whether a number belongs to an equation, and the equations do without some number of the question."""
+    equations = [sides for sides in expressions if len(sides) > 1 and not all(side.bare for side in sides)]
+    used = {each.value for sides in equations for side in sides if not side.bare for each in side.numbers}
+    return bool(given - used) and any(sides[0].start <= number.start < sides[-1].end for sides in equations)
+
+
 def _unfinished(problem: Problem, text: str, expressions: list[Equation]) -> Fault:
     """Returns the fault of a text that gives no result."""
     do, end = problem.row["do"], len(text)
@@ -148,9 +158,9 @@ def _unfinished(problem: Problem, text: str, expressions: list[Equation]) -> Fau
         (end, end + 1),
         ("it stops before a result",),
         (
-            f"The attempt stops after {left} without a result; finish the equation.",
-            f"The result of {left} is missing; {do} and write the result.",
-            "The attempt stops before its result; write a shorter equation and finish it.",
+            f"The attempt stops after {left} without a result; finish the calculation.",
+            f"The result is missing behind {left}; {do} and write the result.",
+            "The attempt stops before its result; write a shorter calculation and finish it.",
         ),
         (_NO_RESULT, r"stop|missing|unfinished|incomplete|finish"),
     )
@@ -195,7 +205,7 @@ def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: 
                 if signs.get(leading) == "-" and leading not in results:
                     return _wrong_order(problem, side)
                 for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
-                    if operator and operator != signs.get(number.value, operator):
+                    if operator and operator != signs.get(number.value, operator) and number.value not in results:
                         return _wrong_operation(problem, operator, where, side.end)
                     if number.value not in signs and number.value not in results:
                         return _wrong_number(problem, number)
