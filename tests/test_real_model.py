@@ -44,7 +44,9 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
 
 
 def test_rollouts_by_hand():
-    """Two failures whose second token is wrong, a success, a failure without a context, and one that is wrong as a whole."""
+    """Two failures whose second token is wrong, and rows that do not count: a success, and failures without a context, wrong as a
+    whole, and stopped early.
+    """
     rows = [
         {
             "reward": 0,
@@ -63,6 +65,7 @@ def test_rollouts_by_hand():
         {"reward": 1, "gap": [0.4], "null_gap": [-9.0], "first_error_start": -1, "first_error_end": -1},
         {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 0, "first_error_end": 1},
         {"reward": 0, "gap": [0.0] * 3, "null_gap": [0.0] * 3, "first_error_start": 0, "first_error_end": 2},
+        {"reward": 0, "gap": None, "null_gap": None, "first_error_start": 2, "first_error_end": 3},
     ]
     texts = {
         "question": "1 + 2?",

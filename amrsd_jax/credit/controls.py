@@ -41,7 +41,8 @@ def shuffled_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> Tok
       prefix, rest: as in `quoted_blame`.
     """
     size = s.quoted[:, 1] - s.quoted[:, 0]
-    room, marked = s.mask.sum(axis=1) - size, (s.reward < 1) & (size > 0)
+    room = s.mask.sum(axis=1) - size
+    marked = (s.reward < 1) & (size > 0) & ((s.advantage != 0) | (prefix != 0))  # the failures whose credit has a place
     place = s.quoted[:, 0] / jnp.maximum(room, 1)
     # In a random order, with the marked failures first, each takes the place of the next; the last takes that of the first.
     order = jnp.argsort(jnp.where(marked, s.noise, jnp.inf))

@@ -8,7 +8,9 @@ from experiments.curves import areas, series, t_interval
 from experiments.real_model.arms import LR, PARTS
 from experiments.real_model.tables import DECISIVE, differences, of_part, with_pairs
 
-DRAWN = ("grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference", "quoted_blame")
+DRAWN = (
+    "grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference", "quoted_blame", "shuffled_blame",
+)  # fmt: skip
 WIDTH = 360  # of a panel, in pixels
 
 

@@ -94,7 +94,7 @@ def examined(rows: list[dict]) -> dict:
 def localised(row: dict) -> bool:
     """Returns whether the first error of a saved rollout is known and is a part of its text, without the stop token."""
     text = len(row["token_text"]) - (row["finish_reason"] == "stop")
-    return row["first_error_start"] >= 0 and row["first_error_end"] - row["first_error_start"] < text
+    return 0 <= row["first_error_start"] < text and row["first_error_end"] - row["first_error_start"] < text
 
 
 def pointed(rows: list[dict]) -> dict[str, int]:

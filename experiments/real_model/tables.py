@@ -14,7 +14,8 @@ LEVELS = (0.5, 0.7)
 MEANWHILE = (
     "Second tables. Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats "
     "per token. Greedy accuracy before and after training; change of the sampled accuracy on rungs that are not trained, with "
-    "95 % intervals over runs; share of tokens in beginnings of failures that a rule spares or rewards."
+    "95 % intervals over runs. Spared: of all tokens of all steps, the share in beginnings of failures that a rule spares or "
+    "rewards."
 )
 TEACHERS = (
     "Third tables. With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD "
@@ -25,7 +26,8 @@ TEACHERS = (
     f"the share of tokens at which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the "
     "control's gap in the direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first"
     " error is a part of them; quoting: those whose text points at a number of the answer (`reflection.quotes`); "
-    "right: those where this number lies in the first error."
+    "right: those where this number lies in the first error. Those of shuffled blame are counted before it exchanges places; "
+    "a verifier's message is no critique."
 )
 
 
@@ -41,7 +43,7 @@ def table(rows: list[Row]) -> str:
     by_part = sorted(
         group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
     )
-    teachers = any(saved["failures"] or saved["critiques"] for row in rows for saved in row["rollouts"])
+    teachers = any(saved["failures"] or saved["critiques"] for row in rows for saved in row["rollouts"][:1])
     parts += [*(_tables(group) for _, group in by_part), MEANWHILE, *([TEACHERS] if teachers else [])]
     return "\n\n".join(filter(None, parts))
 

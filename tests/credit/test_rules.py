@@ -457,6 +457,7 @@ def test_leaving_out_the_rows_that_need_no_teacher_is_exact(rule):
                 "teacher_entropy": values["teacher_entropy"] * needed[:, None],
                 "scored": needed,
                 "has_negative": values["has_negative"] & needed,
+                "quoted": np.where(needed[:, None], values["quoted"], -1),
             }
             np.testing.assert_array_equal(apply(rule, values, **hyper), apply(rule, values | left_out, **hyper))
 

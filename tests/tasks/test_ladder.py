@@ -130,6 +130,8 @@ def test_right_sums(response):
         ("8 - 4 = 4. 7 + 4 = [12].", "7 + 4 is not 12"),
         ("7 + 8 = 15.[]", "before a result"),
         ("15 = 7 + 8[]", "before a result"),
+        ("(7 + 8 = [16])", "16 is not the result"),  # its truth is not read
+        ("15 = 7 + 8. [7] - 4 = 3.", "7 was used before"),
         ("7 + 8 = 15. 15 - 4 =[]", "before a result"),
         ("7 + 8 = 15. The answer is [15].", "15 is not the result"),  # this claims a result
         ("7 + 8 = 15. 15 - 4 = 11. It is [15].", "15 is not the result"),
@@ -143,6 +145,12 @@ def test_where_two_steps_go_wrong(response, message):
     assert start == response.index("[") and text[start:end] == response[start + 1 : response.index("]")]
 
 
+def test_a_result_may_be_added_and_not_subtracted_where_the_question_has_its_number():
+    problem = calculation("steps", ("+", 9), ("+", 4), ("-", 5))
+    assert "it subtracts" in TASKS["steps"].verify(problem, "9 - 5 = 4. 4 - 4 = 0.").message
+    assert TASKS["steps"].first_error(problem, "9 - 5 = 4. 4 - 4 = 0.") == (13, 16)
+
+
 @pytest.mark.parametrize(
     "response, span, message",
     [
@@ -151,6 +159,7 @@ def test_where_two_steps_go_wrong(response, message):
         ("7 * 5 = 35", "* 5", "multiplies"),
         ("7 - 5 = 2", "- 5", "subtracts"),
         ("7 + 5 = 12. 12 + 7 = 19", "12 + 7 = 19", "goes on"),
+        ("14 = 7 + 7", "7", "7 was used before"),
         ("7 + 5 = 12. 7 + 5 = 13", "13", "is not 13"),
         ("The answer is 18.", "18", "18"),
         ("The answer is 7.", "7", "question"),

@@ -131,10 +131,13 @@ def _listed(terms: list[tuple[str, int]]) -> str:
 
 
 def _is_partial(expressions: list[Equation], number: Number, given: set[Fraction]) -> bool:
-    """Returns whether a number belongs to an equation, and the equations do without some number of the question."""
+    """Returns whether a number stands in an equation that is read whole, and no equation uses some number of the question."""
     equations = [sides for sides in expressions if len(sides) > 1 and not all(side.bare for side in sides)]
     used = {each.value for sides in equations for side in sides if not side.bare for each in side.numbers}
-    return bool(given - used) and any(sides[0].start <= number.start < sides[-1].end for sides in equations)
+    return bool(given - used) and any(
+        sides[0].start <= number.start < sides[-1].end and all(side.value is not None for side in sides)
+        for sides in equations
+    )
 
 
 def _unfinished(problem: Problem, text: str, expressions: list[Equation]) -> Fault:
@@ -195,7 +198,8 @@ def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: 
         wrong = numbers.false_side(sides, text)
         if gold in results and wrong is None and sides[-1].value not in (gold, None):
             return _goes_on(problem, sides)
-        first = Counter(number.value for number in sides[0].numbers)
+        begins = int(sides[0].bare and len(sides) > 1)  # `15 = 7 + 8` is an equation from behind
+        first = Counter(number.value for number in sides[begins].numbers)
         new = len(sides) > 1 and first not in written
         for place, side in enumerate(sides):
             if side is wrong:
@@ -205,13 +209,14 @@ def _wrong_step(problem: Problem, text: str, expressions: list[Equation], gold: 
                 if signs.get(leading) == "-" and leading not in results:
                     return _wrong_order(problem, side)
                 for number, operator, where in zip(side.numbers, side.operators, side.places, strict=True):
-                    if operator and operator != signs.get(number.value, operator) and number.value not in results:
+                    added = operator == "+" and number.value in results
+                    if operator and operator != signs.get(number.value, operator) and not added:
                         return _wrong_operation(problem, operator, where, side.end)
                     if number.value not in signs and number.value not in results:
                         return _wrong_number(problem, number)
-                    if new and place == 0 and not unused[number.value]:
+                    if new and place == begins and not unused[number.value]:
                         return _used_again(problem, number)
-                    unused[number.value] -= new and place == 0
+                    unused[number.value] -= new and place == begins
             if side.value is not None and place:
                 results.add(side.value)
         if new:
