@@ -66,11 +66,12 @@ TRY = (
 # Two bounds go with them: the critique's number is read in the verifier's message, and the true place of the error is known.
 TRIED = {*sum(TRY, ()), "quoted_blame_feedback", "oracle_blame"}
 # The arms, rungs and seeds of each part; parts run in this order. A part contains everything that its arms are compared with,
-# because another kind of processor may make a start with other digits, and rows of two starts are not compared.
+# because another kind of processor may make a start with other digits, and rows of two starts are not compared. The others are
+# on one rung for want of time.
 PARTS = {
     "core": (CORE.keys(), RUNGS, range(5)),
     "try": (TRIED, ("steps",), range(21, 26)),
-    "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, RUNGS, range(10, 13)),
+    "others": ((ARMS.keys() - CORE.keys() - TRIED) | {*BASELINES, "amrsd"}, ("steps",), range(10, 13)),
     "pilot": ({"grpo"}, RUNGS, range(-3, 0)),  # with --lr, by which the learning rate was chosen
 }
 STEPS, EVALUATED = 12, 4
