@@ -45,7 +45,7 @@ from amrsd_jax.validate import validate
 
 
 class Diverged(Exception):
-    """Is raised where a run's updates are no longer finite; they were not applied."""
+    """Tells that a run's updates are no longer finite and were not applied."""
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:

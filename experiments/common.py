@@ -130,7 +130,10 @@ def group_by(rows: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
 
 
 def processor() -> str:
-    """Returns the processor's kind, name, family and model, as far as the system tells them: digits may differ between these."""
+    """Returns the processor's kind, name, family and model, as far as the system tells them.
+
+    Results may differ in their last digits between processors.
+    """
     path, words = Path("/proc/cpuinfo"), [platform.machine()]
     text = path.read_text() if path.exists() else ""
     for field, before in (("model name", ""), ("cpu family", "family "), ("model", "model ")):

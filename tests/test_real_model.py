@@ -44,8 +44,9 @@ def test_parts_are_finished_one_after_the_other_and_seed_by_seed():
 
 
 def test_rollouts_by_hand():
-    """Two failures whose second token is wrong, and rows that do not count: a success, and failures without a context, wrong as a
-    whole, and stopped early.
+    """The AUROC is of two failures, whose second token is wrong.
+
+    A success has none, nor have failures without a context, failures that are wrong as a whole, or those that stop early.
     """
     rows = [
         {

@@ -44,7 +44,7 @@ def shuffled_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> Tok
     room = s.mask.sum(axis=1) - size
     marked = (s.reward < 1) & (size > 0) & ((s.advantage != 0) | (prefix != 0))  # the failures whose credit has a place
     place = s.quoted[:, 0] / jnp.maximum(room, 1)
-    # In a random order, with the marked failures first, each takes the place of the next; the last takes that of the first.
+    # The marked failures come first, in a random order. Each takes the place of the next one, and the last that of the first.
     order = jnp.argsort(jnp.where(marked, s.noise, jnp.inf))
     following = jnp.roll(order, -1).at[marked.sum() - 1].set(order[0])
     start = jnp.round(place.at[order].set(place[following]) * room).astype(size.dtype)

@@ -24,7 +24,7 @@ def quoted_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> Token
 
 
 def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns the failures with A != 0; with `prefix` also the others, which have credit then."""
+    """Returns the failures with A != 0. If `prefix` is not 0, it returns all failures, because each has credit then."""
     return (s.reward < 1) & ((s.advantage != 0) | (hyper.prefix != 0))
 
 

@@ -71,7 +71,7 @@ def write_finished(folder: Path, metrics: dict[str, dict[str, float]]) -> None:
 
 @only_first
 def forget_finished(folder: Path, but: int | None = None) -> None:
-    """Removes the files that `write_finished` wrote; the file of step `but` is kept."""
+    """Removes the files that `write_finished` wrote, except that of step `but`."""
     for path in folder.glob(f"step_*/{_FINISHED}"):
         if but is None or path.parent.name != f"step_{but:05d}":
             path.unlink()

@@ -50,7 +50,7 @@ def forest(rows: list[Row]) -> list[alt.LayerChart]:
     names = [mean["contrast"] for mean in means]
     axis = alt.Axis(title="difference of the mean accuracy over training", grid=True, format="+.2", tickCount=8)
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(zero=True, nice=True))
-    # A viewer's font may be wider than the one that measures the labels, which are cut then.
+    # The labels are measured in one font. A viewer may show them in a wider one, which would cut them.
     labels = alt.Axis(labelLimit=0, minExtent=7 * max(map(len, names)))
     y = alt.Y("contrast:N", title=None, sort=None, scale=alt.Scale(domain=names), axis=labels)
     rungs = sorted({point["rung"] for point in points})

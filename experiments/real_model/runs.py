@@ -77,6 +77,7 @@ def start_of(rung: str, out: Path) -> Path:
         config.seed = 0
         with log(out):
             params = initial_params(make_experiment(validate(config), folder), folder, Clock())
+        # A hash of the checkpoint's files would not name the start, because equal parameters give other files.
         (folder / "digest.txt").write_text(_digest(*(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))))
     return folder
 
@@ -87,7 +88,7 @@ def digest(folder: Path) -> str:
 
 
 def _digest(*parts: bytes) -> str:
-    """Returns the beginning of a hash; that of a checkpoint's files would not do, since equal parameters give other files."""
+    """Returns the first eight digits of a hash of the parts together."""
     hashed = hashlib.sha256()
     for part in parts:
         hashed.update(part)

@@ -131,7 +131,7 @@ def _listed(terms: list[tuple[str, int]]) -> str:
 
 
 def _is_partial(expressions: list[Equation], number: Number, given: set[Fraction]) -> bool:
-    """Returns whether a number stands in an equation that is read whole, and no equation uses some number of the question."""
+    """Returns whether a number is in an equation whose sides all have values, while a number of the question is in none."""
     equations = [sides for sides in expressions if len(sides) > 1 and not all(side.bare for side in sides)]
     used = {each.value for sides in equations for side in sides if not side.bare for each in side.numbers}
     return bool(given - used) and any(
