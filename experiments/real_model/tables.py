@@ -43,7 +43,7 @@ def table(rows: list[Row]) -> str:
     by_part = sorted(
         group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
     )
-    teachers = any(saved["failures"] or saved["critiques"] for row in rows for saved in row["rollouts"][:1])
+    teachers = any(_teachers(group)[1] for _, group in by_part)
     parts += [*(_tables(group) for _, group in by_part), MEANWHILE, *([TEACHERS] if teachers else [])]
     return "\n\n".join(filter(None, parts))
 
