@@ -113,7 +113,8 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
     return {
         "rung": "stories", "arm": arm, "lr": arms.LR, "seed": seed, "start": "abc", "config": arm, "steps": [0, 4, 8],
         "sampled": list(sampled), "seconds": [0.0, 10.0, 20.0], "problems": 96, "rollouts_per_step": 32, "gap_failed": None,
-        "greedy": [0.1, 0.9], "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
+        "greedy": [0.1, 0.9], "greedy_curve": [0.1, 0.5, 0.9],
+        "series": {name: [0.25, None] for name in measure.SERIES} | {"response_length/mean": [20.0, 9.0]},
         "rollouts": [saved, saved | {"failures": 1, "auroc": areas | {"gap": 1.0, "null": None}}],
         "kl_to_start": 0.02, "others": {"count": [0.1, 0.2]}, "date": "2030-01-01", "hardware": "two cores", "commit": "abc",
     } | more  # fmt: skip
@@ -121,13 +122,16 @@ def row(arm, seed=0, sampled=(0.0, 0.5, 0.9), **more):
 
 def test_contrasts_are_paired_by_seed():
     """Areas of .475 for GRPO and of .525 and .575 for AMR-SD differ by .05 and .1; its greedy accuracies differ by .1 and 0."""
-    rows = [row("grpo", greedy=[0.1, 0.8]), row("grpo", 1)]
-    rows += [row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9))]
+    rows = [row("grpo", greedy=[0.1, 0.8], greedy_curve=[0.1, 0.4, 0.9]), row("grpo", 1)]
+    rows += [row("amrsd", sampled=(0, 0.6, 0.9)), row("amrsd", 1, sampled=(0, 0.7, 0.9), greedy_curve=[0.1, 0.7, 0.9])]
     first, last = rows[-1]["rollouts"]
     rows[-1]["rollouts"] = [first | {"failures": 1, "auroc": first["auroc"] | {"gap": 0.2}}, last]
     text = tables.table(rows)
     # .025 = half of .05, times t = 12.706
-    assert "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) |  | 0.050 (-0.585 to 0.685) |" in text
+    assert (
+        "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) |  | 0.075 (-0.243 to 0.393) | 0.050 (-0.585 to 0.685) |"
+        in text
+    )
     assert "| amrsd minus amrsd_shuffled" not in text  # not run
     assert "| 0.50 | 4 | 1.00 | 2 |" in text  # AUROC: .6 on three failures and .2 on one
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text

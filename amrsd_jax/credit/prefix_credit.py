@@ -26,11 +26,16 @@ def prefix_credit(s: Signals, *, tau: float = 0.2, prefix: float = 1.0, rest: fl
 
 def reward_prefix(s: Signals, wrong: Bool[Array, "N T"], *, prefix: float, rest: float) -> TokenCredit:
     """Returns the credit of `prefix_credit` for any marking of wrong tokens."""
-    marked = ((s.reward < 1) & wrong.any(axis=1))[:, None]
+    failed = (s.reward < 1) & (s.mask.sum(axis=1) > 0)
+    marked = (failed & wrong.any(axis=1))[:, None]
     before = jnp.cumsum(wrong, axis=1) == 0
     base = s.sequence_advantage
     credit = jnp.where(marked, jnp.where(before, prefix, rest * base), base) * s.mask
-    return TokenCredit(credit, {"paid": mean((marked & before).astype(credit.dtype), s.mask)})
+    metrics = {
+        "paid": mean((marked & before).astype(credit.dtype), s.mask),
+        "marked": marked.sum() / jnp.maximum(failed.sum(), 1),
+    }
+    return TokenCredit(credit, metrics)
 
 
 def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:

@@ -139,8 +139,8 @@ def shuffled_reflection(
 ) -> PrivilegedTexts:
     """Returns for every row a reflection of the same kind on another question: a control that shows whether the text matters.
 
-    The search begins half of the usable reflections further on. A row without a partner gets none: a sibling's reflection would
-    be about the row's own question.
+    The search begins half of the usable reflections further on, and passes over texts that state the row's answer: 7 + 5 - 3 for
+    another question states a 7. A row without a partner gets none: a sibling's reflection would be about the row's own question.
     """
     texts = self_reflection(settings, rollouts, rows, generators)
     written, problems = list(texts.text), rollouts.problems
@@ -149,12 +149,11 @@ def shuffled_reflection(
         for i, row in enumerate(usable):
             ahead = i + len(usable) // 2
             others = itertools.islice(itertools.cycle(usable), ahead, ahead + len(usable))
-            other = next((other for other in others if problems[other].question != problems[row].question), None)
-            texts.text[row] = "" if other is None else written[other]
-            if other is None:
+            elsewhere = (written[other] for other in others if problems[other].question != problems[row].question)
+            text = next((text for text in elsewhere if not settings.task.states_answer(problems[row], text)), None)
+            texts.text[row] = text or ""
+            if text is None:
                 texts.status[row] = "no_partner"
-            elif settings.task.states_answer(problems[row], texts.text[row]):
-                texts.status[row] = "leak"
     return texts
 
 

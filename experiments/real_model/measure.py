@@ -17,7 +17,8 @@ from experiments.curves import curve
 QUANTILE = 0.95
 SERIES = (
     "reward/mean", "response_length/mean", "groups/zero_advantage", "grad_norm", "reflection/needed", "reflection/usable",
-    "reflection/unusable_leak", "credit/amplified", "credit/paid",
+    "reflection/unusable_leak", "reflection/unusable_no_partner", "credit/amplified", "credit/delta", "credit/paid",
+    "credit/marked",
 )  # fmt: skip
 
 
@@ -27,6 +28,7 @@ def measured(workdir: Path, results: dict) -> Row:
     return curve(metrics, rows) | {
         "wall_seconds": round(results["wall_seconds"], 2),
         "greedy": [results["eval"][when]["greedy"] for when in ("initial", "final")],
+        "greedy_curve": [_rounded(row["eval/greedy"]) for row in metrics if row["kind"] == "eval"],
         "series": {name: series_of(metrics, name) for name in SERIES},
         "rollouts": [examined(read_rollouts(path).to_pylist()) for path in rollout_files(workdir).values()],
         "kl_to_start": kl_to_start(workdir),

@@ -14,20 +14,21 @@ LEVELS = (0.5, 0.7)
 MEANWHILE = (
     "Second tables. Of the last step: length of responses in tokens, -log-prob of a sampled token and KL to the start in nats "
     "per token. Greedy accuracy before and after training; change of the sampled accuracy on rungs that are not trained, with "
-    "95 % intervals over runs. Spared: of all tokens of all steps, the share in beginnings of failures that a rule spares or "
-    "rewards."
+    "95 % intervals over runs. Marked: of the failures of a step, the share in which a rule treats a beginning apart, mean over "
+    "steps; spared: of all tokens of a step, the share in these beginnings, which the rule spares or rewards."
 )
 TEACHERS = (
     "Third tables. With context: share, over all steps, of the rows that need one. Amplified: tokens whose credit AMR-SD "
-    "raises. AUROC for the first error of failures: of -gap at the first step, where all arms of a seed have the same "
-    "rollouts, and at the last; at both together, of the control (the teacher's prompt without a text), of the gap minus "
-    "the control's, of the gap's magnitude, and of the surprise, -log-prob of the sampled token. Failures: those that the"
-    " teacher scored, for prefix credit all, for AMR-SD those of groups with a success. The rest is of the first step: "
-    f"the share of tokens at which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} quantile of the "
-    "control's gap in the direction in which AMR-SD acts, in nats. Critiques: failures with a usable critique whose first"
-    " error is a part of them; quoting: those whose text points at a number of the answer (`reflection.quotes`); "
-    "right: those where this number lies in the first error. Those of shuffled blame are counted before it exchanges places; "
-    "a verifier's message is no critique."
+    "raises; Delta: the part of A that it adds, mean over all tokens. AUROC for the first error of failures: of -gap at "
+    "the first step, where all arms of a seed have the same rollouts, and at the last; at both together, of the control "
+    "(the teacher's prompt without a text), of the gap minus the control's, of the gap's magnitude, and of the surprise, "
+    "-log-prob of the sampled token. Failures: those that the teacher scored, for prefix credit all, for AMR-SD those of "
+    "groups with a success. The rest is of the first step and of the rows that the teacher scored, for prefix credit "
+    f"failures only: the share of tokens at which AMR-SD would act by the gap, and by the control's; the {QUANTILE:.0%} "
+    "quantile of the control's gap in the direction in which AMR-SD acts, in nats. Critiques: failures with a usable "
+    "critique whose first error is a part of them; quoting: those whose text points at a number of the answer "
+    "(`reflection.quotes`); right: those where this number lies in the first error. Shuffled reflections are counted as "
+    "their rows got them, shuffled blame before it exchanges places; a verifier's message is no critique."
 )
 
 
@@ -73,17 +74,18 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
     values = {name: list(by_pair.values()) for name, by_pair in differences(areas(rows, "pair")[0], named).items()}
     if not values:
         return ""
-    greedy = {}
+    last = {}
     for row in rows:
-        greedy.setdefault(row["arm"], {})[row["pair"], row["seed"]] = row["greedy"][1]
-    greedy = differences(greedy, named)
+        last.setdefault(row["arm"], {})[row["pair"], row["seed"]] = row["greedy"][1]
+    greedy = [row | {"sampled": row["greedy_curve"]} for row in rows if "greedy_curve" in row]
+    others = [differences(values, named) for values in (areas(greedy, "pair")[0], last)]
     complete = len(values) == len(named) and min(map(len, values.values())) == len(rungs) * len(seeds)
     p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values.values()], len(named))
     cells = []
     for (name, each), corrected in zip(values.items(), p, strict=True):
-        ends = interval_cell(t_interval(list(greedy[name].values())))
-        cells.append([name, len(each), interval_cell(t_interval(each)), f"{corrected:.3f}" if complete else "", ends])
-    columns = ["contrast", "pairs", "area at equal rollouts", "p (Holm)", "last greedy accuracy"]
+        more = (interval_cell(t_interval(list(other[name].values())) if name in other else None) for other in others)
+        cells.append([name, len(each), interval_cell(t_interval(each)), f"{corrected:.3f}" if complete else "", *more])
+    columns = ["contrast", "pairs", "area at equal rollouts", "p (Holm)", "area, greedy", "last greedy accuracy"]
     return (
         f"**Contrasts ({part}), learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
         "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. p, that of no "
@@ -156,10 +158,10 @@ def _meanwhile(rows: list[Row]) -> tuple[list[str], list[list]]:
                 _mean([run["kl_to_start"] for run in runs], ".3f"),
                 *(_mean([run["greedy"][end] for run in runs]) for end in (0, 1)),
                 *(interval_cell(t_interval(changes[name])) for name in others),
-                _mean([value for run in runs for value in run["series"]["credit/paid"]], ".0%"),
+                *(_mean(_series(runs, name), ".0%") for name in ("credit/marked", "credit/paid")),
             ]
         )
-    return ["arm", "length", "-log-prob", "KL", "greedy before", "after", *others, "spared"], lines
+    return ["arm", "length", "-log-prob", "KL", "greedy before", "after", *others, "marked", "spared"], lines
 
 
 def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
@@ -167,6 +169,7 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
         "arm",
         "with context",
         "amplified",
+        "mean Delta",
         "AUROC first",
         "failures",
         "last",
@@ -182,11 +185,8 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
         first, last = ([run["rollouts"][end] for run in runs] for end in (0, -1))
         if not any(each["failures"] or each["critiques"] for each in first):
             continue
-        shares = (
-            [value for run in runs for value in run["series"][name]]
-            for name in ("reflection/usable", "credit/amplified")
-        )
-        cells = [arm, *(_mean(values, ".0%") for values in shares)]
+        cells = [arm, *(_mean(_series(runs, name), ".0%") for name in ("reflection/usable", "credit/amplified"))]
+        cells.append(_mean(_series(runs, "credit/delta"), ".3f"))
         for end in (first, last):
             cells += [_pooled(end, "gap"), sum(each["failures"] for each in end)]
         cells += [_pooled([*first, *last], name) for name in ("null", "contrast", "magnitude", "surprise")]
@@ -194,6 +194,11 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
         cells.append(_mean([each["null_quantile"] for each in first]))
         lines.append([*cells, *(sum(each[name] for each in first) for name in ("critiques", "quoting", "right"))])
     return columns, lines
+
+
+def _series(runs: list[Row], name: str) -> list[float | None]:
+    """Returns a metric of all steps of several runs; rows that were made before it was measured have none."""
+    return [value for run in runs for value in run["series"].get(name, [])]
 
 
 def _pooled(saved: list[dict], name: str) -> str:

@@ -525,6 +525,14 @@ def test_the_gate_learns_its_baseline_and_switches_with_hysteresis():
     assert memory.tolist() == [1, 3, 2, 5, 2, 5, 1]
 
 
+def test_how_many_failures_are_marked_and_how_much_of_them_is_spared():
+    """Of two failures one has a disputed token, its third; a success does not count. Two of nine tokens come before it."""
+    values = dict(step=0, reward=[0.0, 0.0, 1.0], advantage=[-0.5, -0.5, 1.0], mask=np.ones((3, 3)))
+    values |= dict(student_logprobs=np.zeros((3, 3)), teacher_logprobs=[[0, 0, -0.3], [0, 0, 0], [0, 0, -0.3]])
+    metrics = credit.get("prefix_credit")(signals(credit.get("prefix_credit"), values)).metrics
+    assert metrics == pytest.approx({"marked": 1 / 2, "paid": 2 / 9})
+
+
 # ---------------------------------------------------------------- from a rule to the credit of a step
 
 

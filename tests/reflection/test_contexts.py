@@ -223,6 +223,17 @@ def test_shuffled_reflections_are_on_other_questions():
     assert contexts.status == ("ok",) * 3 + ("no_partner",) * 2 and contexts.rows.tolist() == [0, 1, 2]
 
 
+def test_shuffled_reflections_that_state_the_answer_are_passed_over():
+    """The next question's critique names this one's answer, so that of the one after it is taken."""
+    record = rollouts(*[False] * 3)
+    problems = [dataclasses.replace(record.problems[0], question=question) for question in "pqr"]
+    answer, problems[1] = problems[0].answer, dataclasses.replace(problems[1], answer="7")
+    record = dataclasses.replace(record, problems=tuple(problems))
+    answers = ["<critique>a</critique>", f"<critique>it is {answer}</critique>", "<critique>c</critique>"]
+    contexts, _ = contexts_of(record, *answers, source="shuffled_reflection", group=3)
+    assert contexts.text == ("c", "c", "a")
+
+
 def test_sources_by_preference_and_together():
     record = rollouts(True, False)
     either, _ = contexts_of(record, source="peer_solution,feedback")
