@@ -11,8 +11,8 @@ Memory:    41 GiB on each, with SDPO 46, as estimated by `python -m amrsd_jax.pl
 
 Rows and split are those that SDPO published (its repository at the commit of configs/science.py; ToolAlpaca's, Apache-2.0):
 4,046 rows of train, 68 of test. Rows whose gold calls cannot be read are skipped and listed. With the published settings
-SDPO is reported to fall to 0 after about 400 steps here: see docs/monitor.md. What else is published and what is ours:
-configs/benchmark.py.
+SDPO is reported to fall to 0 after about 400 steps here; docs/monitor.md says how such a run is stopped. What else is
+published and what is ours: configs/benchmark.py.
 """
 
 from configs.benchmark import benchmark, choose

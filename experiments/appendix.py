@@ -15,7 +15,9 @@ NOTES = {
     credit_localisation: "Blame is minus credit; the last three columns are about the teacher's gap, on rows with a context.",
     threshold: "Cells are shares, and of how many; a token is disputed where its gap is below -tau.",
     learning_curves: "Rows `arm@name=value` change one argument of the rule, with one seed per warm start.",
-    real_model: "SmolLM2-135M; arms are compared within a start and seed, of which all share parameters, problems and noise.",
+    real_model: "SmolLM2-135M; arms are compared within a start and seed, of which all share parameters, problems and noise. In "
+    "brackets is the part of the study: core, try (our own rule), others, pilot (chooses the learning rate), more (seeds of no "
+    "part).",
     collapse: "The signal `zero_advantage` was named `flat` when these runs were made.",
 }
 

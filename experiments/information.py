@@ -63,8 +63,8 @@ def run(out: Path, results: Path) -> None:
 def table(rows: list[Row]) -> str:
     """Formats one line per context."""
     columns = [
-        "context", "correct answers", "gap", "failures", "gap", "inside the error", "elsewhere", "AUROC", "tokens changed",
-        "of these with a digit",
+        "context", "correct answers", "gap", "failures", "gap", "inside the error", "elsewhere",
+        "AUROC, whole error", "failures", "AUROC, first token", "failures", "tokens changed", "of these with a digit",
     ]  # fmt: skip
     lines = []
     for row in rows:
@@ -73,8 +73,9 @@ def table(rows: list[Row]) -> str:
         for verdict in ("correct", "failed"):
             cells += [gap[verdict]["rows"], _cell(gap[verdict]["mean"], gap[verdict]["error"])]
         cells += [_cell(inside[name], inside[f"{name}_error"]) for name in ("wrong", "elsewhere")]
-        area = found["step"] if found else {"auroc": None, "auroc_error": None}
-        cells.append(_cell(area["auroc"], area["auroc_error"]).removeprefix("+"))
+        for span in ("step", "token"):
+            area = found[span] if found else {"auroc": None, "auroc_error": None, "rows": 0}
+            cells += [_cell(area["auroc"], area["auroc_error"]).removeprefix("+"), area["rows"]]
         changed = ledger and ledger["changed_tokens"]
         cells.append(f"{changed / ledger['tokens']:.1%}" if ledger else "–")
         cells.append(f"{ledger['changed_digit_tokens'] / changed:.0%}" if changed else "–")
@@ -82,7 +83,7 @@ def table(rows: list[Row]) -> str:
     shares = next(row["ledger"] for row in rows if row["ledger"])
     return (
         f"{markdown(columns, lines)}\n\nGaps are means over answers of the mean gap of a token, in nats, ± 1.96 standard errors; "
-        f"AUROC of -gap for the tokens of the first error, a guess has 0.5; "
+        f"AUROC of -gap for the tokens of the first error, where it is not the whole answer; a guess has 0.5; "
         f"{shares['digit_tokens'] / shares['tokens']:.0%} of all tokens have a digit; {where(rows[0])}."
     )
 

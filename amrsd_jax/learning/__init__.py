@@ -1,0 +1,1 @@
+"""The update: losses, optimizer and mesh."""

@@ -1,0 +1,1 @@
+"""Log-probabilities of the policy and its teachers, and divergences between them."""
