@@ -18,6 +18,7 @@ from amrsd_jax.runtime.checkpoints import Checkpoints
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.scoring import teachers
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
 from amrsd_jax.train import training_step
 from amrsd_jax.validate import validate
@@ -36,15 +37,17 @@ def training_steps(workdir: Path, methods: list[str], count: int) -> Case:
     config.optimizer.learning_rate = 0.0
     experiment = make_experiment(validate(config), workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
-    state, _, progress = start_or_resume(experiment, workdir, checkpoints, Clock())
+    state, fixed, progress = start_or_resume(experiment, workdir, checkpoints, Clock())
     checkpoints.close()
     params = policy_params(state)
-    arms = tuple(_arm(name, configure(experiment, name), params, progress, count) for name in methods)
+    arms = tuple(_arm(name, configure(experiment, name), params, fixed, progress, count) for name in methods)
     sizes = {"run": str(workdir), "steps": count}
     return Case("step", "training step", sizes, lambda _: Work(np.zeros(1), np.zeros(1)), arms)
 
 
-def _arm(name: str, exp: Experiment, params: Params, progress: Progress, count: int) -> Arm:
+def _arm(name: str, exp: Experiment, params: Params, fixed: FixedPolicies, progress: Progress, count: int) -> Arm:
+    if exp.needs_critic and fixed.critic is None:
+        raise ConfigError(f"methods: {name} reads the texts of a critic, which the run lacks; expected a run with one")
     teacher = teachers.copy(params) if exp.teacher.stored else None
     state = init_state(exp.policy, exp.optimizer, teachers.copy(params), exp.mesh, teacher=teacher)
     update = make_train_step(
@@ -57,7 +60,7 @@ def _arm(name: str, exp: Experiment, params: Params, progress: Progress, count: 
         clock.lap()
         tokens, now = 0, copy.deepcopy(progress)
         for _ in range(count):
-            state, record, _ = training_step(exp, update, state, FixedPolicies(None, None), now, clock)
+            state, record, _ = training_step(exp, update, state, fixed, now, clock)
             tokens += int(record.rollouts.mask.sum())
         return tokens
 

@@ -1,5 +1,8 @@
 """The benchmarks: floors against published arithmetic, forced lengths, and the runner's rows; never a wall time."""
 
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -127,9 +130,16 @@ def test_the_runner_measures_every_suite():
 
 
 @pytest.mark.slow
-def test_steps_are_taken_on_equal_rollouts(finished):
-    """Both arms sample equally many tokens, or `measure` refuses; only AMR-SD reflects."""
-    result = run.run(["step"], model="tiny", repeats=1, peer=False, workdir=finished)
+def test_steps_are_taken_on_equal_rollouts(finished, tmp_path):
+    """Both arms sample equally many tokens, or `measure` refuses; only AMR-SD reflects. The run has a reference policy."""
+    shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["loss"]["kl"] = 0.1
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    request = dict(model="tiny", repeats=1, peer=False, workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match="feedback_alignment@critic_feedback reads the texts of a critic"):
+        run.run(["step"], methods=["feedback_alignment@critic_feedback"], **request)
+    result = run.run(["step"], **request)
     grpo, amrsd = result["rows"]
     assert (grpo["arm"], amrsd["arm"]) == ("grpo", "amrsd") and grpo["tokens"] == amrsd["tokens"] > 0
     assert {"sample", "reflect", "score", "credit", "update"} == set(grpo["phases"]) == set(amrsd["phases"])

@@ -228,6 +228,9 @@ def test_adapters_are_all_that_is_held_twice(tmp_path):
     assert adapters == 4 * 4 * per_layer * 4  # layers, rank, float32
     assert planned.always["reference policy"] == planned.phases["update"]["gradients"] == adapters
     assert planned.always["optimiser"] == 2 * adapters + 4  # and a counter
+    critic = dict(fields, credit__rule="feedback_alignment", credit__context="critic_feedback")
+    planned = make(small(**critic), tmp_path)
+    assert planned.always["critic"] == adapters + planned.phases["prepare"]["decoding weights"]
 
 
 # ---------------------------------------------------------------- the refusal

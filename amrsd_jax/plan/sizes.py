@@ -233,7 +233,8 @@ def _critic(run: Planned) -> int:
     """Returns the bytes of the critic's parameters and of its copy for decoding."""
     policy = run.external or run.policy
     whole = policy.abstract_params()
-    return _bytes(whole, meshes.shardings(whole, run.mesh)) + _decoding(policy, run.mesh)
+    own = whole if run.external else lora.trainable(whole)  # the frozen base model is shared
+    return _bytes(own, meshes.shardings(own, run.mesh)) + _decoding(policy, run.mesh)
 
 
 def _decoding(policy: Policy, mesh: Mesh) -> int:

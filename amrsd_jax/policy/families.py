@@ -33,7 +33,7 @@ class Family:
 
 _WINDOWS = ("sliding_window", "full_every", "sliding_rope_theta")
 _GEMMA = dict(norms="both", norm_unit_offset=True, activation="gelu", embed_scale=True)
-_GEMMA_OPTIONS = (*_WINDOWS, "query_pre_attn_scalar", "attention_softcap", "logit_softcap")
+_GEMMA_OPTIONS = ("sliding_window", "full_every", "query_pre_attn_scalar", "attention_softcap", "logit_softcap")
 FAMILIES = {
     "qwen2": Family("Qwen2ForCausalLM", dict(qk_norm=False, qkv_bias=True)),
     "qwen3": Family("Qwen3ForCausalLM", {}),
@@ -42,7 +42,9 @@ FAMILIES = {
     "smollm3": Family("SmolLM3ForCausalLM", dict(qk_norm=False), ("nope_every",), tied=True),
     "olmo3": Family("Olmo3ForCausalLM", dict(norms="post", qk_norm_whole=True), _WINDOWS, full_every=4),
     "gemma2": Family("Gemma2ForCausalLM", dict(_GEMMA, qk_norm=False), _GEMMA_OPTIONS, tied=True, full_every=2),
-    "gemma3_text": Family("Gemma3ForCausalLM", _GEMMA, _GEMMA_OPTIONS, tied=True, full_every=6),
+    "gemma3_text": Family(
+        "Gemma3ForCausalLM", _GEMMA, (*_GEMMA_OPTIONS, "sliding_rope_theta"), tied=True, full_every=6
+    ),
 }
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
 _DISTINCTIVE = {name for family in FAMILIES.values() for name in (*family.fields, *family.options)}
@@ -227,8 +229,9 @@ def _rope(c: dict[str, Any], family: Family) -> dict[str, Any]:
             settings["full_attention"],
             settings.get("sliding_attention"),
         )
-    if not isinstance(settings, dict) or not isinstance(sliding, dict):
-        raise ValueError(f"{field} = {settings!r}: expected an object with the fields by name")
+    for name, found in ((field, settings), ("rope_parameters.sliding_attention", sliding)):
+        if not isinstance(found, dict):
+            raise ValueError(f"{name} = {found!r}: expected an object with the fields by name")
     if settings.get("partial_rotary_factor", 1.0) != 1:
         share = settings["partial_rotary_factor"]
         raise ValueError(f"{field}.partial_rotary_factor = {share!r}: not supported; expected 1.0")

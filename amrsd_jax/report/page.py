@@ -19,7 +19,7 @@ TAU = 0.2  # nats; replaces the threshold of a credit rule that has none
 def render(run: RunFiles) -> str:
     """Returns the whole page of `run`, as HTML."""
     credit, task = (run.config.get(section, {}) for section in ("credit", "task"))
-    tau = credit.get("args", {}).get("tau") or TAU
+    tau = credit.get("args", {}).get("tau", TAU)
     heat_map, notes = tokens.heat_map(run.rollouts, tau)
     tables = []
     for path in tokens.spread(list(run.rollouts.values()), FILES_READ):

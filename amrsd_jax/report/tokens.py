@@ -56,7 +56,7 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
         room -= int(ends[fits - 1])
     rows = [row for step in steps.values() for row in step["rows"]]
     reach = {
-        "gap": max(tau, _reach(row["gap"] for row in rows)),
+        "gap": max(tau, _reach(row["gap"] for row in rows)) or 1.0,
         "weight": max(0.1, _reach(row["credit"] / row["advantage"] - 1 for row in rows if row["advantage"])),
         "credit": _reach(row["credit"] for row in rows) or 1.0,
     }

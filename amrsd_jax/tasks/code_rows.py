@@ -50,6 +50,9 @@ class CodeTask(rows.RowTask):
         for name, least, most in (("examples", 0, 100), ("seconds", 1, 600), ("memory_gib", 0.1, 1024)):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"task.args.{name} = {getattr(self, name)}: expected {least} to {most}")
+        for name in ("answer_after", "options"):
+            if getattr(self, name):
+                raise ValueError(f"task.args.{name} = {getattr(self, name)!r}: programs have none; expected ''")
         super().__post_init__()
 
     @property

@@ -100,7 +100,7 @@ _REWRITES = [
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
-_COUNT = re.compile(r"\s*(?:\\text\{)?\s*([A-Za-z][A-Za-z\s-]*)\}?[\s.]*")
+_COUNT = re.compile(r"\s*(?:\\text\{)?\s*((?:\d+\s)?[A-Za-z][A-Za-z\s-]*)\}?[\s.]*")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _EUROPEAN = re.compile(

@@ -11,36 +11,37 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _COUNTS = {word: n for n, word in enumerate(_SMALL)} | {word: 10 * n for n, word in enumerate(_TENS, start=2)}
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 NUMBER_WORDS = (*_COUNTS, *_POWERS)  # the words that whole numbers are made of
-_PARTS = {
-    "half": 2,
-    "halves": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "eighth": 8,
-    "tenth": 10,
-}
+_PART = {
+    "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+    "twelfth": 12, "hundredth": 100, "thousandth": 1000,
+}  # fmt: skip
+_PARTS = {"halves" if word == "half" else f"{word}s": n for word, n in _PART.items()}
+FRACTION_WORDS = frozenset({*_PART, *_PARTS})
 _ROMAN = re.compile(r"(?=[MDCL]*[XVI])(?=..)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _ROMAN_DIGITS = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 
 
 def spoken(text: str) -> str:
-    """Returns the digits of a number in English words, a fraction as `a/b`; "" for other text."""
+    """Returns the digits of a number in English words, a fraction, also `5 eighths`, as `a/b`; "" for other text."""
     words = re.split(r"[\s-]+", text.strip().lower())
     if len(words) > 12:
         return ""
-    part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
-    if part is None:
+    if words[-1] not in FRACTION_WORDS:
         whole = _whole(words)
         return "" if whole is None else str(whole)
     count, added = words[:-1], 0
     if "and" in count:  # three and a half
         place = len(count) - 1 - count[::-1].index("and")
-        added, count = _whole(count[:place]), count[place + 1 :]
-    above = 1 if count in (["a"], ["one"]) or (words == ["half"]) else _whole(count)
-    return "" if above is None or added is None else str(Fraction(above, part) + added)
+        added, count = _count(count[:place]), count[place + 1 :]
+    above = 1 if count == ["a"] or words == ["half"] else _count(count)
+    # `twenty-fifth` is an ordinal
+    part = _PART.get(words[-1]) if above == 1 else _PARTS.get(words[-1])
+    return "" if None in (above, added, part) else str(Fraction(above, part) + added)
+
+
+def _count(words: list[str]) -> int | None:
+    """Returns a whole number in words, or in a few digits."""
+    return int(words[0]) if len(words) == 1 and re.fullmatch(r"[0-9]{1,9}", words[0]) else _whole(words)
 
 
 def _whole(words: list[str]) -> int | None:

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from amrsd_jax.tasks import numerals
+
 _NAMES = {
     name: names[0]
     for names in (
@@ -20,9 +22,8 @@ _NAMES = {
 _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
-        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "half", "halves", "third", "thirds",
-        "quarter", "quarters", "fifths", "tenth", "tenths", "hundredths", "thousandths", "factorial", "score", "gross",
-        "dozens", "choose", "plus", "minus", "over",
+        "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "factorial", "score", "gross",
+        "dozens", "choose", "plus", "minus", "over", *numerals.FRACTION_WORDS,
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"

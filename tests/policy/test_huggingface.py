@@ -191,6 +191,7 @@ def write_config(folder, fields):
         ("olmo3", dict(layer_types=None, sliding_window_pattern="x"), "sliding_window_pattern = 'x': expected an integer"),
         ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4),
                                             sliding_attention=dict(rope_type="linear", factor=2.0))), "a scaling"),
+        ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4))), "sliding_attention = None: expected"),
         ("smollm3", dict(no_rope_layers=[1, 0, 0]), r"no_rope_layers = \[1, 0, 0\]: not supported; expected \[1, 0, 1\]"),
         ("qwen3_moe", dict(mlp_only_layers=[0]), r"mlp_only_layers = \[0\]: not supported"),
         ("qwen3_moe", dict(decoder_sparse_step=2), "decoder_sparse_step = 2: not supported"),
@@ -448,7 +449,8 @@ def test_a_model_is_a_preset_a_folder_or_a_hub_id(saved, monkeypatch):
 def test_an_export_never_overwrites_and_needs_a_family(saved, random, tmp_path):
     with pytest.raises(FileExistsError, match="not empty; expected a new folder"):
         huggingface.save_params(saved, SMALL, random)
-    both = change(SMALL, qkv_bias=True)
-    with pytest.raises(ValueError, match="architecture with qkv_bias = True: no family"):
-        huggingface.save_params(tmp_path / "both", both, Policy(both).init(rng.key(0, "init")))
+    local = change(golden.FAMILIES["gemma3_text"], qk_norm=False)  # a Gemma 2 but for its local rotary base
+    for name, made in (("qkv_bias = True", change(SMALL, qkv_bias=True)), ("sliding_rope_theta = ", local)):
+        with pytest.raises(ValueError, match=f"architecture with .*{name}.*: no family"):
+            huggingface.save_params(tmp_path / "both", made, Policy(made).init(rng.key(0, "init")))
     assert not list(tmp_path.iterdir())

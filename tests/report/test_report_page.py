@@ -126,6 +126,9 @@ def test_colours_of_gaps_do_not_saturate_below_tau(workdir, rng):
     for step in (1, 20, 40):
         write_rollouts(workdir, step, [rollout(step, 0, rng) | {"gap": [0.002] * 16}])
     assert samples_of(written(workdir))["reach"]["gap"] == CONFIG["credit"]["args"]["tau"]
+    without = CONFIG | {"credit": {"rule": "amrsd", "args": {"tau": 0.0}}}
+    (workdir / "config.json").write_text(json.dumps(without))
+    assert samples_of(written(workdir))["reach"]["gap"] == pytest.approx(0.002)
 
 
 def test_the_page_of_long_rollouts_stays_small(long):

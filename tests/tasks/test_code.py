@@ -122,6 +122,7 @@ def test_rows_with_faulty_tests_are_refused_or_skipped(make):
     [
         ({"show_tests": "some"}, "show_tests = 'some': .*expected one of all, inputs, none"),
         ({"seconds": 0}, "seconds = 0: expected 1 to 600"),
+        ({"options": "choices"}, "options = 'choices': programs have none"),
         ({"starters": "x"}, "did you mean 'starter'"),
     ],
 )
