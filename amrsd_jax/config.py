@@ -330,6 +330,11 @@ class LearningConfig(Section):
         "rows are split over devices",
     )
 
+    @property
+    def parts(self) -> int:
+        """The number of micro-batches of a step."""
+        return self.minibatches * self.micro_batches
+
 
 class OptimizerConfig(Section):
     """AdamW with clipping by the global norm."""

@@ -127,9 +127,10 @@ def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("tra
     tokenizer = make_tokenizer(config, texts, task, workdir)
     mesh = meshes.make_mesh(**config.mesh.model_dump())
     policy = make_policy(config, tokenizer, mesh)
-    parts = config.learning.minibatches * config.learning.micro_batches
     meshes.check_divides(
-        "rows of a micro-batch (prompts x group / minibatches / micro_batches)", config.rows // parts, mesh
+        "rows of a micro-batch (prompts x group / minibatches / micro_batches)",
+        config.rows // config.learning.parts,
+        mesh,
     )
     meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
 

@@ -30,14 +30,12 @@ def key(seed: int, stream: str, *indices: int) -> Key[Array, ""]:
         return k
 
 
-def fold_rows(keys: Key[Array, " N"], rows: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """Returns one key per row, from a stream's key and the row's number, whatever slot or batch the row is in."""
-    return jax.vmap(jax.random.fold_in)(keys, rows)
+def fold(keys: Key[Array, " N"], numbers: Integer[Array, " N"]) -> Key[Array, " N"]:
+    """Returns one key per row: a row's from its stream's key and its number, or a token's from its row's and its position.
 
-
-def fold_positions(keys: Key[Array, " N"], positions: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """Returns the key of one token of each row, from the row's key and the token's position in the response."""
-    return jax.vmap(jax.random.fold_in)(keys, positions)
+    So the noise of a token does not depend on the slot or batch that its row is in.
+    """
+    return jax.vmap(jax.random.fold_in)(keys, numbers)
 
 
 def host(seed: int, stream: str, *indices: int) -> np.random.Generator:

@@ -373,11 +373,10 @@ def _check_external(config: Config, sources: list[str]) -> None:
 
 def _check_division(config: Config) -> None:
     learning, loss = config.learning, config.loss
-    parts = learning.minibatches * learning.micro_batches
-    if config.rows % parts:
+    if config.rows % learning.parts:
         raise ConfigError(
             f"rollout.prompts x rollout.group = {config.rows} rows do not divide into learning.minibatches x "
-            f"learning.micro_batches = {parts} parts"
+            f"learning.micro_batches = {learning.parts} parts"
         )
     if learning.share_prompts:
         model = architecture_of(config.model, **config.architecture)

@@ -18,6 +18,7 @@ from amrsd_jax.compare.apply import Applied, apply, score_student
 from amrsd_jax.compare.gradient import gradients
 from amrsd_jax.compare.methods import parse
 from amrsd_jax.compare.page import render
+from amrsd_jax.files import atomic_write
 from amrsd_jax.records import Rollouts
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import note
@@ -92,9 +93,9 @@ def write(comparison: Comparison, out: Path | str) -> Path:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(comparison.values, indent=1, allow_nan=False) + "\n"
-    (out / "compare.json").write_text(text, encoding="utf-8")
+    atomic_write(out / "compare.json", text)
     page = out / "compare.html"
-    page.write_text(render(comparison.rollouts, comparison.applied, comparison.values), encoding="utf-8")
+    atomic_write(page, render(comparison.rollouts, comparison.applied, comparison.values))
     return page
 
 

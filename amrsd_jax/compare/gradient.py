@@ -57,7 +57,7 @@ def policy_gradient(params: Params, rollouts: Rollouts, method: Applied) -> Floa
     )
     batch = batch.replace(old_logprobs=None)
     total = np.zeros(sum(leaf.size for leaf in jax.tree.leaves(lora.split(params)[1])), np.float32)
-    for rows in micro_batches(batch, loss_weights(batch, objective), learning.minibatches * learning.micro_batches):
+    for rows in micro_batches(batch, loss_weights(batch, objective), learning.parts):
         rows = processes.put(rows, experiment.scorer.sharding)
         begin = 0
         for leaf in jax.tree.leaves(

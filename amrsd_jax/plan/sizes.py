@@ -84,7 +84,7 @@ class Planned:
     def micro_batch(self) -> int:
         """Rows of a micro-batch over all devices."""
         config = self.config
-        return config.rows // (config.learning.minibatches * config.learning.micro_batches)
+        return config.rows // config.learning.parts
 
     @property
     def shared_prompts(self) -> int:

@@ -248,12 +248,12 @@ def admit(
         return buffer.at[target].set(value, mode="drop")
 
     source = put(jnp.full(config.slots, -1), repeat(jnp.arange(len(prompts))))
-    keys, zero = rng.fold_rows(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
+    keys, zero = rng.fold(repeat(call_keys[streams]), rows.reshape(-1)), jnp.zeros(target.shape, jnp.int32)
     settings = dict(temperature=temperature.reshape(-1), top_k=repeat(top_k), top_p=repeat(top_p))
     if split is not None:  # a few rows are sent to all devices, or XLA would gather the head on each
         hidden = jax.lax.with_sharding_constraint(hidden, NamedSharding(split.mesh, PartitionSpec()))
     logits = repeat(policy.logits(params, hidden))
-    token, logprob = sample(logits, rng.fold_positions(keys, zero), **settings, absent=config.absent)
+    token, logprob = sample(logits, rng.fold(keys, zero), **settings, absent=config.absent)
     slots = slots.replace(
         cache=_copy_prompts(config, slots.cache, prompt_cache, source),
         length=put(slots.length, repeat(lengths)),
@@ -288,7 +288,7 @@ def decode(
         hidden, cache = policy.decode(params, slots.token, slots.length, slots.cache)
         slots = slots.replace(cache=cache, length=slots.length + slots.active)
         token, logprob = sample(
-            policy.logits(params, hidden), rng.fold_positions(slots.key, slots.generated),
+            policy.logits(params, hidden), rng.fold(slots.key, slots.generated),
             temperature=slots.temperature, top_k=slots.top_k, top_p=slots.top_p, absent=config.absent,
         )  # fmt: skip
         return steps + 1, _constrain(_record(config, slots, token, logprob, slots.active), config)

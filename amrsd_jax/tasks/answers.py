@@ -220,7 +220,7 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
 def _is_fraction(text: str) -> bool:
     """Whether a text has a real value that is no integer."""
     number = value(text)
-    return number is not None and not expressions.imaginary(number) and expressions.fraction(number).denominator != 1
+    return number is not None and expressions.is_real(number) and expressions.fraction(number).denominator != 1
 
 
 def _lists_agree(a: _Items, b: _Items, ask: Ask) -> bool:

@@ -54,8 +54,8 @@ def verify_code(
     row: Mapping[str, Any],
     tests: Mapping[str, Any],
     response: str,
-    columns: tuple[str, ...] = COLUMNS,
-    limits: sandbox.Limits = sandbox.Limits(),  # noqa: B008  (frozen)
+    columns: tuple[str, ...],
+    limits: sandbox.Limits,
     show: str = "all",
     unsafe: bool = False,
 ) -> Verdict:

@@ -377,16 +377,16 @@ def _binomial(n: Any, k: Any) -> Any:
 # ---------------------------------------------------------------- comparing
 
 
-def points(names: frozenset[str], count: int = 12) -> list[dict[str, Any]]:
-    """Returns points for some variables, the same for the same names: positive ones, then ones of either sign, near and far."""
+def points(names: frozenset[str]) -> list[dict[str, Any]]:
+    """Returns twelve points for some variables, the same for the same names: first positive, then of either sign."""
     scales = (1, 1, 1, 5, 20, 0.2, 1, 1, 3, 10, 1, 0.3)
-    result = []
-    for k in range(count):
+    negative, result = 0.75 if len(names) == 1 else 0.5, []
+    for k, scale in enumerate(scales):
         point = {}
         for name in sorted(names):
             share = _share(f"{name} {k}")
-            sign = -1 if k >= count // 2 and _share(f"sign {name} {k}") < (0.75 if len(names) == 1 else 0.5) else 1
-            point[name] = sign * scales[k % len(scales)] * (_local.context.mpf(share) + 0.37)
+            sign = -1 if k >= len(scales) // 2 and _share(f"sign {name} {k}") < negative else 1
+            point[name] = sign * scale * (_local.context.mpf(share) + 0.37)
         result.append(point)
     return result
 
@@ -418,7 +418,7 @@ def same(a: Expression, b: Expression, tolerance: float | None = None) -> bool |
         u, v = a.at(point), b.at(point)
         if u is None or v is None:
             continue
-        real = _is_real(u), _is_real(v)
+        real = is_real(u), is_real(v)
         if real[0] != real[1]:
             return False
         if not all(real) and any(value < 0 for value in point.values()):
@@ -457,18 +457,13 @@ def ratio(a: tuple[Expression, Expression], b: tuple[Expression, Expression]) ->
     found, compared = None, 0
     for point in points(names):
         values = [side.at(point) for side in (*a, *b)]
-        if any(value is None or not _is_real(value) for value in values):
+        if any(value is None or not is_real(value) for value in values):
             continue
         u, v = mpmath.re(values[0] - values[1]), mpmath.re(values[2] - values[3])
         if u == 0 or v == 0 or (found is not None and not close(u / v, found)):
             return None
         found, compared = u / v, compared + 1
     return found if compared >= 3 else None
-
-
-def imaginary(value: Any) -> bool:
-    """Whether a value is not real."""
-    return not _is_real(value)
 
 
 def exact(value: int) -> Any:
@@ -482,5 +477,6 @@ def fraction(value: Any) -> Fraction:
     return Fraction(-mantissa if sign else mantissa) * Fraction(2) ** exponent
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether a value's imaginary part is no more than rounding."""
     return bool(abs(mpmath.im(value)) <= 10.0 ** (-DIGITS // 2) * abs(value))

@@ -83,7 +83,7 @@ def value(text: str) -> float | None:
         return None
     try:
         found = expression.at({})
-        return None if found is None or expressions.imaginary(found) else float(expressions.fraction(found))
+        return None if found is None or not expressions.is_real(found) else float(expressions.fraction(found))
     except (expressions.Unsupported, OverflowError):
         return None
 

@@ -118,7 +118,7 @@ def _dangling(text: str) -> bool:
 
 def _rounds(gold: str, answer: str, u: Any, v: Any) -> bool:
     """Whether one value is a decimal number, with digits enough, to which the exact value of the other is rounded or cut."""
-    if expressions.imaginary(u) or expressions.imaginary(v):
+    if not (expressions.is_real(u) and expressions.is_real(v)):
         return False
     for text, rounded, other, exact, digits in ((gold, u, answer, v, STATED), (answer, v, gold, u, GIVEN)):
         decimal = DECIMAL.fullmatch(text)
