@@ -40,6 +40,8 @@ def training_steps(workdir: Path, methods: list[str], count: int) -> Case:
     state, fixed, progress = start_or_resume(experiment, workdir, checkpoints, Clock())
     checkpoints.close()
     params = policy_params(state)
+    if experiment.external:  # methods are applied without it, so that its critic would be read as this run's
+        fixed = FixedPolicies(fixed.reference, None)
     arms = tuple(_arm(name, configure(experiment, name), params, fixed, progress, count) for name in methods)
     sizes = {"run": str(workdir), "steps": count}
     return Case("step", "training step", sizes, lambda _: Work(np.zeros(1), np.zeros(1)), arms)

@@ -22,6 +22,7 @@ class Family:
       options: the fields that its config.json chooses, of those that not every family has.
       tied: whether its head is tied where config.json does not say.
       full_every: layers of a period of which the last has no window, where config.json does not say; 0 without windows.
+      local_theta: rotary base of layers with a window, where config.json does not say; None for that of all layers.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Family:
     options: tuple[str, ...] = ()
     tied: bool = False
     full_every: int = 0
+    local_theta: float | None = None
 
 
 _WINDOWS = ("sliding_window", "full_every", "sliding_rope_theta")
@@ -43,7 +45,7 @@ FAMILIES = {
     "olmo3": Family("Olmo3ForCausalLM", dict(norms="post", qk_norm_whole=True), _WINDOWS, full_every=4),
     "gemma2": Family("Gemma2ForCausalLM", dict(_GEMMA, qk_norm=False), _GEMMA_OPTIONS, tied=True, full_every=2),
     "gemma3_text": Family(
-        "Gemma3ForCausalLM", _GEMMA, (*_GEMMA_OPTIONS, "sliding_rope_theta"), tied=True, full_every=6
+        "Gemma3ForCausalLM", _GEMMA, (*_GEMMA_OPTIONS, "sliding_rope_theta"), tied=True, full_every=6, local_theta=1e4
     ),
 }
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
@@ -222,8 +224,8 @@ def _rope(c: dict[str, Any], family: Family) -> dict[str, Any]:
     Families with windows may have a section in `rope_parameters` for each kind of layer.
     """
     field = "rope_parameters" if c.get("rope_parameters") else "rope_scaling"
-    settings, sliding = c.get(field) or {}, {}
-    if isinstance(settings, dict) and family.full_every and "full_attention" in settings:
+    settings, sliding, local = c.get(field) or {}, {}, "sliding_rope_theta" in family.options
+    if isinstance(settings, dict) and local and "full_attention" in settings:
         field, settings, sliding = (
             f"{field}.full_attention",
             settings["full_attention"],
@@ -237,11 +239,11 @@ def _rope(c: dict[str, Any], family: Family) -> dict[str, Any]:
         raise ValueError(f"{field}.partial_rotary_factor = {share!r}: not supported; expected 1.0")
     theta = _number("rope_theta", settings.get("rope_theta", c.get("rope_theta")))
     fields = dict(rope_theta=theta, rope_scaling=parse_scaling(settings, c["max_position_embeddings"], field))
-    if not family.full_every:
+    if not local:
         return fields
     if parse_scaling(sliding, c["max_position_embeddings"], "rope_parameters.sliding_attention") is not None:
         raise ValueError("rope_parameters.sliding_attention: a scaling is not supported; expected rope_type 'default'")
-    local = sliding.get("rope_theta", c.get("rope_local_base_freq"))
+    local = sliding.get("rope_theta", c.get("rope_local_base_freq", family.local_theta))
     local = theta if local is None else _number("rope_theta of sliding_attention", local)
     return fields | dict(sliding_rope_theta=None if local == theta else local)
 

@@ -100,7 +100,7 @@ _REWRITES = [
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
-_COUNT = re.compile(r"\s*(?:\\text\{)?\s*((?:\d+\s)?[A-Za-z][A-Za-z\s-]*)\}?[\s.]*")
+_COUNT = re.compile(r"(?:\\text\{)?\s*+(\d*)[\s~]*+(?:\\text\{)?\s*+([A-Za-z][A-Za-z\s-]*+)\}?[\s.]*+")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _EUROPEAN = re.compile(
@@ -119,7 +119,7 @@ def notation(text: str) -> str:
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
-    if (count := _COUNT.fullmatch(text)) and (number := numerals.spoken(count[1])):
+    if (count := _COUNT.fullmatch(text.strip())) and (number := numerals.spoken(" ".join(count.groups()))):
         return number
     text = _WORDS_AROUND.sub(_number_in_words, text)
     text = _SPACED.sub(lambda m: re.sub("[~ ]", "", m[0]), text)

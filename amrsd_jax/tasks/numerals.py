@@ -16,7 +16,7 @@ _PART = {
     "twelfth": 12, "hundredth": 100, "thousandth": 1000,
 }  # fmt: skip
 _PARTS = {"halves" if word == "half" else f"{word}s": n for word, n in _PART.items()}
-FRACTION_WORDS = frozenset({*_PART, *_PARTS})
+SINGULAR_PARTS, PLURAL_PARTS = frozenset(_PART), frozenset(_PARTS)
 _ROMAN = re.compile(r"(?=[MDCL]*[XVI])(?=..)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 _ROMAN_DIGITS = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 
@@ -26,7 +26,7 @@ def spoken(text: str) -> str:
     words = re.split(r"[\s-]+", text.strip().lower())
     if len(words) > 12:
         return ""
-    if words[-1] not in FRACTION_WORDS:
+    if words[-1] not in SINGULAR_PARTS | PLURAL_PARTS:
         whole = _whole(words)
         return "" if whole is None else str(whole)
     count, added = words[:-1], 0
@@ -34,8 +34,11 @@ def spoken(text: str) -> str:
         place = len(count) - 1 - count[::-1].index("and")
         added, count = _count(count[:place]), count[place + 1 :]
     above = 1 if count == ["a"] or words == ["half"] else _count(count)
-    # `twenty-fifth` is an ordinal
-    part = _PART.get(words[-1]) if above == 1 else _PARTS.get(words[-1])
+    part = _PARTS.get(words[-1])
+    if above == 1 or (count and count[-1] in _SMALL):  # two-third; but twenty-fifth and two hundredth are ordinals
+        part = part or _PART.get(words[-1])
+    if words[-2:-1] in (["ten"], ["hundred"]) and part == 1000:  # `two hundred-thousandths` may be 2 / 100,000
+        part = None
     return "" if None in (above, added, part) else str(Fraction(above, part) + added)
 
 

@@ -23,7 +23,7 @@ _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
         "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "factorial", "score", "gross",
-        "dozens", "choose", "plus", "minus", "over", *numerals.FRACTION_WORDS,
+        "dozens", "choose", "plus", "minus", "over", "half", "third", "quarter", "tenth", *numerals.PLURAL_PARTS,
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
@@ -93,6 +93,8 @@ def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
 
 def _unit(words: str) -> Unit | None:
     """Reads a unit; None if the words are none, as in `5 or more`."""
+    if words.lower().rstrip(" .}").rpartition(" ")[2] in numerals.SINGULAR_PARTS:  # 1 fifth; but 12 fifth graders
+        return None
     powers: dict[str, int] = {}
     sign, factor, known = 1, 1, True
     words = re.sub(r"\bper\b", "/", re.sub(r"\bmph\b", "mile/h", re.sub(r"\bkmp?h\b|\bkph\b", "km/h", words.lower())))

@@ -77,13 +77,14 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
     last = {}
     for row in rows:
         last.setdefault(row["arm"], {})[row["pair"], row["seed"]] = row["greedy"][1]
-    greedy = [row | {"sampled": row["greedy_curve"]} for row in rows if "greedy_curve" in row]
-    others = [differences(values, named) for values in (areas(greedy, "pair")[0], last)]
+    curves = [row | {"sampled": row["greedy_curve"]} for row in rows if "greedy_curve" in row]
+    others = [differences(values, named) for values in (areas(curves, "pair")[0], last)]
     complete = len(values) == len(named) and min(map(len, values.values())) == len(rungs) * len(seeds)
     p = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in values.values()], len(named))
     cells = []
     for (name, each), corrected in zip(values.items(), p, strict=True):
-        more = (interval_cell(t_interval(list(other[name].values())) if name in other else None) for other in others)
+        greedy = [list(other.get(name, {}).values()) for other in others]
+        more = (interval_cell(t_interval(pairs)) if len(pairs) == len(each) else "" for pairs in greedy)
         cells.append([name, len(each), interval_cell(t_interval(each)), f"{corrected:.3f}" if complete else "", *more])
     columns = ["contrast", "pairs", "area at equal rollouts", "p (Holm)", "area, greedy", "last greedy accuracy"]
     return (

@@ -171,6 +171,10 @@ def test_patterns_of_layers_may_be_written_as_periods(tmp_path):
     own = dict(layer_types=None, sliding_window_pattern=3, rope_parameters=None, tie_word_embeddings=None)
     write_config(tmp_path, huggingface.config_json(gemma) | own)
     assert huggingface.read_architecture(tmp_path) == gemma
+    own |= dict(rope_local_base_freq=None)
+    without = {name: value for name, value in (huggingface.config_json(gemma) | own).items() if value is not None}
+    write_config(tmp_path, without)
+    assert huggingface.read_architecture(tmp_path).sliding_rope_theta == 10_000
     write_config(tmp_path, huggingface.config_json(smollm) | dict(no_rope_layers=None, no_rope_layer_interval=2))
     assert huggingface.read_architecture(tmp_path) == smollm
 
