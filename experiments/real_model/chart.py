@@ -48,7 +48,8 @@ def forest(rows: list[Row]) -> list[alt.LayerChart]:
     if not means:
         return []
     names = [mean["contrast"] for mean in means]
-    axis = alt.Axis(title="difference of the mean accuracy over training", grid=True, format="+.2", tickCount=8)
+    title = "difference of the mean accuracy over training"
+    axis = alt.Axis(title=title, grid=True, format="+.2f", tickCount=8, labelFlush=False, labelOverlap="greedy")
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(zero=True, nice=True))
     # The labels are measured in one font. A viewer may show them in a wider one, which would cut them.
     labels = alt.Axis(labelLimit=0, minExtent=7 * max(map(len, names)))
