@@ -182,6 +182,7 @@ def test_different_pairs_that_are_easily_taken_for_equal(gold, answer):
         ("3/4", "three-fourth"),
         ("12", r"12\text{ seventh graders}"),
         ("24", "24 sixth graders"),
+        ("12", "12 third graders"),
         ("7/2", "3 and a half"),
         ("5/2", "two and a half"),
         (r"\vec{v}=(1,2)", "(1,2)"),
