@@ -332,7 +332,7 @@ class LearningConfig(Section):
 
     @property
     def parts(self) -> int:
-        """The number of micro-batches of a step."""
+        """The number of micro-batches that a step is divided into."""
         return self.minibatches * self.micro_batches
 
 

@@ -31,7 +31,7 @@ def key(seed: int, stream: str, *indices: int) -> Key[Array, ""]:
 
 
 def fold(keys: Key[Array, " N"], numbers: Integer[Array, " N"]) -> Key[Array, " N"]:
-    """Returns one key per row: a row's from its stream's key and its number, or a token's from its row's and its position.
+    """Folds a number into the key of each row: a row's number into its stream's key, or a token's position into its row's key.
 
     So the noise of a token does not depend on the slot or batch that its row is in.
     """

@@ -131,7 +131,7 @@ def test_the_runner_measures_every_suite():
 
 @pytest.mark.slow
 def test_steps_are_taken_on_equal_rollouts(finished, tmp_path):
-    """Both arms sample equally many tokens, or `measure` refuses; only AMR-SD reflects. The run has a reference policy."""
+    """Both arms sample equally many tokens, or `measure` refuses. Only AMR-SD reflects, and the run has a reference policy."""
     shutil.copytree(finished, tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["loss"]["kl"] = 0.1

@@ -137,6 +137,14 @@ def test_contrasts_are_paired_by_seed():
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
 
 
+def test_the_greedy_curves_of_only_some_pairs_give_no_interval():
+    """Three pairs, of which one has a row that is older than the curve."""
+    rows = [one for k in range(3) for one in (row("grpo", k), row("amrsd", k, sampled=(0, 0.6 + k / 10, 0.9)))]
+    assert "|  | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |" in tables.table(rows)
+    del rows[0]["greedy_curve"]
+    assert "|  |  | 0.000 (0.000 to 0.000) |" in tables.table(rows)
+
+
 def test_p_is_given_when_a_part_is_complete():
     """Differences of .01 to .05 by seed: t = 4.243 with 4 degrees of freedom, p = .01324, the same for three contrasts."""
     rows = []

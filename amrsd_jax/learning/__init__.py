@@ -1,1 +1,1 @@
-"""The update: losses, optimizer and mesh."""
+"""Updates the policy: losses, optimiser and mesh."""

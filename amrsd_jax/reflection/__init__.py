@@ -1,1 +1,1 @@
-"""The privileged contexts that the teacher reads, most of all the reflections of the policy."""
+"""Makes the privileged contexts that the teacher reads, most of all the reflections of the policy."""

@@ -1,1 +1,1 @@
-"""What a run keeps: checkpoints, metrics, the monitor and files."""
+"""Keeps a run's checkpoints, metrics and files, and watches it for collapse."""

@@ -1,1 +1,1 @@
-"""Log-probabilities of the policy and its teachers, and divergences between them."""
+"""Computes log-probabilities of the policy and its teachers, and divergences between them."""

@@ -378,7 +378,7 @@ def _binomial(n: Any, k: Any) -> Any:
 
 
 def points(names: frozenset[str]) -> list[dict[str, Any]]:
-    """Returns twelve points for some variables, the same for the same names: first positive, then of either sign."""
+    """Returns twelve points for some variables: six positive ones, then six of either sign. Equal names give equal points."""
     scales = (1, 1, 1, 5, 20, 0.2, 1, 1, 3, 10, 1, 0.3)
     negative, result = 0.75 if len(names) == 1 else 0.5, []
     for k, scale in enumerate(scales):
@@ -478,5 +478,5 @@ def fraction(value: Any) -> Fraction:
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value's imaginary part is no more than rounding."""
+    """Returns whether a value's imaginary part is no more than rounding."""
     return bool(abs(mpmath.im(value)) <= 10.0 ** (-DIGITS // 2) * abs(value))

@@ -22,7 +22,7 @@ _ROMAN_DIGITS = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1
 
 
 def spoken(text: str) -> str:
-    """Returns the digits of a number in English words, a fraction, also `5 eighths`, as `a/b`; "" for other text."""
+    """Reads a number in English words, or `5 eighths`, and returns its digits, a fraction as `a/b`; "" for other text."""
     words = re.split(r"[\s-]+", text.strip().lower())
     if len(words) > 12:
         return ""
@@ -43,7 +43,7 @@ def spoken(text: str) -> str:
 
 
 def _count(words: list[str]) -> int | None:
-    """Returns a whole number in words, or in a few digits."""
+    """Returns a whole number that is written in words or with at most nine digits; None for other words."""
     return int(words[0]) if len(words) == 1 and re.fullmatch(r"[0-9]{1,9}", words[0]) else _whole(words)
 
 

@@ -198,7 +198,7 @@ def _teachers(rows: list[Row]) -> tuple[list[str], list[list]]:
 
 
 def _series(runs: list[Row], name: str) -> list[float | None]:
-    """Returns a metric of all steps of several runs; rows that were made before it was measured have none."""
+    """Returns a metric's values at all steps of several runs. A row that is older than the metric adds none."""
     return [value for run in runs for value in run["series"].get(name, [])]
 
 

@@ -526,7 +526,7 @@ def test_the_gate_learns_its_baseline_and_switches_with_hysteresis():
 
 
 def test_how_many_failures_are_marked_and_how_much_of_them_is_spared():
-    """Of two failures one has a disputed token, its third; a success does not count. Two of nine tokens come before it."""
+    """One of two failures has a disputed token, its third, which two of the nine tokens precede. A success does not count."""
     values = dict(step=0, reward=[0.0, 0.0, 1.0], advantage=[-0.5, -0.5, 1.0], mask=np.ones((3, 3)))
     values |= dict(student_logprobs=np.zeros((3, 3)), teacher_logprobs=[[0, 0, -0.3], [0, 0, 0], [0, 0, -0.3]])
     metrics = credit.get("prefix_credit")(signals(credit.get("prefix_credit"), values)).metrics

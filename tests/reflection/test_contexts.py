@@ -224,7 +224,7 @@ def test_shuffled_reflections_are_on_other_questions():
 
 
 def test_shuffled_reflections_that_state_the_answer_are_passed_over():
-    """The next question's critique names this one's answer, so that of the one after it is taken."""
+    """The next critique states the first question's answer, so the first row takes the one after it."""
     record = rollouts(*[False] * 3)
     problems = [dataclasses.replace(record.problems[0], question=question) for question in "pqr"]
     answer, problems[1] = problems[0].answer, dataclasses.replace(problems[1], answer="7")
