@@ -1,4 +1,4 @@
-"""Writes files that are either complete or absent, and reads JSON lines."""
+"""Writes files that are either complete or absent, and reads JSON."""
 
 import json
 from collections.abc import Callable
@@ -25,6 +25,22 @@ def atomic_write(path: Path, content: str | Callable[[Path], Any]) -> None:
     else:
         content(draft)
     draft.replace(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a file that holds one JSON object.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it holds something else; the message names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {type(value).__name__}; expected a JSON object")
+    return value
 
 
 def read_json_lines(path: Path) -> list[dict]:

@@ -171,8 +171,9 @@ def test_a_run_that_the_monitor_stopped_is_finished_and_one_to_extend_is_not(tmp
     assert state(run) == "unfinished"
     finish(run, steps=3, stopped={"step": 3})
     assert state(run) == "finished"
-    (run.workdir / "results.json").write_text("{")
-    assert state(run) == "unfinished"
+    for damaged in ("{", "[]", "[" * 100_000):
+        (run.workdir / "results.json").write_text(damaged)
+        assert state(run) == "unfinished"
 
 
 def test_a_signal_reaches_the_run_once_and_ends_the_sweep(tmp_path, monkeypatch):
@@ -244,6 +245,8 @@ def test_a_warm_up_is_reused_where_it_would_be_the_same(tmp_path, fields, reused
         (made / part / "array").write_text(part)
     (made / "reflection_warmup.json").write_text("{}")
     (made / "config.json").write_text(json.dumps(config_json(validate(tiny_config(**config)))))
+    (tmp_path / "damaged" / "warmup").mkdir(parents=True)
+    (tmp_path / "damaged" / "config.json").write_text("[]")
     copied = reuse_warmups(tmp_path / "new", validate(tiny_config(**config | fields)))
     assert copied == ["warmup of made", "reflection_warmup of made"][:reused]
     files = sorted(str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file())

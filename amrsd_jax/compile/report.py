@@ -1,10 +1,10 @@
 """Writes what the compiler said as tables: of one compilation, and of two."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from amrsd_jax import markdown
+from amrsd_jax.files import read_object
 
 GIB, GB = 1 << 30, 1e9
 NOTE = (
@@ -21,10 +21,10 @@ def read(path: Path) -> dict:
       ValueError: it is another file.
     """
     try:
-        done = json.loads(path.read_text())
+        done = read_object(path)
     except ValueError as error:
         raise ValueError(f"{path}: no file of --out: {error}") from error
-    if not isinstance(done, dict) or not {"clock", "programs"} <= done.keys():
+    if not {"clock", "programs"} <= done.keys():
         raise ValueError(f"{path}: no file of --out: it lists no programs")
     return done
 

@@ -12,7 +12,7 @@ from amrsd_jax.evaluate.answers import Answer
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.evaluate.estimators import ks
 from amrsd_jax.evaluate.measure import by_set
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.markdown import table
 from amrsd_jax.processes import broadcast, is_first, only_first
 from amrsd_jax.tasks import registry
@@ -59,7 +59,7 @@ def read_finished(folder: Path) -> dict[str, dict[str, float]]:
     finished = {}
     if is_first():
         with contextlib.suppress(OSError, ValueError):
-            finished = json.loads((folder / _FINISHED).read_text())
+            finished = read_object(folder / _FINISHED)
     return broadcast(finished)
 
 
@@ -86,11 +86,8 @@ def read_record(folder: Path) -> Record:
     path = folder / "evaluation.json"
     if not path.exists():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged: not JSON ({error})") from error
-    if not isinstance(record, dict) or not all(
+    record = read_object(path)
+    if not all(
         isinstance(result, dict)
         and isinstance(result.get("settings"), dict)
         and isinstance(result.get("metrics"), dict)

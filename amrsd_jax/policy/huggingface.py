@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.names import first_line
 from amrsd_jax.policy import families, gguf, lora, tensors
 from amrsd_jax.policy.architecture import HUB_PRESETS, PRESETS, Architecture, change, preset
@@ -110,14 +110,11 @@ def _read_config(place: Path) -> dict[str, Any]:
 def _read_json(file: Path) -> dict[str, Any] | None:
     """Returns the object in a JSON file; None where there is no file."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
-        raise ValueError(f"{file}: its JSON cannot be read") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: {type(values).__name__}; expected an object with the fields by name")
-    return values
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 # ---------------------------------------------------------------- special tokens

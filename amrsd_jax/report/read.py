@@ -4,12 +4,11 @@ An absent file, as in an unfinished run, is read as an empty one; a broken file 
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from amrsd_jax.files import whole_lines
+from amrsd_jax.files import read_object, whole_lines
 from amrsd_jax.report.charts import number
 from amrsd_jax.runtime.rollouts import rollout_files
 from amrsd_jax.runtime.workdir import FORMAT
@@ -57,7 +56,8 @@ def read(workdir: Path | str, *, skip_damaged: bool = False) -> RunFiles:
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise FileNotFoundError(f"{workdir}: no such workdir")
-    config, results, environment = (_json(workdir / f"{name}.json") for name in ("config", "results", "environment"))
+    paths = [workdir / f"{name}.json" for name in ("config", "results", "environment")]
+    config, results, environment = (read_object(path) if path.exists() else {} for path in paths)
     if config and config.get("format") != FORMAT:
         raise ValueError(
             f"{workdir}/config.json has format {config.get('format', 1)}; this version reads format {FORMAT}"
@@ -128,13 +128,3 @@ def _lines(path: Path, fields: dict[str, type]) -> tuple[list[Record], list[str]
         else:
             whole.append(row)
     return sorted(whole, key=lambda row: row["step"]), faults
-
-
-def _json(path: Path) -> Record:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{path}: {type(record).__name__}; expected a JSON object")
-    return record

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from amrsd_jax import processes
+from amrsd_jax.files import read_object
 from amrsd_jax.names import first_line
 from amrsd_jax.records import TrainState
 from amrsd_jax.runtime.console import note
@@ -182,12 +183,12 @@ def damage(folder: Path, *, arrays: bool = True) -> str:
 
 def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> str:
     try:
-        json.loads((folder / _RECORD).read_text())
+        read_object(folder / _RECORD)
         path = folder / CHECKSUMS
-        expected = json.loads(path.read_text()) if path.exists() else {}
+        expected = read_object(path) if path.exists() else {}
         expected = {name: (size, crc) for name, (size, crc) in expected.items() if chosen(name)}
         found = checksums(folder, expected.__contains__)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     for name, (size, crc) in expected.items():
         if name not in found:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.names import first_line
 from amrsd_jax.processes import only_first
 from amrsd_jax.runtime.console import say
@@ -72,12 +72,12 @@ class WeightsAndBiases:
         import wandb
 
         self._wandb = wandb
-        saved = json.loads(self._path.read_text()) if self._path.exists() else {}
+        saved = read_object(self._path) if self._path.exists() else {}
         os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(FINISH_SECONDS))
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "amrsd_jax"), name=os.environ.get("WANDB_NAME", workdir.resolve().name),
             id=saved.get("id"), resume="allow", reinit="finish_previous", dir=str(workdir),
-            config=json.loads((workdir / "config.json").read_text(encoding="utf-8")),
+            config=read_object(workdir / "config.json"),
             allow_val_change=True,  # a run may be extended
         )  # fmt: skip
         self._run.define_metric("*", step_metric="step")

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from amrsd_jax import processes
 from amrsd_jax.config import Config, base
 from amrsd_jax.fields import flatten
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.names import first_line
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from amrsd_jax.runtime.console import note
@@ -55,7 +55,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    saved = _read_object(path)
+    saved = _object(path)
     if saved.get("format") != FORMAT:
         raise ConfigError(
             f"{path}: format {saved.get('format', 1)}; expected {FORMAT}. The first edition (0.1) named fields and metrics "
@@ -64,16 +64,13 @@ def _read(path: Path) -> dict[str, Any]:
     return saved
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> dict[str, Any]:
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: damaged: not JSON ({error})") from error
-    if not isinstance(saved, dict):
-        raise ConfigError(f"{path}: damaged: {type(saved).__name__}; expected a JSON object. Use another --workdir")
-    return saved
+        raise ConfigError(f"{error}. The file is damaged: restore it, or use another --workdir") from error
 
 
 def _shared(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
@@ -171,7 +168,7 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
         return False
     _require_same_run(workdir, saved, config)
     path = workdir / "rows.json"
-    if (known := _shared(_read_object, path)) is not None:
+    if (known := _shared(_object, path)) is not None:
         _require_same(
             known, rows,
             f"the rows are not those that the run in {workdir} began with, so that their order and its rewards would be others; "

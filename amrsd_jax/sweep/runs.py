@@ -1,6 +1,5 @@
 """Trains the runs of a sweep, each in a process of its own, and summarises them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amrsd_jax import markdown, report
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.report.groups import OUTCOME, group, read_runs, table
 from amrsd_jax.sweep.grid import Run
 from amrsd_jax.sweep.warmups import reuse_warmups
@@ -19,7 +18,7 @@ def state(run: Run) -> str:
     """Returns "finished", "unfinished" or "new"."""
     path = run.workdir / "results.json"
     try:
-        results = json.loads(path.read_text()) if path.exists() else {}
+        results = read_object(path) if path.exists() else {}
     except ValueError:  # a damaged file is written again by the run
         results = {}
     ended = results.get("steps") == run.config.steps or results.get("stopped")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amrsd_jax.config import Config
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.runtime.workdir import config_json
 
 # Sections that no warm-up reads; and those that only the reflection warm-up reads, besides the texts of prompts.
@@ -46,7 +46,7 @@ def _read_fields(config: dict[str, Any], unread: frozenset[str]) -> dict[str, An
 
 def _saved(workdir: Path) -> dict[str, Any]:
     try:
-        return json.loads((workdir / "config.json").read_text())
+        return read_object(workdir / "config.json")
     except (OSError, ValueError):
         return {}  # no run, or one whose config cannot be compared
 

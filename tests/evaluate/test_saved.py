@@ -223,10 +223,10 @@ def test_an_evaluation_needs_no_training_rows(tmp_path, capsys):
     assert (task.size("test"), task.size("validation")) == (1, 0) and "gone.jsonl" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"test": 1}', '{"test": {"metrics": {}}}'])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"test": 1}', '{"test": {"metrics": {}}}'])
 def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / "evaluation.json").write_text(text)
-    with pytest.raises(ValueError, match="evaluation.json: damaged"):
+    with pytest.raises(ValueError, match="evaluation.json: "):
         files.read_record(tmp_path)
 
 

@@ -46,6 +46,7 @@ def test_missing_folders_broken_json_and_old_formats_are_errors(tmp_path):
     [
         ("config.json", "[1]", "config.json: list"),
         ("results.json", "3", "results.json: int"),
+        ("environment.json", "[" * 100_000, "environment.json: not JSON"),
         ("metrics.jsonl", '{"kind": "train"}\n', "metrics.jsonl: step = None"),
         ("metrics.jsonl", "[1]\n", "metrics.jsonl line 1: list"),
         ("metrics.jsonl", "\x00\x00\n", "metrics.jsonl line 1: not JSON"),

@@ -100,7 +100,7 @@ def test_the_environment_is_that_of_the_first_start(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "environment.json").read_text()) == first
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"steps": ', b"\x00\x00", b"\xff\xfe", "folder"])
+@pytest.mark.parametrize("damage", [b"", b'{"steps": ', b"\x00\x00", b"\xff\xfe", b"[" * 100_000, b"[]", "folder"])
 def test_a_damaged_config_is_named(tmp_path, damage):
     path = tmp_path / "config.json"
     path.mkdir() if damage == "folder" else path.write_bytes(damage)
