@@ -12,6 +12,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import lora
 from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.rollouts import rollout_files, unreadable
 from amrsd_jax.tasks import data_report, digest, registry
@@ -23,11 +24,11 @@ from amrsd_jax.validate import cannot_learn
 def check_prompts(experiment: Experiment) -> None:
     """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
 
-    Also whether the config's reflection warm-up is possible.
+    Also whether reflections can begin with their tag, and whether the config's reflection warm-up is possible.
 
     Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; or
-        see `reflection_warmup.check`.
+      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; a
+        reflection would begin with its tag inside a thought; or see `reflection_warmup.check`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     for data_set, task in members(experiment.task).items():
@@ -37,8 +38,14 @@ def check_prompts(experiment: Experiment) -> None:
             )
     for benchmark in experiment.evaluator.benchmarks:
         experiment.evaluator.prompts(benchmark)
-    if experiment.config.credit.context != "none":
-        settings = experiment.context_settings
+    settings, context = experiment.context_settings, experiment.config.credit.context
+    reflects = not WRITTEN_BY_POLICY.isdisjoint(sources_in(context))
+    if reflects and settings.config.open_tag and settings.reflections_open_thinking:
+        raise ValueError(
+            "reflection.open_tag = True: the chat template begins a reflection inside a thought, where the tag would be lost; "
+            "expected False, or a template without it (reflection.chat_template, e.g. enable_thinking = False)"
+        )
+    if context != "none":
         least = max(
             len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))
             for texts in settings.templates.values()

@@ -214,7 +214,7 @@ class Credit:
 
 @dataclasses.dataclass(frozen=True)
 class StepRecord:
-    """The results of one training step before its updates; `data_metrics` counts the prompts drawn and skipped.
+    """The results of one training step before its updates; `data_metrics` counts prompts drawn and skipped, and tokens sampled.
 
     `null_gap` is the gap of the teacher's prompt without a reflection [N, T]; None at steps without that control.
     """

@@ -48,7 +48,7 @@ class Generated:
       advantage: sequence-level advantage [N].
       contexts: of the rows that need a teacher.
       position: index of the next step's first problem.
-      data_metrics: how prompts were selected.
+      data_metrics: how prompts were selected, and the response tokens that were sampled, those of groups left out too.
     """
 
     rollouts: Rollouts
@@ -95,6 +95,7 @@ def generate(
                 keep = config.rollout.rounds == 1 or np.ptp(group.rollouts.reward) > 0
                 (groups if keep else equal).append(group)
             sampled, too_long = sampled + config.rollout.prompts, too_long + skipped
+        tokens = sum(int(group.rollouts.mask.sum()) for group in groups + equal)
         groups = (groups + equal)[: config.rollout.prompts]
         rollouts = concatenate_rollouts([group.rollouts for group in groups])
         if config.reward.permute:
@@ -112,7 +113,7 @@ def generate(
             config.credit.context, experiment.rule.negatives, config.credit.negatives,
             experiment.context_settings, rollouts, needs_teacher, Generators(reflections, critic_sampler),
         )  # fmt: skip
-    data_metrics = {"data/prompts_drawn": sampled, "data/prompts_too_long": too_long}
+    data_metrics = {"data/prompts_drawn": sampled, "data/prompts_too_long": too_long, "tokens/sampled": tokens}
     return Generated(rollouts, advantage, contexts, position, data_metrics)
 
 

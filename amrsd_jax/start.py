@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,12 @@ class Progress:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
 
-    def compare(self, accuracy: float | None) -> None:
-        """Makes this step the best one, if its accuracy is known and none was higher."""
-        if accuracy is not None and (self.best is None or accuracy >= self.best[1]):
-            self.best = [self.step, accuracy]
+    def compare(self, evaluation: Mapping[str, Any] | None) -> None:
+        """Makes this step the best one, if it was evaluated and no accuracy was higher: on validation, where there is such."""
+        if evaluation is not None:
+            accuracy = evaluation.get("eval/validation/sampled", evaluation["eval/sampled"])
+            if self.best is None or accuracy >= self.best[1]:
+                self.best = [self.step, accuracy]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -37,7 +38,7 @@ from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.results import write_results
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import summary
-from amrsd_jax.runtime.workdir import claim, locked, release
+from amrsd_jax.runtime.workdir import claim, locked, release, require_free
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
@@ -62,6 +63,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     """
     begin = time.perf_counter()
     config = validate(config)
+    require_free(workdir, config)
     trackers.require(config.tracker)
     try:
         plan.require(config, workdir)
@@ -114,31 +116,33 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         ends = progress.step in (0, config.steps) or progress.stopped is not None
         return ends or (every > 0 and progress.step % every == 0)
 
-    def save(accuracy: float | None = None) -> None:
+    def save(evaluation: dict[str, Any] | None = None) -> None:
         with clock.phase("checkpoint"):
             metrics.sync()
             progress.seconds, progress.wall_seconds = clock.total, time.perf_counter() - begin
             if monitor.healthy(progress.tracks, config.monitor):
                 progress.good = progress.step
-            progress.compare(accuracy)
+            progress.compare(evaluation)
             best = progress.best and progress.best[0]
             checkpoints.save(progress.step, state, dataclasses.asdict(progress), keep=(best, progress.good))
 
-    def evaluate_now() -> float | None:
-        """Makes and records the evaluation that is due, and returns its accuracy; a signal leaves it to the resumed run."""
+    def evaluate_now() -> dict[str, float] | None:
+        """Makes and records the evaluation that is due; a signal leaves it to the resumed run."""
         try:
             values = evaluate(experiment, policy_params(state), clock, workdir, progress, due)
         except Interrupted:
             return None
         metrics.write("eval", progress.step, values)
         forget_finished(workdir / "evaluations")
-        return values.get("eval/validation/sampled", values["eval/sampled"])
+        return values
 
     with Interrupt() as signals, jax.transfer_guard("disallow"):
         fresh = checkpoints.latest() is None
-        if due(config.evaluation.every) and not metrics.evaluated(progress.step):
-            accuracy = evaluate_now()  # the one before training, or one that a signal interrupted
-            progress.compare(None if fresh else accuracy)
+        evaluation = metrics.evaluation(progress.step)
+        if due(config.evaluation.every) and evaluation is None:
+            evaluation = evaluate_now()  # the one before training, or one that a signal interrupted
+        if not fresh:
+            progress.compare(evaluation)  # the checkpoint does not know an evaluation that was made after it
         if fresh and monitor.rolls_back(config.monitor):
             save()
 
@@ -164,14 +168,12 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
             for line in lines(progress.step, row, record.contexts):
                 say(line)
 
-            accuracy = None
-            if due(config.evaluation.every):
-                accuracy = evaluate_now()
+            evaluation = evaluate_now() if due(config.evaluation.every) else None
             signals.poll()
             progress.skipped = progress.skipped + 1 if row["updates/skipped"] else 0
             diverged = progress.skipped >= config.optimizer.max_skipped
             if due(config.checkpoint.every) or signals.requested or diverged or progress.step in progress.rollbacks:
-                save(accuracy)
+                save(evaluation)
         progress_bar.close()
         with clock.phase("checkpoint"):
             checkpoints.close()
@@ -249,7 +251,7 @@ def training_step(
         state, metrics = experiment.teacher.follow(state, step + 1), jax.device_get(metrics)
 
     progress.step, progress.position, progress.memory = step + 1, batch.position, list(credit.memory)
-    progress.tokens += int(rollouts.mask.sum())
+    progress.tokens += batch.data_metrics["tokens/sampled"]
     return state, StepRecord(rollouts, contexts, logprobs, credit, batch.data_metrics, null), metrics
 
 

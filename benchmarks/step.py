@@ -49,7 +49,9 @@ def training_steps(workdir: Path, methods: list[str], count: int) -> Case:
 
 def _arm(name: str, exp: Experiment, params: Params, fixed: FixedPolicies, progress: Progress, count: int) -> Arm:
     if exp.needs_critic and fixed.critic is None:
-        raise ConfigError(f"methods: {name} reads the texts of a critic, which the run lacks; expected a run with one")
+        raise ConfigError(
+            f"methods: {name} reads the texts of a critic, expected a run whose critic is its own policy of step 0"
+        )
     teacher = teachers.copy(params) if exp.teacher.stored else None
     state = init_state(exp.policy, exp.optimizer, teachers.copy(params), exp.mesh, teacher=teacher)
     update = make_train_step(

@@ -18,8 +18,10 @@ from amrsd_jax.learning.step import Objective, make_train_step
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Request
 from amrsd_jax.sampling import SamplerConfig, SamplerParams, complete
+from amrsd_jax.sections import ConfigError
 from benchmarks import cases, floors, measure, run, tunix
 from benchmarks.lengths import LogNormalLengths, stop_odds
+from benchmarks.step import training_steps
 
 H100 = floors.Ceilings(copy=2877e9, matmul=794e12)
 SMALL = preset("qwen3-0.6b", dtype="bfloat16")
@@ -151,6 +153,18 @@ def test_steps_are_taken_on_equal_rollouts(finished, tmp_path):
     assert "reflections" not in grpo["timeline"]["busy"] and max(amrsd["timeline"]["busy"]["reflections"]) > 0
     drawn = run.timelines(result)
     assert drawn.startswith("<svg") and ">grpo" in drawn and ">amrsd" in drawn
+
+
+@pytest.mark.slow
+def test_a_critic_of_another_run_is_refused(finished, tmp_path):
+    """It would be read as this run's own policy."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config["credit"] |= dict(rule="feedback_alignment", context="critic_feedback", args={})
+    config["external"]["workdir"] = str(finished)  # teacher.kind stays "policy", as in the checkpoint
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="feedback_alignment reads the texts of a critic"):
+        training_steps(workdir, ["feedback_alignment"], 1)
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,11 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         ),
         (dict(architecture={"rope_scaling": {"rope_type": "yarn"}}), ["architecture.rope_scaling.factor: missing"]),
         (dict(reflection__templates={"hint": 3}), ["reflection.templates.hint = 3", "string"]),
+        (
+            dict(reflection__templates={"teacher": "{question} {reflexion}"}),
+            ["reflection.templates.teacher = '{question} {reflexion}'", "{reflection}"],
+        ),
+        (dict(reflection__templates={"solve": "Add."}), ["reflection.templates.solve = 'Add.'", "{question}"]),
         (dict(credit__rule="grpo", credit__context="answer"), ["credit.context = 'answer'", "'grpo'"]),
         (dict(credit__context="none"), ["credit.context = 'none'", "'amrsd'"]),
         (dict(credit__context="none+answer"), ["credit.context = 'none+answer'", "'none' alone"]),

@@ -102,6 +102,8 @@ def test_what_may_change_is_decided_after_the_batch(finished, params, early, fie
         assert (
             batch.position == batch.data_metrics["data/prompts_drawn"] > plain.data_metrics["data/prompts_drawn"] == 4
         )
+        assert batch.data_metrics["tokens/sampled"] > batch.rollouts.mask.sum()  # those of the groups left out too
+        assert plain.data_metrics["tokens/sampled"] == plain.rollouts.mask.sum()
     else:
         np.testing.assert_array_equal(batch.rollouts.response, plain.rollouts.response)
         assert sorted(batch.rollouts.reward) == sorted(plain.rollouts.reward)
@@ -113,6 +115,15 @@ def test_the_device_is_not_asked_who_needs_a_teacher(experiment, early):
     with jax.transfer_guard("disallow_explicit"):
         _, needs_teacher = decide(experiment, early[0].rollouts, 0)
     assert needs_teacher.all()
+
+
+def test_a_penalty_for_length_changes_the_advantage_and_not_the_reward(finished):
+    """Eight right answers, of which the first has 96 tokens: with a buffer of 48 it counts as 0."""
+    experiment = make(finished, credit__rule="grpo", credit__normalize=False, reward__overlong_buffer=48)
+    mask = (np.arange(96) < np.array([96] + [48] * 7)[:, None]).astype(np.float32)
+    rollouts = tiny_rollouts([1] * 8, length=96, mask=mask)
+    np.testing.assert_allclose(decide(experiment, rollouts, 0)[0], [-7 / 8] + [1 / 8] * 7, atol=1e-6)
+    assert (rollouts.reward == 1).all()
 
 
 def test_permuted_rewards_take_the_scores_along_and_leave_the_ranges():

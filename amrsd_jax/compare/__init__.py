@@ -93,10 +93,10 @@ def write(comparison: Comparison, out: Path | str) -> Path:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(comparison.values, indent=1, allow_nan=False) + "\n"
+    page = render(comparison.rollouts, comparison.applied, comparison.values)  # may fail, so before a file is replaced
     atomic_write(out / "compare.json", text)
-    page = out / "compare.html"
-    atomic_write(page, render(comparison.rollouts, comparison.applied, comparison.values))
-    return page
+    atomic_write(out / "compare.html", page)
+    return out / "compare.html"
 
 
 # ---------------------------------------------------------------- parts of compare.json

@@ -24,7 +24,7 @@ from amrsd_jax.policy import cache as caches
 from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.policy.experts import block_shape
 from amrsd_jax.reflection.prompts import task_templates
-from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerConfig
 from amrsd_jax.scoring.teachers import Teacher
@@ -69,7 +69,7 @@ class Planned:
         """The samplers that the run uses, by purpose."""
         sources = sources_in(self.config.credit.context)
         unused = {"evaluation"}  # has the shape of "rollout"
-        if not {"self_reflection", "shuffled_reflection"}.intersection(sources):
+        if WRITTEN_BY_POLICY.isdisjoint(sources):
             unused.add("reflection")
         if "critic_feedback" not in sources:
             unused.add("critic")

@@ -15,6 +15,11 @@ from amrsd_jax.tasks import registry
 Conversation = tuple[tuple[str, str], ...]  # (role, content) of each message
 
 _FIELDS = ("question", "attempt", "verdict", "peer", "reference", "reflection", "answer", "solution")
+# Fields without which a template cannot do what it is for.
+_NEEDED = {
+    "solve": ("question",), "teacher": ("question", "reflection"), "peer": ("peer",), "reference": ("reference",),
+    "given_answer": ("answer",), "given_solution": ("solution",),
+}  # fmt: skip
 _FIELD = re.compile(r"\{(" + "|".join(_FIELDS) + r")\}")
 
 
@@ -281,14 +286,18 @@ def templates(family: str, **changes: str) -> Templates:
     """Returns the templates of a family, with some replaced.
 
     Raises:
-      ValueError: the family or template is unknown; the message has the nearest valid one.
+      ValueError: the family or template is unknown, and the message has the nearest valid one; or a text lacks a field that it
+        needs.
     """
     if family not in FAMILIES:
         raise ValueError(f"prompt family {family!r}: {nearest(family, FAMILIES)}")
     known = [field.name for field in dataclasses.fields(Templates)]
-    for name in changes:
+    for name, text in changes.items():
         if name not in known:
             raise ValueError(f"reflection.templates.{name}: {nearest(name, known)}")
+        for field in _NEEDED.get(name, ()):
+            if f"{{{field}}}" not in text:
+                raise ValueError(f"reflection.templates.{name} = {text!r}: expected the field {{{field}}} in it")
     return dataclasses.replace(FAMILIES[family], **changes)
 
 

@@ -24,6 +24,8 @@ from amrsd_jax.sampling import Sampler
 from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.thoughts import after_thoughts
 
+WRITTEN_BY_POLICY = frozenset({"self_reflection", "shuffled_reflection"})  # these sources sample reflections
+
 
 @dataclasses.dataclass
 class PrivilegedTexts:
@@ -102,7 +104,7 @@ def sources_in(name: str) -> list[str]:
 
 def begins_with_reflection(name: str) -> bool:
     """Returns whether the policy's reflections are the first choice, so that they can be sampled alongside the rollouts."""
-    return not {"self_reflection", "shuffled_reflection"}.isdisjoint(name.split(",")[0].split("+"))
+    return not WRITTEN_BY_POLICY.isdisjoint(name.split(",")[0].split("+"))
 
 
 # ---------------------------------------------------------------- written by the policy or a critic

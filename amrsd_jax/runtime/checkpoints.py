@@ -174,6 +174,9 @@ def damage(folder: Path, *, arrays: bool = True) -> str:
 
     Args:
       arrays: whether to check the arrays too, for which all bytes are read.
+
+    Raises:
+      OSError: a file is there and cannot be read now.
     """
     for part in ("state", "run"):
         if not (folder / part).is_dir():
@@ -188,8 +191,10 @@ def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> 
         expected = read_object(path) if path.exists() else {}
         expected = {name: (size, crc) for name, (size, crc) in expected.items() if chosen(name)}
         found = checksums(folder, expected.__contains__)
-    except (OSError, ValueError, TypeError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
+    except OSError as error:  # of a disk or network: the files may be whole, and are not to be set aside
+        raise OSError(f"{folder}: cannot be read: {first_line(error)}") from error
     for name, (size, crc) in expected.items():
         if name not in found:
             return f"{name} is missing"

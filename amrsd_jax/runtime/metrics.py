@@ -25,7 +25,7 @@ class Metrics:
     def __init__(self, workdir: Path, step: int, tracker: Tracker | None = None):
         self._file, rows = _reopen(workdir / "metrics.jsonl", step)
         self._timeline, _ = _reopen(workdir / "timeline.jsonl", step)
-        self._evaluated = {row["step"] for row in rows if row.get("kind") == "eval"}
+        self._evaluations = {row["step"]: row for row in rows if row.get("kind") == "eval"}
         for line in missing(rows, step):
             note(f"{workdir / 'metrics.jsonl'}: {line}")
         self._trackers = [TensorBoard(workdir, step), *([tracker] if tracker else [])]
@@ -45,9 +45,9 @@ class Metrics:
         for tracker in self._trackers:
             tracker.rollouts(step, rows)
 
-    def evaluated(self, step: int) -> bool:
-        """Returns, on all processes, whether metrics.jsonl already had the evaluation of `step` when it was opened."""
-        return broadcast(step in self._evaluated if is_first() else False)
+    def evaluation(self, step: int) -> dict[str, Any] | None:
+        """Returns, on all processes, the evaluation of `step` that metrics.jsonl had when it was opened; None if it had none."""
+        return broadcast(self._evaluations.get(step) if is_first() else None)
 
     @only_first
     def write_timeline(self, step: int, timeline: dict) -> None:

@@ -73,11 +73,12 @@ def _of_step(evaluations: Sequence[dict], step: int | None) -> dict | None:
 def _select(evaluations: Sequence[dict], last: int, end: int | None) -> dict:
     """Returns the initial, final and best evaluation of a benchmark, and the mean of the last ones."""
     counted = [values for values in evaluations if values["step"]][-last:]
-    mean = {
-        name: float(np.mean([values[name] for values in counted]))
-        for name in (counted[0] if counted else ())
-        if name != "step" and not name.endswith(("_low", "_high"))  # a mean of intervals is not an interval
-    }
+    known: dict[str, list[float]] = {}  # a verifier's own score may be missing in some of them
+    for values in counted:
+        for name, value in values.items():
+            if name != "step" and not name.endswith(("_low", "_high")) and value is not None:
+                known.setdefault(name, []).append(value)  # without intervals: a mean of intervals is not an interval
+    mean = {name: float(np.mean(values)) for name, values in known.items()}
     steps = {"steps": [values["step"] for values in counted]}
     return {
         "initial": _of_step(evaluations, 0),
@@ -88,7 +89,8 @@ def _select(evaluations: Sequence[dict], last: int, end: int | None) -> dict:
 
 
 def _best(evaluations: Sequence[dict]) -> dict | None:
-    return max(evaluations, key=lambda values: values["sampled"], default=None)
+    """Returns the evaluation with the highest accuracy; of equal ones the last, as `Progress.compare` does for checkpoints."""
+    return max(reversed(evaluations), key=lambda values: values["sampled"], default=None)
 
 
 def outcome(results: dict) -> list[str]:

@@ -125,7 +125,7 @@ def _reflection_metrics(record: StepRecord) -> dict[str, float | None]:
 
 def _rates(record: StepRecord, seconds: dict[str, float], architecture: Architecture, devices: int) -> dict[str, float]:
     """Returns tokens per second, the utilisation of the devices during the update (mfu), and their peak memory."""
-    tokens = float(record.rollouts.mask.sum())
+    tokens = record.data_metrics["tokens/sampled"]
     rows = record.rollouts.mask.sum(axis=1) + record.rollouts.prompt_length
     flops = 3 * architecture.forward_flops(int(rows.sum()), float(rows.mean()) / 2)
     kind = jax.devices()[0].device_kind
@@ -134,7 +134,6 @@ def _rates(record: StepRecord, seconds: dict[str, float], architecture: Architec
         "memory/peak_gib": peak_memory_gib(),
     }
     rates = {
-        "tokens/sampled": tokens,
         "tokens/sampled_per_s": tokens / seconds["sample"],
         "tokens/s": tokens / sum(seconds.values()),
     }

@@ -186,9 +186,9 @@ def require_free(workdir: Path, config: Config) -> None:
     Raises:
       ConfigError: it holds another one; see `claim`.
     """
-    path = workdir / "config.json"
-    if path.exists():
-        _require_same_run(workdir, _read(path), config)
+    saved = _shared(_read, workdir / "config.json")
+    if saved is not None:
+        _require_same_run(workdir, saved, config)
 
 
 def _require_same_run(workdir: Path, saved: dict[str, Any], config: Config) -> None:

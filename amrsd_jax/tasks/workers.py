@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 READY = b"ready"
+_FROM_OUTSIDE = tuple(-number for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM))  # exit codes
 
 
 class Worker:
@@ -43,7 +44,8 @@ class Worker:
     def ask(self, line: bytes, *, seconds: float, start_seconds: float = 120.0) -> bytes | None:
         """Returns the answer without its line end; None if it takes longer than `seconds` or the process dies of the question.
 
-        A process that was killed from outside (SIGKILL, as by the kernel when memory is short) is asked again, once.
+        Where the process was ended from outside (SIGKILL, as by the kernel when memory is short; SIGINT or SIGTERM, which a
+        scheduler may send to every process of a run), a new one is asked, once.
 
         Raises:
           RuntimeError: the process does not start within `start_seconds`.
@@ -53,7 +55,7 @@ class Worker:
             end = time.monotonic() + seconds
             if _write(process, line + b"\n", end) and (answer := _read(process, end)) is not None:
                 return answer
-            if time.monotonic() >= end or _exit_code(process) != -signal.SIGKILL:
+            if time.monotonic() >= end or _exit_code(process) not in _FROM_OUTSIDE:
                 break
         self.stop()
         return None
@@ -74,7 +76,8 @@ class Worker:
             if starts:
                 process = self._process = self._start()
                 os.set_blocking(process.stdin.fileno(), False)
-        if starts and _read(process, time.monotonic() + seconds) != READY and _exit_code(process) != -signal.SIGKILL:
+        ready = not starts or _read(process, time.monotonic() + seconds) == READY
+        if not ready and _exit_code(process) not in _FROM_OUTSIDE:
             self.stop()
             raise RuntimeError(f"{' '.join(process.args)}: did not start; run it by hand to see why")
         return process
@@ -83,7 +86,8 @@ class Worker:
 def _python(script: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     command = [sys.executable, "-P", str(script), *arguments]
-    return subprocess.Popen(command, bufsize=0, env={**os.environ, **environment}, **pipes)
+    # A session of its own: Ctrl-C in the terminal is for the run, which finishes its step and needs the answers for that.
+    return subprocess.Popen(command, bufsize=0, env={**os.environ, **environment}, start_new_session=True, **pipes)
 
 
 def _write(process: subprocess.Popen, line: bytes, end: float) -> bool:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import numpy as np
@@ -144,6 +145,16 @@ def test_the_answer_is_the_last_line(comparison):
             assert tokenizer.decode(rollouts.response[i, answers[i]].tolist()) == text.rstrip().rpartition("\n")[2]
         else:
             assert not answers[i].any()
+
+
+def test_a_page_that_cannot_be_made_leaves_both_files(comparison, tmp_path, monkeypatch):
+    write(comparison, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"compare.json", "compare.html"}
+    monkeypatch.setattr("amrsd_jax.compare.render", mock.Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        write(dataclasses.replace(comparison, values=comparison.values | {"notes": ["other"]}), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_compare_json(comparison, tmp_path):

@@ -252,6 +252,25 @@ def test_best_final_and_mean_of_last_by_hand():
     assert summary["benchmarks"]["validation"]["best"] == {"step": 30, "sampled": 0.7, "n": 4}
 
 
+def test_a_score_that_some_evaluations_lack_has_the_mean_of_the_others():
+    """A verifier gives it where it can; null stands for what is not finite."""
+    rows = [
+        row(10, sampled=0.2, score_far=4.0),
+        row(20, sampled=0.4),
+        row(30, sampled=0.6, score_far=None, score_near=1.0),
+    ]
+    assert evaluated(rows, last=3, end=30)["mean_of_last"] == {
+        "steps": [10, 20, 30], "sampled": pytest.approx(0.4), "score_far": 4.0, "score_near": 1.0,
+    }  # fmt: skip
+
+
+def test_of_equal_evaluations_the_last_is_the_best():
+    """Its checkpoint is the one that is kept."""
+    rows = [row(step, sampled=0.5, **{"validation/sampled": 0.3}) for step in (0, 10, 20)]
+    summary = evaluated([*rows, row(30, sampled=0.4, **{"validation/sampled": 0.2})], last=2, end=30)
+    assert summary["best"]["step"] == summary["best_by_validation"]["step"] == 20
+
+
 def test_a_run_that_was_not_trained_has_no_mean():
     summary = evaluated([row(0, sampled=0.1, n=4)], last=5, end=0)
     assert summary["mean_of_last"] is None and summary["best"]["step"] == 0 and "best_by_validation" not in summary

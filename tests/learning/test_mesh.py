@@ -54,6 +54,19 @@ def test_schedules_by_hand(schedule, warmup, at, expected):
     np.testing.assert_allclose([float(rate(i)) for i in at], expected, atol=1e-6)
 
 
+def test_two_updates_by_hand():
+    """The first gradient has norm 5 and is clipped to norm 1, (0.6, 0.8); the second has norm 0.5 and is not clipped."""
+    adam = optimizer_of(learning_rate=0.1, b1=0.5, b2=0.75, eps=0.2, weight_decay=0.5, clip_norm=1.0)
+    params = {"kernel": jnp.ones(2)}
+    first, state = adam.update({"kernel": jnp.array([3.0, 4.0])}, adam.init(params), params)
+    np.testing.assert_allclose(first["kernel"], [-0.1 * (0.6 / 0.8 + 0.5), -0.1 * (0.8 / 1.0 + 0.5)], rtol=1e-5)
+    second, _ = adam.update({"kernel": jnp.array([0.0, 0.5])}, state, params)
+    # Means 0.5 * 0.5 * 0.6 = 0.15 and 0.5 * 0.5 * 0.8 + 0.5 * 0.5 = 0.45, over 1 - 0.5^2; squares 0.75 * 0.25 * 0.36 = 0.0675
+    # and 0.75 * 0.25 * 0.64 + 0.25 * 0.25 = 0.1825, over 1 - 0.75^2.
+    expected = [-0.1 * (m / 0.75 / ((v / 0.4375) ** 0.5 + 0.2) + 0.5) for m, v in ((0.15, 0.0675), (0.45, 0.1825))]
+    np.testing.assert_allclose(second["kernel"], expected, rtol=1e-5)
+
+
 def test_only_matrices_decay(policy, params):
     adam = optimizer_of(weight_decay=0.5, clip_norm=0.0)
     zero = jax.tree.map(jnp.zeros_like, params)

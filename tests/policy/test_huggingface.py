@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from transformers import AutoConfig
 
 from amrsd_jax import rng
 from amrsd_jax.learning import mesh as meshes
@@ -196,6 +197,8 @@ def write_config(folder, fields):
         ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4),
                                             sliding_attention=dict(rope_type="linear", factor=2.0))), "a scaling"),
         ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4))), "sliding_attention = None: expected"),
+        ("gemma2", dict(rope_theta=None, rope_parameters=dict(full_attention=dict(rope_theta=1e4),
+                                                              sliding_attention=dict(rope_theta=1e4))), "no rope_theta"),
         ("smollm3", dict(no_rope_layers=[1, 0, 0]), r"no_rope_layers = \[1, 0, 0\]: not supported; expected \[1, 0, 1\]"),
         ("qwen3_moe", dict(mlp_only_layers=[0]), r"mlp_only_layers = \[0\]: not supported"),
         ("qwen3_moe", dict(decoder_sparse_step=2), "decoder_sparse_step = 2: not supported"),
@@ -213,6 +216,12 @@ def test_unsupported_configs_of_other_families_are_refused(family, fields, messa
 @pytest.mark.parametrize("family", golden.FAMILIES)
 def test_an_architecture_survives_its_config(family, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(huggingface.config_json(golden.FAMILIES[family])))
+    assert huggingface.read_architecture(tmp_path) == golden.FAMILIES[family]
+
+
+@pytest.mark.parametrize("family", golden.FAMILIES)
+def test_an_architecture_is_read_from_the_config_that_transformers_writes(family, tmp_path):
+    AutoConfig.for_model(**huggingface.config_json(golden.FAMILIES[family])).save_pretrained(tmp_path)
     assert huggingface.read_architecture(tmp_path) == golden.FAMILIES[family]
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: what one mesh wrote, another reads; which are kept; what is not written; which are damaged."""
 
+import errno
 import os
 import shutil
 
@@ -148,6 +149,20 @@ def test_the_newest_whole_checkpoint_is_found_and_restored(three, tmp_path, caps
     checkpoints.save(newest + 1, small_state(7), {"step": newest + 1})  # the damaged one is not in the way
     checkpoints.close()
     assert find_step(workdir) == newest + 1
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_set_aside(three, tmp_path, monkeypatch):
+    """As on a network's file system: the checkpoint may be whole, and without it the run would begin again."""
+    folder = shutil.copytree(three, tmp_path / "run") / "checkpoints"
+
+    def fails(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amrsd_jax.runtime.checkpoints._checksum", fails)
+        with pytest.raises(OSError, match=r"checkpoints/3: cannot be read: .*Input/output error"):
+            Checkpoints(folder, keep=3)
+    assert find_step(tmp_path / "run") == 3
 
 
 def abstract_and_shardings(state):

@@ -49,7 +49,7 @@ def step_record(
     logprobs = LogProbs(student, teacher, 0.5 * mask, 0.25 * mask, np.array(scored), *none)
     advantage = np.float32([1, -1, 0, 0])
     credit = Credit(advantage, advantage[:, None] * mask, {"delta": 0.5, "gap_failed": None})
-    return StepRecord(rollouts, contexts, logprobs, credit, {"data/prompts_drawn": 2.0})
+    return StepRecord(rollouts, contexts, logprobs, credit, {"data/prompts_drawn": 2.0, "tokens/sampled": 60})
 
 
 def row_of(record):
@@ -65,7 +65,7 @@ def test_the_metrics_of_a_step_by_hand():
         "reflection/needed": 0.5, "reflection/skipped": 0.5, "reflection/usable": 0.5, "reflection/unusable_truncated": 0.25,
         "reflection/unusable_leak": 0.0, "policy/sampler_mismatch": 0.25, "credit/delta": 0.5, "credit/gap_failed": None,
         "loss/total": 1.5, "policy/entropy": 3.0, "grad_norm": 2.0, "updates/skipped": 0.5, "data/prompts_drawn": 2.0,
-        "seconds/sample": 2.0, "seconds/step": 4.0, "tokens/sampled": 8.0, "tokens/sampled_per_s": 4.0, "tokens/s": 2.0,
+        "seconds/sample": 2.0, "seconds/step": 4.0, "tokens/sampled": 60, "tokens/sampled_per_s": 30.0, "tokens/s": 15.0,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
     assert row["reward/accuracy_low"] < 0.5 < row["reward/accuracy_high"]
@@ -149,7 +149,7 @@ def test_an_interrupted_run_has_no_final_evaluation(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for step, over, final in ((2, True, 2), (3, True, None), (2, False, None)):
         results = write_results(tmp_path, step, {}, 1.0, last=2, over=over)
-        assert (results["eval"]["final"] or {}).get("step") == final and results["eval"]["best"]["step"] == 0
+        assert (results["eval"]["final"] or {}).get("step") == final and results["eval"]["best"]["step"] == 2
         assert len(outcome(results)) == 1
 
 

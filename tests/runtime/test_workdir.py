@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from amrsd_jax import processes
 from amrsd_jax.runtime.environment import write_environment
-from amrsd_jax.runtime.workdir import claim, locked, read_config, read_tokenizer, release
+from amrsd_jax.runtime.workdir import claim, config_json, locked, read_config, read_tokenizer, release
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 from tests.tiny import tiny_config
@@ -83,6 +84,19 @@ def test_a_damaged_value_is_a_config_error(tmp_path, damage):
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     with pytest.raises(ConfigError, match="config.json"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("differs", ["config", "rows"])
+def test_processes_with_other_configs_or_rows_are_refused(tmp_path, monkeypatch, differs):
+    config, rows = validate(tiny_config()), {"task": {"rows": 40}}
+    other, message = [config_json(config), {"task": {"rows": 17}}], "process 1 reads other rows.*\n.*17 there, 40 here"
+    if differs == "config":
+        other = [config_json(validate(tiny_config(loss__kl=0.1))), rows]
+        message = "process 1 was started with another config.*\n.*loss.kl: 0.1 there, 0.0 here"
+    monkeypatch.setattr(processes, "allgather", lambda value: [value, other])
+    with pytest.raises(ConfigError, match=message):
+        claim(tmp_path, config, rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -72,11 +72,14 @@ def processes(pool):
     return [worker._process for worker in pool._all if worker._process]
 
 
-def test_a_worker_that_was_killed_costs_a_retry_and_no_answer(script):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_was_killed_costs_a_retry_and_no_answer(script, number):
+    """A scheduler sends SIGTERM to every process of a run, which finishes its step and needs the answers for that."""
     pool = Pool(script, 1)
     assert pool.ask(b"first", seconds=60).startswith(b"FIRST")
     (process,) = processes(pool)
-    os.kill(process.pid, signal.SIGKILL)  # while idle
+    assert os.getpgid(process.pid) != os.getpgrp()  # Ctrl-C in a terminal does not reach it
+    os.kill(process.pid, number)  # while idle
     process.wait()
     assert pool.ask(b"second", seconds=60).startswith(b"SECOND")
     (process,) = processes(pool)
@@ -84,7 +87,7 @@ def test_a_worker_that_was_killed_costs_a_retry_and_no_answer(script):
     asking = threading.Thread(target=lambda: answers.append(pool.ask(b"pause", seconds=60)))
     asking.start()
     time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)  # while it works
+    os.kill(process.pid, number)  # while it works
     asking.join()
     assert answers[0].startswith(b"PAUSE")
     pool.stop()

@@ -186,7 +186,7 @@ def _in_bubblewrap(python: str, code: str, **popen: Any) -> subprocess.Popen:
     ]  # fmt: skip
     user = dict(user=NOBODY, group=NOBODY, extra_groups=[]) if os.geteuid() == 0 else {}
     try:
-        return subprocess.Popen(command, pass_fds=descriptors, **user, **popen)
+        return subprocess.Popen(command, pass_fds=descriptors, start_new_session=True, **user, **popen)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

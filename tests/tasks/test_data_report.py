@@ -1,0 +1,28 @@
+"""The report on a task's rows counts duplicates, usual answers, long prompts and overlaps."""
+
+import json
+
+from amrsd_jax.tasks import registry
+from amrsd_jax.tasks.data_report import report
+
+
+def test_the_report_counts_what_it_says(tmp_path):
+    """One question is there twice, one has six characters, and one of the test split is a training question."""
+    pairs = {
+        "train": [("1+1?", "2"), ("1 + 1?", "2"), ("2+1?", "3"), ("0+2?", "2")],
+        "test": [("1+1", "2"), ("5+5?", "10")],
+    }
+    for split, rows in pairs.items():
+        lines = [json.dumps(dict(question=question, answer=answer)) + "\n" for question, answer in rows]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    task = registry.make("rows", dict(folder=str(tmp_path), train="train.jsonl", test="test.jsonl"), seed=0)
+    found = report(task, lambda problem: [7] * len(problem.question), longest=5)
+    train, test = (found["splits"][name] for name in ("train", "test"))
+    assert (train["rows"], train["duplicates"], train["prompt_tokens"]["too_long"]) == (4, 1, 1)
+    assert (train["answers"]["usual_share"], test["answers"]["usual"], test["answers"]["usual_share"]) == (
+        3 / 4,
+        "2",
+        1 / 2,
+    )
+    assert found["overlap_with_train"] == {"test": {"questions": 1, "stems": 1}}
+    assert train["selftest"]["faults"] == test["selftest"]["faults"] == []
