@@ -19,7 +19,7 @@ from amrsd_jax.evaluate.evaluator import Evaluator
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.platforms import platform
+from amrsd_jax.platforms import platform, runs_cudnn
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, cache
 from amrsd_jax.policy.chat_template import read_template
 from amrsd_jax.policy.huggingface import stop_ids
@@ -258,9 +258,9 @@ def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokeni
 
 def make_policy(config: Config, tokenizer: Tokenizer | None, mesh: Mesh) -> Policy:
     """Returns the policy on a mesh; the config selects its attention kernels, "auto" those that suit the mesh's devices."""
-    architecture, devices = make_architecture(config, tokenizer), platform(mesh)
-    backend = attention.choose_backend(config.attention, architecture, devices)
-    layout = cache.choose_layout(config.decode_attention, architecture, devices)
+    architecture, devices = make_architecture(config, tokenizer), (platform(mesh), runs_cudnn(mesh))
+    backend = attention.choose_backend(config.attention, architecture, *devices)
+    layout = cache.choose_layout(config.decode_attention, architecture, *devices)
     return Policy(architecture, config.remat, meshes.rows(mesh), backend, layout)
 
 

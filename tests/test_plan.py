@@ -101,7 +101,7 @@ def test_an_update_needs_what_the_plan_says(fields, tmp_path):
         given = (state.params, state, None, rows(run))
         piece, end = (
             memory(step.accumulate, *given),
-            memory(step.apply_update, state, state.params, [jax.eval_shape(step.accumulate, *given)[1]]),
+            memory(step.apply_update, state, state.params, jax.eval_shape(step.accumulate, *given)[1]),
         )
         held, needed = end.argument_size_in_bytes - sums, sums + max(piece.temp_size_in_bytes, end.temp_size_in_bytes)
     expected = planned.always["parameters"] + planned.always["optimiser"]

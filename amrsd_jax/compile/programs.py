@@ -207,4 +207,4 @@ def _apply_update(run: Planned):
     step, state, frozen = _step(run)
     metrics = jax.eval_shape(step.accumulate, state.params, state, frozen, _rows(run))[1]
     metrics = _place(metrics, meshes.replicated(run.mesh))
-    return step.apply_update.lower(state, state.params, [metrics] * run.config.learning.micro_batches)
+    return step.apply_update.lower(state, state.params, metrics)

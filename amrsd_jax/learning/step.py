@@ -146,8 +146,11 @@ def _response_scores(
     )
 
     def part(logits, teacher_logits, targets):
-        value, metrics = divergence(logits / temperature, teacher_logits / temperature, objective.distill)
-        return *target_logprobs(logits / temperature, targets), value, metrics
+        logits, teacher_logits = logits / temperature, teacher_logits / temperature
+        # Models of one tokenizer may have vocabularies padded to different sizes; ids beyond the smaller are padding.
+        shared = min(logits.shape[-1], teacher_logits.shape[-1])
+        value, metrics = divergence(logits[..., :shared], teacher_logits[..., :shared], objective.distill)
+        return *target_logprobs(logits, targets), value, metrics
 
     models = (policy, params, hidden), (model, teacher_params, teacher_hidden)
     return over_chunks(part, models, batch.response, chunk=chunk)
@@ -186,7 +189,7 @@ def apply_gradients(
     is unchanged, too, if the whole gradient is 0, as where no row has credit: Adam would move on by its memory of earlier ones.
     Such updates are counted, so the learning rate falls as the run goes on and not as updates are applied.
     """
-    norm, number, optimizer = optax.global_norm(grads), state.updates, optax.with_extra_args_support(optimizer)
+    norm, number, optimizer = optax.tree_utils.tree_norm(grads), state.updates, optax.with_extra_args_support(optimizer)
 
     def update(state, grads):
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, number=number)
@@ -248,10 +251,10 @@ class TrainStep:
         if not accumulates(self.objective.loss, self.config):
             state, metrics = self.single_update(state, frozen, *self.device_rows(batch))
         else:
-            grads, metrics = self.zero_gradients(state.params), []
+            grads, metrics = self.zero_gradients(state.params), None
             for rows in self.device_rows(batch):
                 grads, part, _ = self.accumulate(grads, state, frozen, rows)
-                metrics.append(part)
+                metrics = part if metrics is None else _add(metrics, part)
             state, metrics = self.apply_update(state, grads, metrics)
         return state.replace(frozen=frozen), metrics
 
@@ -316,14 +319,13 @@ def make_train_step(
         return jax.tree.map(jnp.add, total, grads), metrics, logprobs if denominators else None
 
     def apply_update(state, grads, metrics):
-        metrics = jax.tree.map(lambda *parts: sum(parts), *metrics)
         rate = schedule(state.updates)
         state, health = apply_gradients(optimizer, state, grads)
         return state, _means(metrics) | health | {"learning_rate": rate}
 
     def single_update(state, frozen, rows):
         grads, metrics, _ = micro_batch(state, frozen, rows)
-        return apply_update(state, grads, [metrics])
+        return apply_update(state, grads, metrics)
 
     where = state_shardings(policy, optimizer, mesh, teacher=teacher.stored if teacher else None)
     everywhere = meshes.replicated(mesh)
@@ -345,6 +347,11 @@ def loss_weights(batch: Batch, objective: Objective) -> LossWeights:
     if objective.distill is not None:
         distill = losses.reduction_weights(batch.mask * batch.distilled[:, None], mode, constant_length=length)
     return LossWeights(losses.reduction_weights(batch.mask, mode, constant_length=length), distill)
+
+
+@jax.jit
+def _add(metrics: Sums, more: Sums) -> Sums:
+    return jax.tree.map(jnp.add, metrics, more)
 
 
 def _means(metrics: Sums) -> Scalars:

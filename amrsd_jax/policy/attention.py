@@ -25,31 +25,40 @@ TILE = 512  # queries and keys per splash block
 OUTPUT = "attention"
 
 
-def choose_backend(backend: str, architecture: Architecture, platform: str) -> str:
+def cudnn_lacks(architecture: Architecture, runs_cudnn: bool) -> list[str]:
+    """Returns what attention by cuDNN needs that an architecture or the devices lack, see `platforms.runs_cudnn`."""
+    size = architecture.head_dim
+    needs = {
+        "a GPU of compute capability 8.0": runs_cudnn,
+        "architecture.dtype = bfloat16": architecture.dtype == "bfloat16",
+        "architecture.head_dim of at most 128, a multiple of 8": size % 8 == 0 and size <= 128,
+        "no architecture.attention_softcap": not architecture.attention_softcap,
+    }
+    return [need for need, met in needs.items() if not met]
+
+
+def choose_backend(backend: str, architecture: Architecture, platform: str, runs_cudnn: bool) -> str:
     """Returns the backend to use: the given one, or for "auto" the fused kernel that can run and else `xla`.
 
     Args:
       backend: "auto", "xla", "cudnn" or "splash".
       architecture: the policy's architecture.
-      platform: "cpu", "gpu" or "tpu".
+      platform, runs_cudnn: of the devices, see `platforms`.
 
     Raises:
       ValueError: the given backend cannot run; says what it needs.
     """
-    size = architecture.head_dim
-    unmet = {
-        "xla": {},
-        "cudnn": {
-            "a GPU": platform != "gpu",
-            "architecture.dtype = bfloat16": architecture.dtype != "bfloat16",
-            "architecture.head_dim of at most 128, a multiple of 8": size % 8 or size > 128,
-            "no architecture.attention_softcap": architecture.attention_softcap,
-        },
-        "splash": {"a TPU": platform != "tpu", f"architecture.head_dim, a multiple of {LANES}": size % LANES},
+    splash = {
+        "a TPU": platform == "tpu",
+        f"architecture.head_dim, a multiple of {LANES}": architecture.head_dim % LANES == 0,
     }
-    missing = {name: [need for need, lacking in needs.items() if lacking] for name, needs in unmet.items()}
+    missing = {
+        "cudnn": cudnn_lacks(architecture, runs_cudnn),
+        "splash": [need for need, met in splash.items() if not met],
+        "xla": [],
+    }
     if backend == "auto":
-        return next(name for name in ("cudnn", "splash", "xla") if not missing[name])
+        return next(name for name, lacks in missing.items() if not lacks)
     if missing[backend]:
         raise ValueError(f"attention = {backend!r}: it needs {' and '.join(missing[backend])}")
     return backend

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Integer
 
 from amrsd_jax.platforms import ROWS
 from amrsd_jax.policy.architecture import Architecture
+from amrsd_jax.policy.attention import cudnn_lacks
 
 _PAGES = 8  # most pages that the ragged kernel reads at a time; with more it does not compile for every TPU
 _VMEM = 32 << 20  # bytes that it may use of a TPU's vector memory
@@ -197,35 +198,28 @@ Cache = list[Layer]
 LAYOUTS = {"blocks": Blocks, "xla": Rows, "cudnn": Cudnn, "ragged": Ragged}
 
 
-def choose_layout(name: str, architecture: Architecture, platform: str) -> str:
+def choose_layout(name: str, architecture: Architecture, platform: str, runs_cudnn: bool) -> str:
     """Returns the layout to use, a name of `LAYOUTS`: the given one, or for "auto" the one that suits the devices.
 
     Args:
       name: a name of `LAYOUTS`, or "auto".
       architecture: the policy's architecture.
-      platform: "cpu", "gpu" or "tpu".
+      platform, runs_cudnn: of the devices, see `platforms`.
 
     Raises:
       ValueError: the given one cannot run; says what it needs.
     """
-    c = architecture
-    half = c.dtype == "bfloat16"
-    unmet = {
-        "cudnn": {
-            "a GPU": platform != "gpu",
-            "architecture.dtype = bfloat16": not half,
-            "architecture.head_dim of at most 128, a multiple of 8": c.head_dim % 8 or c.head_dim > 128,
-            "no architecture.attention_softcap": c.attention_softcap,
-        },
-        "ragged": {
-            "a TPU": platform != "tpu",
-            "architecture.dtype = bfloat16": not half,
-            "architecture.head_dim, a multiple of 128": c.head_dim % 128,
-        },
+    ragged = {
+        "a TPU": platform == "tpu",
+        "architecture.dtype = bfloat16": architecture.dtype == "bfloat16",
+        "architecture.head_dim, a multiple of 128": architecture.head_dim % 128 == 0,
     }
-    missing = {name: [need for need, lacking in needs.items() if lacking] for name, needs in unmet.items()}
+    missing = {
+        "cudnn": cudnn_lacks(architecture, runs_cudnn),
+        "ragged": [need for need, met in ragged.items() if not met],
+    }
     if name == "auto":
-        usable = [name for name, needs in missing.items() if not needs]
+        usable = [name for name, lacks in missing.items() if not lacks]
         return usable[0] if usable else {"tpu": "xla"}.get(platform, "blocks")
     if missing.get(name):
         raise ValueError(f"decode_attention = {name!r}: it needs {' and '.join(missing[name])}")

@@ -117,7 +117,7 @@ class Policy:
         return jax.eval_shape(lambda: self.init(jax.random.key(0, impl="threefry2x32")))
 
     def cast_params(self, params: Params) -> Params:
-        """Casts all weights but the final norm to the compute dtype, which layers and `logits` would do at every use."""
+        """Returns the weights, all but the final norm, in the compute dtype."""
 
         def cast(tree):
             return jax.tree.map(lambda a: a.astype(self.architecture.dtype), tree)
@@ -130,9 +130,17 @@ class Policy:
         return {**self.cast_params(around(params)), "layers": layers}
 
     def layer_for_decoding(self, layers: PyTree, index: int | Integer[Array, ""]) -> PyTree:
-        """Returns the part of `for_decoding` that belongs to one layer, from the stacked parameters of all."""
-        layer = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, index, keepdims=False), layers)
-        layer = jax.tree.map(lambda a: a.astype(self.architecture.dtype), layer)
+        """Returns the part of `for_decoding` that belongs to one layer, from the stacked parameters of all.
+
+        The scales of its norms stay as they are: a norm multiplies in float32, and training moves them by less than bfloat16
+        can tell.
+        """
+
+        def take(path, a):
+            a = jax.lax.dynamic_index_in_dim(a, index, keepdims=False)
+            return a if path[-1].key == "scale" else a.astype(self.architecture.dtype)
+
+        layer = jax.tree_util.tree_map_with_path(take, layers)
         return join(layer, self._ways) if self.cache_layout.joined else layer
 
     @property

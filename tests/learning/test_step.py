@@ -344,6 +344,32 @@ def test_the_divergence_is_that_of_the_whole_table(policy, params):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wider", ["teacher", "student"])
+def test_the_padding_of_a_wider_vocabulary_is_left_out_of_the_divergence(policy, params, wider):
+    """As of Qwen2.5-1.5B with 151,936 and Qwen2.5-7B with 152,064 ids, whose tokenizer is one."""
+    batch, current = uneven_batch(context=True), jax.tree.map(lambda a: 0.8 * a, params)
+    distill = DISTILL.model_copy(update=dict(importance_cap=0.0))  # whose ratio counts the student's padding
+    objective, size = Objective(LOSS, distill, 1.0, chunk=64), policy.architecture.vocab_size
+    weights = loss_weights(batch, objective)
+    padded = Policy(change(policy.architecture, vocab_size=size + 16))
+
+    def pad(tree):
+        return jax.tree.map(
+            lambda a, b: jnp.pad(a, [(0, n - m) for m, n in zip(a.shape, b.shape, strict=True)], constant_values=3.0),
+            tree, padded.abstract_params(),
+        )  # fmt: skip
+
+    def value(student, teacher):
+        loss = jax.jit(lambda *rows: objective_loss(*student, *rows, objective, teacher)[1][0])
+        return float(loss(batch, weights)["divergence"])
+
+    student, teacher = (policy, current), (policy, params)
+    expected = value(student, teacher)
+    found = value(student, (padded, pad(params))) if wider == "teacher" else value((padded, pad(current)), teacher)
+    assert found == pytest.approx(expected, rel=1e-4) and found > 0
+
+
+@pytest.mark.slow
 def test_the_weight_between_sampler_and_trainer_reaches_the_divergence(policy, params):
     """A cap of 0.25, which every weight exceeds, makes both terms a quarter of what they are at a cap of 1."""
     batch, current = uneven_batch(context=True), jax.tree.map(lambda a: 0.8 * a, params)

@@ -1,13 +1,17 @@
 """Attention of whole rows: blocks against the plain formula, memory linear in T, and the choice of a backend."""
 
 import dataclasses
+from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from amrsd_jax.learning.mesh import make_mesh
+from amrsd_jax.platforms import runs_cudnn
 from amrsd_jax.policy import attention, preset
 
 SHAPE = dict(heads=4, kv_heads=2, head_dim=8)
@@ -127,7 +131,7 @@ def test_splash_leaves_short_rows_to_xla():
 
 def test_splash_says_what_it_needs():
     with pytest.raises(ValueError, match="'splash': it needs a TPU and architecture.head_dim, a multiple of 128"):
-        attention.choose_backend("splash", preset("tiny", **SHAPE), "cpu")
+        attention.choose_backend("splash", preset("tiny", **SHAPE), "cpu", False)
 
 
 GPU = preset("tiny", **SHAPE, dtype="bfloat16")
@@ -137,6 +141,7 @@ GPU = preset("tiny", **SHAPE, dtype="bfloat16")
     ("architecture", "platform", "chosen"),
     [
         (GPU, "gpu", "cudnn"),
+        (GPU, "old gpu", "xla"),
         (GPU, "cpu", "xla"),
         (GPU, "tpu", "xla"),
         (dataclasses.replace(GPU, head_dim=128), "tpu", "splash"),
@@ -145,10 +150,26 @@ GPU = preset("tiny", **SHAPE, dtype="bfloat16")
     ],
 )
 def test_auto_selects_a_backend_that_can_run(architecture, platform, chosen):
-    assert attention.choose_backend("auto", architecture, platform) == chosen
-    assert attention.choose_backend("xla", architecture, platform) == "xla"
+    devices = (platform.split()[-1], platform == "gpu")
+    assert attention.choose_backend("auto", architecture, *devices) == chosen
+    assert attention.choose_backend("xla", architecture, *devices) == "xla"
     if chosen == "cudnn":
-        assert attention.choose_backend("cudnn", architecture, platform) == "cudnn"
+        assert attention.choose_backend("cudnn", architecture, *devices) == "cudnn"
     else:
         with pytest.raises(ValueError, match="attention = 'cudnn': it needs"):
-            attention.choose_backend("cudnn", architecture, platform)
+            attention.choose_backend("cudnn", architecture, *devices)
+
+
+@pytest.mark.parametrize(
+    ("device", "runs"),
+    [
+        (dict(platform="gpu", compute_capability="7.5"), False),  # T4
+        (dict(platform="gpu", compute_capability="8.0"), True),
+        (dict(platform="cuda", compute_capability="10.0"), True),
+        (dict(platform="rocm", compute_capability="gfx942"), False),
+        (dict(platform="gpu"), True),  # described, not there
+        (dict(platform="tpu"), False),
+    ],
+)
+def test_cudnn_runs_on_nvidia_gpus_from_ampere_on(device, runs):
+    assert runs_cudnn(mock.Mock(spec=Mesh, devices=np.array([SimpleNamespace(**device)]))) is runs

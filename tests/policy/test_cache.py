@@ -141,15 +141,17 @@ HALF = preset("tiny", head_dim=128, dtype="bfloat16")
     [
         (HALF, "cpu", "blocks"),
         (HALF, "gpu", "cudnn"),
+        (HALF, "old gpu", "blocks"),
         (HALF, "tpu", "ragged"),
         (dataclasses.replace(HALF, dtype="float32"), "gpu", "blocks"),
         (dataclasses.replace(HALF, head_dim=64), "tpu", "xla"),
     ],
 )
 def test_auto_selects_a_layout_that_can_be_read(architecture, platform, chosen):
-    assert cache.choose_layout("auto", architecture, platform) == chosen
+    devices = (platform.split()[-1], platform == "gpu")
+    assert cache.choose_layout("auto", architecture, *devices) == chosen
     for name in ("blocks", "xla", chosen):
-        assert cache.choose_layout(name, architecture, platform) == name
+        assert cache.choose_layout(name, architecture, *devices) == name
     for name in {"cudnn", "ragged"} - {chosen}:
         with pytest.raises(ValueError, match=f"decode_attention = '{name}': it needs a"):
-            cache.choose_layout(name, architecture, platform)
+            cache.choose_layout(name, architecture, *devices)

@@ -165,6 +165,15 @@ def test_cached_decode_equals_the_full_forward(layout, family):
         position = position + 1
 
 
+def test_decoding_keeps_the_scales_of_norms():
+    """They move by less than bfloat16 can tell, and the policy that samples must be the one that is trained."""
+    policy, params = make("moe", "bfloat16")
+    params = jax.tree.map(lambda a: a + 1e-3, params)
+    for i, layer in enumerate(policy.for_decoding(params)["layers"]):
+        np.testing.assert_array_equal(layer["ffn_norm"]["scale"], params["layers"]["ffn_norm"]["scale"][i])
+        assert layer["output"]["kernel"].dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize("family", ["moe", "olmo3"])
 def test_eight_devices_compute_what_one_does(family):
     policy, params = make(family)
