@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from amrsd_jax import plan
+from amrsd_jax.compile.programs import programs
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, state_shardings
@@ -18,6 +19,7 @@ from amrsd_jax.learning.step import LossWeights, accumulates, make_train_step
 from amrsd_jax.plan import GIB, sizes
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
+from amrsd_jax.runtime.workdir import claim
 from amrsd_jax.sampling import transitions
 from amrsd_jax.scoring.logprobs import token_logprobs
 from amrsd_jax.sections import ConfigError
@@ -70,6 +72,7 @@ def rows(run):
 
 
 def memory(program, *given):
+    """The compiler's analysis of a jitted function of these arguments, or of a `Program`."""
     return program.lower(*given).compile().memory_analysis()
 
 
@@ -151,6 +154,51 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
     assert planned / FACTOR < needed < planned * FACTOR
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["external", "trust_region"])
+def test_scoring_by_another_teacher_needs_what_the_plan_says(tmp_path, kind):
+    """A larger model, or two of them; the policy itself needs far less."""
+    larger, fields = small(), dict(credit__rule="opd", credit__context="answer", teacher__kind=kind)
+    larger.architecture.update(width=512, ffn=2048)
+    claim(tmp_path / "other", validate(larger))
+    if kind == "external":
+        fields |= dict(external__workdir=str(tmp_path / "other"))
+    run = sizes.planned(validate(small(**fields)), tmp_path)
+    of_policy, of_teacher = (one for one in programs(run) if one.phase == "score")
+    policy, teacher = (memory(one).temp_size_in_bytes for one in (of_policy, of_teacher))
+    planned = sum(sizes.phases(run)["score"].values())
+    assert planned / FACTOR < teacher < planned * FACTOR and policy < teacher
+
+
+@pytest.mark.slow
+def test_an_external_critic_has_programs_and_sizes_of_its_own(tmp_path):
+    larger = small()
+    larger.architecture.update(width=512, ffn=2048)
+    claim(tmp_path / "other", validate(larger))
+    fields = dict(credit__rule="feedback_alignment", credit__context="critic_feedback")
+    own, run = (
+        sizes.planned(validate(small(**fields, external__workdir=place)), tmp_path)
+        for place in ("", str(tmp_path / "other"))
+    )
+    assert {one.name for one in programs(run)} - {one.name for one in programs(own)} == {
+        "critic.admit",
+        "critic.decode",
+    }
+    assert {one.policy for one in programs(run) if one.name.startswith("critic")} == {run.external}
+    assert sizes.phases(run)["prefill"]["prefill"] > 2 * sizes.phases(own)["prefill"]["prefill"]
+
+
+@pytest.mark.slow
+def test_a_warm_up_with_rehearsal_runs_two_models(tmp_path):
+    two, one = (
+        make(small(credit__rule="amrsd", reflection__warmup__attempts=8, reflection__warmup__rehearsal=share), tmp_path)
+        for share in (1.0, 0.0)
+    )
+    two, one = two.phases["warm up"], one.phases["warm up"]
+    assert two["activations"] > one["activations"] and two["gradients"] == 2 * one["gradients"]
+    assert two["activations"] + two["logits"] > one["activations"] + 2 * one["logits"]
+
+
 # ---------------------------------------------------------------- parts, by hand
 
 
@@ -216,7 +264,8 @@ def test_copies_are_counted_where_the_config_asks_for_them(tmp_path):
     copy = planned.always["parameters"]
     assert planned.always["reference policy"] == planned.always["teacher"] == copy
     config = small(credit__rule="feedback_alignment", credit__context="critic_feedback")
-    assert make(config, tmp_path).always["critic"] == 2 * copy  # and its decoding weights, in float32 too
+    planned = make(config, tmp_path).always
+    assert planned["critic"] == planned["critic's decoding weights"] == copy  # these in float32 too
 
 
 @pytest.mark.slow
@@ -230,7 +279,8 @@ def test_adapters_are_all_that_is_held_twice(tmp_path):
     assert planned.always["optimiser"] == 2 * adapters + 4  # and a counter
     critic = dict(fields, credit__rule="feedback_alignment", credit__context="critic_feedback")
     planned = make(small(**critic), tmp_path)
-    assert planned.always["critic"] == adapters + planned.phases["prepare"]["decoding weights"]
+    assert planned.always["critic"] == adapters
+    assert planned.always["critic's decoding weights"] == planned.phases["prepare"]["decoding weights"]
 
 
 # ---------------------------------------------------------------- the refusal

@@ -5,6 +5,7 @@ cache that it is given without a copy. Scoring and learning never hold the logit
 output head's size inside a loop: it is gathered once, and its gradient is reduced once.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -24,7 +25,7 @@ def broken(run: Planned, program: Program, text: Text, row: dict) -> list[str]:
     Args:
       row: the program's sizes, as in `compiler.examine`.
     """
-    action = program.name.rpartition(".")[2]
+    run, action = dataclasses.replace(run, policy=program.policy), program.name.rpartition(".")[2]
     lines = list(_memory(row))
     if action in ("admit", "decode"):
         lines += _cache(run, program, text, row)
@@ -42,7 +43,7 @@ def _memory(row: dict) -> Iterator[str]:
 
 
 def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[str]:
-    layers = slots(run, run.samplers[program.name.partition(".")[0]]).cache
+    layers = slots(run, run.policy, run.samplers[program.name.partition(".")[0]]).cache
     size = sum(map(_bytes, jax.tree.leaves(layers)))
     if row["alias"] < size:
         yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"

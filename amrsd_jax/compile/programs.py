@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,13 +14,13 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_schedule
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.learning.step import LossWeights, Objective, TrainStep, accumulates, make_train_step
-from amrsd_jax.plan.sizes import Planned
+from amrsd_jax.plan.sizes import Planned, policies_of
+from amrsd_jax.policy import Policy, lora
 from amrsd_jax.policy import cache as caches
-from amrsd_jax.policy import lora
 from amrsd_jax.records import Batch, TrainState
 from amrsd_jax.sampling import SamplerConfig, transitions
 from amrsd_jax.scoring.score import score_program
-from amrsd_jax.scoring.teachers import Teacher
+from amrsd_jax.scoring.teachers import Blend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Program:
     Attributes:
       name: as in `--programs`.
       phase: the phase of the plan in which it runs.
+      policy: the model that it runs, or is made of.
       arguments: items of the plan that it is given; the rest of what is held is beside the program.
       results: items of the plan that it makes, or parts of them.
       lower: traces it for the mesh's devices.
@@ -36,6 +38,7 @@ class Program:
 
     name: str
     phase: str
+    policy: Policy
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     lower: Callable[[], jax.stages.Lowered]
@@ -44,21 +47,31 @@ class Program:
 def programs(run: Planned) -> Iterator[Program]:
     """Yields the programs of a run in the order of a step."""
     weights, cache, state = "decoding weights", "keys and values", ("parameters", "optimiser", "teacher")
+    own = partial(Program, policy=run.policy, results=())
     for part, lower in _decoding_weights(run).items():
-        yield Program(f"prepare.{part}", "prepare", ("parameters",), (weights,), lower)
+        yield own(f"prepare.{part}", "prepare", arguments=("parameters",), results=(weights,), lower=lower)
     for stream, sampler in run.streams.items():
-        if stream == "critic":  # the programs of "reflection", for longer answers or another model
-            continue
-        yield Program(f"{stream}.admit", "prefill", ("parameters", cache), (), lambda s=sampler: _admit(run, s))
-        yield Program(f"{stream}.decode", "decode", (weights, cache), (), lambda s=sampler: _decode(run, s))
-    yield Program("score", "score", ("parameters",), (), lambda: _score(run))
+        policy, params, decoded = run.policy, "parameters", weights
+        if stream == "critic":
+            if not run.external:  # its programs are those of "reflection", for longer answers
+                continue
+            policy, params, decoded = run.external, "critic", f"critic's {weights}"
+        admit, decode = (partial(lower, run, policy, sampler) for lower in (_admit, _decode))
+        yield own(f"{stream}.admit", "prefill", policy=policy, arguments=(params, cache), lower=admit)
+        yield own(f"{stream}.decode", "decode", policy=policy, arguments=(decoded, cache), lower=decode)
+    yield own("score", "score", arguments=("parameters",), lower=partial(_score, run, run.policy))
+    teacher = run.teacher.model
+    if run.scores_gap and teacher != run.policy:
+        blend = isinstance(teacher, Blend)
+        policy, read = (run.policy, ("teacher", "parameters")) if blend else (teacher, ("teacher",))
+        yield own("teacher.score", "score", policy=policy, arguments=read, lower=partial(_score, run, teacher))
     if not accumulates(run.config.loss, run.config.learning):
-        yield Program("single_update", "update", state, (), lambda: _single_update(run))
+        yield own("single_update", "update", arguments=state, lower=lambda: _single_update(run))
         return
-    yield Program("zero_gradients", "update", ("parameters",), (), lambda: _zero_gradients(run))
+    yield own("zero_gradients", "update", arguments=("parameters",), lower=lambda: _zero_gradients(run))
     read = ("parameters", "teacher") if run.distils else ("parameters",)
-    yield Program("accumulate", "update", read, (), lambda: _accumulate(run))
-    yield Program("apply_update", "update", state, (), lambda: _apply_update(run))
+    yield own("accumulate", "update", arguments=read, lower=lambda: _accumulate(run))
+    yield own("apply_update", "update", arguments=state, lower=lambda: _apply_update(run))
 
 
 # ---------------------------------------------------------------- shapes
@@ -77,19 +90,19 @@ def _place(tree: PyTree, where: PyTree | NamedSharding) -> PyTree:
     return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, where)
 
 
-def _params(run: Planned) -> PyTree:
-    params = run.policy.abstract_params()
+def _params(run: Planned, policy: Policy) -> PyTree:
+    params = policy.abstract_params()
     return _place(params, meshes.shardings(params, run.mesh))
 
 
 # ---------------------------------------------------------------- sampling
 
 
-def slots(run: Planned, sampler: SamplerConfig) -> transitions.Slots:
-    """Returns the shapes of the state of a sampler whose cache is as wide as it can be."""
+def slots(run: Planned, policy: Policy, sampler: SamplerConfig) -> transitions.Slots:
+    """Returns the shapes of the state of a policy's sampler whose cache is as wide as it can be."""
 
     def widest():
-        state = transitions.empty_slots(run.policy, sampler)
+        state = transitions.empty_slots(policy, sampler)
         transitions.resize_cache(sampler, state, sampler.length)
         return state
 
@@ -101,7 +114,7 @@ def slots(run: Planned, sampler: SamplerConfig) -> transitions.Slots:
 def _decoding_weights(run: Planned) -> dict[str, Callable[[], jax.stages.Lowered]]:
     """Returns the programs that make the weights for decoding, by what they make: a layer, or a part beside the layers."""
     layer, cast = experiment.decoding_programs(run.policy, run.mesh)
-    params = _params(run)
+    params = _params(run, run.policy)
 
     def part(name):
         return lambda: cast[name].lower({name: params[name]})
@@ -109,7 +122,7 @@ def _decoding_weights(run: Planned) -> dict[str, Callable[[], jax.stages.Lowered
     return {"layer": lambda: layer.lower(params["layers"], _array(run)), **{name: part(name) for name in cast}}
 
 
-def _admit(run: Planned, sampler: SamplerConfig):
+def _admit(run: Planned, policy: Policy, sampler: SamplerConfig):
     longest = sampler.prompt_length
     a, p, group = sampler.prompts_per_admission(longest), sampler.prompt_width(longest), sampler.group
     key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32")).dtype
@@ -118,22 +131,22 @@ def _admit(run: Planned, sampler: SamplerConfig):
         return _array(run, *shape, dtype=dtype)
 
     return transitions.admit.lower(
-        run.policy, sampler, _params(run), slots(run, sampler), array(1, dtype=key), array(a, p), array(a), array(a), array(a),
-        array(a, group), array(a, group, dtype=np.uint32), array(a, group, dtype=np.float32), array(a),
+        policy, sampler, _params(run, policy), slots(run, policy, sampler), array(1, dtype=key), array(a, p), array(a), array(a),
+        array(a), array(a, group), array(a, group, dtype=np.uint32), array(a, group, dtype=np.float32), array(a),
         array(a, dtype=np.float32),
     )  # fmt: skip
 
 
-def _decode(run: Planned, sampler: SamplerConfig):
-    weights = jax.eval_shape(run.policy.for_decoding, run.policy.abstract_params())
-    weights = _place(weights, experiment.decoding_shardings(run.policy, run.mesh))
-    return transitions.decode.lower(run.policy, sampler, weights, slots(run, sampler), _array(run))
+def _decode(run: Planned, policy: Policy, sampler: SamplerConfig):
+    weights = jax.eval_shape(policy.for_decoding, policy.abstract_params())
+    weights = _place(weights, experiment.decoding_shardings(policy, run.mesh))
+    return transitions.decode.lower(policy, sampler, weights, slots(run, policy, sampler), _array(run))
 
 
 # ---------------------------------------------------------------- scoring and learning
 
 
-def _score(run: Planned):
+def _score(run: Planned, model: Policy | Blend):
     config, n = run.config, run.config.scoring.rows
     prompt = max(config.rollout.prompt_length, config.reflection.context_length)
     rows = (
@@ -144,7 +157,8 @@ def _score(run: Planned):
     static = dict(
         temperature=config.rollout.temperature, chunk=config.scoring.chunk, width=prompt + run.response_length
     )
-    return score_program.lower(run.policy, _params(run), *rows, **static)
+    params = tuple(_params(run, policy) for policy in policies_of(model))
+    return score_program.lower(model, params if isinstance(model, Blend) else params[0], *rows, **static)
 
 
 def _step(run: Planned) -> tuple[TrainStep, TrainState, PyTree]:
@@ -153,12 +167,13 @@ def _step(run: Planned) -> tuple[TrainStep, TrainState, PyTree]:
     objective = Objective(
         config.loss, experiment.rule_divergence(config), config.rollout.temperature, config.scoring.chunk
     )
-    teacher = Teacher(config.teacher, run.policy, run.external)
     schedule = make_schedule(config.optimizer, config.updates)
-    step = make_train_step(run.policy, run.optimizer, schedule, objective, config.learning, run.mesh, teacher=teacher)
-    state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
-    state = _place(state, state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored))
-    return step, state, lora.split(_params(run))[0]
+    step = make_train_step(
+        run.policy, run.optimizer, schedule, objective, config.learning, run.mesh, teacher=run.teacher
+    )
+    state = abstract_state(run.policy, run.optimizer, teacher=run.teacher.stored)
+    state = _place(state, state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.teacher.stored))
+    return step, state, lora.split(_params(run, run.policy))[0]
 
 
 def _rows(run: Planned) -> tuple[Batch, LossWeights]:

@@ -27,7 +27,7 @@ from amrsd_jax.reflection.prompts import task_templates
 from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
 from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerConfig
-from amrsd_jax.scoring.teachers import Teacher
+from amrsd_jax.scoring.teachers import Blend, Teacher
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
 
@@ -55,9 +55,19 @@ class Planned:
     samplers: dict[str, SamplerConfig]
 
     @property
-    def stored(self) -> Policy | None:
-        """The model of the parameters that are stored for the teacher, None if none are stored."""
-        return Teacher(self.config.teacher, self.policy, self.external).stored
+    def teacher(self) -> Teacher:
+        """The teacher, of which `stored` has the parameters that the run keeps for it."""
+        return Teacher(self.config.teacher, self.policy, self.external)
+
+    @property
+    def critic(self) -> Policy:
+        """The model that writes the critic's texts."""
+        return self.external or self.policy
+
+    @property
+    def scores_gap(self) -> bool:
+        """Whether the teacher scores the responses before the update."""
+        return self.config.credit.context != "none" and credit.get(self.config.credit.rule).reads_gap
 
     @property
     def distils(self) -> bool:
@@ -129,16 +139,18 @@ def _policy(config: Config, workdir: Path, mesh: Mesh) -> Policy:
 
 def always(run: Planned) -> dict[str, int]:
     """Returns the bytes that are held during the whole run, by item."""
-    state = abstract_state(run.policy, run.optimizer, teacher=run.stored)
-    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
-    whole = run.policy.abstract_params()
+    state = abstract_state(run.policy, run.optimizer, teacher=run.teacher.stored)
+    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.teacher.stored)
+    whole, critic = run.policy.abstract_params(), run.critic.abstract_params()
+    critic = critic if run.external else lora.trainable(critic)  # the frozen base model is shared
     return {
         "parameters": _bytes(whole, meshes.shardings(whole, run.mesh)),
         "optimiser": _bytes(state.opt_state, where.opt_state),
         "teacher": _bytes(state.teacher, where.teacher),
         # With adapters only these are copied; the frozen base model is shared.
         "reference policy": _bytes(state.params, where.params) if run.config.loss.kl else 0,
-        "critic": _critic(run) if "critic" in run.streams else 0,
+        "critic": _bytes(critic, meshes.shardings(critic, run.mesh)) if "critic" in run.streams else 0,
+        "critic's decoding weights": _decoding(run.critic, run.mesh) if "critic" in run.streams else 0,
     }
 
 
@@ -148,71 +160,104 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     Logits and the temporaries of a layer do not exist at the same time, so logits count only as far as they exceed those.
     """
     config, mesh = run.config, run.mesh
-    prompt = max(config.rollout.prompt_length, config.reflection.context_length)
-    forward = _forward(run.policy, _rows(config.scoring.rows, mesh), prompt + run.response_length)
-    weights, samplers = _decoding(run.policy, mesh), run.streams.values()
-    prefills = ({"keys and values": _cache(run.policy, one), "prefill": _prefill(run.policy, one)} for one in samplers)
-    logits = max(_rows(sampler.slots, mesh) for sampler in samplers) * 3 * _row_of_logits(run.policy)
-    warmup, width = config.reflection.warmup, config.warmup_row_length
-    copies = 2 if warmup.rehearsal else 1  # what is trained has the size of its gradient, and is kept as it was
-    warm_up = {"warm up": _learning(run, warmup.rows, width, width, copies=copies)} if warmup.attempts else {}
-    return warm_up | {
-        "prepare": {"decoding weights": weights, "weights in the making": _head(run) if mesh.shape["fsdp"] > 1 else 0},
-        "prefill": {
-            **max(prefills, key=lambda parts: sum(parts.values())),
-            "decoding weights": weights,
-            "gathered weights": _gathered_layers(run),  # few tokens have logits, so that the head stays as it is
-        },
+    weights = _decoding(run.policy, mesh)
+    samplers = [(run.critic if name == "critic" else run.policy, sampler) for name, sampler in run.streams.items()]
+    prefills = [
+        {
+            "keys and values": _cache(policy, sampler),
+            "prefill": _prefill(policy, sampler),
+            "gathered weights": _gathered_layers(policy),  # few tokens have logits, so that the head stays as it is
+        }
+        for policy, sampler in samplers
+    ]
+    scorers = [run.policy, run.teacher.model] if run.scores_gap else [run.policy]
+    return _warm_up(run) | {
+        "prepare": {"decoding weights": weights, "weights in the making": _head(run.policy) if mesh.shape["fsdp"] > 1 else 0},
+        "prefill": _largest(prefills) | {"decoding weights": weights},
         "decode": {
-            "keys and values": max(_cache(run.policy, sampler) for sampler in samplers),
+            "keys and values": max(_cache(policy, sampler) for policy, sampler in samplers),
             "decoding weights": weights,
-            "logits": logits,
+            "logits": max(3 * _rows(sampler.slots, mesh) * _row_of_logits(policy) for policy, sampler in samplers),
         },
-        "score": {
-            "gathered weights": _gathered_layers(run) + _head(run),
-            "activations": forward,
-            "logits": max(0, _chunk(run, config.scoring.rows, run.response_length) * _row_of_logits(run.policy) - forward),
-        },
+        "score": _largest([_scoring(run, policies_of(model)) for model in scorers]),
         "update": _learning(
-            run, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
-            teacher=config.reflection.context_length + run.response_length if run.distils else 0,
+            run, run.policy, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
+            teacher=policies_of(run.teacher.model) if run.distils else [],
+            teacher_length=config.reflection.context_length + run.response_length,
             copies=2 if accumulates(config.loss, config.learning) else 1,  # the sum, and those of a micro-batch
             shared=run.shared_prompts,
         ),
     }  # fmt: skip
 
 
+def _largest(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    return max(parts, key=lambda sizes: sum(sizes.values()))
+
+
 def saved(run: Planned) -> int:
     """Returns the bytes of a device's part of a checkpoint, which has no frozen parameters."""
-    state = abstract_state(run.policy, run.optimizer, teacher=run.stored).replace(frozen=None)
-    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.stored)
+    state = abstract_state(run.policy, run.optimizer, teacher=run.teacher.stored).replace(frozen=None)
+    where = state_shardings(run.policy, run.optimizer, run.mesh, teacher=run.teacher.stored)
     return sum(_bytes(getattr(state, name), getattr(where, name)) for name in ("params", "opt_state", "teacher"))
 
 
+def _warm_up(run: Planned) -> dict[str, dict[str, int]]:
+    """Returns the phase of the reflection warm-up, which with rehearsal runs the policy as it was before too; {} without one."""
+    warmup, width = run.config.reflection.warmup, run.config.warmup_row_length
+    if not warmup.attempts:
+        return {}
+    policy = run.policy
+    if policy.attention == "cudnn":  # which leaves rows of several documents to `xla`
+        policy = dataclasses.replace(policy, attention="xla")
+    # What is trained has the size of its gradient, and is kept as it was.
+    copies, before = (2, [policy]) if warmup.rehearsal else (1, [])
+    return {
+        "warm up": _learning(
+            run, policy, warmup.rows, width, width, teacher=before, teacher_length=width, copies=copies
+        )
+    }
+
+
+def policies_of(model: Policy | Blend) -> list[Policy]:
+    """Returns the policies that a model runs for a row."""
+    return [model.first, model.second] if isinstance(model, Blend) else [model]
+
+
+def _scoring(run: Planned, policies: Sequence[Policy]) -> dict[str, int]:
+    """Returns the bytes that scoring adds, by item, under a model that runs these policies."""
+    config = run.config
+    prompt, rows = max(config.rollout.prompt_length, config.reflection.context_length), config.scoring.rows
+    forward = max(_forward(policy, _rows(rows, run.mesh), prompt + run.response_length) for policy in policies)
+    logits = _chunk(run, rows, run.response_length) * sum(map(_row_of_logits, policies))
+    return {"gathered weights": _gathered(policies), "activations": forward, "logits": max(0, logits - forward)}
+
+
 def _learning(
-    run: Planned, rows: int, length: int, scored: int, *, teacher: int = 0, copies: int = 1, shared: int = 0
-) -> dict[str, int]:
+    run: Planned, policy: Policy, rows: int, length: int, scored: int, *,
+    teacher: Sequence[Policy], teacher_length: int, copies: int = 1, shared: int = 0,
+) -> dict[str, int]:  # fmt: skip
     """Returns the bytes that an update adds, by item.
 
     Args:
+      policy: the one that is trained.
       rows: rows whose gradient is computed at one time.
       length, scored: tokens of a row, and those that have logits.
-      teacher: tokens of a row of the teacher, 0 without one.
+      teacher, teacher_length: policies that are run beside it without a gradient, and the tokens of their rows.
       copies: gradients that exist at one time.
       shared: prompts that are run once for all their responses, of `scored` tokens; 0 if every row has its own.
     """
-    trained, per_device = lora.trainable(run.policy.abstract_params()), _rows(rows, run.mesh)
-    kept, inner = _activations(run.policy, per_device, length)
+    trained, per_device = lora.trainable(policy.abstract_params()), _rows(rows, run.mesh)
+    kept, inner = _activations(policy, per_device, length)
     if shared:
-        of_prompts = _activations(run.policy, shared, length - scored)
-        of_responses = _activations(run.policy, per_device, scored, before=length - scored)
+        of_prompts = _activations(policy, shared, length - scored)
+        of_responses = _activations(policy, per_device, scored, before=length - scored)
         kept, inner = map(sum, zip(of_prompts, of_responses, strict=True))
-    models = 2 if teacher else 1
-    logits = _chunk(run, rows, scored) * models * _LOGITS * _row_of_logits(run.policy)
+    logits = _chunk(run, rows, scored) * _LOGITS * sum(map(_row_of_logits, [policy, *teacher]))
+    beside = max((_forward(other, per_device, teacher_length) for other in teacher), default=0)
     return {
-        "gathered weights": _gathered_layers(run) + _head(run),
-        "gradients": _bytes(trained, meshes.shardings(trained, run.mesh)) * copies + _head_gradient(run),
-        "activations": kept + inner + (_forward(run.policy, per_device, teacher) if teacher else 0),
+        "gathered weights": _gathered([policy, *teacher]),
+        "gradients": _bytes(trained, meshes.shardings(trained, run.mesh)) * copies + _head_gradient(policy),
+        "activations": kept + inner + beside,
         "logits": max(0, logits - inner),
     }
 
@@ -229,46 +274,44 @@ def _shard_bytes(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
     return math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize
 
 
-def _critic(run: Planned) -> int:
-    """Returns the bytes of the critic's parameters and of its copy for decoding."""
-    policy = run.external or run.policy
-    whole = policy.abstract_params()
-    own = whole if run.external else lora.trainable(whole)  # the frozen base model is shared
-    return _bytes(own, meshes.shardings(own, run.mesh)) + _decoding(policy, run.mesh)
-
-
 def _decoding(policy: Policy, mesh: Mesh) -> int:
     """Returns the bytes of the copy of the weights that decoding reads."""
     weights = jax.eval_shape(policy.for_decoding, policy.abstract_params())
     return _bytes(weights, experiment.decoding_shardings(policy, mesh))
 
 
-def _gathered_layers(run: Planned) -> int:
+def _gathered(policies: Sequence[Policy]) -> int:
+    """Returns the bytes of layers and heads that policies use in one program; those that are equal may share them."""
+    different = set(policies)
+    return max(map(_gathered_layers, different)) + sum(map(_head, different))
+
+
+def _gathered_layers(policy: Policy) -> int:
     """Returns the bytes of two layers gathered over fsdp, one in use and the next, and of all layers' shards, cast before."""
-    if run.mesh.shape["fsdp"] == 1:
+    if policy.mesh.shape["fsdp"] == 1:
         return 0
-    stored = {"layers": run.policy.abstract_params()["layers"]}
-    cast = jax.eval_shape(run.policy.cast_params, stored)
-    gathered = _bytes(cast, meshes.shardings(cast, run.mesh, over=("tensor",)))
-    own = jax.tree.map(_shard_bytes, cast, meshes.shardings(cast, run.mesh))
+    stored = {"layers": policy.abstract_params()["layers"]}
+    cast = jax.eval_shape(policy.cast_params, stored)
+    gathered = _bytes(cast, meshes.shardings(cast, policy.mesh, over=("tensor",)))
+    own = jax.tree.map(_shard_bytes, cast, meshes.shardings(cast, policy.mesh))
     changed = jax.tree.map(lambda size, old, new: size * (old.dtype != new.dtype), own, stored, cast)
-    return 2 * gathered // run.policy.architecture.layers + sum(jax.tree.leaves(changed))
+    return 2 * gathered // policy.architecture.layers + sum(jax.tree.leaves(changed))
 
 
-def _head(run: Planned) -> int:
+def _head(policy: Policy) -> int:
     """Returns the bytes of the output projection as a pass uses it: cast, and gathered over fsdp."""
-    c = run.policy.architecture
-    if run.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
+    c = policy.architecture
+    if policy.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
         return 0
-    return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // run.mesh.shape["tensor"]
+    return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // policy.mesh.shape["tensor"]
 
 
-def _head_gradient(run: Planned) -> int:
+def _head_gradient(policy: Policy) -> int:
     """Returns the bytes of the output projection's gradient before it is summed over fsdp, in float32."""
-    c = run.policy.architecture
-    if run.mesh.shape["fsdp"] == 1 or c.lora:
+    c = policy.architecture
+    if policy.mesh.shape["fsdp"] == 1 or c.lora:
         return 0
-    return 4 * c.width * c.vocab_size // run.mesh.shape["tensor"]
+    return 4 * c.width * c.vocab_size // policy.mesh.shape["tensor"]
 
 
 def _rows(rows: int, mesh: Mesh) -> int:
