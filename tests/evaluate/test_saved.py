@@ -17,6 +17,7 @@ from amrsd_jax.export import export
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.interrupt import Interrupted
 from amrsd_jax.runtime.results import evaluated
+from amrsd_jax.runtime.workdir import locked
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
@@ -231,6 +232,12 @@ def test_a_damaged_record_is_named(tmp_path, text):
 
 
 # ---------------------------------------------------------------- summary of a run's evaluations
+
+
+@pytest.mark.slow
+def test_two_commands_cannot_write_one_folder(finished, tmp_path):
+    with locked(tmp_path), pytest.raises(ConfigError, match="is being written by process"):
+        evaluate_saved(config_with(), str(finished), tmp_path)
 
 
 def row(step, **values):
