@@ -127,13 +127,34 @@ def broadcast(value: Any) -> Any:
     return allgather(value)[0]
 
 
+def from_first(function: Callable[[], Any]) -> Any:
+    """Returns, on all processes, what a function returns on process 0. The value must be representable in JSON.
+
+    Raises:
+      OSError, ValueError: on all processes, what the function raises on process 0.
+    """
+    value = error = None
+    if is_first():
+        try:
+            value = function()
+        except (OSError, ValueError) as raised:
+            error = raised
+    value, text, kind = broadcast([value, str(error), error and isinstance(error, OSError)])
+    if kind is not None:
+        raise error or (OSError if kind else ValueError)(text)
+    return value
+
+
 def map_rows(function: Callable, *columns: Sequence, threads: int) -> list:
     """Applies `function` to every row of the columns; each process computes a share, in threads, and returns all results.
 
     Results must be representable in JSON.
     """
     rows = list(zip(*columns, strict=True))
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         share = list(pool.map(lambda row: function(*row), rows[jax.process_index() :: jax.process_count()]))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after a second signal nothing waits for the rows in progress
     shares = allgather(share)
     return [shares[i % len(shares)][i // len(shares)] for i in range(len(rows))]

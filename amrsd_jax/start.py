@@ -133,12 +133,15 @@ def external_params(experiment: Experiment, workdir: Path) -> Params:
     """Returns the newest parameters of the external run as of this run's start; the workdir keeps a copy of them.
 
     Raises:
-      ConfigError: it has no checkpoint.
+      ConfigError: it has no checkpoint, or the copy is damaged.
     """
     external, folder = experiment.external, workdir / "external"
     if processes.broadcast(folder.exists()):
         abstract = external.policy.abstract_params()
-        return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
+        try:
+            return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
+        except ValueError as error:
+            raise ConfigError(f"{error}; restore that folder, or use another --workdir") from error
     try:
         step = find_step(external.workdir)
     except FileNotFoundError:
@@ -245,10 +248,10 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
 
 
 def load_warmup(folder: Path, abstract: Params, mesh: Mesh) -> Params:
-    """Returns the parameters that a warm-up saved; raises ConfigError if they are damaged."""
+    """Returns the parameters that a warm-up saved; raises ConfigError if they are damaged, OSError if they cannot be read now."""
     try:
         return load_params(folder, abstract, meshes.shardings(abstract, mesh))
-    except OSError as error:
+    except ValueError as error:
         raise ConfigError(f"{error}; delete that folder to have the warm-up made again") from error
 
 

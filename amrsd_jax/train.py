@@ -38,7 +38,7 @@ from amrsd_jax.runtime.metrics import Metrics
 from amrsd_jax.runtime.results import write_results
 from amrsd_jax.runtime.rollouts import write_rollouts
 from amrsd_jax.runtime.summary import summary
-from amrsd_jax.runtime.workdir import claim, locked, release, require_free
+from amrsd_jax.runtime.workdir import claim, locked, release, require_own
 from amrsd_jax.scoring.score import null_gap, score
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import FixedPolicies, Progress, start_or_resume
@@ -63,7 +63,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict | None:
     """
     begin = time.perf_counter()
     config = validate(config)
-    require_free(workdir, config)
+    require_own(workdir, config)
     trackers.require(config.tracker)
     try:
         plan.require(config, workdir)
@@ -144,7 +144,7 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if not fresh:
             progress.compare(evaluation)  # the checkpoint does not know an evaluation that was made after it
         if fresh and monitor.rolls_back(config.monitor):
-            save()
+            save(evaluation)
 
         progress_bar, lines = bar(total=config.steps, initial=progress.step, unit="step"), StepLines(config)
         diverged = progress.skipped >= config.optimizer.max_skipped

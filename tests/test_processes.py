@@ -106,6 +106,37 @@ def test_a_tpu_host_joins_others_only_where_there_may_be_some(monkeypatch, envir
     assert bool(called) == joins
 
 
+@pytest.mark.parametrize("raised", [OSError("disk"), ValueError("form")])
+def test_an_error_of_process_0_is_raised_on_all(monkeypatch, raised):
+    sent = []
+
+    def read():
+        raise raised
+
+    monkeypatch.setattr(processes, "broadcast", lambda value: sent.append(value) or value)
+    with pytest.raises(type(raised), match=str(raised)):
+        processes.from_first(read)
+    monkeypatch.setattr(processes, "is_first", lambda: False)  # another process receives what that one sent
+    monkeypatch.setattr(processes, "broadcast", lambda value: sent[0])
+    with pytest.raises(type(raised), match=str(raised)):
+        processes.from_first(read)
+
+
+def test_an_interrupt_waits_for_no_row():
+    released, ended = threading.Event(), []
+
+    def row(number):
+        if number == 0:
+            raise KeyboardInterrupt
+        released.wait(30)
+        ended.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        processes.map_rows(row, range(3), threads=2)
+    assert not ended
+    released.set()
+
+
 def test_rows_are_divided_and_come_back_in_their_order(monkeypatch):
     """As process 1 of 3; the others' shares of seven rows are given."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)

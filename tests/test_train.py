@@ -1,6 +1,7 @@
 """The loop on two-digit addition: what a run leaves, exact resume, lossless skipping, GRPO as a special case, every rule."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -249,6 +250,33 @@ def test_an_evaluation_after_its_checkpoint_counts_for_the_best(finished, workdi
         train(config, workdir)
     train(config, workdir)
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4"]
+
+
+def test_the_evaluation_before_training_counts_where_its_state_is_saved(finished, workdir, monkeypatch):
+    """As for a run that was killed after its first checkpoint, which finds that evaluation at the resume."""
+    scores = {0: 0.9, 2: 0.5, 4: 0.1}
+    monkeypatch.setattr(loop, "evaluate", lambda *args: {"eval/sampled": scores[args[4].step], "eval/n": 1})
+    config = tiny_config(checkpoint__keep=1, monitor__mass__action="rollback")
+    with monkeypatch.context() as patch, pytest.raises(runs.Killed):
+        runs.after_save(patch, 0, runs.kill)
+        train(config, workdir)
+    train(config, workdir)
+    assert json.loads((workdir / "results.json").read_text())["eval"]["best"]["step"] == 0
+    whole = runs.fresh(finished, workdir.with_name("whole"))
+    train(config, whole)
+    for folder in (workdir, whole):
+        assert "0" in {path.name for path in (folder / "checkpoints").iterdir()}
+
+
+def test_a_warm_up_that_cannot_be_read_now_is_not_removed(finished, workdir, monkeypatch):
+    def fails(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amrsd_jax.runtime.checkpoints._checksum", fails)
+        with pytest.raises(OSError, match="warmup: cannot be read: .*Input/output error"):
+            train(tiny_config(), workdir)
+    assert (workdir / "warmup").is_dir()
 
 
 def test_a_longer_run_is_the_extended_one(finished, workdir):

@@ -229,7 +229,7 @@ class TrainStep:
       zero_gradients: params -> a zero gradient tree.
       accumulate: (gradients, state, frozen, rows) -> (gradients, metrics, log-probabilities); donates the gradients; compiled
         once per width.
-      apply_update: (state, gradients, metrics of each micro-batch) -> (state, metrics).
+      apply_update: (state, gradients, sums of metrics) -> (state, metrics).
 
     Metrics: `total` and its terms `policy`, `kl_to_reference`, `divergence` (the last two where the loss has them);
     `clip_frac_low`, `clip_frac_high`, `clip_frac_dual`, `kl_old_new`, `entropy`, means over tokens; `covered`, `overlap`, means

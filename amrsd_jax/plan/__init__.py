@@ -25,6 +25,7 @@ ADVICE = {  # item of the table -> settings that make it smaller
     "teacher": "another teacher.kind, or lora.rank",
     "reference policy": "loss.kl = 0, or lora.rank",
     "critic": "another credit.context",
+    "critic's decoding weights": "another credit.context, or more of mesh.tensor",
     "decoding weights": "more of mesh.tensor",
     "weights in the making": "more of mesh.tensor",
     "keys and values": "fewer rollout.slots and reflection.slots",

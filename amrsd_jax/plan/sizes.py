@@ -183,6 +183,7 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         "update": _learning(
             run, run.policy, run.micro_batch, config.rollout.prompt_length + run.response_length, run.response_length,
             teacher=policies_of(run.teacher.model) if run.distils else [],
+            own=[run.teacher.stored] if run.distils and run.teacher.stored else [],
             teacher_length=config.reflection.context_length + run.response_length,
             copies=2 if accumulates(config.loss, config.learning) else 1,  # the sum, and those of a micro-batch
             shared=run.shared_prompts,
@@ -213,7 +214,7 @@ def _warm_up(run: Planned) -> dict[str, dict[str, int]]:
     copies, before = (2, [policy]) if warmup.rehearsal else (1, [])
     return {
         "warm up": _learning(
-            run, policy, warmup.rows, width, width, teacher=before, teacher_length=width, copies=copies
+            run, policy, warmup.rows, width, width, teacher=before, own=before, teacher_length=width, copies=copies
         )
     }
 
@@ -234,7 +235,7 @@ def _scoring(run: Planned, policies: Sequence[Policy]) -> dict[str, int]:
 
 def _learning(
     run: Planned, policy: Policy, rows: int, length: int, scored: int, *,
-    teacher: Sequence[Policy], teacher_length: int, copies: int = 1, shared: int = 0,
+    teacher: Sequence[Policy], own: Sequence[Policy], teacher_length: int, copies: int = 1, shared: int = 0,
 ) -> dict[str, int]:  # fmt: skip
     """Returns the bytes that an update adds, by item.
 
@@ -243,6 +244,7 @@ def _learning(
       rows: rows whose gradient is computed at one time.
       length, scored: tokens of a row, and those that have logits.
       teacher, teacher_length: policies that are run beside it without a gradient, and the tokens of their rows.
+      own: those of them whose parameters are not the policy's.
       copies: gradients that exist at one time.
       shared: prompts that are run once for all their responses, of `scored` tokens; 0 if every row has its own.
     """
@@ -255,7 +257,7 @@ def _learning(
     logits = _chunk(run, rows, scored) * _LOGITS * sum(map(_row_of_logits, [policy, *teacher]))
     beside = max((_forward(other, per_device, teacher_length) for other in teacher), default=0)
     return {
-        "gathered weights": _gathered([policy, *teacher]),
+        "gathered weights": _gathered([policy, *own]),
         "gradients": _bytes(trained, meshes.shardings(trained, run.mesh)) * copies + _head_gradient(policy),
         "activations": kept + inner + beside,
         "logits": max(0, logits - inner),
@@ -281,9 +283,12 @@ def _decoding(policy: Policy, mesh: Mesh) -> int:
 
 
 def _gathered(policies: Sequence[Policy]) -> int:
-    """Returns the bytes of layers and heads that policies use in one program; those that are equal may share them."""
-    different = set(policies)
-    return max(map(_gathered_layers, different)) + sum(map(_head, different))
+    """Returns the bytes of the layers and heads that policies with parameters of their own use in one program.
+
+    The head of a policy with adapters is frozen, and that of its copies too.
+    """
+    heads = set(policies) if policies[0].architecture.lora else policies
+    return max(map(_gathered_layers, policies)) + sum(map(_head, heads))
 
 
 def _gathered_layers(policy: Policy) -> int:

@@ -7,6 +7,7 @@ checkpoint whose files are not those is damaged, and the newest whole one takes 
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
 import zlib
@@ -47,8 +48,8 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
             return
-        _set_damaged_aside(folder)
-        processes.broadcast(None)  # the library reads the folder's names once, on every process
+        # The library reads the folder's names once, on every process, and so after this.
+        processes.from_first(lambda: _set_damaged_aside(folder))
         self._named = _Named()
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -82,7 +83,7 @@ class Checkpoints:
     def damage(self, step: int) -> str:
         """Returns what is wrong with the checkpoint of a step, see `damage`; "" for a whole one."""
         self._manager.wait_until_finished()
-        return processes.broadcast(damage(self._folder / str(step)) if processes.is_first() else None)
+        return processes.from_first(lambda: damage(self._folder / str(step)))
 
     def restore(self, step: int, abstract: TrainState, shardings: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Returns the state in the given shardings, and the host's progress."""
@@ -153,7 +154,12 @@ def _with_checksums(parent: Path, name: str) -> ocp.AsyncOptions:
 
 def checksums(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> dict[str, list[int]]:
     """Returns the size and CRC-32 of the files of a folder by their relative paths, those whose path is `chosen`."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+    def fail(error: OSError) -> None:  # a folder that cannot be listed is not an empty one, as `rglob` has it
+        raise error
+
+    files = (Path(place, name) for place, _, names in os.walk(folder, onerror=fail) for name in names)
+    names = sorted(str(path.relative_to(folder)) for path in files)
     names = [name for name in names if name not in (CHECKSUMS, _RECORD) and chosen(name)]
     with ThreadPoolExecutor(8) as threads:
         return dict(zip(names, threads.map(lambda name: _checksum(folder / name), names), strict=True))
@@ -207,13 +213,19 @@ def _damage(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> 
 
 def steps_in(folder: Path) -> list[int]:
     """Returns the steps of a folder's checkpoints, whole or not, in ascending order."""
-    return sorted(
-        int(path.name) for path in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir()
-    )
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return []
+    return sorted(int(one.name) for one in entries if re.fullmatch("0|[1-9][0-9]*", one.name) and one.is_dir())
 
 
 def newest_whole(folder: Path, most: int | None = None) -> int | None:
-    """Returns the newest step, of at most `most`, whose checkpoint is whole, and says which newer ones are not; None if none."""
+    """Returns the newest step, of at most `most`, whose checkpoint is whole, and says which newer ones are not; None if none.
+
+    Raises:
+      OSError: a checkpoint is there and cannot be read now.
+    """
 
     def search() -> int | None:
         for step in reversed(steps_in(folder)):
@@ -223,10 +235,9 @@ def newest_whole(folder: Path, most: int | None = None) -> int | None:
                 note(f"checkpoint {step} is damaged: {fault} (in {folder / str(step)})")
         return None
 
-    return processes.broadcast(search() if processes.is_first() else None)
+    return processes.from_first(search)
 
 
-@processes.only_first
 def _set_damaged_aside(folder: Path) -> None:
     whole, steps = False, steps_in(folder)
     for step in reversed(steps):
@@ -248,6 +259,7 @@ def find_step(workdir: Path, step: int | None = None) -> int:
 
     Raises:
       FileNotFoundError: there is no such checkpoint; the message lists the steps that exist.
+      OSError: a checkpoint is there and cannot be read now.
       ValueError: the given checkpoint is damaged.
     """
     folder = workdir / "checkpoints"
@@ -281,11 +293,11 @@ def load_params(folder: Path, abstract: Any, shardings: Any) -> Any:
     """Returns a saved parameter tree in the given shardings.
 
     Raises:
-      OSError: it cannot be read, or its files are not those that were written.
+      OSError: it cannot be read.
+      ValueError: its files are not those that were written.
     """
-    fault = processes.broadcast(_damage(folder) if processes.is_first() and (folder / CHECKSUMS).exists() else "")
-    if fault:
-        raise OSError(f"{folder}: damaged: {fault}")
+    if fault := processes.from_first(lambda: _damage(folder) if (folder / CHECKSUMS).exists() else ""):
+        raise ValueError(f"{folder}: damaged: {fault}")
     with _named(folder, "cannot be read"), ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(folder.absolute(), _with_shardings(abstract, shardings))
 

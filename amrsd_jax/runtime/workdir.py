@@ -75,16 +75,10 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _shared(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
     """Returns what process 0 reads from a file, on all processes; None if there is no such file."""
-    content, fault = None, ""
-    if processes.is_first() and path.exists():
-        try:
-            content = read(path)
-        except ConfigError as error:
-            fault = str(error)
-    content, fault = processes.broadcast([content, fault])
-    if fault:
-        raise ConfigError(fault)
-    return content
+    try:
+        return processes.from_first(lambda: read(path) if path.exists() else None)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def read_tokenizer(workdir: Path) -> Tokenizer:
@@ -159,14 +153,12 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
         the differing fields.
     """
     values, rows = config_json(config), rows or {}
-    for number, (other, read) in enumerate(processes.allgather([values, rows])):
-        _require_same(other, values, f"process {number} was started with another config")
+    for number, read in enumerate(processes.allgather(rows)):
         _require_same(read, rows, f"process {number} reads other rows")
-    saved = _shared(_read, workdir / "config.json")
+    saved = require_own(workdir, config)
     if saved is None:
         _write(workdir, values, rows)
         return False
-    _require_same_run(workdir, saved, config)
     path = workdir / "rows.json"
     if (known := _shared(_object, path)) is not None:
         _require_same(
@@ -186,9 +178,24 @@ def require_free(workdir: Path, config: Config) -> None:
     Raises:
       ConfigError: it holds another one; see `claim`.
     """
+    path = workdir / "config.json"
+    if path.exists():
+        _require_same_run(workdir, _read(path), config)
+
+
+def require_own(workdir: Path, config: Config) -> dict[str, Any] | None:
+    """Returns, on all processes, the config that the workdir holds, which must be this run's; None if it holds no run.
+
+    Raises:
+      ConfigError: on all processes, another process has another config, or the workdir holds another one; see `claim`.
+    """
+    values = config_json(config)
+    for number, other in enumerate(processes.allgather(values)):
+        _require_same(other, values, f"process {number} was started with another config")
     saved = _shared(_read, workdir / "config.json")
     if saved is not None:
         _require_same_run(workdir, saved, config)
+    return saved
 
 
 def _require_same_run(workdir: Path, saved: dict[str, Any], config: Config) -> None:

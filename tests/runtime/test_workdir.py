@@ -89,11 +89,17 @@ def test_a_damaged_value_is_a_config_error(tmp_path, damage):
 @pytest.mark.parametrize("differs", ["config", "rows"])
 def test_processes_with_other_configs_or_rows_are_refused(tmp_path, monkeypatch, differs):
     config, rows = validate(tiny_config()), {"task": {"rows": 40}}
-    other, message = [config_json(config), {"task": {"rows": 17}}], "process 1 reads other rows.*\n.*17 there, 40 here"
-    if differs == "config":
-        other = [config_json(validate(tiny_config(loss__kl=0.1))), rows]
-        message = "process 1 was started with another config.*\n.*loss.kl: 0.1 there, 0.0 here"
-    monkeypatch.setattr(processes, "allgather", lambda value: [value, other])
+    others = {"config": config_json(validate(tiny_config(loss__kl=0.1))), "rows": {"task": {"rows": 17}}}
+    message = {
+        "config": "process 1 was started with another config.*\n.*loss.kl: 0.1 there, 0.0 here",
+        "rows": "process 1 reads other rows.*\n.*17 there, 40 here",
+    }[differs]
+
+    def allgather(value):
+        kind = "config" if isinstance(value, dict) and "steps" in value else "rows" if value == rows else ""
+        return [value, others[kind] if kind == differs else value]
+
+    monkeypatch.setattr(processes, "allgather", allgather)
     with pytest.raises(ConfigError, match=message):
         claim(tmp_path, config, rows)
     assert not list(tmp_path.iterdir())
