@@ -21,7 +21,6 @@ from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
 from amrsd_jax.platforms import platform, runs_cudnn
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, cache
-from amrsd_jax.policy.chat_template import read_template
 from amrsd_jax.policy.huggingface import stop_ids
 from amrsd_jax.policy.tokenizer import (
     Tokenizer,
@@ -30,6 +29,7 @@ from amrsd_jax.policy.tokenizer import (
     check_template,
     embedded_tokenizer,
     load_tokenizer,
+    set_template,
     vocabulary_size,
 )
 from amrsd_jax.policy.transformer import around
@@ -321,5 +321,5 @@ def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, w
         return load_tokenizer(config.tokenizer, path)
     tokenizer = embedded_tokenizer([*vocabulary_words(texts[""]), *task.chain.words])
     if path:
-        tokenizer.chat_template = read_template(path)
+        set_template(tokenizer, path)
     return tokenizer

@@ -165,6 +165,16 @@ def test_finished_runs_are_skipped_others_trained_and_failures_named(tmp_path, m
     assert (tmp_path / "table.md").read_text().splitlines() == text[:4] and (tmp_path / "report.html").exists()
 
 
+def test_the_table_has_the_runs_of_earlier_commands(tmp_path):
+    for seeds in (["0", "1"], ["2", "3"]):
+        runs = expand(tmp_path, [CONFIG], {"seed": seeds})
+        for run in runs:
+            finish(run, accuracy=0.5 + 0.1 * run.config.seed)
+        row = summarise(tmp_path, runs).splitlines()[2]
+    seeds = row.split(" | ")[0].removeprefix("| ").split(", ")
+    assert "| 65.0% (50.0% to 80.0%) |" in row and sorted(seeds) == ["0", "1", "2", "3"]
+
+
 def test_a_run_that_the_monitor_stopped_is_finished_and_one_to_extend_is_not(tmp_path):
     run = expand(tmp_path, [CONFIG], {"seed": ["0"]})[0]
     finish(run, steps=3)

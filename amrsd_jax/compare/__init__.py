@@ -16,7 +16,7 @@ import numpy as np
 from amrsd_jax.compare import load, measures, pairwise, parameters
 from amrsd_jax.compare.apply import Applied, apply, score_student
 from amrsd_jax.compare.gradient import gradients
-from amrsd_jax.compare.methods import parse
+from amrsd_jax.compare.methods import parse, possible
 from amrsd_jax.compare.page import render
 from amrsd_jax.files import atomic_write
 from amrsd_jax.records import Rollouts
@@ -55,12 +55,16 @@ def compare(
       methods: names, see `methods.parse`: `all`, `amrsd,grpo`, `all,amrsd@shuffled_reflection`.
 
     Raises:
-      FileNotFoundError, ValueError: there are no such rollouts, or no such method.
+      FileNotFoundError, ValueError: there are no such rollouts, or no such method, or it does not go with the run's rows. What
+        `all` stands for and does not go with them is left out, with a note.
     """
-    begin, names = time.perf_counter(), parse(methods)
-    if not names:
+    begin = time.perf_counter()
+    if not parse(methods):
         raise ValueError(f"methods = {methods!r}: expected at least one")
     loaded = load.load(source, workdir=workdir, step=step)
+    names, left_out = possible(loaded.experiment.config, methods)
+    for line in left_out:
+        note(line)
     params, rollouts, applied = apply_all(loaded, names)
     tokenizer = loaded.experiment.tokenizer
     marks = measures.answer_tokens(rollouts, tokenizer), measures.digit_tokens(rollouts, tokenizer)
@@ -68,7 +72,7 @@ def compare(
     values = {
         "rollouts": about(loaded, rollouts),
         "parameters": {"checkpoint": params.checkpoint, "recorded_gap": recorded_gap(loaded.rollouts, rollouts)},
-        "notes": notes(loaded, params, applied),
+        "notes": notes(loaded, params, applied) + left_out,
         "methods": described,
         "pairs": pairs(params, rollouts, applied),
         "seconds": round(time.perf_counter() - begin, 1),

@@ -16,6 +16,7 @@ from amrsd_jax.runtime import workdir as workdirs
 from amrsd_jax.runtime.rollouts import read_rollouts, rollout_files, unreadable
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.mixture import Mixture, label
+from amrsd_jax.tasks.rows import RowTask
 from amrsd_jax.tasks.verify import extras, judged, pad
 from amrsd_jax.validate import validate
 
@@ -151,7 +152,6 @@ def find_problems(task: Task, ids: set[str]) -> dict[str, Problem]:
 
     The ids of a task that never runs out end with the problem's index; of other tasks, all problems are searched.
     """
-
     if isinstance(task, Mixture):
         found: dict[str, Problem] = {}
         for name, one in task.tasks.items():
@@ -160,12 +160,13 @@ def find_problems(task: Task, ids: set[str]) -> dict[str, Problem]:
             found |= {problem.id: problem for problem in labelled}
         return found
 
-    def numbers():
-        if (size := task.size("train")) is not None:
-            return range(size)
-        return (int(match[0]) for name in ids if (match := re.search(r"\d+$", name)))
-
-    problems = (task.problem("train", number) for number in numbers())
+    if isinstance(task, RowTask):
+        problems = task.rows("train")
+    elif (size := task.size("train")) is not None:
+        problems = (task.problem("train", number) for number in range(size))
+    else:
+        numbers = (int(match[0]) for name in ids if (match := re.search(r"\d+$", name)))
+        problems = (task.problem("train", number) for number in numbers)
     return {problem.id: problem for problem in problems if problem.id in ids}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from amrsd_jax import credit
 from amrsd_jax.config import Config, base
 from amrsd_jax.experiment import Experiment, rule_divergence
+from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
 
 
@@ -14,6 +15,26 @@ def parse(names: str | Iterable[str]) -> list[str]:
     names = names.split(",") if isinstance(names, str) else names
     expanded = (method for name in names for method in (credit.RULES if name.strip() == "all" else [name.strip()]))
     return list(dict.fromkeys(filter(None, expanded)))
+
+
+def possible(config: Config, names: str | Iterable[str]) -> tuple[list[str], list[str]]:
+    """Returns the names of `parse` that go with a run's config, and a line for each that does not and only `all` stands for.
+
+    Raises:
+      ConfigError: a method that is named does not; the message names it.
+    """
+    names = names.split(",") if isinstance(names, str) else list(names)
+    chosen, left_out, named = [], [], {name.strip() for name in names}
+    for name in parse(names):
+        try:
+            method_config(config, name)
+        except ConfigError as error:
+            if name in named:
+                raise ConfigError(f"{name}: {error}") from error
+            left_out.append(f"{name} is left out: {error}")
+        else:
+            chosen.append(name)
+    return chosen, left_out
 
 
 def configure(experiment: Experiment, name: str) -> Experiment:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from amrsd_jax.experiment import make_evaluator, make_policy, sampler_params
 from amrsd_jax.interrupt import Interrupt
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
-from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer
-from amrsd_jax.runtime.checkpoints import find_step
+from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer, set_template
+from amrsd_jax.runtime.checkpoints import CHECKSUMS, find_step
 from amrsd_jax.runtime.console import note, track
 from amrsd_jax.runtime.workdir import differences, locked, read_config, read_tokenizer
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.start import saved_params
-from amrsd_jax.tasks import registry
+from amrsd_jax.tasks import digest, registry
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.validate import validate
 
@@ -48,10 +49,15 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
     policy = make_policy(model, saved.tokenizer, mesh)
     evaluator = make_evaluator(checked, task, policy, saved.tokenizer, mesh)
 
-    record, common = files.read_record(out), {"checkpoint": saved.name, "seed": checked.seed}
+    record, common = files.read_record(out), {"checkpoint": saved.name, "weights": saved.weights, "seed": checked.seed}
     common |= {field: getattr(checked.rollout, field) for field in ("prompt_length", "response_length")}
-    common["chat_template"] = checked.chat_template
-    settings = {benchmark.name: benchmark.settings() | common for benchmark in evaluator.benchmarks}
+    common |= {"stop": list(checked.rollout.stop), "chat_template": checked.chat_template}
+    architecture = dataclasses.asdict(dataclasses.replace(policy.architecture, lora=None))
+    common |= {"architecture": architecture, "tokenizer": model.tokenizer}
+    settings = {
+        benchmark.name: benchmark.settings() | common | {"rows": digest.describe(benchmark.task, (benchmark.split,))}
+        for benchmark in evaluator.benchmarks
+    }
     todo = [b for b in evaluator.benchmarks if not _is_complete(out, record, b.name, settings[b.name])]
     if not todo:
         return record
@@ -109,6 +115,7 @@ class Saved:
       config: config of the evaluation, with this policy as its model.
       model: config of the policy.
       tokenizer: the policy's tokenizer.
+      weights: CRC-32 of a checkpoint's checksums, by which it is known from another one of the same name; "" without such.
       read: loads the parameters, given the policy and a mesh.
     """
 
@@ -116,6 +123,7 @@ class Saved:
     config: ConfigDict
     model: ConfigDict
     tokenizer: Tokenizer
+    weights: str
     read: Callable[[Policy, Mesh], Params]
 
 
@@ -144,7 +152,10 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
         raise ConfigError(f"model = {config.model!r} has no weights and there is no checkpoint: expected {expected}")
     if checkpoint:
         bare = folder.is_dir() and not (folder / "tokenizer_config.json").exists()
-        _set_model(config, checkpoint, config.tokenizer if bare else "", ConfigDict())
+        stretched = {
+            name: config.architecture[name] for name in ("rope_scaling", "max_positions") if name in config.architecture
+        }
+        _set_model(config, checkpoint, config.tokenizer if bare else "", ConfigDict(stretched))
     with config.unlocked():
         config.tokenizer = config.tokenizer or config.model
         config.lora.rank = 0  # new adapters would not change the policy
@@ -155,17 +166,22 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
         return huggingface.load_params(place, policy, meshes.shardings(policy.abstract_params(), mesh))
 
     tokenizer = load_tokenizer(config.tokenizer, config.chat_template.get("path", ""))
-    return Saved(config.model, config, config, tokenizer, read)
+    return Saved(config.model, config, config, tokenizer, "", read)
 
 
 def _of_run(workdir: Path, step: int, config: ConfigDict) -> Saved:
-    trained = read_config(workdir)
+    trained, tokenizer = read_config(workdir), read_tokenizer(workdir)
     _set_model(config, trained.model, str(workdir / "tokenizer"), trained.architecture)
+    template = config.chat_template.get("path", "")
+    if template and template != trained.chat_template.get("path", ""):  # else the saved tokenizer has it
+        set_template(tokenizer, template)
 
     def read(policy: Policy, mesh: Mesh) -> Params:
         return saved_params(workdir, step, policy, mesh)
 
-    return Saved(f"{workdir} step {step}", config, trained, read_tokenizer(workdir), read)
+    written = workdir / "checkpoints" / str(step) / CHECKSUMS
+    weights = f"{zlib.crc32(written.read_bytes()):08x}" if written.exists() else ""
+    return Saved(f"{workdir} step {step}", config, trained, tokenizer, weights, read)
 
 
 def _set_model(config: ConfigDict, model: str, tokenizer: str, architecture: ConfigDict) -> None:

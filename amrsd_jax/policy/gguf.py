@@ -36,7 +36,7 @@ _FREQUENCIES = (
     "rope_freqs.weight"  # divisors of the rotary frequencies, by which llama.cpp stores the scaling of Llama 3
 )
 _LLAMA3 = [Llama3Scaling(factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0)]  # of Llama 3.1, and of 3.2
-_CONTROL, _USER_DEFINED = 3, 4  # kinds of entries in `tokenizer.ggml.token_type`
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # kinds of entries in `tokenizer.ggml.token_type`
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -309,7 +309,13 @@ def make_tokenizer(file: Path):
     if not isinstance(merges, list) or not all(isinstance(merge, str) and " " in merge for merge in merges):
         raise ValueError(f"{file}: tokenizer.ggml.merges: expected texts with a space between two tokens")
     merges = [tuple(merge.split(" ", 1)) for merge in merges]
-    vocabulary = {token: id for id, token in enumerate(tokens)}
+    names = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
+    special = {name: tokens[id] for name, key in names.items() if (id := source.token(key)) is not None}
+    kinds = dict(zip(tokens, get("token_type") or (), strict=False))
+    # Entries that only fill up the vocabulary are none of the tokenizer's, so that they are not sampled (`absent_ids`).
+    vocabulary = {
+        token: id for id, token in enumerate(tokens) if kinds.get(token) != _UNUSED or token in special.values()
+    }
     core = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split == "llama-bpe"))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=SPLITS[split] is None)
     before = []
@@ -323,12 +329,10 @@ def make_tokenizer(file: Path):
         core.normalizer = normalizers.NFC()
     added = [
         AddedToken(token, special=kind == _CONTROL, normalized=False)
-        for token, kind in zip(tokens, get("token_type") or (), strict=False)
+        for token, kind in kinds.items()
         if kind in (_CONTROL, _USER_DEFINED)
     ]
     core.add_tokens(added)
-    names = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
-    special = {name: tokens[id] for name, key in names.items() if (id := source.token(key)) is not None}
     if get("add_bos_token") and "bos_token" in special:
         bos = special["bos_token"]
         core.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])

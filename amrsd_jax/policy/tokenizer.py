@@ -112,7 +112,7 @@ def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
     if not tokenizer.encode("a", add_special_tokens=False):
         raise ValueError(f"{place}: no vocabulary; expected tokenizer.json, or vocab.json and merges.txt")
     if template:
-        tokenizer.chat_template = chat_template.read_template(template)
+        set_template(tokenizer, template)
     if tokenizer.chat_template is None:
         raise ValueError(
             f"{place}: no chat template; expected one in tokenizer_config.json, or chat_template.path = a file, "
@@ -123,6 +123,17 @@ def load_tokenizer(source: str | Path, template: str = "") -> Tokenizer:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def set_template(tokenizer: Tokenizer, name: str) -> None:
+    """Gives a tokenizer the chat template of a name or file, see `chat_template.read_template`.
+
+    A named one begins with the token that the tokenizer puts before every text, if it does so; a file says itself what it writes.
+    """
+    template, bos = chat_template.read_template(name), tokenizer.bos_token_id
+    if name in chat_template.NAMED and bos is not None and tokenizer.encode("")[:1] == [bos]:
+        template = "{{ bos_token }}" + template
+    tokenizer.chat_template = template
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:

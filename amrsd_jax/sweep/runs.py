@@ -74,12 +74,16 @@ def _train(run: Run) -> tuple[int, int]:
 
 
 def summarise(out: Path, runs: Sequence[Run]) -> str:
-    """Writes the table and the report of all runs that have begun; returns the table and the report's path.
+    """Writes the table and the report of all runs in `out` that have begun; returns the table and the report's path.
+
+    Args:
+      runs: those of this command, which come first; others are those of earlier ones.
 
     Raises:
       ValueError: none has.
     """
     workdirs = [run.workdir for run in runs if run.workdir.exists()]
+    workdirs += sorted(path.parent for path in out.glob("*/config.json") if path.parent not in workdirs)
     text = markdown.table(*table(group(read_runs(workdirs)[0]), OUTCOME))
     atomic_write(out / "table.md", f"{text}\n")
     return f"{text}\n\nreport: {report.write_overlay(workdirs, out / 'report.html')}"

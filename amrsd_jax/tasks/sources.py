@@ -43,7 +43,7 @@ def _rows(uri: str) -> Iterator[tuple[str, int, Row]]:
     kind, _, rest = uri.partition(":")
     if kind in _ARGUMENTS:
         name, _, query = rest.partition("?")
-        arguments = dict(parse_qsl(query))
+        arguments = dict(parse_qsl(query.replace("+", "%2B")))  # a plus joins splits: split=train+validation
         if unknown := set(arguments) - set(_ARGUMENTS[kind]):
             raise ValueError(f"{uri}: unknown argument {min(unknown)!r}; {nearest(min(unknown), _ARGUMENTS[kind])}")
         arguments.setdefault("split", "train")
@@ -56,7 +56,10 @@ def _rows(uri: str) -> Iterator[tuple[str, int, Row]]:
 
 
 def _within(found: Iterator[tuple[str, int, Row]], wanted: str) -> Iterator[tuple[str, int, Row]]:
-    """Yields rows with a column in a range, `column=low:high`: numbers as numbers, all else as text, such as ISO dates."""
+    """Yields rows with a column in a range, `column=low:high`: numbers as numbers, all else as text, such as ISO dates.
+
+    A row whose column is null is in no range.
+    """
     match = re.fullmatch(r"([^=]+)=([^:]*):(.*)", wanted)
     if not match:
         raise ValueError(f"#{wanted}: expected #column=low:high")
@@ -65,6 +68,8 @@ def _within(found: Iterator[tuple[str, int, Row]], wanted: str) -> Iterator[tupl
             value = column(row, match[1])
         except KeyError:
             raise ValueError(f"{where}: no column {match[1]!r}; {nearest(match[1], row)}") from None
+        if value is None:
+            continue
         kind = float if isinstance(value, int | float) else str
         try:
             low, high = (kind(bound) if bound else None for bound in match.group(2, 3))

@@ -15,7 +15,7 @@ from amrsd_jax import credit
 from amrsd_jax.compare import apply_all, compare, load, measures, write
 from amrsd_jax.compare.apply import apply, score_student
 from amrsd_jax.compare.gradient import policy_gradient
-from amrsd_jax.compare.methods import configure, method_config, parse
+from amrsd_jax.compare.methods import configure, method_config, parse, possible
 from amrsd_jax.compare.parameters import load as load_parameters
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
@@ -145,6 +145,21 @@ def test_the_answer_is_the_last_line(comparison):
             assert tokenizer.decode(rollouts.response[i, answers[i]].tolist()) == text.rstrip().rpartition("\n")[2]
         else:
             assert not answers[i].any()
+
+
+def test_a_method_that_the_rows_do_not_allow_is_left_out_of_all_and_named_where_it_is_asked_for(monkeypatch):
+    """As `opsd`, which reads a worked solution, on rows without one."""
+
+    def configured(config, name):
+        if name == "opsd":
+            raise ConfigError("no worked solution")
+
+    monkeypatch.setattr("amrsd_jax.compare.methods.method_config", configured)
+    config = validate(tiny_config())
+    names, left_out = possible(config, "all")
+    assert set(names) == set(credit.RULES) - {"opsd"} and left_out == ["opsd is left out: no worked solution"]
+    with pytest.raises(ConfigError, match="^opsd: no worked solution"):
+        possible(config, "all,opsd")
 
 
 def test_a_page_that_cannot_be_made_leaves_both_files(comparison, tmp_path, monkeypatch):

@@ -69,6 +69,10 @@ def test_results_are_neither_repeated_nor_overwritten(finished, first, capsys):
     assert capsys.readouterr().err.count(f"already in {first}") == 2 and list(record) == ["test", "pairs"]
     with pytest.raises(ConfigError, match="holds 'pairs' with other settings; .*\n  samples: 3 there, 4 here"):
         evaluate_saved(config_with(pairs=PAIRS | {"samples": 4}), str(finished), first)
+    config = config_with(pairs=PAIRS)
+    config.rollout.stop = ("#",)
+    with pytest.raises(ConfigError, match="with other settings; .*\n  stop"):
+        evaluate_saved(config, str(finished), first)
     assert {path.name: path.read_bytes() for path in first.iterdir() if path.is_file()} == before
 
 

@@ -13,7 +13,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface
 from amrsd_jax.policy import gguf as gguf_module
 from amrsd_jax.policy.rope import LinearScaling, Llama3Scaling, YarnScaling
-from amrsd_jax.policy.tokenizer import chat_ids, load_tokenizer
+from amrsd_jax.policy.tokenizer import absent_ids, chat_ids, load_tokenizer
 
 gguf = pytest.importorskip("gguf")
 from gguf import GGMLQuantizationType as Kind  # noqa: E402
@@ -237,7 +237,8 @@ def write_tokenizer(file, core, *, pre, model="gpt2", **fields):
     writer.add_tokenizer_model(model)
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([1 if token not in special else 3 if special[token] else 4 for token in tokens])
+    kinds = {token: 3 if control else 4 for token, control in special.items()}
+    writer.add_token_types([5 if token.startswith("[PAD") else kinds.get(token, 1) for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in core["model"]["merges"]])
     writer.add_eos_token_id(len(tokens) - 1)
     for name, value in fields.items():
@@ -248,13 +249,35 @@ def write_tokenizer(file, core, *, pre, model="gpt2", **fields):
     return file
 
 
-def small_core():
+def test_entries_that_fill_up_the_vocabulary_are_absent(tmp_path):
+    """As llama.cpp writes them for a vocabulary that is padded: [PAD0] and so on, of kind 5."""
+    core = small_core(padding=["[PAD0]", "[PAD1]"])
+    vocab = core["model"]["vocab"]
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m.gguf", core, pre="gpt-2"), "chatml")
+    gap, beyond = absent_ids(tokenizer)
+    assert gap == range(vocab["[PAD0]"], vocab["[PAD1]"] + 1) and beyond.start == len(vocab)
+    assert tokenizer.encode("[PAD0]", add_special_tokens=False) == [vocab[letter] for letter in "[PAD0]"]
+    assert tokenizer.eos_token_id == vocab["<|end|>"]
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("name", ["plain", "chatml"])
+def test_a_named_template_begins_as_the_tokenizer_does(tmp_path, name, written):
+    """Base models of Gemma and Llama 3 expect a beginning-of-sequence token before every text."""
+    core = small_core()
+    bos = core["model"]["vocab"]["<|end|>"]
+    file = write_tokenizer(tmp_path / "m.gguf", core, pre="gpt-2", bos_token_id=bos, add_bos_token=written)
+    ids = chat_ids(load_tokenizer(file, name), [{"role": "user", "content": "ab"}])
+    assert (ids[:1] == [bos]) == written and ids.count(bos) == written
+
+
+def small_core(padding=()):
     """A byte-level tokenizer with a few merges."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     letters = sorted(ByteLevel.alphabet())
     merges = [("1", "2"), ("12", "3"), ("Ċ", "Ċ"), ("Ġ", "Ġ"), ("a", "b")]
-    entries = [*letters, *map("".join, merges), "<tool>", "<|end|>"]
+    entries = [*letters, *map("".join, merges), *padding, "<tool>", "<|end|>"]
     vocab = {token: id for id, token in enumerate(entries)}
     added = [{"id": vocab[t], "content": t, "special": t == "<|end|>"} for t in ("<tool>", "<|end|>")]
     return {"model": {"vocab": vocab, "merges": merges}, "added_tokens": added}

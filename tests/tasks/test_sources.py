@@ -129,13 +129,14 @@ def test_a_parquet_file_that_is_cut_or_has_a_column_twice_is_named(tmp_path):
 
 def test_a_fragment_takes_the_rows_of_a_half_open_range(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(f'{{"n": {n}, "date": "2025-0{n}-01T00:00:00"}}\n' for n in range(1, 10)))
+    dated = "".join(f'{{"n": {n}, "date": "2025-0{n}-01T00:00:00"}}\n' for n in range(1, 10))
+    path.write_text(dated + '{"n": null, "date": null}\n')  # which is in no range
 
     def taken(fragment):
         return [number for _, number, _ in sources.rows(f"{path}#{fragment}")]
 
     assert taken("n=3:5") == taken("date=2025-03-01:2025-05-01") == [3, 4]
-    assert taken("n=8:") == [8, 9] and taken("n=:2") == [1]
+    assert taken("n=8:") == taken("date=2025-08:") == [8, 9] and taken("n=:2") == [1]
     assert sources.label(f"{path}#n=3:5") == "rows"
     for fragment, message in {
         "n": "expected #column=low:high", "m=1:2": "no column 'm'", "n=a:2": "column 'n' holds numbers",
