@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from amrsd_jax import interrupt, processes, reflection_warmup, rng
-from amrsd_jax.experiment import Experiment, make_experiment, sampler_params
+from amrsd_jax.config import Config
+from amrsd_jax.experiment import Experiment, sampler_params
 from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, add_adapters, init_params, init_state, state_shardings
@@ -154,20 +155,35 @@ def external_params(experiment: Experiment, workdir: Path) -> Params:
 def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:
     """Returns all parameters of a run's checkpoint, on any mesh; `policy` has the run's architecture.
 
-    A checkpoint with adapters lacks the frozen parameters; they are made again, as at step 0.
+    A checkpoint with adapters lacks the frozen parameters; they are those at step 0.
+
+    Raises:
+      FileNotFoundError: they are those of a warm-up, which the workdir no longer has.
     """
     trained = trained_params(workdir, step, policy, mesh)
     if policy.architecture.lora is None:
         return trained
+    config = policy_config(workdir)
+    base = found_params(config, workdir, policy, mesh, Clock())
+    if base is None:
+        raise FileNotFoundError(f"{workdir / 'warmup'}: no such folder, but the run began from a warm-up")
+    adapted = add_adapters(policy, base, rng.key(config.seed, "adapters"), mesh)
+    return lora.combine(lora.split(adapted)[0], trained)
+
+
+def policy_config(workdir: Path) -> Config:
+    """Returns a run's config as far as its policy needs it: without rows, verifiers and benchmarks, which need not be there.
+
+    Raises:
+      FileNotFoundError, ConfigError: see `read_config`.
+    """
     config = read_config(workdir)
-    config.mesh.update(mesh.shape)
-    with config.unlocked():  # no row is needed to make the parameters again
+    with config.unlocked():
         config.evaluation.benchmarks, args = {}, config.task.args.to_dict()
         for one in registry.row_arguments(config.task.name, args):
-            one.update(train="", test="")
+            one |= {name: "" for name in ("train", "test", "verifier") if name in one}
         config.task.args = args
-    experiment = make_experiment(validate(config, splits=()), workdir, splits=())
-    return lora.combine(lora.split(adapted_params(experiment, workdir, Clock()))[0], trained)
+    return validate(config, splits=())
 
 
 def trained_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:
@@ -220,19 +236,9 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
       Interrupted: a signal was received in the warm-up.
     """
     config, policy, folder = experiment.config, experiment.policy.base, workdir / "warmup"
-    if huggingface.is_checkpoint(config.model):
-        note(f"importing weights from {config.model}")
-        where = meshes.shardings(lora.without(experiment.policy.abstract_params()), experiment.mesh)
-        try:
-            with clock.phase("import"):
-                place = huggingface.checkpoint_place(config.model, weights=True)
-                return huggingface.load_params(place, experiment.policy, where)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-    if not config.warmup.documents:
-        return init_params(policy, rng.key(config.seed, "init"), experiment.mesh)
-    if processes.broadcast(folder.exists()):
-        return load_warmup(folder, policy.abstract_params(), experiment.mesh)
+    found = found_params(config, workdir, experiment.policy, experiment.mesh, clock)
+    if found is not None:
+        return found
     note(f"warm-up on {config.warmup.documents} documents")
     with interrupt.Interrupt():
         with clock.phase("warmup"):
@@ -245,6 +251,27 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
         save_params(folder, params)
         interrupt.check()
     return params
+
+
+def found_params(config: Config, workdir: Path, policy: Policy, mesh: Mesh, clock: Clock) -> Params | None:
+    """Returns the parameters without adapters, imported, random or those of a warm-up in the workdir; None if it is still to do.
+
+    Raises:
+      ConfigError: the weights cannot be imported, or the warm-up is damaged.
+    """
+    if huggingface.is_checkpoint(config.model):
+        note(f"importing weights from {config.model}")
+        where = meshes.shardings(lora.without(policy.abstract_params()), mesh)
+        try:
+            with clock.phase("import"):
+                return huggingface.load_params(huggingface.checkpoint_place(config.model, weights=True), policy, where)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    if not config.warmup.documents:
+        return init_params(policy.base, rng.key(config.seed, "init"), mesh)
+    if processes.broadcast((workdir / "warmup").exists()):
+        return load_warmup(workdir / "warmup", policy.base.abstract_params(), mesh)
+    return None
 
 
 def load_warmup(folder: Path, abstract: Params, mesh: Mesh) -> Params:

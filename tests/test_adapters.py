@@ -1,12 +1,15 @@
 """A run with adapters, a teacher of its own and a rule with a memory: it resumes exactly, and both exports compute the same."""
 
+import json
 import os
+import shutil
 import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from amrsd_jax.evaluate.saved import evaluate_saved
 from amrsd_jax.experiment import make_experiment
@@ -66,6 +69,18 @@ def test_a_stopped_run_continues_to_the_same_end(finished, run, tmp_path, monkey
         assert train(config(), workdir)["steps"] == 3
     assert train(config(), workdir)["steps"] == 4
     runs.assert_same_run(run, workdir)
+
+
+def test_an_export_needs_neither_rows_nor_devices_of_the_run(run, tmp_path):
+    """The run could not be trained on these eight devices: a micro-batch has two rows."""
+    other = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    config["learning"] |= dict(minibatches=1, micro_batches=16)
+    (other / "config.json").write_text(json.dumps(config))
+    for workdir in (run, other):
+        export(workdir, tmp_path / workdir.parent.name)
+    one, two = (load_file(tmp_path / workdir.parent.name / "model.safetensors") for workdir in (run, other))
+    assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
 
 
 def test_the_command_evaluates_them_on_their_base(run, tmp_path):

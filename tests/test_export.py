@@ -1,6 +1,8 @@
 """A run's checkpoint as a Hugging Face folder, and a run that begins from it."""
 
 import importlib.util
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,17 @@ def test_a_run_begins_from_an_export_with_its_weights_and_tokenizer(finished, ex
         logits = AutoModelForCausalLM.from_pretrained(exported)(tokens).logits
     ours = run.policy.logits(last, run.policy.forward(last, jnp.asarray(tokens.numpy(), jnp.int32)))
     assert np.abs(logits.numpy() - ours).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_a_verifier_that_is_not_there_is_not_missed(finished, exported, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["task"] = dict(name="rows", args=dict(train="gone.jsonl", test="gone.jsonl", verifier="gone.py:judge"))
+    config["warmup"]["documents"], config["tokenizer"] = 0, str(run / "tokenizer")
+    config["architecture"]["vocab_size"] = json.loads((exported / "config.json").read_text())["vocab_size"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert export(run, tmp_path / "model") == 4
 
 
 @pytest.mark.slow

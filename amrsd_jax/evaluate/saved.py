@@ -19,9 +19,9 @@ from amrsd_jax.policy import Params, Policy, huggingface
 from amrsd_jax.policy.tokenizer import Tokenizer, load_tokenizer, set_template
 from amrsd_jax.runtime.checkpoints import CHECKSUMS, find_step
 from amrsd_jax.runtime.console import note, track
-from amrsd_jax.runtime.workdir import differences, locked, read_config, read_tokenizer
+from amrsd_jax.runtime.workdir import differences, locked, read_tokenizer
 from amrsd_jax.sections import ConfigError
-from amrsd_jax.start import saved_params
+from amrsd_jax.start import policy_config, saved_params
 from amrsd_jax.tasks import digest, registry
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.validate import validate
@@ -43,7 +43,8 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
       Interrupted: a signal was received; the benchmarks that were finished are in `out`.
     """
     saved = find(checkpoint, config)
-    checked, model = (validate(either, splits=("test",)) for either in (saved.config, saved.model))
+    checked = validate(saved.config, splits=("test",))
+    model = saved.model or checked
     task = make_task(checked)
     mesh = meshes.make_mesh(**checked.mesh.model_dump())
     policy = make_policy(model, saved.tokenizer, mesh)
@@ -113,7 +114,7 @@ class Saved:
     Attributes:
       name: name of the checkpoint for the record.
       config: config of the evaluation, with this policy as its model.
-      model: config of the policy.
+      model: config of the run that trained it; None for a checkpoint, whose model is that of `config`.
       tokenizer: the policy's tokenizer.
       weights: CRC-32 of a checkpoint's checksums, by which it is known from another one of the same name; "" without such.
       read: loads the parameters, given the policy and a mesh.
@@ -121,7 +122,7 @@ class Saved:
 
     name: str
     config: ConfigDict
-    model: ConfigDict
+    model: Config | None
     tokenizer: Tokenizer
     weights: str
     read: Callable[[Policy, Mesh], Params]
@@ -166,12 +167,12 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
         return huggingface.load_params(place, policy, meshes.shardings(policy.abstract_params(), mesh))
 
     tokenizer = load_tokenizer(config.tokenizer, config.chat_template.get("path", ""))
-    return Saved(config.model, config, config, tokenizer, "", read)
+    return Saved(config.model, config, None, tokenizer, "", read)
 
 
 def _of_run(workdir: Path, step: int, config: ConfigDict) -> Saved:
-    trained, tokenizer = read_config(workdir), read_tokenizer(workdir)
-    _set_model(config, trained.model, str(workdir / "tokenizer"), trained.architecture)
+    trained, tokenizer = policy_config(workdir), read_tokenizer(workdir)
+    _set_model(config, trained.model, str(workdir / "tokenizer"), ConfigDict(trained.architecture))
     template = config.chat_template.get("path", "")
     if template and template != trained.chat_template.get("path", ""):  # else the saved tokenizer has it
         set_template(tokenizer, template)

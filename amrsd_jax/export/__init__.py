@@ -11,9 +11,8 @@ from amrsd_jax.experiment import make_architecture
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora, peft
 from amrsd_jax.runtime.checkpoints import find_step
-from amrsd_jax.runtime.workdir import read_config, read_tokenizer
-from amrsd_jax.start import saved_params, trained_params
-from amrsd_jax.validate import validate
+from amrsd_jax.runtime.workdir import read_tokenizer
+from amrsd_jax.start import policy_config, saved_params, trained_params
 
 
 def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "float32", adapters: bool = False) -> int:
@@ -32,7 +31,7 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
       OSError, ValueError: the checkpoint is damaged, no model of `transformers` has this architecture, or the run has no
         adapters.
     """
-    config = validate(read_config(workdir))
+    config = policy_config(workdir)
     step = find_step(workdir, step)
     tokenizer = read_tokenizer(workdir)
     architecture = make_architecture(config, tokenizer)

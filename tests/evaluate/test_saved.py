@@ -16,6 +16,7 @@ from amrsd_jax.evaluate.saved import evaluate_saved, find, make_task
 from amrsd_jax.export import export
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.interrupt import Interrupted
+from amrsd_jax.policy.chat_template import PLAIN
 from amrsd_jax.runtime.results import evaluated
 from amrsd_jax.runtime.workdir import locked
 from amrsd_jax.sections import ConfigError
@@ -236,6 +237,17 @@ def test_a_damaged_record_is_named(tmp_path, text):
 
 
 # ---------------------------------------------------------------- summary of a run's evaluations
+
+
+@pytest.mark.slow
+def test_template_and_positions_of_the_evaluation_reach_the_policy(finished, tmp_path):
+    config = config_with()
+    with config.unlocked():
+        config.chat_template = {"path": "plain"}
+    assert find(str(finished), config).tokenizer.chat_template == PLAIN
+    export(finished, tmp_path / "model")
+    found = find(str(tmp_path / "model"), tiny_config(architecture__max_positions=4096)).config.architecture
+    assert found.max_positions == 4096 and "width" not in found  # whose sizes are the checkpoint's
 
 
 @pytest.mark.slow
