@@ -299,13 +299,28 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     if not config.external.workdir:
         return None
     place, workdir = f"external.workdir = {config.external.workdir!r}", Path(config.external.workdir)
-    other = validate(read_config(workdir))
+    other = policy_config(workdir)
     if other.lora.rank:
         raise ValueError(f"{place}: a run with adapters; expected one without")
     other_tokenizer = read_tokenizer(workdir)
     if other_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"{place}: its tokenizer differs from this run's")
     return ExternalPolicy(make_policy(other, other_tokenizer, mesh), workdir)
+
+
+def policy_config(workdir: Path) -> Config:
+    """Returns a run's config as far as its policy needs it: without rows, verifiers and benchmarks, which need not be there.
+
+    Raises:
+      FileNotFoundError, ConfigError: see `read_config`.
+    """
+    config = read_config(workdir)
+    with config.unlocked():
+        config.evaluation.benchmarks, args = {}, config.task.args.to_dict()
+        for one in registry.row_arguments(config.task.name, args):
+            one |= {name: "" for name in ("train", "test", "verifier") if name in one}
+        config.task.args = args
+    return validate(config, splits=())
 
 
 def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, workdir: Path) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Ends a run on Ctrl-C or SIGTERM at a point from which the same command continues; a second signal ends it at once."""
+"""Ends a run on Ctrl-C or SIGTERM at a point from which the same command continues; a second signal waits for no such point."""
 
 import signal
 import threading

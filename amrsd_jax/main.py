@@ -1,6 +1,5 @@
 """Trains from a config: python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart [--config.steps=5]"""
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -49,9 +48,8 @@ def main(argv):
         sys.exit(f"error: {error}; the same command continues from the last checkpoint")
     except Diverged as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # a second signal, which waits for no thread that still asks a verifier
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr, flush=True)
-        os._exit(1)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command continues from the last checkpoint")
     if not processes.is_first():
         return
     print("\n".join(outcome(results)))

@@ -155,6 +155,6 @@ def map_rows(function: Callable, *columns: Sequence, threads: int) -> list:
     try:
         share = list(pool.map(lambda row: function(*row), rows[jax.process_index() :: jax.process_count()]))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # after a second signal nothing waits for the rows in progress
+        pool.shutdown(wait=False, cancel_futures=True)  # a second signal does not wait here for the rows in progress
     shares = allgather(share)
     return [shares[i % len(shares)][i // len(shares)] for i in range(len(rows))]

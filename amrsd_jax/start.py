@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from amrsd_jax import interrupt, processes, reflection_warmup, rng
 from amrsd_jax.config import Config
-from amrsd_jax.experiment import Experiment, sampler_params
+from amrsd_jax.experiment import Experiment, policy_config, sampler_params
 from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, add_adapters, init_params, init_state, state_shardings
@@ -22,12 +22,9 @@ from amrsd_jax.runtime import monitor
 from amrsd_jax.runtime.checkpoints import Checkpoints, find_step, load_params, load_policy, save_params
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.console import note, track
-from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerParams
 from amrsd_jax.scoring.teachers import copy
 from amrsd_jax.sections import ConfigError
-from amrsd_jax.tasks import registry
-from amrsd_jax.validate import validate
 
 
 @dataclasses.dataclass
@@ -134,7 +131,8 @@ def external_params(experiment: Experiment, workdir: Path) -> Params:
     """Returns the newest parameters of the external run as of this run's start; the workdir keeps a copy of them.
 
     Raises:
-      ConfigError: it has no checkpoint, or the copy is damaged.
+      ConfigError: it has no checkpoint.
+      OSError: the copy is damaged or cannot be read.
     """
     external, folder = experiment.external, workdir / "external"
     if processes.broadcast(folder.exists()):
@@ -142,7 +140,7 @@ def external_params(experiment: Experiment, workdir: Path) -> Params:
         try:
             return load_params(folder, abstract, meshes.shardings(abstract, experiment.mesh))
         except ValueError as error:
-            raise ConfigError(f"{error}; restore that folder, or use another --workdir") from error
+            raise OSError(f"{error}; restore that folder, or use another --workdir") from error
     try:
         step = find_step(external.workdir)
     except FileNotFoundError:
@@ -169,21 +167,6 @@ def saved_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params
         raise FileNotFoundError(f"{workdir / 'warmup'}: no such folder, but the run began from a warm-up")
     adapted = add_adapters(policy, base, rng.key(config.seed, "adapters"), mesh)
     return lora.combine(lora.split(adapted)[0], trained)
-
-
-def policy_config(workdir: Path) -> Config:
-    """Returns a run's config as far as its policy needs it: without rows, verifiers and benchmarks, which need not be there.
-
-    Raises:
-      FileNotFoundError, ConfigError: see `read_config`.
-    """
-    config = read_config(workdir)
-    with config.unlocked():
-        config.evaluation.benchmarks, args = {}, config.task.args.to_dict()
-        for one in registry.row_arguments(config.task.name, args):
-            one |= {name: "" for name in ("train", "test", "verifier") if name in one}
-        config.task.args = args
-    return validate(config, splits=())
 
 
 def trained_params(workdir: Path, step: int, policy: Policy, mesh: Mesh) -> Params:

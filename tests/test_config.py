@@ -459,6 +459,13 @@ def test_a_rule_that_reads_what_it_does_not_get_is_refused(rule, named, monkeypa
     assert [part for part in ["credit.rule = 'own'", *named] if part not in message] == []
 
 
+def test_a_rule_is_checked_where_it_trains_alone(monkeypatch):
+    """An export or evaluation of its run may lack the verifier that declares what it reads."""
+    monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.extras["span"][:, :1] * s.mask))
+    assert "extras" in refusal(credit__rule="own")
+    assert validate(set_fields(base(), credit__rule="own"), splits=()).credit.rule == "own"
+
+
 def test_a_rule_may_pass_its_signals_to_jax(monkeypatch):
     """But what it does not get is found there too."""
     monkeypatch.setitem(

@@ -1,4 +1,4 @@
-"""Signals: the first is noted, the second ends the process."""
+"""Signals: the first is noted, the second interrupts."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import pytest
 from amrsd_jax.interrupt import Interrupt, Interrupted, check
 
 
-def test_a_second_signal_ends_the_process_at_once():
+def test_a_second_signal_interrupts_at_once():
     before = signal.getsignal(signal.SIGTERM)
     with Interrupt():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -58,7 +58,7 @@ def compare(
       FileNotFoundError, ValueError: there are no such rollouts, or no such method, or it does not go with the run's rows. What
         `all` stands for and does not go with them is left out, with a note.
     """
-    begin = time.perf_counter()
+    begin, methods = time.perf_counter(), methods if isinstance(methods, str) else list(methods)
     if not parse(methods):
         raise ValueError(f"methods = {methods!r}: expected at least one")
     loaded = load.load(source, workdir=workdir, step=step)

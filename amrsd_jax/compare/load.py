@@ -162,8 +162,6 @@ def find_problems(task: Task, ids: set[str]) -> dict[str, Problem]:
 
     if isinstance(task, RowTask):
         problems = task.rows("train")
-    elif (size := task.size("train")) is not None:
-        problems = (task.problem("train", number) for number in range(size))
     else:
         numbers = (int(match[0]) for name in ids if (match := re.search(r"\d+$", name)))
         problems = (task.problem("train", number) for number in numbers)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from amrsd_jax import interrupt
 from amrsd_jax.config import Config
 from amrsd_jax.evaluate import files
-from amrsd_jax.experiment import make_evaluator, make_policy, sampler_params
+from amrsd_jax.experiment import make_evaluator, make_policy, policy_config, sampler_params
 from amrsd_jax.interrupt import Interrupt
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
@@ -21,10 +21,10 @@ from amrsd_jax.runtime.checkpoints import CHECKSUMS, find_step
 from amrsd_jax.runtime.console import note, track
 from amrsd_jax.runtime.workdir import differences, locked, read_tokenizer
 from amrsd_jax.sections import ConfigError
-from amrsd_jax.start import policy_config, saved_params
+from amrsd_jax.start import saved_params
 from amrsd_jax.tasks import digest, registry
 from amrsd_jax.tasks.base import Task
-from amrsd_jax.validate import validate
+from amrsd_jax.validate import CHANGEABLE, validate
 
 
 def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Record:
@@ -153,10 +153,8 @@ def find(checkpoint: str, config: ConfigDict) -> Saved:
         raise ConfigError(f"model = {config.model!r} has no weights and there is no checkpoint: expected {expected}")
     if checkpoint:
         bare = folder.is_dir() and not (folder / "tokenizer_config.json").exists()
-        stretched = {
-            name: config.architecture[name] for name in ("rope_scaling", "max_positions") if name in config.architecture
-        }
-        _set_model(config, checkpoint, config.tokenizer if bare else "", ConfigDict(stretched))
+        changes = {name: value for name, value in config.architecture.items() if name in CHANGEABLE}
+        _set_model(config, checkpoint, config.tokenizer if bare else "", ConfigDict(changes))
     with config.unlocked():
         config.tokenizer = config.tokenizer or config.model
         config.lora.rank = 0  # new adapters would not change the policy

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import jax
 
-from amrsd_jax.experiment import make_architecture
+from amrsd_jax.experiment import make_architecture, policy_config
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Policy, huggingface, lora, peft
 from amrsd_jax.runtime.checkpoints import find_step
 from amrsd_jax.runtime.workdir import read_tokenizer
-from amrsd_jax.start import policy_config, saved_params, trained_params
+from amrsd_jax.start import saved_params, trained_params
 
 
 def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "float32", adapters: bool = False) -> int:

@@ -25,11 +25,9 @@ from amrsd_jax.policy.attention import BLOCK
 from amrsd_jax.policy.experts import block_shape
 from amrsd_jax.reflection.prompts import task_templates
 from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
-from amrsd_jax.runtime.workdir import read_config
 from amrsd_jax.sampling import SamplerConfig
 from amrsd_jax.scoring.teachers import Blend, Teacher
 from amrsd_jax.tasks import registry
-from amrsd_jax.validate import validate
 
 _LOGITS = 3  # float32 arrays [tokens, V] alive at once in a chunk's backward pass: logits, softmax, a gradient
 
@@ -119,7 +117,7 @@ def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None 
     external = None
     if config.external.workdir:
         other = Path(config.external.workdir)
-        external = _policy(validate(read_config(other)), other, mesh)
+        external = _policy(experiment.policy_config(other), other, mesh)
     samplers = experiment.make_samplers(config, mesh, None)
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.updates))
     return Planned(config, _policy(config, workdir, mesh), external, mesh, optimizer, samplers)

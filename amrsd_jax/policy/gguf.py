@@ -333,7 +333,10 @@ def make_tokenizer(file: Path):
         if kind in (_CONTROL, _USER_DEFINED)
     ]
     core.add_tokens(added)
-    if get("add_bos_token") and "bos_token" in special:
+    adds_bos = get("add_bos_token")
+    if adds_bos is None:
+        adds_bos = split == "llama-bpe"  # as llama.cpp has it
+    if adds_bos and "bos_token" in special:
         bos = special["bos_token"]
         core.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **special)

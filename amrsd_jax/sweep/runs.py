@@ -83,7 +83,7 @@ def summarise(out: Path, runs: Sequence[Run]) -> str:
       ValueError: none has.
     """
     workdirs = [run.workdir for run in runs if run.workdir.exists()]
-    workdirs += sorted(path.parent for path in out.glob("*/config.json") if path.parent not in workdirs)
+    workdirs += sorted(path.parent for path in out.glob("*/config.json"))  # a run that is there twice counts once
     text = markdown.table(*table(group(read_runs(workdirs)[0]), OUTCOME))
     atomic_write(out / "table.md", f"{text}\n")
     return f"{text}\n\nreport: {report.write_overlay(workdirs, out / 'report.html')}"

@@ -260,13 +260,16 @@ def test_entries_that_fill_up_the_vocabulary_are_absent(tmp_path):
     assert tokenizer.eos_token_id == vocab["<|end|>"]
 
 
-@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("pre, fields, written", [
+    ("gpt-2", dict(add_bos_token=True), True), ("gpt-2", dict(add_bos_token=False), False), ("gpt-2", {}, False),
+    ("llama-bpe", {}, True), ("llama-bpe", dict(add_bos_token=False), False),
+])  # fmt: skip
 @pytest.mark.parametrize("name", ["plain", "chatml"])
-def test_a_named_template_begins_as_the_tokenizer_does(tmp_path, name, written):
+def test_a_named_template_begins_as_the_tokenizer_does(tmp_path, name, pre, fields, written):
     """Base models of Gemma and Llama 3 expect a beginning-of-sequence token before every text."""
     core = small_core()
     bos = core["model"]["vocab"]["<|end|>"]
-    file = write_tokenizer(tmp_path / "m.gguf", core, pre="gpt-2", bos_token_id=bos, add_bos_token=written)
+    file = write_tokenizer(tmp_path / "m.gguf", core, pre=pre, bos_token_id=bos, **fields)
     ids = chat_ids(load_tokenizer(file, name), [{"role": "user", "content": "ab"}])
     assert (ids[:1] == [bos]) == written and ids.count(bos) == written
 
