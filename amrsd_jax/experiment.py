@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +112,14 @@ class Experiment:
         return "critic_feedback" in sources_in(self.config.credit.context)
 
 
-def make_experiment(config: Config, workdir: Path, splits: Sequence[str] = ("train", "test")) -> Experiment:
+def make_experiment(config: Config, workdir: Path) -> Experiment:
     """Builds everything that a validated config names. A resumed run takes its tokenizer from the workdir.
-
-    Args:
-      splits: splits that the task must have rows for.
 
     Raises:
       OSError, ValueError: rows, tokenizer, model or mesh do not fit.
     """
     rule = credit.get(config.credit.rule)
-    task = registry.make(config.task.name, config.task.args, config.seed, splits)
+    task = registry.make(config.task.name, config.task.args, config.seed)
     texts = task_templates(config.task, config.reflection.templates)
     tokenizer = make_tokenizer(config, texts, task, workdir)
     mesh = meshes.make_mesh(**config.mesh.model_dump())
