@@ -28,7 +28,7 @@ def atomic_write(path: Path, content: str | Callable[[Path], Any]) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a file that holds one JSON object.
+    """Returns the JSON object that a file holds.
 
     Raises:
       OSError: it cannot be read.

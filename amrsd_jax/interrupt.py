@@ -1,4 +1,4 @@
-"""Ends a run on Ctrl-C or SIGTERM at a point from which the same command continues; a second signal waits for no such point."""
+"""Stops a run on Ctrl-C or SIGTERM where the same command can continue it; a second signal interrupts it at once."""
 
 import signal
 import threading

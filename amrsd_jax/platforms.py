@@ -16,7 +16,7 @@ def platform(mesh: Mesh | None) -> str:
 
 
 def runs_cudnn(mesh: Mesh | None) -> bool:
-    """Returns whether a mesh's devices run cuDNN's attention: NVIDIA's GPUs of compute capability 8.0 (Ampere) and above.
+    """Returns whether cuDNN's attention runs on a mesh's devices: on NVIDIA GPUs of compute capability 8.0 (Ampere) or above.
 
     GPUs that are only described (`compile.topology`) do not say theirs, and count.
     """

@@ -59,7 +59,10 @@ class Progress:
     wall_seconds: float = 0.0
 
     def compare(self, evaluation: Mapping[str, Any] | None) -> None:
-        """Makes this step the best one, if it was evaluated and no accuracy was higher: on validation, where there is such."""
+        """Records this step as the best one if it was evaluated and no earlier accuracy is higher.
+
+        The accuracy is that on the validation split, where the task has one, else on the test split.
+        """
         if evaluation is not None:
             accuracy = evaluation.get("eval/validation/sampled", evaluation["eval/sampled"])
             if self.best is None or accuracy >= self.best[1]:
@@ -258,7 +261,12 @@ def found_params(config: Config, workdir: Path, policy: Policy, mesh: Mesh, cloc
 
 
 def load_warmup(folder: Path, abstract: Params, mesh: Mesh) -> Params:
-    """Returns the parameters that a warm-up saved; raises ConfigError if they are damaged, OSError if they cannot be read now."""
+    """Returns the parameters that a warm-up saved.
+
+    Raises:
+      ConfigError: they are damaged.
+      OSError: they cannot be read now.
+    """
     try:
         return load_params(folder, abstract, meshes.shardings(abstract, mesh))
     except ValueError as error:

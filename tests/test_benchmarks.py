@@ -157,7 +157,7 @@ def test_steps_are_taken_on_equal_rollouts(finished, tmp_path):
 
 @pytest.mark.slow
 def test_a_critic_of_another_run_is_refused(finished, tmp_path):
-    """It would be read as this run's own policy."""
+    """The benchmark would sample its texts from this run's own policy."""
     workdir = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
     config["credit"] |= dict(rule="feedback_alignment", context="critic_feedback", args={})

@@ -460,7 +460,7 @@ def test_a_rule_that_reads_what_it_does_not_get_is_refused(rule, named, monkeypa
 
 
 def test_a_rule_is_checked_where_it_trains_alone(monkeypatch):
-    """An export or evaluation of its run may lack the verifier that declares what it reads."""
+    """Where a run is exported or evaluated, the verifier that declares the rule's extras may be missing."""
     monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.extras["span"][:, :1] * s.mask))
     assert "extras" in refusal(credit__rule="own")
     assert validate(set_fields(base(), credit__rule="own"), splits=()).credit.rule == "own"

@@ -157,7 +157,7 @@ def test_scoring_needs_what_the_plan_says(tmp_path, rows, prompt, response):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["external", "trust_region"])
 def test_scoring_by_another_teacher_needs_what_the_plan_says(tmp_path, kind):
-    """A larger model, or two of them; the policy itself needs far less."""
+    """The teacher is a larger model, or a blend of two policies; the policy itself needs less."""
     larger, fields = small(), dict(credit__rule="opd", credit__context="answer", teacher__kind=kind)
     larger.architecture.update(width=512, ffn=2048)
     claim(tmp_path / "other", validate(larger))

@@ -118,7 +118,7 @@ def test_the_device_is_not_asked_who_needs_a_teacher(experiment, early):
 
 
 def test_a_penalty_for_length_changes_the_advantage_and_not_the_reward(finished):
-    """Eight right answers, of which the first has 96 tokens: with a buffer of 48 it counts as 0."""
+    """All eight answers are right. The first has 96 tokens, so that with a buffer of 48 its penalty takes its whole reward."""
     experiment = make(finished, credit__rule="grpo", credit__normalize=False, reward__overlong_buffer=48)
     mask = (np.arange(96) < np.array([96] + [48] * 7)[:, None]).astype(np.float32)
     rollouts = tiny_rollouts([1] * 8, length=96, mask=mask)

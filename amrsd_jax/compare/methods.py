@@ -18,10 +18,10 @@ def parse(names: str | Iterable[str]) -> list[str]:
 
 
 def possible(config: Config, names: str | Iterable[str]) -> tuple[list[str], list[str]]:
-    """Returns the names of `parse` that go with a run's config, and a line for each that does not and only `all` stands for.
+    """Returns the methods that a run's config allows, and a line about each other method that `all` stands for.
 
     Raises:
-      ConfigError: a method that is named does not; the message names it.
+      ConfigError: the config does not allow a method that is asked for by its own name; the message names it.
     """
     names = names.split(",") if isinstance(names, str) else list(names)
     chosen, left_out, named = [], [], {name.strip() for name in names}

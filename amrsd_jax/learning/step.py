@@ -147,7 +147,7 @@ def _response_scores(
 
     def part(logits, teacher_logits, targets):
         logits, teacher_logits = logits / temperature, teacher_logits / temperature
-        # Models of one tokenizer may have vocabularies padded to different sizes; ids beyond the smaller are padding.
+        # Models that share a tokenizer may pad their vocabularies to different sizes. Ids beyond the smaller size are padding.
         shared = min(logits.shape[-1], teacher_logits.shape[-1])
         value, metrics = divergence(logits[..., :shared], teacher_logits[..., :shared], objective.distill)
         return *target_logprobs(logits, targets), value, metrics

@@ -221,7 +221,10 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def newest_whole(folder: Path, most: int | None = None) -> int | None:
-    """Returns the newest step, of at most `most`, whose checkpoint is whole, and says which newer ones are not; None if none.
+    """Returns the newest step whose checkpoint is whole, None if there is none, and prints which newer checkpoints are damaged.
+
+    Args:
+      most: the largest step that is looked at; None for all.
 
     Raises:
       OSError: a checkpoint is there and cannot be read now.

@@ -184,7 +184,7 @@ def require_free(workdir: Path, config: Config) -> None:
 
 
 def require_own(workdir: Path, config: Config) -> dict[str, Any] | None:
-    """Returns, on all processes, the config that the workdir holds, which must be this run's; None if it holds no run.
+    """Checks that the workdir holds no other run. Returns the config that it holds, None if it holds none, on all processes.
 
     Raises:
       ConfigError: on all processes, another process has another config, or the workdir holds another one; see `claim`.
