@@ -16,7 +16,7 @@ from amrsd_jax.experiment import make_experiment
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.state import abstract_state, state_shardings
 from amrsd_jax.learning.step import LossWeights, accumulates, make_train_step
-from amrsd_jax.plan import GIB, sizes
+from amrsd_jax.plan import GIB, parts, sizes
 from amrsd_jax.policy import Policy, preset
 from amrsd_jax.records import Batch
 from amrsd_jax.runtime.workdir import claim
@@ -207,10 +207,10 @@ def test_what_is_kept_for_the_backward_pass():
     """With everything recomputed a layer keeps its input; with dots, also what its products and attention give."""
     architecture = preset("tiny", dtype="bfloat16")
     width, length = architecture.width, 64
-    assert sizes._kept(Policy(architecture, "full"), length)[0] == length * width * 2
+    assert parts.kept(Policy(architecture, "full"), length)[0] == length * width * 2
     products = 2 * architecture.heads * 32 + 2 * architecture.kv_heads * 32 + 2 * architecture.ffn + width
-    dots = sizes._kept(Policy(architecture, "dots"), length)[0]
-    assert length * (width + products) * 2 == dots < sizes._kept(Policy(architecture), length)[0]
+    dots = parts.kept(Policy(architecture, "dots"), length)[0]
+    assert length * (width + products) * 2 == dots < parts.kept(Policy(architecture), length)[0]
 
 
 @pytest.mark.slow
