@@ -119,6 +119,9 @@ def test_intervals_hold_the_mean_and_shrink_to_it():
 def test_intervals_by_t_by_hand():
     """The standard error of 1, 2, 3 is 1 / sqrt(3), and t is 4.303 with 2 degrees of freedom."""
     assert curves.t_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 2.4843, 2 + 2.4843), abs=1e-3)
+    assert curves.t_interval([1.0, 2.0, 3.0], 0.99) == pytest.approx(
+        (2.0, 2 - 5.7300, 2 + 5.7300), abs=1e-3
+    )  # t = 9.925
     assert curves.interval_cell(curves.t_interval([0.5])) == "0.500"
 
 

@@ -127,11 +127,10 @@ def test_contrasts_are_paired_by_seed():
     first, last = rows[-1]["rollouts"]
     rows[-1]["rollouts"] = [first | {"failures": 1, "auroc": first["auroc"] | {"gap": 0.2}}, last]
     text = tables.table(rows)
-    # .025 = half of .05, times t = 12.706
-    assert (
-        "| amrsd minus grpo | 2 | 0.075 (-0.243 to 0.393) |  | 0.075 (-0.243 to 0.393) | 0.050 (-0.585 to 0.685) |"
-        in text
-    )
+    # .025 = half of .05, times t = 12.706; or, for seven contrasts, times 1 / tan(pi * .05 / 14) = 89.12
+    by_rollouts = "0.075 (-0.243 to 0.393) | 0.075 (-2.153 to 2.303) |  | 0.050 0.100"
+    greedy = "0.075 (-0.243 to 0.393) | 0.050 (-0.585 to 0.685)"
+    assert f"| amrsd minus grpo | 2 | {by_rollouts} | {greedy} |" in text
     assert "| amrsd minus amrsd_shuffled" not in text  # not run
     assert "| 0.50 | 4 | 1.00 | 2 |" in text  # AUROC: .6 on three failures and .2 on one
     assert "| amrsd | 2 |" in text and "0.550 (0.232 to 0.868) | 0.075 (-0.243 to 0.393) |" in text
@@ -140,9 +139,9 @@ def test_contrasts_are_paired_by_seed():
 def test_the_greedy_curves_of_only_some_pairs_give_no_interval():
     """Three pairs, of which one has a row that is older than the curve."""
     rows = [one for k in range(3) for one in (row("grpo", k), row("amrsd", k, sampled=(0, 0.6 + k / 10, 0.9)))]
-    assert "|  | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |" in tables.table(rows)
+    assert "0.150 | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |" in tables.table(rows)
     del rows[0]["greedy_curve"]
-    assert "|  |  | 0.000 (0.000 to 0.000) |" in tables.table(rows)
+    assert "0.150 |  | 0.000 (0.000 to 0.000) |" in tables.table(rows)
 
 
 def test_p_is_given_when_a_part_is_complete():
@@ -151,7 +150,7 @@ def test_p_is_given_when_a_part_is_complete():
     for seed in arms.PARTS["try"][2]:
         rows += [row(arm, seed, rung="steps") for arm in ("grpo", "drop_failures", "shuffled_blame")]
         rows.append(row("quoted_blame", seed, rung="steps", sampled=(0.0, 0.5 + 0.02 * (seed - 20), 0.9)))
-    assert tables.table(rows).count("| 0.030 (0.010 to 0.050) | 0.040 |") == 3
+    assert tables.table(rows).count("| 0.040 | 0.010 0.020 0.030 0.040 0.050 |") == 3
     assert "| 0.040 |" not in tables.table(rows[:-1])
     assert "quoted_blame minus shuffled_blame" in chart.figure(rows)
 

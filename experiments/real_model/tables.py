@@ -85,12 +85,24 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
     for (name, each), corrected in zip(values.items(), p, strict=True):
         greedy = [list(other.get(name, {}).values()) for other in others]
         more = (interval_cell(t_interval(pairs)) if len(pairs) == len(each) else "" for pairs in greedy)
-        cells.append([name, len(each), interval_cell(t_interval(each)), f"{corrected:.3f}" if complete else "", *more])
-    columns = ["contrast", "pairs", "area at equal rollouts", "p (Holm)", "area, greedy", "last greedy accuracy"]
+        cells.append(
+            [
+                name,
+                len(each),
+                interval_cell(t_interval(each)),
+                interval_cell(t_interval(each, 1 - 0.05 / len(named))),
+                f"{corrected:.3f}" if complete else "",
+                " ".join(f"{value:.3f}" for value in each),
+                *more,
+            ]
+        )
+    columns = ["contrast", "pairs", "area at equal rollouts", "corrected", "p (Holm)", "by pair"]
+    columns += ["area, greedy", "last greedy accuracy"]
     return (
         f"**Contrasts ({part}), learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
-        "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. p, that of no "
-        f"difference of the areas, corrected for the {len(named)} contrasts, is given when all their seeds are there."
+        "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. Corrected: the "
+        f"interval of the area by Bonferroni for the {len(named)} contrasts. p, that of no difference of the areas, corrected "
+        "for the same, is given when all their seeds are there. By pair: the areas' differences in the order of the seeds."
     )
 
 
