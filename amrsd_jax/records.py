@@ -111,6 +111,12 @@ class Rollouts:
     first_error: Integer[np.ndarray, "N 2"]
     extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    def trained(self, mask_truncated: bool) -> Float[np.ndarray, "N T"]:
+        """Returns 1 on the tokens that the loss counts; with `mask_truncated` not those of responses cut at the length limit."""
+        if not mask_truncated:
+            return self.mask
+        return self.mask * np.array([reason != "length" for reason in self.finish_reason], np.float32)[:, None]
+
     @property
     def correct(self) -> Bool[np.ndarray, " N"]:
         """Rows whose answer the verifier found right."""
@@ -154,6 +160,7 @@ class Contexts:
       text: per row the text itself where its status is "ok"; an unusable one as it was written; "" where there is none.
       rows: indices of rows with a usable text, ascending [M].
       prompt, prompt_length: the teacher's prompt ids of these rows [M, R] and their number [M].
+      cut: the rows whose text was too long for its prompt, and lost its end there.
       negatives: for contrastive rules, K contexts that should not help, each a record like this one.
     """
 
@@ -163,6 +170,7 @@ class Contexts:
     rows: Integer[np.ndarray, " M"]
     prompt: Integer[np.ndarray, "M R"]
     prompt_length: Integer[np.ndarray, " M"]
+    cut: tuple[int, ...] = ()
     negatives: tuple["Contexts", ...] = ()
 
 
@@ -216,7 +224,8 @@ class Credit:
 class StepRecord:
     """The results of one training step before its updates; `data_metrics` counts prompts drawn and skipped, and tokens sampled.
 
-    `null_gap` is the gap of the teacher's prompt without a reflection [N, T]; None at steps without that control.
+    `null_gap` is the gap of the teacher's prompt without a reflection [N, T]; None at steps without that control. `all_scored`
+    says that the student has scored all rows, and not only those with a teacher.
     """
 
     rollouts: Rollouts
@@ -225,6 +234,7 @@ class StepRecord:
     credit: Credit
     data_metrics: dict[str, float]
     null_gap: Float[np.ndarray, "N T"] | None = None
+    all_scored: bool = False
 
 
 # ---------------------------------------------------------------- device

@@ -228,7 +228,8 @@ def training_step(
         noise = rng.host(config.seed, "credit", step).random(config.rows, np.float32)
         credit = assign(
             rule, config.credit.args, step, batch.advantage, rollouts, logprobs,
-            group=config.rollout.group, quoted=quoted, noise=noise, memory=progress.memory,
+            group=config.rollout.group, mask_truncated=config.loss.mask_truncated,
+            quoted=quoted, noise=noise, memory=progress.memory,
         )  # fmt: skip
         if null is not None:
             means = mean_gaps(null, rollouts, logprobs.scored)
@@ -252,7 +253,7 @@ def training_step(
 
     progress.step, progress.position, progress.memory = step + 1, batch.position, list(credit.memory)
     progress.tokens += batch.data_metrics["tokens/sampled"]
-    return state, StepRecord(rollouts, contexts, logprobs, credit, batch.data_metrics, null), metrics
+    return state, StepRecord(rollouts, contexts, logprobs, credit, batch.data_metrics, null, all_rows), metrics
 
 
 def measures_null(config: Config, step: int) -> bool:

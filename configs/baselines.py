@@ -11,14 +11,8 @@ from amrsd_jax.names import nearest
 from configs import quickstart_grpo
 from configs.methods import METHODS, use
 
-READS_SOLUTIONS = {  # the warm-up's mix of documents, and room for a solution in the teacher's prompt
-    "warmup": {"solve": 0.4, "reflect": 0.2, "given": 0.25},
-    "reflection": {"context_length": 112},
-}
-_READS_TRACES = {
-    "warmup": {"solve": 0.4, "reflect": 0.15, "given": 0.2, "trace": 0.15},
-    "reflection": {"context_length": 112},
-}
+READS_SOLUTIONS = {"warmup": {"solve": 0.4, "reflect": 0.2, "given": 0.25}}  # the warm-up's mix of documents
+_READS_TRACES = {"warmup": {"solve": 0.4, "reflect": 0.15, "given": 0.2, "trace": 0.15}}
 _OTHERS = {
     "reinforce": {},
     "rloo": {},

@@ -18,7 +18,7 @@ def get_config():
 
     config.rollout.update(prompts=8, group=8, prompt_length=16, response_length=48, slots=64, admit=8, segment=16)
     config.credit.rule = "amrsd"
-    config.reflection.update(prompt_length=112, tokens=20, context_length=48, slots=32, admit=16)
+    config.reflection.update(prompt_length=112, tokens=20, context_length=88, slots=32, admit=16)
     config.scoring.chunk = 1024
     config.learning.minibatches = 2
     config.optimizer.learning_rate = 1e-4

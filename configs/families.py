@@ -13,7 +13,9 @@ _GEMMA = dict(norms="both", norm_unit_offset=True, activation="gelu", embed_scal
 FAMILIES = {  # fields of policy.Architecture, as in `FAMILIES` of amrsd_jax/policy/families.py
     "qwen3_moe": dict(ffn=128, experts=8, experts_per_token=2),
     "gemma3": dict(_GEMMA, full_every=3, sliding_rope_theta=1e3),
-    "gemma2": dict(_GEMMA, qk_norm=False, full_every=2, attention_softcap=50.0, logit_softcap=30.0),
+    "gemma2": dict(
+        _GEMMA, qk_norm=False, full_every=2, attention_softcap=50.0, logit_softcap=30.0, sliding_rope_scaled=True
+    ),
     "olmo3": dict(norms="post", qk_norm_whole=True, sliding_window=24, full_every=3, tied=False),
     "smollm3": dict(qk_norm=False, nope_every=3),
 }

@@ -59,7 +59,9 @@ METHODS = {
 
 
 def use(config: ConfigDict, name: str) -> None:
-    """Applies a method's settings to a config whose task and budget are set; the number of rows per step does not change.
+    """Applies a method's settings to a config whose task is set; the number of rows per step does not change.
+
+    Lengths that a method derives from the response budget follow `rollout.response_length` if that is changed later.
 
     Raises:
       ValueError: unknown name, with the nearest known one.
@@ -69,7 +71,8 @@ def use(config: ConfigDict, name: str) -> None:
     rollout, rows = config.rollout, config.rollout.prompts * config.rollout.group
     config.update(METHODS[name])
     rollout.prompts = rows // rollout.group
+    budget = rollout.get_ref("response_length")
     if config.loss.reduction == "constant":
-        config.loss.constant_length = rollout.response_length
+        config.loss.constant_length = budget
     if name in ("dapo", "sdpg"):
-        config.reward.overlong_buffer = rollout.response_length // 8
+        config.reward.overlong_buffer = budget // 8

@@ -13,5 +13,4 @@ from configs import quickstart
 def get_config():
     config = quickstart.get_config()
     config.warmup.update(documents=20_000, solve=0.35, reflect=0.2, given=0.2, trace=0.1)
-    config.reflection.context_length = 112
     return config

@@ -15,7 +15,7 @@ def get_config():
 
     config.rollout.update(prompts=16, group=8, prompt_length=24, response_length=64)
     config.credit.rule = "amrsd"
-    config.reflection.update(prompt_length=144, tokens=24, context_length=48)
+    config.reflection.update(prompt_length=144, tokens=24, context_length=112)
     config.learning.minibatches = 2
     config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"
     config.steps = 36

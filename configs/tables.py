@@ -25,7 +25,7 @@ def get_config(name: str = ""):
     config.warmup.update(documents=36_000, rows=8, solve=0.25, reflect=0.35, given=0.1, peer=0.3, lines=8)
 
     config.rollout.update(prompt_length=20, response_length=64, slots=32)
-    config.reflection.update(prompt_length=152, tokens=12, context_length=88, slots=32, admit=32)
+    config.reflection.update(prompt_length=152, tokens=12, context_length=120, slots=32, admit=32)
     config.credit.rule = "amrsd"
     config.loss.reduction = "token_mean"
     config.optimizer.learning_rate = 5e-4

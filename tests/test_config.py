@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from amrsd_jax import credit
 from amrsd_jax.config import Config, base
 from amrsd_jax.credit import Rule, TokenCredit
+from amrsd_jax.credit.base import all_rows, no_rows
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import cannot_learn, validate
@@ -181,6 +182,7 @@ def test_a_wrong_set_of_a_mixture_is_named(field, value, named):
         (dict(evaluation__benchmarks={"sums": LETTERS}), ["evaluation.benchmarks.sums", "task.args.sums"]),
         (dict(evaluation__benchmarks={"x": {"task": {"name": "mixture"}}}), ["evaluation.benchmarks.x.task.name", "choice"]),
         (dict(credit__context="oracle_reflection"), ["set 'letters' does not know"]),
+        (dict(credit__rule="oracle_prefix"), ["'oracle_prefix' reads first_error", "set 'letters' does not know"]),
         (dict(credit__context="reference_solution"), ["set 'letters'", "task.args.letters.args.reference"]),
         (dict(task__args={"any": {"name": "ladder"}}, evaluation__problems=0), ["evaluation.problems = 0", "'ladder'"]),
         (dict(warmup__documents=5), ["warmup.documents = 5", "'mixture'"]),
@@ -355,6 +357,12 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         (dict(credit__context="none"), ["credit.context = 'none'", "'amrsd'"]),
         (dict(credit__context="none+answer"), ["credit.context = 'none+answer'", "'none' alone"]),
         (dict(credit__negatives=3), ["credit.negatives = 3", "'amrsd'"]),
+        (dict(credit__rule="grpo", teacher__kind="ema"), ["teacher.kind = 'ema'", "'grpo'"]),
+        (dict(credit__rule="quoted_blame", teacher__kind="snapshot"), ["teacher.kind = 'snapshot'", "'quoted_blame'"]),
+        (
+            ROWS | dict(tokenizer="c", credit__rule="random_step"),
+            ["'random_step' reads first_error", "'rows' does not know"],
+        ),
         (dict(credit__rule="rlcsd", credit__negatives=0), ["credit.negatives = 0", "'rlcsd'"]),
         (ROWS | dict(tokenizer="c", credit__context="oracle_reflection"), ["'oracle_reflection'", "'rows'"]),
         (ROWS | dict(tokenizer="c", credit__context="reference_solution"), ["credit.context", "task.args.reference"]),
@@ -459,6 +467,22 @@ def test_a_rule_that_reads_what_it_does_not_get_is_refused(rule, named, monkeypa
     assert [part for part in ["credit.rule = 'own'", *named] if part not in message] == []
 
 
+@pytest.mark.parametrize(
+    "needs_teacher, named",
+    [
+        (no_rows, ["no needs_teacher"]),
+        (lambda s, hyper: s.scored, ["needs_teacher of credit.rule = 'own' reads scored", "before the teacher"]),
+        (lambda s, hyper: s.advantage > hyper.strenght, ["needs_teacher", "strenght"]),
+        (lambda s, hyper: s.mask > 0, ["needs_teacher", "bool of shape (16, 5)", "(16,)"]),
+        (lambda s, hyper: s.advantage, ["needs_teacher", "float32 of shape (16,)"]),
+    ],
+)
+def test_a_wrong_choice_of_the_rows_that_need_a_teacher_is_refused(needs_teacher, named, monkeypatch):
+    monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.gap, context="feedback", needs_teacher=needs_teacher))
+    message = refusal(credit__rule="own")
+    assert [part for part in named if part not in message] == [], message
+
+
 def test_a_rule_is_checked_where_it_trains_alone(monkeypatch):
     """Where a run is exported or evaluated, the verifier that declares the rule's extras may be missing."""
     monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.extras["span"][:, :1] * s.mask))
@@ -494,6 +518,7 @@ def test_a_rule_may_read_what_it_declares(monkeypatch):
         )
 
     declared = dict(student=True, context="feedback", negatives="other_prompts", negative_count=2)
+    declared |= dict(needs_teacher=all_rows)
     monkeypatch.setitem(credit.RULES, "own", own_rule(read, **declared))
     assert check(credit__rule="own").credit.negatives == 2
 

@@ -13,6 +13,8 @@ import pytest
 
 from amrsd_jax.experiment import make_architecture, make_experiment
 from amrsd_jax.plan import make_plan
+from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.reflection.prompts import fill
 from amrsd_jax.tasks import registry
 from amrsd_jax.validate import validate
 from configs import ablation, baselines, code, families, mathematics, science, tables
@@ -90,6 +92,25 @@ def test_a_config_reads_real_rows(case, shared_data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "case", [case for case in CASES if case[0] in ("quickstart", "collapse", "strings", "tables")], ids=str
+)
+def test_the_teacher_s_prompt_has_room_for_what_the_rules_show(case, tmp_path):
+    """The longest text of a default context is the verifier's message with a solution."""
+    config = validate(get(case[0], *case[1]))
+    experiment = make_experiment(config, tmp_path)
+    templates, settings = experiment.context_settings.templates[""], experiment.context_settings
+    for index in range(30):
+        problem = experiment.task.problem("train", index)
+        verdict = experiment.task.verify(problem, "")
+        texts = [
+            fill(templates.given_feedback, verdict=verdict.message),
+            fill(templates.given_solution, solution=experiment.task.solution(problem)),
+        ]
+        prompt = templates.teacher_prompt(problem.question, "\n".join(texts))
+        assert len(chat_ids(settings.tokenizer, prompt)) <= config.reflection.context_length
+
+
+@pytest.mark.parametrize(
     "name, argument",
     [("science", "chemistry"), ("tools", ""), ("mathematics", ""), ("gsm8k", ""), ("code", "mbpp"), ("code", "lcb")],
 )
@@ -137,6 +158,9 @@ def test_a_method_keeps_the_rows_of_a_step():
     assert science.get_config("dapo,chemistry").reward.overlong_buffer == 1024
     assert science.get_config("chemistry,dr_grpo").loss.constant_length == 8192
     assert science.get_config("chemistry,sdpg").reward.overlong_buffer == 1024
+    config = science.get_config("chemistry,sdpg")
+    config.rollout.response_length = 2048  # as a flag behind the method does
+    assert validate(config).reward.overlong_buffer == 256
     assert science.get_config("chemistry,opsd").credit.context == "answer"
     with pytest.raises(ValueError, match="method 'sdpoo': did you mean 'sdpo'"):
         use(config, "sdpoo")

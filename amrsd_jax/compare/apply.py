@@ -154,7 +154,8 @@ def settled_credit(
     for _ in range(100):
         credit = assign(
             method.rule, config.credit.args, step, advantage, rollouts, logprobs,
-            group=config.rollout.group, quoted=quoted, noise=noise, memory=memory,
+            group=config.rollout.group, mask_truncated=config.loss.mask_truncated,
+            quoted=quoted, noise=noise, memory=memory,
         )  # fmt: skip
         if credit.memory == memory:
             break
@@ -172,5 +173,6 @@ def restrict(contexts: Contexts, needs_teacher: Bool[np.ndarray, " N"]) -> Conte
     return Contexts(
         column(contexts.kind, ""), column(contexts.status, "not_needed"), column(contexts.text, ""),
         contexts.rows[kept], contexts.prompt[kept], contexts.prompt_length[kept],
+        tuple(row for row in contexts.cut if needs_teacher[row]),
         tuple(restrict(negative, needs_teacher) for negative in contexts.negatives),
     )  # fmt: skip

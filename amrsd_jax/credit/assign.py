@@ -37,6 +37,7 @@ def assign(
     logprobs: LogProbs,
     *,
     group: int,
+    mask_truncated: bool = False,
     quoted: Integer[np.ndarray, "N 2"] | None = None,
     noise: Float[np.ndarray, " N"] | None = None,
     memory: Sequence[float] = (),
@@ -46,13 +47,15 @@ def assign(
     Args:
       hyper: all hyper-parameters of the rule.
       group: responses per prompt, G.
+      mask_truncated: whether the loss leaves out responses that reached the length limit. They get no credit then, and a rule
+        that counts tokens does not count theirs.
       quoted, noise, memory: see `Signals`; () stands for `Rule.memory`.
     """
     signals = Signals(
         step=np.float32(step),
         advantage=advantage,
         reward=rollouts.reward,
-        mask=rollouts.mask,
+        mask=rollouts.trained(mask_truncated),
         group=np.float32(group),
         group_right=group_right(rollouts.reward, group),
         first_error=rollouts.first_error,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from amrsd_jax.config import Config
-from amrsd_jax.credit.base import Rule
+from amrsd_jax.credit.base import Hyper, Rule, no_rows
 from amrsd_jax.names import nearest
 from amrsd_jax.records import Signals, TokenCredit
 from amrsd_jax.sections import ConfigError
@@ -41,7 +41,8 @@ class _AvailableSignals(Signals):
 
     def replace(self, **changes: Any) -> "_AvailableSignals":  # unlike a dataclass's own, this reads no field
         own = object.__getattribute__(self, "__dict__")
-        return _AvailableSignals.make(own["arrays"] | changes, own["missing"], own["place"])
+        missing = {name: reason for name, reason in own["missing"].items() if name not in changes}
+        return _AvailableSignals.make(own["arrays"] | changes, missing, own["place"])
 
 
 def _flatten(signals: _AvailableSignals) -> tuple[tuple, tuple]:
@@ -58,11 +59,11 @@ jax.tree_util.register_pytree_node(_AvailableSignals, _flatten, _unflatten)
 
 
 def check_rule(rule: Rule, config: Config) -> None:
-    """Traces a rule on shapes alone, so that a misspelt or missing input is found before any compute.
+    """Traces a rule on shapes alone, and its `needs_teacher` on small arrays, so that a wrong input is found before any compute.
 
     Raises:
-      ConfigError: the rule reads a signal that does not exist or that it has not declared, fails on arrays of these shapes, or
-        returns anything but a TokenCredit of the right shapes.
+      ConfigError: the rule reads a signal that does not exist, that it has not declared or that the task does not know, fails
+        on arrays of these shapes, or returns anything but a TokenCredit of the right shapes, and rows for `needs_teacher`.
     """
     place = f"credit.rule = {rule.name!r}"
     missing = {}
@@ -77,6 +78,10 @@ def check_rule(rule: Rule, config: Config) -> None:
             missing |= {"student_logprobs": "a rule without a teacher's pass that reads it declares student=True"}
     if rule.context == "none" or not rule.quotes:
         missing |= {"quoted": "a rule that reads it declares a context and quotes=True"}
+    for name, (kind, _) in registry.data_sets(config.task.name, config.task.args).items():
+        if not registry.generated(kind):
+            which = f"set {name!r}" if name else f"task {config.task.name!r}"
+            missing.setdefault("first_error", f"{which} does not know where a response goes wrong")
     if not rule.negatives:
         declares = "a rule that reads it declares negatives"
         missing |= dict.fromkeys(("negative_logprobs", "has_negative"), declares)
@@ -107,6 +112,35 @@ def check_rule(rule: Rule, config: Config) -> None:
         returned = getattr(value, "shape", None)
         if returned != expected:
             raise ConfigError(f"{place} returns {name} of shape {returned}; expected {expected}")
+    _check_needs_teacher(rule, config, shapes, place)
+
+
+def _check_needs_teacher(rule: Rule, config: Config, shapes: dict[str, Any], place: str) -> None:
+    """Applies `Rule.needs_teacher`, which runs on the host before the teacher does.
+
+    Raises:
+      ConfigError: see `check_rule`.
+    """
+    if rule.context == "none":
+        return
+    if rule.needs_teacher is no_rows:
+        raise ConfigError(f"{place} declares a context and no needs_teacher, so that its teacher would score no row")
+    early = ("step", "advantage", "reward", "mask", "group", "group_right")
+    arrays = {name: np.zeros(shapes[name].shape, shapes[name].dtype) for name in early}
+    reason = "needs_teacher is asked before the teacher's pass"
+    missing = {name: reason for name in (*Signals.__dataclass_fields__, "gap") if name not in early}
+    signals = _AvailableSignals.make(arrays, missing, f"needs_teacher of {place}")
+    try:
+        rows = rule.needs_teacher(signals, Hyper(**config.credit.args))
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a researcher's own rule raises
+        raise ConfigError(f"needs_teacher of {place} fails: {type(error).__name__}: {error}") from error
+    found = getattr(rows, "dtype", None), getattr(rows, "shape", None)
+    if found != (bool, (expected := shapes["advantage"].shape)):
+        raise ConfigError(
+            f"needs_teacher of {place} returns {found[0]} of shape {found[1]}; expected bool of shape {expected}"
+        )
 
 
 def signal_shapes(rule: Rule, config: Config) -> dict[str, Any]:

@@ -29,9 +29,7 @@ def make_batches(
       minibatches: number of updates.
       mask_truncated: leave out responses that reached the length limit.
     """
-    mask = rollouts.mask
-    if mask_truncated:
-        mask = mask * np.array([reason != "length" for reason in rollouts.finish_reason], np.float32)[:, None]
+    mask = rollouts.trained(mask_truncated)
     whole = Batch(
         prompt=rollouts.prompt,
         prompt_length=rollouts.prompt_length,

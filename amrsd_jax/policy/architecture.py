@@ -33,7 +33,8 @@ class Architecture:
         `full_every`-th layer to all; None for all layers to all positions.
       tied: whether the output projection is the transposed embedding.
       rope_theta, rope_scaling: rotary base; how its frequencies are scaled (linear, yarn, llama3), or None.
-      sliding_rope_theta: rotary base of the layers with a window, which are never scaled; None for `rope_theta`.
+      sliding_rope_theta: rotary base of the layers with a window; None for `rope_theta`.
+      sliding_rope_scaled: whether `rope_scaling` is of the layers with a window too (Gemma 2).
       nope_every: each such layer has no rotary embedding (SmolLM3); 0 for none.
       norm_eps: epsilon of the RMS norms.
       max_positions: longest row that the model was trained on, before scaling except for llama3; see `longest_row`.
@@ -70,6 +71,7 @@ class Architecture:
     rope_theta: float = 1e6
     rope_scaling: RopeScaling | None = None
     sliding_rope_theta: float | None = None
+    sliding_rope_scaled: bool = False
     nope_every: int = 0
     norm_eps: float = 1e-6
     max_positions: int = 32768
@@ -121,7 +123,8 @@ class Architecture:
     @property
     def ropes(self) -> tuple[tuple[float | None, RopeScaling | None], ...]:
         """The rotary base of each layer, None without rotary embedding, and its scaling."""
-        whole, sliding = (self.rope_theta, self.rope_scaling), (self.sliding_rope_theta or self.rope_theta, None)
+        whole = self.rope_theta, self.rope_scaling
+        sliding = self.sliding_rope_theta or self.rope_theta, self.rope_scaling if self.sliding_rope_scaled else None
         ropes = [whole if window is None else sliding for window in self.windows]
         return tuple(
             (None, None) if self.nope_every and (i + 1) % self.nope_every == 0 else rope for i, rope in enumerate(ropes)

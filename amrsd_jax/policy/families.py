@@ -23,6 +23,7 @@ class Family:
       tied: whether its head is tied where config.json does not say.
       full_every: layers of a period of which the last has no window, where config.json does not say; 0 without windows.
       local_theta: rotary base of layers with a window, where config.json does not say; None for that of all layers.
+      softcaps: bounds of scores and logits where config.json has no such field.
     """
 
     model: str
@@ -31,11 +32,12 @@ class Family:
     tied: bool = False
     full_every: int = 0
     local_theta: float | None = None
+    softcaps: tuple[float | None, float | None] = None, None
 
 
 _WINDOWS = ("sliding_window", "full_every", "sliding_rope_theta")
 _GEMMA = dict(norms="both", norm_unit_offset=True, activation="gelu", embed_scale=True)
-_GEMMA_OPTIONS = ("sliding_window", "full_every", "query_pre_attn_scalar", "attention_softcap", "logit_softcap")
+_GEMMA_OPTIONS = ("sliding_window", "full_every", "query_pre_attn_scalar", "logit_softcap")
 FAMILIES = {
     "qwen2": Family("Qwen2ForCausalLM", dict(qk_norm=False, qkv_bias=True)),
     "qwen3": Family("Qwen3ForCausalLM", {}),
@@ -43,11 +45,14 @@ FAMILIES = {
     "qwen3_moe": Family("Qwen3MoeForCausalLM", {}, ("experts", "experts_per_token", "norm_topk")),
     "smollm3": Family("SmolLM3ForCausalLM", dict(qk_norm=False), ("nope_every",), tied=True),
     "olmo3": Family("Olmo3ForCausalLM", dict(norms="post", qk_norm_whole=True), _WINDOWS, full_every=4),
-    "gemma2": Family("Gemma2ForCausalLM", dict(_GEMMA, qk_norm=False), _GEMMA_OPTIONS, tied=True, full_every=2),
+    "gemma2": Family(
+        "Gemma2ForCausalLM", dict(_GEMMA, qk_norm=False, sliding_rope_scaled=True), (*_GEMMA_OPTIONS, "attention_softcap"),
+        tied=True, full_every=2, softcaps=(50.0, 30.0),
+    ),
     "gemma3_text": Family(
         "Gemma3ForCausalLM", _GEMMA, (*_GEMMA_OPTIONS, "sliding_rope_theta"), tied=True, full_every=6, local_theta=1e4
     ),
-}
+}  # fmt: skip
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Architecture)}
 _DISTINCTIVE = {name for family in FAMILIES.values() for name in (*family.fields, *family.options)}
 
@@ -118,13 +123,12 @@ def read(c: dict[str, Any]) -> Architecture:
     options: dict[str, Any] = {}
     if "query_pre_attn_scalar" in family.options:
         options["query_pre_attn_scalar"] = size("query_pre_attn_scalar", 256)
-        for field, theirs in (
-            ("attention_softcap", "attn_logit_softcapping"),
-            ("logit_softcap", "final_logit_softcapping"),
-        ):
-            options[field] = None if c.get(theirs) is None else _number(theirs, c[theirs])
+        options |= _softcaps(c, family)
     if family.full_every:
-        options |= dict(sliding_window=size("sliding_window", 4096), full_every=_full_every(c, family, layers))
+        period = _full_every(c, family, layers)
+        if period > 1 and c.get("sliding_window", 4096) is None:
+            raise ValueError("sliding_window = None: expected an integer of at least 1, since layers have a window")
+        options |= dict(sliding_window=size("sliding_window", 4096), full_every=period)
     else:
         _check_layer_types(c, ["full_attention"] * layers)
     if "experts" in family.options:
@@ -163,6 +167,18 @@ def _family(c: dict[str, Any]) -> tuple[str, Family]:
         if c.get(field, supported) not in (supported, None):
             raise ValueError(f"{field} = {c[field]!r}: not supported; expected {supported!r}")
     return name, family
+
+
+def _softcaps(c: dict[str, Any], family: Family) -> dict[str, Any]:
+    """Reads the bounds of scores and logits; the scores of Gemma 3 have none, whatever its config.json says."""
+    found = {}
+    fields = ("attention_softcap", "attn_logit_softcapping"), ("logit_softcap", "final_logit_softcapping")
+    for (field, theirs), default in zip(fields, family.softcaps, strict=True):
+        value = c.get(theirs, default)
+        found[field] = None if value is None else _number(theirs, value)
+    if found["attention_softcap"] and "attention_softcap" not in family.options:
+        raise ValueError(f"attn_logit_softcapping = {found['attention_softcap']}: not supported; expected null")
+    return found
 
 
 def _experts(c: dict[str, Any], size: Callable[..., int]) -> dict[str, Any]:

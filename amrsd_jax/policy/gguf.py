@@ -35,6 +35,14 @@ _LAYER = {
 _FREQUENCIES = (
     "rope_freqs.weight"  # divisors of the rotary frequencies, by which llama.cpp stores the scaling of Llama 3
 )
+_SCALING = {  # fields of `rope.scaling`, and what config.json calls those of yarn that are not of all kinds
+    "type": "",
+    "factor": "",
+    "finetuned": "",
+    "original_context_length": "original_max_position_embeddings",
+    "yarn_beta_fast": "beta_fast",
+    "yarn_beta_slow": "beta_slow",
+}
 _LLAMA3 = [Llama3Scaling(factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0)]  # of Llama 3.1, and of 3.2
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # kinds of entries in `tokenizer.ggml.token_type`
 
@@ -206,8 +214,21 @@ def generation_config(file: Path) -> dict[str, Any]:
 
 
 def _rope_scaling(source: _File, head_dim: int) -> dict[str, Any] | None:
-    kind = source.field("rope.scaling.type")
+    """Returns the rotary scaling as config.json has it; llama.cpp takes a factor without a type as linear.
+
+    Raises:
+      ValueError: a field that changes the scaling and is not understood, or frequencies that are not those of Llama 3.
+    """
+    prefix = f"{source.family}.rope.scaling."
+    fields = {name.removeprefix(prefix): value for name, value in source.metadata.items() if name.startswith(prefix)}
+    for name, value in fields.items():
+        if name not in _SCALING and (name, value) != ("attn_factor", 1.0):
+            raise ValueError(f"{source.path}: {prefix}{name} = {value!r}: not supported; expected it to be left out")
+    factor = fields.get("factor", source.field("rope.scale_linear"))  # the second in old files
+    kind = fields.get("type", "linear" if factor else "none")
     if _FREQUENCIES in source.tensors:
+        if kind != "none":
+            raise ValueError(f"{source.path}: {prefix}type = {kind!r}: not supported beside the tensor {_FREQUENCIES}")
         stored = np.asarray(source.tensors[_FREQUENCIES].data, np.float64)
         frequency = float(source.field("rope.freq_base", 10_000.0)) ** (-np.arange(head_dim // 2) / (head_dim // 2))
         for scaling in _LLAMA3:
@@ -216,12 +237,11 @@ def _rope_scaling(source: _File, head_dim: int) -> dict[str, Any] | None:
                 if np.allclose(divisors, stored, rtol=1e-3):
                     return scaling.json()
         raise ValueError(f"{source.path}: tensor {_FREQUENCIES}: expected the rotary frequencies of Llama 3.1 or 3.2")
-    if kind in (None, "none"):
+    if kind == "none":
         return None
-    scaling = {"rope_type": kind, "factor": source.field("rope.scaling.factor")}
-    if kind == "yarn":
-        scaling["original_max_position_embeddings"] = source.field("rope.scaling.original_context_length")
-    return scaling
+    names = _SCALING if kind == "yarn" else {}
+    own = {theirs: fields[name] for name, theirs in names.items() if theirs and name in fields}
+    return {"rope_type": kind, "factor": factor} | own
 
 
 # ---------------------------------------------------------------- weights
@@ -251,7 +271,8 @@ def open_tensors(file: Path) -> dict[str, StoredTensor]:
       ValueError: the file cannot be read, or is of a family that is not supported.
     """
     source, stored = _open(file), {}
-    heads, kv_heads = source.field("attention.head_count"), source.field("attention.head_count_kv")
+    heads = source.size("attention.head_count")
+    kv_heads = source.size("attention.head_count_kv", heads)
     for name, tensor in source.tensors.items():
         if name == _FREQUENCIES:
             continue

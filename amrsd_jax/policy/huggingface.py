@@ -220,13 +220,30 @@ def _check_tensors(place: Path, stored: dict[str, StoredTensor], architecture: A
             raise ValueError(
                 f"{stored[name].file}: tensor {name}: expected {list(shape)}, found {list(stored[name].shape)}"
             )
-    ignored = {"lm_head.weight"} if architecture.tied else set()  # some checkpoints store a tied head twice
+    ignored = set()
+    if architecture.tied and "lm_head.weight" in stored:  # some checkpoints store a tied head twice
+        _check_same(stored["lm_head.weight"], stored["model.embed_tokens.weight"])
+        ignored = {"lm_head.weight"}
     extra = [name for name in stored if name not in expected.keys() | ignored and "rotary_emb" not in name]
     if extra:
         first = stored[extra[0]]
         raise ValueError(
             f"{first.file}: {len(extra)} tensors that {architecture.layers} layers of this architecture do not have, "
             f"such as {extra[0]} {list(first.shape)}"
+        )
+
+
+def _check_same(head: StoredTensor, embedding: StoredTensor) -> None:
+    """Raises ValueError unless a tied head is the embedding; versions of `transformers` differ in which one they then use."""
+    rows, step = head.shape[0], 1 << 12
+    same = head.shape == embedding.shape and all(
+        np.array_equal(*(np.asarray(each.values[i : min(i + step, rows), :]) for each in (head, embedding)))
+        for i in range(0, rows, step)
+    )
+    if not same:
+        raise ValueError(
+            f"{head.file}: tensor lm_head.weight differs from model.embed_tokens.weight: expected the same one, since the "
+            "config.json ties them, or tie_word_embeddings = false there"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import Contexts, Problem, Rollouts
 from amrsd_jax.reflection.fit import check_tail, fit
 from amrsd_jax.reflection.settings import ContextSettings
@@ -49,18 +50,23 @@ def null_contexts(settings: ContextSettings, rollouts: Rollouts, rows: Sequence[
 def teacher_prompts(
     settings: ContextSettings, rollouts: Rollouts, texts: PrivilegedTexts, question_rows: Sequence[int]
 ) -> Contexts:
-    """Returns texts as prompts with the question of row question_rows[r] for row r; one that does not fit becomes "no_room"."""
+    """Returns texts as prompts with the question of row question_rows[r] for row r.
+
+    A text that is too long loses its end. A row whose prompt does not even fit without a text becomes "no_room".
+    """
     prompts: dict[int, list[int]] = {}
+    cut = []
     for row in texts.usable():
         if texts.kind[row] == "question":
             prompt = rollouts.prompt[row, : rollouts.prompt_length[row]].tolist()
-            prompt = prompt if len(prompt) <= settings.config.context_length else None
+            prompt, shortened = prompt if len(prompt) <= settings.config.context_length else None, False
         else:
-            prompt = _teacher_prompt(settings, rollouts.problems[question_rows[row]], texts.text[row])
+            prompt, shortened = _teacher_prompt(settings, rollouts.problems[question_rows[row]], texts.text[row])
         if prompt is None:
             texts.status[row] = "no_room"
         else:
             prompts[row] = prompt
+            cut += [row] * shortened
     rows = np.array(sorted(prompts), np.int64)
     return Contexts(
         kind=tuple(texts.kind),
@@ -69,16 +75,24 @@ def teacher_prompts(
         rows=rows,
         prompt=pad([prompts[row] for row in rows], settings.config.context_length, np.int32),
         prompt_length=np.array([len(prompts[row]) for row in rows], np.int32),
+        cut=tuple(cut),
     )
 
 
-def _teacher_prompt(settings: ContextSettings, problem: Problem, text: str) -> list[int] | None:
-    """Returns the prompt ids of a question and a text, or None if too long; checks that the closing instruction is whole."""
+def _teacher_prompt(settings: ContextSettings, problem: Problem, text: str) -> tuple[list[int] | None, bool]:
+    """Returns the prompt ids of a question and a text, None if there is no room for any text, and whether the text was cut.
+
+    Checks that the closing instruction is whole.
+    """
 
     def messages(text):
         return settings.templates_of(problem).teacher_prompt(problem.question, text, problem.messages)
 
-    ids = fit(settings.tokenizer, messages, text, settings.config.context_length, **settings.chat_template)
+    whole = chat_ids(settings.tokenizer, messages(text), **settings.chat_template)
+    if len(whole) <= (limit := settings.config.context_length):
+        ids, cut = whole, False
+    else:
+        ids, cut = fit(settings.tokenizer, messages, text, limit, **settings.chat_template), True
     if ids is not None:
         check_tail(settings.tokenizer, messages, ids, **settings.chat_template)
-    return ids
+    return ids, cut

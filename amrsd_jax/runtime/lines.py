@@ -17,7 +17,7 @@ class StepLines:
 
     def __init__(self, config: Config):
         self._config, self._pace = config, Pace(config.steps)
-        self._warned = self._told_unusable = False
+        self._warned = self._told_unusable = self._told_cut = False
         self._streak = 0
 
     def __call__(self, step: int, row: Mapping[str, float | None], contexts: Contexts) -> list[str]:
@@ -31,6 +31,9 @@ class StepLines:
         if not self._told_unusable and (line := unusable_reflections(step, contexts)):
             lines.append(line)
             self._told_unusable = True
+        if not self._told_cut and contexts.cut:
+            lines.append(cut_texts(step, contexts, config.reflection.context_length))
+            self._told_cut = True
         return lines
 
 
@@ -121,6 +124,14 @@ def unusable_reflections(step: int, contexts: Contexts) -> str | None:
     return (
         f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
         f"{count} are {reason!r}, such as {sample[:200]!r}"
+    )
+
+
+def cut_texts(step: int, contexts: Contexts, longest: int) -> str:
+    """Returns a line about texts that did not fit into the teacher's prompt."""
+    return (
+        f"step {step}: {len(contexts.cut)} of {len(contexts.rows)} texts lost their ends in the teacher's prompt, among them "
+        f"{contexts.kind[contexts.cut[0]]!r} of row {contexts.cut[0]}: raise reflection.context_length = {longest}"
     )
 
 

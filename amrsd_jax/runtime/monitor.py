@@ -91,9 +91,12 @@ def mass(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float
     return top_share(record.credit.token_advantage, record.rollouts.mask)
 
 
-def zero_advantage(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
-    """Returns the share of groups whose rows all have advantage 0, e.g. because their rewards are equal."""
-    return zero_groups(record.credit.advantage, group)
+def zero_advantage(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:
+    """Returns the share of groups whose rows all have advantage 0, e.g. because their rewards are equal; None for groups of one.
+
+    Their advantage is 0 with most baselines, and rules that are used with them give credit without it.
+    """
+    return zero_groups(record.credit.advantage, group) if group > 1 else None
 
 
 def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:

@@ -105,8 +105,8 @@ def _length_metrics(rollouts: Rollouts) -> dict[str, float]:
 
 
 def _sampler_mismatch(record: StepRecord) -> float | None:
-    """Returns the mean of |log-prob when sampled - the student's| over the scored rows, nats; None if there is none."""
-    logprobs, mask = record.logprobs, record.rollouts.mask * record.logprobs.scored[:, None]
+    """Returns the mean of |log-prob when sampled - the student's| over the rows it scored, nats; None if there is none."""
+    logprobs, mask = record.logprobs, record.rollouts.mask * (record.all_scored | record.logprobs.scored)[:, None]
     difference = abs(logprobs.student_logprobs - record.rollouts.sampler_logprobs) * mask
     return float(difference.sum() / mask.sum()) if mask.sum() else None
 
@@ -118,6 +118,7 @@ def _reflection_metrics(record: StepRecord) -> dict[str, float | None]:
         "reflection/needed": needed / n,
         "reflection/skipped": 1 - needed / n,
         "reflection/usable": status["ok"] / needed if needed else None,
+        "reflection/cut": len(record.contexts.cut) / status["ok"] if status["ok"] else None,
     }
     reasons = (reason for reason in STATUSES if reason not in ("ok", "not_needed"))
     return row | {f"reflection/unusable_{reason}": status[reason] / n for reason in reasons}

@@ -566,6 +566,20 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
     )
 
 
+def test_rules_count_the_tokens_that_the_loss_counts():
+    """RG-OPD, a mean over the tokens that agree: of the whole step, and without the row that was cut off."""
+    rollouts = tiny_rollouts([True, True], length=2, finish_reason=("stop", "length"))
+    student = np.zeros((2, 2), np.float32)
+    teacher = np.float32([[0.5, -0.5], [-0.5, -0.5]])
+    none = np.zeros((0, 2, 2), np.float32), np.zeros((0, 2), bool)
+    logprobs, rule = LogProbs(student, teacher, student, student, np.ones(2, bool), *none), credit.get("rg_opd")
+    for mask_truncated, first in ((False, 0.5 * 4), (True, 0.5 * 2)):
+        found = assign(
+            rule, rule.defaults, 0, np.ones(2, np.float32), rollouts, logprobs, group=2, mask_truncated=mask_truncated
+        )
+        assert found.token_advantage.tolist() == [[first, 0], [0, 0]]
+
+
 def test_memory_and_extras_reach_the_rule():
     def counting(s, *, scale=1.0):
         return credit.TokenCredit(scale * s.extras["grade"][:, None] * s.mask, memory=s.memory + 1)

@@ -29,7 +29,8 @@ FAMILIES = {
         rope_scaling=YarnScaling(4.0, 16), norm_eps=1e-5,
     ),
     "gemma2": Architecture(
-        **SIZES, **GEMMA, qk_norm=False, full_every=2, query_pre_attn_scalar=12, attention_softcap=2.0, logit_softcap=3.0
+        **SIZES, **GEMMA, qk_norm=False, full_every=2, query_pre_attn_scalar=12, attention_softcap=2.0, logit_softcap=3.0,
+        rope_scaling=LinearScaling(2.0), sliding_rope_scaled=True,
     ),
     "gemma3_text": Architecture(
         **SIZES, **GEMMA, full_every=3, query_pre_attn_scalar=8, sliding_rope_theta=1e4, rope_scaling=LinearScaling(8.0)

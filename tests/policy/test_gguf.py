@@ -54,19 +54,19 @@ def quantise(values, kind):
     return blocks.reshape(*values.shape[:-1], -1)
 
 
-def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=()):
-    """Writes the same random model as a GGUF file and as a folder."""
+def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=(), kv_heads=KV_HEADS):
+    """Writes the same random model as a GGUF file and as a folder. The file names the number of key heads if it is another."""
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(folder / "model.gguf", family)
     for name, value in {
         "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": FFN, "context_length": 64,
-        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "attention.key_length": SIZE,
-        "rope.dimension_count": SIZE,
+        "attention.head_count": HEADS, "attention.key_length": SIZE, "rope.dimension_count": SIZE,
     }.items():  # fmt: skip
         writer.add_uint32(f"{family}.{name}", value)
     writer.add_float32(f"{family}.rope.freq_base", 5e4)
     writer.add_float32(f"{family}.attention.layer_norm_rms_epsilon", 1e-5)
-    for name, value in dict(fields).items():
+    own_heads = {} if kv_heads == HEADS else {"attention.head_count_kv": kv_heads}
+    for name, value in (own_heads | dict(fields)).items():
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)]
         add(f"{family}.{name}", value)
     checkpoint = {}
@@ -77,7 +77,7 @@ def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=(
         stored = quantise(values, kind) if quantised else values
         writer.add_tensor(name, stored, raw_dtype=kind if quantised else Kind.F32)
         values = gguf.dequantize(stored, kind) if quantised else values
-        heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name.split(".")[-2])
+        heads = {"attn_q": HEADS, "attn_k": kv_heads}.get(name.split(".")[-2])
         if family == "llama" and heads and len(shape) == 2:  # from pairs that are neighbours to pairs half a head apart
             values = np.stack([head[i::2] for head in np.split(values, heads) for i in (0, 1)]).reshape(shape)
         checkpoint[theirs] = np.ascontiguousarray(values)
@@ -88,6 +88,7 @@ def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=(
         add("output.weight", "lm_head.weight", (VOCAB, WIDTH))
     for layer in range(LAYERS):
         for name, (theirs, shape) in SHAPES.items():
+            shape = (kv_heads * SIZE, WIDTH) if name in ("attn_k", "attn_v") else shape
             add(f"blk.{layer}.{name}.weight", f"model.layers.{layer}.{theirs}.weight", shape)
         for name, (theirs, shape) in EXTRA[family].items():
             add(f"blk.{layer}.{name}", f"model.layers.{layer}.{theirs}", shape)
@@ -101,8 +102,9 @@ def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=(
     other.mkdir()
     save_file(checkpoint, other / "model.safetensors", metadata={"format": "pt"})
     config = CONFIG | dict(
-        model_type=family, tie_word_embeddings=tied, dtype="float32" if kind == Kind.F32 else "bfloat16"
-    )
+        model_type=family, tie_word_embeddings=tied, dtype="float32" if kind == Kind.F32 else "bfloat16",
+        num_key_value_heads=kv_heads,
+    )  # fmt: skip
     (other / "config.json").write_text(json.dumps(config))
     return folder / "model.gguf", other
 
@@ -128,6 +130,12 @@ def test_weights_are_those_of_the_dequantised_folder(family, kind, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_without_a_number_of_key_heads_each_head_has_its_own(tmp_path):
+    file, folder = write(tmp_path, kv_heads=HEADS)
+    mesh = meshes.make_mesh(1, 1, 1)
+    jax.tree.map(np.testing.assert_array_equal, load(file, mesh), load(folder, mesh))
+
+
 def llama3(factor):
     """The divisors of the frequencies as llama.cpp stores them: 1 for short wavelengths, the factor for long ones."""
     wavelength = 2 * np.pi * 5e4 ** (np.arange(SIZE // 2) / (SIZE // 2))
@@ -146,6 +154,19 @@ def llama3(factor):
             {},
             YarnScaling(4.0, 32),
         ),
+        (
+            {
+                "rope.scaling.type": "yarn",
+                "rope.scaling.factor": 4.0,
+                "rope.scaling.original_context_length": 32,
+                "rope.scaling.yarn_beta_fast": 16.0,
+                "rope.scaling.attn_factor": 1.0,
+            },
+            {},
+            YarnScaling(4.0, 32, beta_fast=16.0),
+        ),
+        ({"rope.scaling.factor": 2.0}, {}, LinearScaling(2.0)),  # llama.cpp's default type
+        ({"rope.scale_linear": 2.0}, {}, LinearScaling(2.0)),
         ({}, llama3(8.0), Llama3Scaling(8.0, 1.0, 4.0, 8192)),
         ({}, llama3(32.0), Llama3Scaling(32.0, 1.0, 4.0, 8192)),
     ],
@@ -162,6 +183,8 @@ def test_rotary_scaling_is_read(fields, tensors, scaling, tmp_path):
             "rope_freqs.weight: expected the rotary frequencies",
         ),
         (dict(fields={"rope.scaling.type": "longrope"}), "longrope"),
+        (dict(fields={"rope.scaling.yarn_attn_factor": 1.2}), "rope.scaling.yarn_attn_factor = 1.2"),
+        (dict(fields={"rope.scaling.factor": 2.0}, tensors=llama3(8.0)), "'linear': not supported beside the tensor"),
         (dict(tensors={"blk.0.attn_sinks.weight": np.ones(3, np.float32)}), "1 tensors that 2 layers"),
     ],
 )

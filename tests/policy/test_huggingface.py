@@ -132,13 +132,23 @@ def test_bfloat16_weights_become_masters_that_round_to_them(random, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tied_head_that_is_also_written_is_not_read(folder, random):
+def test_a_tied_head_that_is_also_written_must_be_the_embedding(folder, random):
     (folder / tensors.INDEX).unlink()
     for file in folder.glob("*.safetensors"):
         file.unlink()
-    head = {"lm_head.weight": tensors.LazyTensor((48, 32), lambda: np.zeros((48, 32)))}
-    tensors.write_folder(folder, huggingface.export_tensors(random, SMALL) | head, np.dtype(np.float32), 1 << 30)
+
+    def write(head):
+        written = huggingface.export_tensors(random, SMALL) | {
+            "lm_head.weight": tensors.LazyTensor((48, 32), lambda: head)
+        }
+        tensors.write_folder(folder, written, np.dtype(np.float32), 1 << 30)
+
+    embedding = np.asarray(random["embed"]["embedding"])
+    write(embedding)
     same_bits(load(folder)[1], random)
+    write(np.where(np.arange(48)[:, None] == 47, 0.0, embedding))
+    with pytest.raises(ValueError, match="lm_head.weight differs from model.embed_tokens.weight"):
+        load(folder)
 
 
 # ---------------------------------------------------------------- config.json
@@ -180,6 +190,19 @@ def test_patterns_of_layers_may_be_written_as_periods(tmp_path):
     assert huggingface.read_architecture(tmp_path) == smollm
 
 
+def test_gemma_2_has_bounds_where_its_config_names_none(tmp_path):
+    """The defaults of Gemma2Config; null is none."""
+    for absent, expected in ((True, (50.0, 30.0)), (False, (None, None))):
+        fields = huggingface.config_json(golden.FAMILIES["gemma2"])
+        for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+            fields[name] = None
+            if absent:
+                del fields[name]
+        write_config(tmp_path, fields)
+        found = huggingface.read_architecture(tmp_path)
+        assert (found.attention_softcap, found.logit_softcap) == expected
+
+
 def write_config(folder, fields):
     (folder / "config.json").write_text(json.dumps(fields))
 
@@ -192,6 +215,8 @@ def write_config(folder, fields):
         ("gemma3_text", dict(hidden_activation="gelu"), "hidden_activation = 'gelu': not supported"),
         ("gemma3_text", dict(query_pre_attn_scalar=0), "query_pre_attn_scalar = 0: expected an integer of at least 1"),
         ("gemma2", dict(final_logit_softcapping=-1), "final_logit_softcapping = -1: expected a number above 0"),
+        ("gemma3_text", dict(attn_logit_softcapping=50.0), "attn_logit_softcapping = 50.0: not supported"),
+        ("olmo3", dict(sliding_window=None), "sliding_window = None: expected an integer"),
         ("olmo3", dict(layer_types=["full_attention", "sliding_attention", "sliding_attention"]), "layer_types = "),
         ("olmo3", dict(layer_types=None, sliding_window_pattern="x"), "sliding_window_pattern = 'x': expected an integer"),
         ("olmo3", dict(rope_parameters=dict(full_attention=dict(rope_theta=1e4),
@@ -462,7 +487,9 @@ def test_a_model_is_a_preset_a_folder_or_a_hub_id(saved, monkeypatch):
 def test_an_export_never_overwrites_and_needs_a_family(saved, random, tmp_path):
     with pytest.raises(FileExistsError, match="not empty; expected a new folder"):
         huggingface.save_params(saved, SMALL, random)
-    local = change(golden.FAMILIES["gemma3_text"], qk_norm=False)  # a Gemma 2 but for its local rotary base
+    local = change(
+        golden.FAMILIES["gemma3_text"], qk_norm=False, sliding_rope_scaled=True
+    )  # a Gemma 2 but for its local rotary base
     for name, made in (("qkv_bias = True", change(SMALL, qkv_bias=True)), ("sliding_rope_theta = ", local)):
         with pytest.raises(ValueError, match=f"architecture with .*{name}.*: no family"):
             huggingface.save_params(tmp_path / "both", made, Policy(made).init(rng.key(0, "init")))

@@ -120,7 +120,8 @@ def test_a_reflection_is_shortened_to_fit_the_context():
     least = len(chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", "")))
     contexts, _ = contexts_of(rollouts(True), "<hint>7+5</hint>", group=1, context_length=least + 2)
     assert contexts.prompt.tolist() == [chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", "7+"))]
-    assert contexts.text == ("7+5",)
+    assert contexts.text == ("7+5",) and contexts.cut == (0,)
+    assert contexts_of(rollouts(True), "<hint>7+5</hint>", group=1, context_length=least + 3)[0].cut == ()
 
 
 def test_the_reference_is_shown_to_the_reflection_and_never_to_the_teacher():

@@ -89,6 +89,16 @@ def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
     assert [len(lines(step, ROW, contexts("no_tag"))) for step in (1, 2)] == [2, 1]
 
 
+def test_texts_that_were_cut_are_told_once():
+    contexts = Contexts(
+        ("hint", "critique"), ("ok", "ok"), ("a", "b"), np.arange(2), np.ones((2, 1), int), np.ones(2), (1,)
+    )
+    lines = StepLines(validate(tiny_config()))
+    _, told = lines(1, ROW, contexts)
+    assert told.startswith("step 1: 1 of 2 texts") and "'critique' of row 1" in told and "context_length = 32" in told
+    assert len(lines(2, ROW, contexts)) == 1
+
+
 def test_the_line_of_an_evaluation():
     metrics = dict(sampled=0.5, sampled_low=0.25, sampled_high=0.75, greedy=0.4375, n=16, samples=4, pass_at_4=0.8)
     assert evaluation_line(10, "test", metrics) == (

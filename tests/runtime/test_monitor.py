@@ -149,9 +149,12 @@ def test_measures_of_a_step():
 
 
 def test_groups_without_advantage():
-    """Two groups of one row: the second has advantage 0. As one group, a row has advantage."""
-    config = settings(zero_advantage=("warn", 0.5))
-    assert [monitor.measure(step_record(), [], config, group)["zero_advantage"] for group in (1, 2)] == [0.5, 0.0]
+    """Of a group of two rows both have none, or one has some. A group of one has none by definition."""
+    config, none = settings(zero_advantage=("warn", 0.5)), step_record(advantage=[0.0, 0.0])
+    measured = [monitor.measure(record, [], config, 2)["zero_advantage"] for record in (step_record(), none)]
+    assert measured == [0.0, 1.0]
+    assert monitor.measure(none, [], config, 1)["zero_advantage"] is None
+    assert monitor.zero_groups(np.float32([1, 0]), 1) == 0.5
 
 
 def test_nothing_to_measure_is_none():

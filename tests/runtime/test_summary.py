@@ -42,7 +42,7 @@ def step_record(
     )  # fmt: skip
     contexts = Contexts(
         ("hint", "critique", "", ""), tuple(status), ("a", "", "", ""),
-        np.array([0]), np.ones((1, 3), np.int32), np.array([3], np.int32),
+        np.array([0]), np.ones((1, 3), np.int32), np.array([3], np.int32), cut=(0,),
     )  # fmt: skip
     student, teacher = -1.25 * mask, -0.75 * mask
     none = np.zeros((0, 4, 4), np.float32), np.zeros((0, 4), bool)
@@ -62,7 +62,8 @@ def test_the_metrics_of_a_step_by_hand():
         "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/format": 0.75, "reward/score_lenient": 0.25,
         "response_length/mean": 2.0, "response_length/min": 1.0, "response_length/max": 4.0,
         "response_length/clip_ratio": 0.25, "groups/zero_advantage": 0.5,
-        "reflection/needed": 0.5, "reflection/skipped": 0.5, "reflection/usable": 0.5, "reflection/unusable_truncated": 0.25,
+        "reflection/needed": 0.5, "reflection/skipped": 0.5, "reflection/usable": 0.5, "reflection/cut": 1.0,
+        "reflection/unusable_truncated": 0.25,
         "reflection/unusable_leak": 0.0, "policy/sampler_mismatch": 0.25, "credit/delta": 0.5, "credit/gap_failed": None,
         "loss/total": 1.5, "policy/entropy": 3.0, "grad_norm": 2.0, "updates/skipped": 0.5, "data/prompts_drawn": 2.0,
         "seconds/sample": 2.0, "seconds/step": 4.0, "tokens/sampled": 60, "tokens/sampled_per_s": 30.0, "tokens/s": 15.0,
@@ -95,6 +96,8 @@ def test_the_sets_of_a_mixture_have_metrics_of_their_own(tmp_path):
 def test_shares_of_nothing_are_none():
     row = row_of(step_record(status=["not_needed"] * 4, scored=[False] * 4))
     assert row["reflection/usable"] is None and row["policy/sampler_mismatch"] is None
+    scored = dataclasses.replace(step_record(status=["not_needed"] * 4, scored=[False] * 4), all_scored=True)
+    assert row_of(scored)["policy/sampler_mismatch"] == 0.25  # the student scored all rows, without a teacher
     assert row["reflection/needed"] == 0.0
 
 
