@@ -22,6 +22,7 @@ WIDTH, HEIGHT, MARGIN = 1000, 440, 20
 LEFT, CHARACTER, LINE = 510, 8.5, 25  # the tokens' left edge, a character's width, a line's height
 COLUMNS = int((WIDTH - MARGIN - LEFT) / CHARACTER)
 LINES = 6  # most lines shown of a rollout
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 STEPS = 12  # logged steps that are searched for rollouts, evenly spaced
 
 
@@ -151,7 +152,8 @@ def _tokens(row: dict[str, Any], pieces: list, reach: float, top: float) -> tupl
         # textLength keeps letters over their fill whatever monospaced font the reader has.
         letters.append(
             f'<text x="{x:.1f}" y="{y + 15:.1f}" textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs" xml:space="preserve" '
-            f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="14" fill="{colour("ink")}">{escape(text)}</text>'
+            f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="14" fill="{colour("ink")}">'
+            f"{_escaped(text)}</text>"
         )
     outlines = [
         f'<rect {WRONG} x="{start - 1:.1f}" y="{y - 1:.1f}" width="{end - start + 2:.1f}" height="{LINE - 2}" rx="2"/>'
@@ -160,7 +162,12 @@ def _tokens(row: dict[str, Any], pieces: list, reach: float, top: float) -> tupl
     return fills + outlines + letters, top + (pieces[-1][1] + 1) * LINE
 
 
+def _escaped(text: str) -> str:
+    """Returns a text as XML, which has no control characters."""
+    return escape(_NOT_IN_XML.sub("\ufffd", text))
+
+
 def _text(x: float, y: float, text: str, *, muted: bool = False, title: bool = False, anchor: str = "start") -> str:
     style = f'font-family="{escape(SERIF)}" font-size="14" font-weight="600" ' if title else ""
     fill = colour("muted" if muted else "ink")
-    return f'<text {style}fill="{fill}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text {style}fill="{fill}" x="{x}" y="{y}" text-anchor="{anchor}">{_escaped(text)}</text>'

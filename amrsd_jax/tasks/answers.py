@@ -333,7 +333,9 @@ def _both_signs(text: str) -> list[str]:
 _INEQUALITY = re.compile(r"<|>|\\(?:le|ge|ne|in)(?![A-Za-z])")
 
 _NAME = re.compile(  # atomic, since `a(b)` can be read in two ways
-    r"(?>\\(?:angle|triangle|overline|frac|vec|mathbb|mathbf|text\{[^{}]*\}|hat|bar|widehat|Delta|alpha|beta|gamma|theta|phi|lambda|mu"
+    r"(?>\\(?:gcd|max|min|Pr|text\{[^{}]*\})\s*\([^()=]*\)"
+    r"|\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\\angle\s*)?\{?(?:[A-Z]{1,3}|\\(?:alpha|beta|gamma|theta|phi))(?![A-Za-z])\}?"
+    r"|\\(?:angle|triangle|overline|frac|vec|mathbb|mathbf|text\{[^{}]*\}|hat|bar|widehat|Delta|alpha|beta|gamma|theta|phi|lambda|mu"
     r"|sigma|rho|omega|tau|epsilon|pi|det|gcd|max|min|deg)(?![A-Za-z])\s*|[A-Za-z](?:_(?:\{[^{}]*\}|\w))?'*(?:\([^()=]*\)|\[[^\[\]=]*\])?|[{}|:/+*.\s()-])++"
 )
 

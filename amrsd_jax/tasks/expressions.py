@@ -20,6 +20,7 @@ LONGEST = 1_000  # characters of an expression, our choice
 DIGITS = 50  # decimal digits of a value, our choice
 _EQUAL = 1e-25  # largest relative difference of equal values, our choice; above the error of cancellation
 _LARGEST = 100_000  # decimal digits before the point that a power or factorial may have, our choice
+_LARGEST_ANGLE = 1e15  # argument of a trigonometric function, which is reduced to one period first, our choice
 
 Values = Mapping[str, Any]  # variable -> number
 Node = Callable[[Values], Any]
@@ -64,11 +65,12 @@ class Expression:
     """A parsed expression.
 
     Attributes:
-      names: its variables.
+      names: its variables and functions.
+      functions: the letters that were read as functions, as h of h(x).
     """
 
-    def __init__(self, node: Node, names: frozenset[str]):
-        self._node, self.names = node, names
+    def __init__(self, node: Node, names: frozenset[str], functions: frozenset[str]):
+        self._node, self.names, self.functions = node, names, functions
 
     def at(self, values: Values) -> Any:
         """Returns the value at a point; None where there is none, as at 1/0.
@@ -84,14 +86,18 @@ class Expression:
 
 
 @functools.lru_cache(maxsize=4096)
-def parse(text: str) -> Expression | None:
-    """Returns the expression that a text in `notation` writes; None for other text."""
+def parse(text: str, factors: frozenset[str] = frozenset()) -> Expression | None:
+    """Returns the expression that a text in `notation` writes; None for other text.
+
+    Args:
+      factors: letters that are never functions.
+    """
     if len(text) > LONGEST or not text or not text.isascii():
         return None
-    parser = _Parser(text)
+    parser = _Parser(text, factors)
     try:
         node = parser.sum()
-        return Expression(node, frozenset(parser.names)) if not parser.next() else None
+        return Expression(node, frozenset(parser.names), frozenset(parser.functions)) if not parser.next() else None
     except (Unsupported, IndexError, RecursionError):
         return None
 
@@ -99,9 +105,11 @@ def parse(text: str) -> Expression | None:
 class _Parser:
     """A recursive-descent parser that makes closures from a point to a value."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, factors: frozenset[str]):
         self.tokens, self.place = _TOKEN.findall(text), 0
         self.names: set[str] = set()
+        self.functions: set[str] = set()
+        self.factors_only = factors
         self.angle = 0  # depth of arguments of trigonometric functions, in which a degree is pi/180
         self.bars = False  # whether a bar closes
 
@@ -253,7 +261,8 @@ class _Parser:
             name += argument[0]  # T(10) is a value of a function, not a product
             self.place += argument[0].count("-") + 3
         self.names.add(name)
-        if letter in _OPAQUE and self.next() == "(":
+        if letter in _OPAQUE - self.factors_only and self.next() == "(":
+            self.functions.add(letter)
             inside = self.group()
             # Any function will do that equals no other expression: only its name and its argument make values equal.
             return lambda at: _local.context.cos(inside(at) * at[name] + at[name]) + inside(at) ** 2 / 7
@@ -288,6 +297,8 @@ class _Parser:
             argument = inside(at)
             if function in ("exp", "sinh", "cosh", "tanh"):
                 _moderate(argument)
+            elif trigonometric and abs(argument) > _LARGEST_ANGLE:
+                raise Unsupported("too large")
             result = getattr(_local.context, function)(argument)
             if base is not None:
                 result /= _local.context.log(base(at))
@@ -339,6 +350,8 @@ def _moderate(value: Any) -> Any:
 def _power(base: Any, exponent: Any) -> Any:
     if base != 0 and abs(exponent) > 1:
         _moderate(exponent * _local.context.log(abs(base)))
+        if _local.context.im(base) != 0 and abs(exponent) > _LARGEST:
+            raise Unsupported("too large")
     if base == 0 and exponent == 0:
         raise ValueError("0^0")
     context = _local.context

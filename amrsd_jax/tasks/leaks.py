@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from amrsd_jax.tasks import letters, tools
+from amrsd_jax.tasks import letters, numerals, tools, units
+from amrsd_jax.tasks.brackets import pieces
 from amrsd_jax.tasks.letters import LETTERS
 from amrsd_jax.tasks.mathematics import number, value
-from amrsd_jax.tasks.sentences import numbers_of
+from amrsd_jax.tasks.notation import notation
+from amrsd_jax.tasks.sentences import in_digits, numbers_of
 
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 
@@ -85,14 +87,25 @@ _SIGNS = str.maketrans({"−": "-", "–": "-", "π": r"\pi", "√": r"\sqrt"})
 # Numbers that name a place and not a value: "step 2", "equations (1) and (2)", "2. Then", "the 2nd", exponents and indices.
 _PLACES = re.compile(
     r"\b(?:step|line|equation|eq\.?|case|part|problem|question|paragraph|section|sentence|row|column|item|attempt|figure|table|"
-    r"theorem|lemma|rule|point|stage|phase|sub-?part|no\.|number|chapter|page|iteration|round|trial|method|approach|bullet|example|"
-    r"exercise|hint)s?\s{0,3}#?\(?\d{1,3}\)?(?:\s{0,3}(?:,|and|or|to|-|&)\s{0,3}\(?\d{1,3}\)?){0,9}"
+    r"theorem|lemma|rule|point|stage|phase|sub-?part|no\.|(?<!the )number|chapter|page|iteration|round|trial|method|approach|"
+    r"bullet|example|exercise|hint)s?\s{0,3}#?\(?\d{1,3}\)?(?:\s{0,3}(?:,|and|or|to|-|&)\s{0,3}\(?\d{1,3}\)?){0,9}"
     r"(?![\d.]*\d)|^[ \t]{0,9}\(?\d{1,2}[.)][ \t]|(?<!\w)#\d{1,3}\b|\b\d+(?:st|nd|rd|th)\b|[\^_](?:\{-?\d+\}|-?\d+)",
     re.MULTILINE | re.IGNORECASE,
 )
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
 )
+_MINUS = re.compile(
+    r"(?<![\d)\]}]\s)\b(?:minus|negative)\s+(?=[\d\\])", re.IGNORECASE
+)  # but no difference, "5 minus 7"
+_MIXED = re.compile(r"(?<![\d./])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/]|\.\d)")
+_PER_CENT = re.compile(r"(?<![\w.])(-?\d{1,9}(?:\.\d{1,9})?)\s?(?:\\?%|per ?cent\b)")
+_WORD = rf"(?:{'|'.join(numerals.NUMBER_WORDS)})"
+_SPOKEN = re.compile(
+    rf"\b{_WORD}(?:[\s-]{{1,3}}(?:and )?{_WORD}){{0,9}}\b(?=\s?(?:[.,;:!?)]|$))", re.IGNORECASE | re.MULTILINE
+)
+_PRODUCT = re.compile(r"(?<=[\d)])\s?(?:\*|×|\\cdot|\\times)\s?(?=\\?(?:pi|sqrt)(?![a-z]))")  # 2*sqrt(3) is a value
+_NAMED = re.compile(r"\s*[A-Za-z](?:_\w)?\s*=\s*([^=]+)")
 _NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])")
 _EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
 _FORM = re.compile(
@@ -114,16 +127,34 @@ _ANSWER = re.compile(
 def states_value(text: str, answer: str, question: str = "") -> bool:
     """Returns whether a text states a value as a word, a number or an expression of its own.
 
-    Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 10^6 and 1000000).
-    Anything else matches regardless of case, spacing, braces and LaTeX's words for text. A number that the question has as well
-    is stated only as a result: "add 6 and 2" does not state 6.
+    Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 50% and 0.5, 10^6 and
+    1000000), without their unit or name, and all values of a list must be stated. Anything else matches regardless of case,
+    spacing, braces and LaTeX's words for text. A number that the question has as well is stated only as a result: "add 6 and 2"
+    does not state 6. So is one in words, at the end of a clause: "there are two terms" does not state 2.
     """
-    text, answer = _NAMES.sub(r"\\\1", text[-TAIL:].translate(_SIGNS)), "".join(answer.translate(_SIGNS).split())
+    bare = _value_of(answer)
+    if (
+        len(items := pieces(bare, (",",))) > 1
+        and number(answer) is None
+        and all(number(one) is not None for one in items)
+    ):
+        return all(states_value(text, one, question) for one in items)
+    text, answer = _NAMES.sub(r"\\\1", text[-TAIL:].translate(_SIGNS)), "".join(bare.translate(_SIGNS).split())
     if not answer:
         return False
+    text = in_digits(_PRODUCT.sub("", _MINUS.sub("-", text)))
+    text = _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
     exact = number(answer)
     near = value(answer) if exact is None else float(exact)
     if exact is not None:
+        shares = {Fraction(found) / 100 for found in _PER_CENT.findall(text)}
+        if exact in shares or (
+            answer.endswith("%") and exact / 100 in map(number, numbers_of(_PER_CENT.sub(" ", text)))
+        ):
+            return True
+        spoken = _SPOKEN.sub(lambda m: numerals.spoken(m[0]) or m[0], text)
+        if spoken != text and _states_result(_PLACES.sub(" ", spoken), exact) and not _states_result(text, exact):
+            return True
         plain = _PLACES.sub(" ", text)
         named = exact in map(number, numbers_of(plain))
         if exact in map(number, numbers_of(question)):
@@ -144,6 +175,16 @@ def states_value(text: str, answer: str, question: str = "") -> bool:
     plain = _WRAPPER.sub("", answer)
     stated = r"(?<!\w)" + r"\s*".join(map(re.escape, plain)) + r"(?!\w)"
     return bool(plain) and re.search(stated, _WRAPPER.sub("", text), flags=re.IGNORECASE) is not None
+
+
+def _value_of(answer: str) -> str:
+    """Returns an answer without its unit, `5` of `5\\text{ cm}`, and without its name, `5` of `x=5`."""
+    if len(answer) > 200:
+        return answer
+    if named := _NAMED.fullmatch(answer):
+        answer = named[1]
+    value, unit = units.split(notation(answer))
+    return value if unit.powers and number(value) is not None else answer
 
 
 def _states_result(text: str, value: Fraction) -> bool:

@@ -30,6 +30,22 @@ def _multiple(match: re.Match) -> str:
     return f"*10^{{{power}}}{match[1] or ''}"
 
 
+_UNITS = "mgsNJWVKLh"  # letters that are units behind a number without a space, as in `3\\text{m}`
+_UNIT_LETTERS = _UNITS + "CAlTFH"
+
+
+def _upright(match: re.Match) -> str:
+    """Returns an upright letter as a variable, which must not run into a command in front of it."""
+    letter = match[1] + match[2][:-1]
+    return " " + letter if match.string[: match.start()][-1:].isalpha() else letter
+
+
+def _units(match: re.Match) -> str:
+    """Returns upright letters behind a number with a space inside, `\\text{ m}`, by which they stay a unit."""
+    known = _UNIT_LETTERS if re.match(r"[~\s]|\\[,;: ]", match[0]) else _UNITS
+    return re.sub(r"\\text\{\s*([A-Za-z])\s*\}", lambda m: rf"\text{{ {m[1]}}}" if m[1] in known else m[0], match[0])
+
+
 def _powers_outside(match: re.Match) -> str:
     r"""Returns `\text{m s^{-1}}` as `\text{m s}^{-1}`."""
     words = re.split(r"(\^\{-?\d\}|\^-?\d)", match[1])
@@ -46,7 +62,14 @@ _REWRITES = [
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
         (r"\\text\{([^{}^]*\^(?:[^{}]|\{-?\d\})*)\}", _powers_outside),
-        (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", lambda m: m[1] + m[2][:-1]),  # upright letters
+        (r"(?<=[\d)}])([~\s\\,;:]{0,9})\\mu\s?\\text\{\s*([A-Za-z]{1,3})\s*\}", r"\1\\text{ µ\2}"),
+        (r"(?<=[\d)}])([~\s\\,;:]{0,9})"
+         r"\\frac\{\\text\{\s*([A-Za-z]{1,4})\s*\}\}\{\\text\{\s*([A-Za-z]{1,4})\s*\}(\^\{?\d\}?)?\}",
+         r"\1\\text{ \2}/\\text{ \3}\4"),
+        (r"(?:(?<=[\d)])|(?<=\d\})|(?<=\d\}\}))"
+         r"(?:(?:[~\s]|\\[,;: ]){0,5}(?:(?:\\cdot|\*|/)\s?)?\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?){1,6}",
+         _units),
+        (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", _upright),
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
@@ -80,6 +103,7 @@ _REWRITES = [
         (r"\\(?:approxeq|simeq|cong)(?![A-Za-z])|~=", r"\\approx "),
         (r"\\(?:colon|ratio)(?![A-Za-z])", ":"),
         (r"\\degree(?![A-Za-z])|\^\{\\circ\}|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
+        (r"\^\\circ [\s~]*\\text\{\s*([CFK])\s*\}", r"^\\circ \1"),
         (r"\\(?:implies|Rightarrow|iff|Leftrightarrow|therefore)(?![A-Za-z])", ","),
         (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
         (r"(?<![\\A-Za-z])(sqrt|cbrt|pi|Pi|infty|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
@@ -96,10 +120,14 @@ _REWRITES = [
         (r"\\text\{\s*%\s*\}", "%"),
         (r"\^\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
-        (r"(?<=\d)\s*[eE]([+-]?\d+)(?![\w.])", r"*10^{\1}"),
+        (r"(?<=\d)[eE]([+-]?\d+)\s+([A-Za-z]{1,3}(?:/[A-Za-z]{1,3})?)[\s.]*$", r"*10^{\1}\\text{ \2}"),
+        (r"(?<=\d)\s*[eE]([+-]?\d+)(?!\w|\.\d)", r"*10^{\1}"),
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
 ]  # fmt: skip
+_TYPE = re.compile(
+    r"\s*\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box)\s*\{(.*)\}[\s.]*", re.DOTALL
+)
 _COUNT = re.compile(r"(?:\\text\{)?\s*+(\d*)[\s~]*+(?:\\text\{)?\s*+([A-Za-z][A-Za-z\s-]*+)\}?[\s.]*+")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
@@ -116,6 +144,7 @@ def notation(text: str) -> str:
     text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
     text = re.sub("[₀-₉]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text).translate(_SIGNS)
     text = re.sub(r"^\s*\*\*(.*?)\*\*\s*\.?\s*$", r"\1", text, flags=re.DOTALL)  # bold in Markdown
+    text = _plain_formula(text)
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
@@ -127,6 +156,23 @@ def notation(text: str) -> str:
     text = _outside_brackets(_THOUSANDS, lambda m: m[0].replace(",", ""), text)
     text = _MIXED.sub(lambda m: rf"{m[1]}\frac{{{m[2] or m[4]}}}{{{m[3] or m[5]}}}", text)
     return _spaces(text).strip()
+
+
+def _plain_formula(text: str) -> str:
+    r"""Returns the formula in a command for type, `\frac12` of `\mathbf{\frac12}`; any other text as it is."""
+    match = _TYPE.fullmatch(text)
+    if (
+        not match
+        or not re.search(r"[\d\\$]", match[1])
+        or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", match[1]))
+    ):
+        return text
+    depth = 0
+    for brace in re.finditer(r"(?<!\\)[{}]", match[1]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth < 0:  # the first brace closes before the end
+            return text
+    return match[1]
 
 
 def _number_in_words(match: re.Match) -> str:
@@ -147,11 +193,13 @@ def _outside_brackets(pattern: re.Pattern, written, text: str) -> str:
         if bracket[0] in "{}":
             continue
         opens = bracket[0][-1] in "([{"
-        if depth == 0 and opens:
+        if depth == 0 and not opens:  # it closes nothing, as in "1) 5, 2) 6"
+            continue
+        if depth == 0:
             pieces.append(pattern.sub(written, text[start : bracket.start()]))
             place = bracket.start()
-        depth = max(0, depth + (1 if opens else -1))
-        if depth == 0 and not opens:
+        depth += 1 if opens else -1
+        if depth == 0:
             pieces.append(text[place : bracket.end()])
             start = bracket.end()
     rest = text[place:] if depth else pattern.sub(written, text[start:])

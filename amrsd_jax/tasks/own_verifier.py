@@ -6,7 +6,6 @@ it reads lines `[problem, response]` in JSON and writes a verdict for each, as J
 
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -48,7 +47,9 @@ def complete(verdict: Any) -> Any:
         reward = float(verdict)
         verdict = Verdict(reward, "correct" if reward >= 1 else "wrong", None, True)
     reward = float(verdict.reward)
-    if not math.isfinite(reward):  # would make every gradient of the step so
+    if (
+        not abs(reward) < 1e30
+    ):  # rewards are float32, and one that is not finite would make every gradient of the step so
         raise ValueError(f"reward = {reward}; expected a finite number")
     return Verdict(
         reward,

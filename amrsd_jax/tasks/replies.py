@@ -26,7 +26,7 @@ TAIL = 100_000  # the final answer is searched in this many characters at the en
 LINES = 4_000  # characters at the end in which earlier lines than the last are read, our choice
 STATEMENTS = 20  # how many of the last "the answer is" are read, our choice
 
-_BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?\{|\}")
+_BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?(?<!(?<!\\)\\)\{|(?<!(?<!\\)\\)\}")  # but no \{ or \}
 _SEPARATOR = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\(?:quad|qquad|text\s?\{\s?(?:and|or)\s?\})|and|or)*")
 _STATED = re.compile(
     r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"

@@ -29,7 +29,7 @@ _NO_UNIT = frozenset(
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
 _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
-    rf"(?<=[\d}})\]!.|%])(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
+    rf"(?:(?<=[\d}})\]!.|%])|(?<=\\pi)|(?<=\\pi\s))(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)\s?(?:\^\{?(-?\d)\}?)?")
@@ -82,7 +82,7 @@ def split(text: str) -> tuple[str, Unit]:
 def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
     """Whether letters that no `\\text` marks are a unit, and not variables: `5 m` and `5cm` are, `5m` and `5 xy` are not."""
     letters = re.findall(r"[A-Za-z]+", words)
-    if not re.search(r"\d\.?$", value):
+    if not re.search(r"(?:\d\.?|10\^\{-?\d+\})$", value):
         return all(len(word) > 2 for word in letters) and (spaced or value.endswith("%"))
     if spaced or "/" in words or re.fullmatch(r"[a-z]\^\{[23]\}", words):
         return all(len(word) > 2 or word.lower() in _NAMES for word in letters)

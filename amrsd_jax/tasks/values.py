@@ -68,7 +68,7 @@ def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
 
 def _values(gold: str, answer: str, ask: Ask) -> bool:
     """Compares two expressions, a decimal number among them with regard to its rounding."""
-    base = [re.fullmatch(r"(-?[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]
+    base = [re.fullmatch(r"(-?(?=[A-F]*\d)[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]  # A_1 is a name
     if any(base):  # a base may be missing, as a unit may
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
         return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
@@ -78,6 +78,8 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
     a, b = expressions.parse(gold), expressions.parse(answer)
     if a is None or b is None:
         return undecided(gold, answer, ask)
+    if factors := (a.functions - b.functions) & b.names | (b.functions - a.functions) & a.names:
+        a, b = expressions.parse(gold, factors), expressions.parse(answer, factors)  # h(a+b) and ah+bh
     try:
         variables = a.names | b.names
         if (verdict := expressions.same(a, b, ROUNDED if variables and has_point(gold, answer) else None)) is None:

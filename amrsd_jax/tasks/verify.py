@@ -91,8 +91,18 @@ def judged(
 
 def _judged(task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str) -> Verdict:
     if CLOSE in text or not inside_thought(tokenizer.decode(list(prompt[-HEADER:]))):
-        return task.verify(problem, text)
-    return dataclasses.replace(task.verify(problem, OPEN + text), spans={})
+        return _encodable(task.verify(problem, text))
+    return _encodable(dataclasses.replace(task.verify(problem, OPEN + text), spans={}))
+
+
+def _encodable(verdict: Verdict) -> Verdict:
+    """Returns a verdict whose texts can be written as UTF-8: a response may name half of a surrogate pair, as JSON can."""
+    texts = {
+        name: text.encode("utf-8", "replace").decode()
+        for name, text in (("message", verdict.message), ("parsed", verdict.parsed))
+        if text is not None and not text.isascii()
+    }
+    return dataclasses.replace(verdict, **texts) if texts else verdict
 
 
 def extras(

@@ -139,7 +139,8 @@ def test_the_page_of_long_rollouts_stays_small(long):
 
 def test_hostile_texts_are_inert(workdir, rng):
     row = {name: HOSTILE if isinstance(value, str) else value for name, value in rollout(40, 1, rng).items()}
-    write_rollouts(workdir, 40, [row | {"token_text": [HOSTILE] * 16, "reflection_status": "ok"}])
+    token = HOSTILE + "\x1b\ufffe"  # which XML cannot hold
+    write_rollouts(workdir, 40, [row | {"token_text": [token] * 16, "reflection_status": "ok"}])
     config = CONFIG | {"task": {"name": HOSTILE}, "credit": {"rule": HOSTILE}}
     (workdir / "config.json").write_text(json.dumps(config))
     (workdir / "environment.json").write_text(json.dumps({"devices": HOSTILE}))
@@ -148,10 +149,13 @@ def test_hostile_texts_are_inert(workdir, rng):
     text = written(workdir)
     markup = text[: text.rindex("<script>")]  # what stands before the page's own script
     assert "<img" not in markup and "<script>" not in markup and "<!--" not in markup
-    assert samples_of(text)["steps"][-1]["rows"][0]["tokens"][0] == HOSTILE  # whole, yet inert
+    assert samples_of(text)["steps"][-1]["rows"][0]["tokens"][0] == token  # whole, yet inert
     assert HOSTILE in text_of(text)
-    figure = ElementTree.parse(report.write_figure(workdir, workdir / "figure.svg"))
-    assert not [node for node in figure.iter() if node.tag.endswith(("script", "img"))]
+    for step in (1, 20):  # the figure shows the first step that has a failed and a correct rollout
+        (workdir / "rollouts" / f"step_{step:05}.parquet").unlink()
+    nodes = list(ElementTree.parse(report.write_figure(workdir, workdir / "figure.svg")).iter())
+    assert not [node for node in nodes if node.tag.endswith(("script", "img"))]
+    assert "<img" in "".join(node.text for node in nodes if node.get("textLength"))
 
 
 def test_the_page_loads_nothing_and_compiles_no_code(finished):

@@ -160,3 +160,42 @@ def test_time_is_linear(piece):
         states_answer(text, answer)
     states_calls(text, GOLD)
     assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "answer, text, stated",
+    [
+        ("42", "You should get the number 42 here.", True),
+        ("42", "Look at problem number 42.", False),
+        ("12", "It should be twelve.", True),
+        ("123", "It equals one hundred and twenty-three.", True),
+        ("12", "There are twelve months in a year.", False),
+        ("1", "There is one mistake.", False),
+        ("1", "The key is one of the terms.", False),
+        ("-7", "It should be minus 7.", True),
+        ("-7", "Calculate 5 minus 7 with care.", False),
+        ("3/2", "It should be 1 1/2.", True),
+        ("0.5", "It is 50%.", True),
+        ("0.5", "It is 5%.", False),
+        (r"35\%", "It is 0.35.", True),
+        (r"35\%", "It is 35 percent.", True),
+        ("1000000", "It is 1 million.", True),
+        (r"5\text{ cm}", "The length should be 5.", True),
+        (r"12\text{ square units}", "The area is 12.", True),
+        ("x=5", "So x must be 5.", True),
+        ("1,2", "The roots are 1 and 2.", True),
+        ("1,2", "One root is 1.", False),
+        (r"36\pi", "The area is 36*pi.", True),
+        (r"2\sqrt{3}", "It is 2*sqrt(3).", True),
+    ],
+)
+def test_a_value_is_stated_in_every_spelling_that_the_verifier_accepts(answer, text, stated):
+    assert states_answer(text, answer) == stated
+
+
+@pytest.mark.parametrize("piece", ["}]", "1)", "minus ", "twenty-", "1 1/", "50% ", "2*pi"])
+def test_any_reflection_is_searched_in_bounded_time(piece):
+    begin = time.process_time()
+    for answer in (r"\frac{1}{2}", "12", r"36\pi", "1,2"):
+        states_answer(piece * (20_000 // len(piece)), answer)
+    assert time.process_time() - begin < 20

@@ -65,6 +65,8 @@ def test_twice_the_length_is_read_in_the_same_generous_time(piece):
         "ab " * 300 + "1",
         "(" * 400 + "1" + ")" * 400,
         "x=" * 400,
+        "1" + ")" * 900,
+        "}]" * 400,
         " " * 900 + "x",
     ],
 )
@@ -96,6 +98,13 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("So\n\\[\n\\frac{1}{2}\n\\]", r"\frac{1}{2}", r"\frac{1}{2}"),
         ("It costs $18 per hour and $36 in total.", "36", "36"),
         ("The answer is not 7.", "not 7", "not 7"),
+        ("So <answer>5</answer>", "5", "5"),
+        ("**Final Answer**: 5 </answer>", "5", "5"),
+        ("The answer is 72.<|im_end|>", "72", "72"),
+        (
+            r"\boxed{\left\{\begin{array}{l}x=1\\\\y=2\end{array}\right.}",
+            *[r"\left\{\begin{array}{l}x=1\\\\y=2\end{array}\right."] * 2,
+        ),
         ("It is half of 2\\pi", "2\\pi", "2\\pi"),
         ("It takes 1 1/2 hours.", "1 1/2", "1 1/2"),
         ("A share of 25%.", "25%", "25%"),

@@ -98,6 +98,7 @@ def test_a_place_without_a_verifier_is_named(tmp_path, place):
     [
         "exit(0)",
         "float('nan')",
+        "1e39",
         "Verdict(float('inf'), 'right', None, True)",
         "Verdict(None, 'right', None, True)",
         "Verdict(1.0, 'right', None, True, scores={'distance': 'far'})",

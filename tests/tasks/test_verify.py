@@ -1,5 +1,7 @@
 """From completions to rollouts: text without special tokens, verdicts, arrays padded on the right."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,15 @@ def test_token_span_by_hand(span, tokens):
     tokenizer = embedded_tokenizer(["ab", "def"])
     ids = [tokenizer.convert_tokens_to_ids(piece) for piece in ("ab", "c", "def", "g")]
     assert token_span(tokenizer, ids, span) == tokens
+
+
+def test_a_verdict_s_texts_can_be_written():
+    """JSON names half of a surrogate pair in plain letters."""
+    gold = json.dumps([{"Action": "f", "Action_Input": "{}"}])
+    tokenizer, task = embedded_tokenizer(["a"]), RowTask(family="tools")
+    reply = 'Action: f\nAction Input: {"a": "\\ud800"}'
+    verdict = judged(task, tokenizer, [], Problem("a", "Call f.", gold), reply)
+    assert verdict.parsed.encode() and '"a": "?"' in verdict.parsed
 
 
 def test_a_response_that_never_closes_the_thought_of_its_prompt_has_no_reply():
