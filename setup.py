@@ -43,10 +43,10 @@ setup(
         "altair>=5.5",
         "datasets>=4.0",  # runs no code of a data set
         "flax>=0.12",
-        "jax>=0.7",
+        "jax>=0.10",
         "jaxtyping>=0.3",
         "jinja2>=3.1",  # chat templates; transformers does not pull it in
-        "math-verify[antlr4_13_2]>=0.9,<0.10",  # tasks/symbolic.py checks what it accepts
+        "math-verify[antlr4-13-2]>=0.9,<0.10",  # tasks/symbolic.py checks what it accepts
         "ml-collections>=1.0",
         "ml-dtypes>=0.3",
         "mpmath>=1.3",

@@ -5,7 +5,7 @@ Command:  python -m experiments.appendix
 
 from amrsd_jax.files import atomic_write
 from experiments import collapse, credit_localisation, learning_curves, real_model, threshold
-from experiments.common import ROOT, read_rows
+from experiments.common import ROOT, no_arguments, read_rows
 
 HEAD = """# Tables of the experiments
 
@@ -34,4 +34,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     atomic_write(ROOT / "docs" / "tables.md", page())

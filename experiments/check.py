@@ -20,6 +20,7 @@ from experiments import (
     smollm2,
     threshold,
 )
+from experiments.common import no_arguments
 
 STUDIES = [
     *smollm2.MORE,
@@ -44,6 +45,7 @@ STUDIES = [
 ]
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     outdated = [document for study in STUDIES for document in study.outdated()]
     print("\n".join(f"outdated: {document}" for document in outdated) or "all tables and figures are up to date")
     sys.exit(bool(outdated))

@@ -82,7 +82,7 @@ def main(study: Study, doc: str, **axes: dict) -> None:
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["run", "table", "figure"] if study.figure else ["run", "table"])
-    parser.add_argument("--out", type=Path, default=Path("runs") / study.name, help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/experiments") / study.name, help="folder of the runs")
     parser.add_argument("--results", type=Path, help=f"default: OUT/{study.name}.json for run, else the committed file")
     for name, options in axes.items():
         parser.add_argument(f"--{name}", **options)
@@ -97,6 +97,11 @@ def main(study: Study, doc: str, **axes: dict) -> None:
         print(study.svg)
     else:
         print(study.table(read_rows(results)))
+
+
+def no_arguments(doc: str) -> None:
+    """Parses the command line of a command without arguments, so that `--help` prints `doc` and does nothing else."""
+    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 # ---------------------------------------------------------------- results files

@@ -1,6 +1,6 @@
 """Question: how well does each method's per-token blame find the first wrong token, before and during training?
 
-Command:  python -m experiments.credit_localisation run --out=runs/localisation   (two CPU cores: about 12 minutes)
+Command:  python -m experiments.credit_localisation run    (two CPU cores: about 12 minutes)
           python -m experiments.credit_localisation table | figure               (from results/credit_localisation.json)
 Arms:     every rule, and the rules that read self-written reflections also with shuffled and with perfect ones, all on the
           same failures of AMR-SD's run of the microscope config, one seed, scored by the parameters that sampled them.

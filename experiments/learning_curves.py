@@ -1,6 +1,6 @@
 """Question: on the tables task, does credit from reflections learn faster than GRPO and than controls without a teacher?
 
-Command:  python -m experiments.learning_curves run --out=runs/learning_curves     (every run that the results lack)
+Command:  python -m experiments.learning_curves run    (every run that the results lack)
           python -m experiments.learning_curves table | figure                     (from results/learning_curves.json)
 Axes:     --tasks, --arms, --warm, --lr, --seeds narrow the grid. An arm may set arguments of its rule: `amrsd@tau=0.05,lam=1`.
 Arms:     the keys of ARMS; to compare a new rule, add a line there.

@@ -8,7 +8,7 @@ import numpy as np
 
 from amrsd_jax import lengths
 from amrsd_jax.markdown import table as markdown
-from experiments.common import Study
+from experiments.common import Study, no_arguments
 
 PROMPT, RESPONSE, SAMPLES = 2048, 8192, 50
 SIZES = ((256, 16), (256, 8), (64, 16))  # rows, rows at a time
@@ -48,4 +48,5 @@ def table(_rows: list | None = None) -> str:
 STUDY = Study("padding", None, table, page="docs/performance.md")
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     print(table())

@@ -1,6 +1,6 @@
 """Claim: on five-digit addition, verified rewards remove a habit planted in the warm-up; permuted rewards do not.
 
-Command:  python -m experiments.quickstart run --out=runs/experiment     (two CPU cores: about 20 minutes)
+Command:  python -m experiments.quickstart run    (two CPU cores: about 20 minutes)
           python -m experiments.quickstart table                         (from experiments/results/quickstart.json)
 Arms:     AMR-SD and GRPO, each also with permuted rewards; three seeds each. The arms of a seed start from the same warm-up.
 """

@@ -1,6 +1,6 @@
 """Question: does a pretrained model of 135 M parameters learn a rung of the ladder on two CPU cores, and can it reflect?
 
-Command:  python -m experiments.smollm2 run --out=runs/smollm2     (about two hours; needs what docs/real_models.md installs)
+Command:  python -m experiments.smollm2 run    (about two hours; needs what docs/real_models.md installs)
           python -m experiments.smollm2 table                      (from experiments/results/smollm2.json)
 Arms:     AMR-SD with the model's own reflections, GRPO, and GRPO with permuted rewards as a control; three seeds each. The arms
           of a seed begin after the same reflection warm-up. AMR-SD on a harder rung and with adapters; one seed each.

@@ -1,6 +1,6 @@
 """Question: which threshold tau separates disputes from noise? No paper states one; ours is 0.2 nats.
 
-Command:  python -m experiments.threshold run --out=runs/localisation    (runs of experiments.credit_localisation; a minute)
+Command:  python -m experiments.threshold run --out=runs/experiments/credit_localisation    (whose runs it reads; a minute)
           python -m experiments.threshold table                          (from experiments/results/threshold.json)
 Measured: on failures whose first wrong token is known, with the model's own critiques, with another failure's and with perfect
           ones: how many failures have any disputed token (gap below -tau); in how many of those the first disputed token is

@@ -9,7 +9,8 @@
 # Start it from the repository, on a machine where gcloud is logged in. `setup` copies the repository's last commit to every host and
 # installs it there; `run` starts the same command on all of them and shows their output; `stop` asks them for a checkpoint
 # at the end of the step they are in. The workdir, and rows and model if they are files, must be on a file system that all
-# hosts see (Filestore over NFS, or a bucket mounted with gcsfuse). The same `run` again continues.
+# hosts see (Filestore over NFS, or a bucket mounted with gcsfuse). The same `run` again continues. The hosts' python3 must be 3.11
+# or later, as in images of Ubuntu 24.04.
 
 set -euo pipefail
 : "${TPU:?name of the slice}" "${ZONE:?its zone}"
