@@ -173,6 +173,10 @@ class Contexts:
     cut: tuple[int, ...] = ()
     negatives: tuple["Contexts", ...] = ()
 
+    def all_cut(self) -> list[int]:
+        """Returns the rows of which some text was cut, negatives' included."""
+        return sorted({*self.cut, *(row for negative in self.negatives for row in negative.cut)})
+
 
 @dataclasses.dataclass(frozen=True)
 class LogProbs:

@@ -129,7 +129,7 @@ def decide(
 ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Returns the advantage of every row of whole groups, and which rows need a teacher.
 
-    These are the rows that the rule declares, or all rows if `credit.exact_savings` is off.
+    These are the rows that the rule declares and the loss counts, or all rows if `credit.exact_savings` is off.
     """
     config = experiment.config
     reward = rollouts.reward
@@ -145,8 +145,10 @@ def decide(
         return advantage, np.ones(len(advantage), bool)
     group = config.rollout.group
     right = credit.group_right(rollouts.reward, group)
-    signals = Signals(step, advantage, rollouts.reward, rollouts.mask, group, right)
-    return advantage, experiment.rule.needs_teacher(signals, credit.Hyper(**config.credit.args))
+    mask = rollouts.trained(config.loss.mask_truncated)
+    signals = Signals(step, advantage, rollouts.reward, mask, group, right)
+    needed = experiment.rule.needs_teacher(signals, credit.Hyper(**config.credit.args))
+    return advantage, needed & mask.any(axis=1)
 
 
 def sample_groups(

@@ -275,11 +275,6 @@ def _check_together(config: Config) -> None:
             "credit.context = 'question': teacher.kind = 'policy' is the student itself, so that every gap would be 0; expected "
             "another kind"
         )
-    scores = context != "none" and (rule.reads_gap or rule.distill)
-    if config.teacher.kind != rule.teacher and not scores:
-        raise ConfigError(
-            f"teacher.kind = {config.teacher.kind!r}: rule {rule.name!r} has no teacher that scores; expected it to be left out"
-        )
     if bool(config.credit.negatives) != bool(rule.negatives):
         expected = "contrasts; expected at least 1" if rule.negatives else "does not contrast; expected 0"
         raise ConfigError(f"credit.negatives = {config.credit.negatives}: rule {rule.name!r} {expected}")

@@ -17,7 +17,7 @@ def get_config():
 
     config.rollout.update(prompts=16, group=8, prompt_length=48, response_length=208, segment=16)
     config.credit.rule = "amrsd"
-    config.reflection.update(prompt_length=224, tokens=24, context_length=176)
+    config.reflection.update(prompt_length=224, tokens=24, context_length=288)
     config.scoring.rows = 16  # a last piece of each width is padded
     config.learning.update(minibatches=2, micro_batches=4)
     config.optimizer.learning_rate, config.optimizer.schedule = 2e-4, "linear"

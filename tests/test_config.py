@@ -483,6 +483,30 @@ def test_a_wrong_choice_of_the_rows_that_need_a_teacher_is_refused(needs_teacher
     assert [part for part in named if part not in message] == [], message
 
 
+@pytest.mark.parametrize(
+    "needs_teacher",
+    [
+        lambda s, hyper: np.repeat(s.advantage.reshape(-1, s.group).any(axis=1), s.group),
+        lambda s, hyper: np.average(s.mask, axis=1, weights=s.mask) * s.group_right / s.group < 1,
+        lambda s, hyper: np.random.default_rng(s.step).random(len(s.reward)) < 0.5,
+    ],
+)
+def test_a_choice_of_rows_may_use_what_a_step_gives_it(needs_teacher, monkeypatch):
+    own = own_rule(lambda s: s.gap, context="feedback", needs_teacher=needs_teacher)
+    monkeypatch.setitem(credit.RULES, "own", own)
+    assert check(credit__rule="own").credit.rule == "own"
+
+
+def test_without_savings_no_choice_of_rows_is_needed(monkeypatch):
+    monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.gap, context="feedback"))
+    assert "no needs_teacher" in refusal(credit__rule="own")
+    assert not check(credit__rule="own", credit__exact_savings=False).credit.exact_savings
+
+
+def test_a_teacher_that_nothing_reads_is_no_fault_where_nothing_is_trained():
+    assert validate(set_fields(base(), credit__rule="grpo", teacher__kind="ema"), splits=()).teacher.kind == "ema"
+
+
 def test_a_rule_is_checked_where_it_trains_alone(monkeypatch):
     """Where a run is exported or evaluated, the verifier that declares the rule's extras may be missing."""
     monkeypatch.setitem(credit.RULES, "own", own_rule(lambda s: s.extras["span"][:, :1] * s.mask))

@@ -14,7 +14,9 @@ from absl import app, flags
 from amrsd_jax.flags import define_config, parser
 
 _CONFIG = define_config()
-_TOPOLOGY = flags.DEFINE_string("topology", None, "Hardware: a TPU slice such as v5e:1x1, v5e:2x4, v5p:2x2x2, v6e:4x4, or GPUs: h100:1, h100:8.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Hardware: a TPU slice such as v5e:1x1, v5e:2x4, v5p:2x2x2, v6e:4x4, or GPUs: h100:1, h100:8."
+)
 _PROGRAMS = flags.DEFINE_list("programs", None, "Which programs; default: all of the run.")
 _LAYERS = flags.DEFINE_integer("layers", None, "Compile a model with this many layers of the same sizes.", 1)
 _OUT = flags.DEFINE_string("out", None, "JSON file for all figures.")

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from amrsd_jax.config import Config
-from amrsd_jax.credit.base import Hyper, Rule, no_rows
+from amrsd_jax.credit.base import Hyper, Rule, group_right, no_rows
 from amrsd_jax.names import nearest
 from amrsd_jax.records import Signals, TokenCredit
 from amrsd_jax.sections import ConfigError
@@ -66,6 +66,10 @@ def check_rule(rule: Rule, config: Config) -> None:
         on arrays of these shapes, or returns anything but a TokenCredit of the right shapes, and rows for `needs_teacher`.
     """
     place = f"credit.rule = {rule.name!r}"
+    if config.teacher.kind != rule.teacher and (rule.context == "none" or not (rule.reads_gap or rule.distill)):
+        raise ConfigError(
+            f"teacher.kind = {config.teacher.kind!r}: rule {rule.name!r} has no teacher that scores; expected it to be left out"
+        )
     missing = {}
     if rule.context == "none":
         no_teacher = "the rule declares no context, so there is no teacher"
@@ -121,14 +125,18 @@ def _check_needs_teacher(rule: Rule, config: Config, shapes: dict[str, Any], pla
     Raises:
       ConfigError: see `check_rule`.
     """
-    if rule.context == "none":
+    if rule.context == "none" or not config.credit.exact_savings:  # then no row has a teacher, or all have
         return
     if rule.needs_teacher is no_rows:
         raise ConfigError(f"{place} declares a context and no needs_teacher, so that its teacher would score no row")
-    early = ("step", "advantage", "reward", "mask", "group", "group_right")
-    arrays = {name: np.zeros(shapes[name].shape, shapes[name].dtype) for name in early}
+    group, (n, t) = config.rollout.group, shapes["mask"].shape
+    reward = (np.arange(n) % 2).astype(np.float32)
+    arrays = dict(
+        step=0, advantage=reward - np.float32(0.5), reward=reward, mask=np.ones((n, t), np.float32),
+        group=group, group_right=group_right(reward, group),
+    )  # fmt: skip
     reason = "needs_teacher is asked before the teacher's pass"
-    missing = {name: reason for name in (*Signals.__dataclass_fields__, "gap") if name not in early}
+    missing = {name: reason for name in (*Signals.__dataclass_fields__, "gap") if name not in arrays}
     signals = _AvailableSignals.make(arrays, missing, f"needs_teacher of {place}")
     try:
         rows = rule.needs_teacher(signals, Hyper(**config.credit.args))

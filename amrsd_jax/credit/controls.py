@@ -42,7 +42,8 @@ def shuffled_blame(s: Signals, *, prefix: float = 0.0, rest: float = 1.0) -> Tok
     """
     size = s.quoted[:, 1] - s.quoted[:, 0]
     room = s.mask.sum(axis=1) - size
-    marked = (s.reward < 1) & (size > 0) & ((s.advantage != 0) | (prefix != 0))  # the failures whose credit has a place
+    # The failures whose credit has a place; a row that is not trained on has no token.
+    marked = (s.reward < 1) & (size > 0) & (room >= 0) & ((s.advantage != 0) | (prefix != 0))
     place = s.quoted[:, 0] / jnp.maximum(room, 1)
     # The marked failures come first, in a random order. Each takes the place of the next one, and the last that of the first.
     order = jnp.argsort(jnp.where(marked, s.noise, jnp.inf))

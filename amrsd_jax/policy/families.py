@@ -337,5 +337,7 @@ def config_json(c: Architecture, tokenizer: Tokenizer | None = None, dtype: str 
 def _belongs(c: Architecture, family: Family) -> bool:
     """Whether an architecture is a family's: what the family does not choose has its value, what it needs is there."""
     fixed = {field: family.fields.get(field, _DEFAULTS[field]) for field in _DISTINCTIVE - set(family.options)}
+    if c.rope_scaling is None:
+        del fixed["sliding_rope_scaled"]  # it changes nothing
     needed = {"sliding_window", "nope_every", "experts"}.intersection(family.options)
     return all(getattr(c, field) == value for field, value in fixed.items()) and all(getattr(c, n) for n in needed)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from amrsd_jax import credit
 from amrsd_jax.config import Config
 from amrsd_jax.records import Contexts
 from amrsd_jax.reflection.parse import WRITTEN
@@ -19,6 +20,8 @@ class StepLines:
         self._config, self._pace = config, Pace(config.steps)
         self._warned = self._told_unusable = self._told_cut = False
         self._streak = 0
+        rule = credit.get(config.credit.rule)
+        self._prompts = rule.reads_gap or bool(rule.distill)  # others read the words of a text alone
 
     def __call__(self, step: int, row: Mapping[str, float | None], contexts: Contexts) -> list[str]:
         """Returns the lines of the step with these metrics and contexts."""
@@ -31,8 +34,11 @@ class StepLines:
         if not self._told_unusable and (line := unusable_reflections(step, contexts)):
             lines.append(line)
             self._told_unusable = True
-        if not self._told_cut and contexts.cut:
-            lines.append(cut_texts(step, contexts, config.reflection.context_length))
+        if not self._told_cut and self._prompts and (rows := contexts.all_cut()):
+            lines.append(
+                f"step {step}: the teacher's prompt had no room for the whole text of {len(rows)} of {len(contexts.rows)} rows, "
+                f"among them row {rows[0]}: raise reflection.context_length = {config.reflection.context_length}"
+            )
             self._told_cut = True
         return lines
 
@@ -124,14 +130,6 @@ def unusable_reflections(step: int, contexts: Contexts) -> str | None:
     return (
         f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
         f"{count} are {reason!r}, such as {sample[:200]!r}"
-    )
-
-
-def cut_texts(step: int, contexts: Contexts, longest: int) -> str:
-    """Returns a line about texts that did not fit into the teacher's prompt."""
-    return (
-        f"step {step}: {len(contexts.cut)} of {len(contexts.rows)} texts lost their ends in the teacher's prompt, among them "
-        f"{contexts.kind[contexts.cut[0]]!r} of row {contexts.cut[0]}: raise reflection.context_length = {longest}"
     )
 
 

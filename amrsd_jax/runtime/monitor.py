@@ -92,11 +92,12 @@ def mass(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float
 
 
 def zero_advantage(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:
-    """Returns the share of groups whose rows all have advantage 0, e.g. because their rewards are equal; None for groups of one.
+    """Returns the share of groups whose rows all have advantage 0, e.g. because their rewards are equal.
 
-    Their advantage is 0 with most baselines, and rules that are used with them give credit without it.
+    None where groups have one row and no row has an advantage, as with the group's mean as baseline: rules that are used with
+    such groups give credit without it.
     """
-    return zero_groups(record.credit.advantage, group) if group > 1 else None
+    return zero_groups(record.credit.advantage, group) if group > 1 or record.credit.advantage.any() else None
 
 
 def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:

@@ -118,7 +118,7 @@ def _reflection_metrics(record: StepRecord) -> dict[str, float | None]:
         "reflection/needed": needed / n,
         "reflection/skipped": 1 - needed / n,
         "reflection/usable": status["ok"] / needed if needed else None,
-        "reflection/cut": len(record.contexts.cut) / status["ok"] if status["ok"] else None,
+        "reflection/cut": len(record.contexts.all_cut()) / status["ok"] if status["ok"] else None,
     }
     reasons = (reason for reason in STATUSES if reason not in ("ok", "not_needed"))
     return row | {f"reflection/unusable_{reason}": status[reason] / n for reason in reasons}

@@ -102,7 +102,7 @@ def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) ->
         f"**Contrasts ({part}), learning rate {rows[0]['lr']:g}**\n\n{markdown(columns, cells)}\n\n"
         "Differences: means over pairs of equal rung, start and seed, with 95 % intervals by Student's t. Corrected: the "
         f"interval of the area by Bonferroni for the {len(named)} contrasts. p, that of no difference of the areas, corrected "
-        "for the same, is given when all their seeds are there. By pair: the areas' differences in the order of the seeds."
+        "for the same, is given when all their seeds are there. By pair: the areas' differences, by rung and seed."
     )
 
 

@@ -580,6 +580,16 @@ def test_rules_count_the_tokens_that_the_loss_counts():
         assert found.token_advantage.tolist() == [[first, 0], [0, 0]]
 
 
+def test_a_place_is_not_exchanged_with_a_row_that_is_not_trained():
+    """Three failures quote their token 0, 2 and 1; the last one was cut off, and gives no place and takes none."""
+    mask = np.float32([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+    values = dict(step=0, advantage=[-1.0] * 3, reward=[0.0] * 3, mask=mask, noise=[0.1, 0.2, 0.3])
+    values["quoted"] = np.int32([[0, 1], [2, 3], [1, 2]])
+    rule = credit.get("shuffled_blame")
+    found = np.asarray(rule(signals(rule, values)).token_advantage)
+    assert [int(np.argmax(row < 0)) for row in found[:2]] == [2, 0] and not found[2:].any()
+
+
 def test_memory_and_extras_reach_the_rule():
     def counting(s, *, scale=1.0):
         return credit.TokenCredit(scale * s.extras["grade"][:, None] * s.mask, memory=s.memory + 1)

@@ -190,6 +190,15 @@ def test_patterns_of_layers_may_be_written_as_periods(tmp_path):
     assert huggingface.read_architecture(tmp_path) == smollm
 
 
+def test_without_a_scaling_nobody_asks_which_layers_have_it():
+    """A run of this form may have been saved before the field was there."""
+    plain = change(golden.FAMILIES["gemma2"], rope_scaling=None)
+    for scaled in (True, False):
+        assert huggingface.config_json(change(plain, sliding_rope_scaled=scaled))["model_type"] == "gemma2"
+    with pytest.raises(ValueError, match="no family"):
+        huggingface.config_json(change(golden.FAMILIES["gemma2"], sliding_rope_scaled=False))
+
+
 def test_gemma_2_has_bounds_where_its_config_names_none(tmp_path):
     """The defaults of Gemma2Config; null is none."""
     for absent, expected in ((True, (50.0, 30.0)), (False, (None, None))):

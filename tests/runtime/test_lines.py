@@ -91,12 +91,13 @@ def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
 
 def test_texts_that_were_cut_are_told_once():
     contexts = Contexts(
-        ("hint", "critique"), ("ok", "ok"), ("a", "b"), np.arange(2), np.ones((2, 1), int), np.ones(2), (1,)
+        ("hint", "critique"), ("ok", "ok"), ("a", "b"), np.arange(2), np.ones((2, 1), int), np.ones(2, int), (1,)
     )
     lines = StepLines(validate(tiny_config()))
     _, told = lines(1, ROW, contexts)
-    assert told.startswith("step 1: 1 of 2 texts") and "'critique' of row 1" in told and "context_length = 32" in told
+    assert "1 of 2 rows, among them row 1: raise reflection.context_length = 32" in told
     assert len(lines(2, ROW, contexts)) == 1
+    assert len(StepLines(validate(tiny_config("quoted_blame")))(1, ROW, contexts)) == 1  # which reads the words alone
 
 
 def test_the_line_of_an_evaluation():

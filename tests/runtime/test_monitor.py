@@ -149,12 +149,12 @@ def test_measures_of_a_step():
 
 
 def test_groups_without_advantage():
-    """Of a group of two rows both have none, or one has some. A group of one has none by definition."""
+    """Of a group of two rows both have none, or one has some. Groups of one may have none by definition."""
     config, none = settings(zero_advantage=("warn", 0.5)), step_record(advantage=[0.0, 0.0])
     measured = [monitor.measure(record, [], config, 2)["zero_advantage"] for record in (step_record(), none)]
     assert measured == [0.0, 1.0]
     assert monitor.measure(none, [], config, 1)["zero_advantage"] is None
-    assert monitor.zero_groups(np.float32([1, 0]), 1) == 0.5
+    assert monitor.measure(step_record(), [], config, 1)["zero_advantage"] == 0.5  # of the batch's mean
 
 
 def test_nothing_to_measure_is_none():
