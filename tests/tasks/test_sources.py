@@ -76,6 +76,7 @@ def test_a_hub_data_set(tmp_path, monkeypatch):
     uri = f"hub:{folder}?split=test"
     assert read(f"hub:{folder}") == list(enumerate(ROWS, start=1))
     assert read(uri) == [(1, ROWS[1])] and sources.label(uri) == "things"
+    assert [row for _, row in read(f"hub:{folder}?split=train+test")] == [*ROWS, ROWS[1]]
     assert next(iter(sources.rows(uri)))[0] == f"{uri} row 1"
 
 
