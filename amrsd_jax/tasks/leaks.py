@@ -15,6 +15,7 @@ from amrsd_jax.tasks.mathematics import number, value
 from amrsd_jax.tasks.notation import notation
 from amrsd_jax.tasks.sentences import in_digits, numbers_of
 
+ITEMS = 6  # values of a list that are looked for one by one, our choice
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
 
 
@@ -95,17 +96,20 @@ _PLACES = re.compile(
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
 )
-_MINUS = re.compile(
-    r"(?<![\d)\]}]\s)\b(?:minus|negative)\s+(?=[\d\\])", re.IGNORECASE
-)  # but no difference, "5 minus 7"
+_MINUS = re.compile(  # "it is minus 7", but no difference, "x minus 7"
+    r"(^|\b(?:is|are|be|equals?|gives?|gets?|yields?|becomes?|answer|result|value)\s|[=:(]\s?)(?:minus|negative)\s(?=[\d\\])",
+    re.IGNORECASE | re.MULTILINE,
+)
 _MIXED = re.compile(r"(?<![\d./])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/]|\.\d)")
-_PER_CENT = re.compile(r"(?<![\w.])(-?\d{1,9}(?:\.\d{1,9})?)\s?(?:\\?%|per ?cent\b)")
+_PER_CENT = re.compile(
+    r"(?<![\w.])(-?\d{1,9}(?:\.\d{1,9})?)\s?(?:\\?%|per ?cent\b)(?! (?:sure|certain|correct|right|confident|accurate))"
+)
 _WORD = rf"(?:{'|'.join(numerals.NUMBER_WORDS)})"
 _SPOKEN = re.compile(
     rf"\b{_WORD}(?:[\s-]{{1,3}}(?:and )?{_WORD}){{0,9}}\b(?=\s?(?:[.,;:!?)]|$))", re.IGNORECASE | re.MULTILINE
 )
 _PRODUCT = re.compile(r"(?<=[\d)])\s?(?:\*|×|\\cdot|\\times)\s?(?=\\?(?:pi|sqrt)(?![a-z]))")  # 2*sqrt(3) is a value
-_NAMED = re.compile(r"\s*[A-Za-z](?:_\w)?\s*=\s*([^=]+)")
+_NAMED = re.compile(r"\s*[A-Za-z](?:_\w)?\s*=\s*([^=]*\d[^=]*)")
 _NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])")
 _EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
 _FORM = re.compile(
@@ -127,35 +131,40 @@ _ANSWER = re.compile(
 def states_value(text: str, answer: str, question: str = "") -> bool:
     """Returns whether a text states a value as a word, a number or an expression of its own.
 
-    Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 50% and 0.5, 10^6 and
-    1000000), without their unit or name, and all values of a list must be stated. Anything else matches regardless of case,
-    spacing, braces and LaTeX's words for text. A number that the question has as well is stated only as a result: "add 6 and 2"
-    does not state 6. So is one in words, at the end of a clause: "there are two terms" does not state 2.
+    Numbers, fractions, roots and powers match every spelling of their value (1,234 and 1234, 1/2 and 0.5, 50% and 0.5, 10^6
+    and 1000000), without their unit or name. A list is also stated where all its values are, up to ITEMS of them. Anything
+    else matches regardless of case, spacing, braces and LaTeX's words for text. A number that the question has as well is
+    stated only as a result: "add 6 and 2" does not state 6. So is one in words, at the end of a clause: "there are two terms"
+    does not state 2.
     """
+    text, question = _in_figures(text[-TAIL:]), _in_figures(question)
     bare = _value_of(answer)
-    if (
-        len(items := pieces(bare, (",",))) > 1
-        and number(answer) is None
-        and all(number(one) is not None for one in items)
-    ):
-        return all(states_value(text, one, question) for one in items)
-    text, answer = _NAMES.sub(r"\\\1", text[-TAIL:].translate(_SIGNS)), "".join(bare.translate(_SIGNS).split())
+    if any(_states(text, one, question) for one in dict.fromkeys((answer, bare))):
+        return True
+    items = list(dict.fromkeys(pieces(bare, (",",))))
+    if not 1 < len(items) <= ITEMS or number(bare) is not None or any(number(one) is None for one in items):
+        return False
+    return all(_states(text, one, question) for one in items)
+
+
+def _in_figures(text: str) -> str:
+    """Returns a text with numbers in one form: `-7` for "is minus 7", `3/2` for `1 1/2`, `1000000` for `1 million`."""
+    text = _NAMES.sub(r"\\\1", text.translate(_SIGNS))
+    text = in_digits(_PRODUCT.sub("", _MINUS.sub(r"\1-", text)))
+    return _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
+
+
+def _states(text: str, answer: str, question: str) -> bool:
+    """Returns whether a text in figures states one value."""
+    answer = "".join(answer.translate(_SIGNS).split())
     if not answer:
         return False
-    text = in_digits(_PRODUCT.sub("", _MINUS.sub("-", text)))
-    text = _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
     exact = number(answer)
     near = value(answer) if exact is None else float(exact)
     if exact is not None:
-        shares = {Fraction(found) / 100 for found in _PER_CENT.findall(text)}
-        if exact in shares or (
-            answer.endswith("%") and exact / 100 in map(number, numbers_of(_PER_CENT.sub(" ", text)))
-        ):
-            return True
-        spoken = _SPOKEN.sub(lambda m: numerals.spoken(m[0]) or m[0], text)
-        if spoken != text and _states_result(_PLACES.sub(" ", spoken), exact) and not _states_result(text, exact):
-            return True
         plain = _PLACES.sub(" ", text)
+        if _states_share(plain, answer, exact, question) or _states_in_words(plain, exact):
+            return True
         named = exact in map(number, numbers_of(plain))
         if exact in map(number, numbers_of(question)):
             return named and _states_result(plain, exact)
@@ -175,6 +184,24 @@ def states_value(text: str, answer: str, question: str = "") -> bool:
     plain = _WRAPPER.sub("", answer)
     stated = r"(?<!\w)" + r"\s*".join(map(re.escape, plain)) + r"(?!\w)"
     return bool(plain) and re.search(stated, _WRAPPER.sub("", text), flags=re.IGNORECASE) is not None
+
+
+def _states_share(text: str, answer: str, exact: Fraction, question: str) -> bool:
+    """Returns whether a text has a share in its other form: 50% for 0.5, or 0.35 for 35%, and the question has it in neither."""
+
+    def shares(text: str) -> set[Fraction]:
+        return {Fraction(found) / 100 for found in _PER_CENT.findall(text)}
+
+    if answer.endswith("%"):
+        decimals = {number(found) for found in numbers_of(text) if "." in found}
+        return exact / 100 in decimals
+    return exact.denominator > 1 and exact in shares(text) and exact not in shares(question)
+
+
+def _states_in_words(text: str, exact: Fraction) -> bool:
+    """Returns whether a text ends a clause with a result in words: "it is twelve."; zero and one are said of much else."""
+    spoken = _SPOKEN.sub(lambda m: numerals.spoken(m[0]) or m[0], text)
+    return exact > 1 and spoken != text and _states_result(spoken, exact) and not _states_result(text, exact)
 
 
 def _value_of(answer: str) -> str:

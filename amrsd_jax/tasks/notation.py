@@ -35,8 +35,12 @@ _UNIT_LETTERS = _UNITS + "CAlTFH"
 
 
 def _upright(match: re.Match) -> str:
-    """Returns an upright letter as a variable, which must not run into a command in front of it."""
-    letter = match[1] + match[2][:-1]
+    """Returns an upright letter as a variable."""
+    return _variable(match, match[1] + match[2][:-1])
+
+
+def _variable(match: re.Match, letter: str) -> str:
+    """Returns a variable, which must not run into a command in front of it."""
     return " " + letter if match.string[: match.start()][-1:].isalpha() else letter
 
 
@@ -60,14 +64,14 @@ _REWRITES = [
         (r"\\(?:text|math)?color(?:box)?\s*\{[^{}]*\}|\\color\s+[a-z]+(?![a-z])", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|boldsymbol|bm|bf|rm|it|underline|mathop|boxed|fbox|ensuremath)(?![A-Za-z])", ""),
+        (r"\\(?:mathbf|textbf)\s?\{\s*([A-Za-z])\s*\}", lambda m: _variable(m, m[1])),  # bold, so no unit
         (r"\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)(?![A-Za-z])\s*", r"\\text"),
         (r"\\text\{([^{}^]*\^(?:[^{}]|\{-?\d\})*)\}", _powers_outside),
-        (r"(?<=[\d)}])([~\s\\,;:]{0,9})\\mu\s?\\text\{\s*([A-Za-z]{1,3})\s*\}", r"\1\\text{ µ\2}"),
         (r"(?<=[\d)}])([~\s\\,;:]{0,9})"
          r"\\frac\{\\text\{\s*([A-Za-z]{1,4})\s*\}\}\{\\text\{\s*([A-Za-z]{1,4})\s*\}(\^\{?\d\}?)?\}",
          r"\1\\text{ \2}/\\text{ \3}\4"),
-        (r"(?:(?<=[\d)])|(?<=\d\})|(?<=\d\}\}))"
-         r"(?:(?:[~\s]|\\[,;: ]){0,5}(?:(?:\\cdot|\*|/)\s?)?\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?){1,6}",
+        (r"(?:(?<=\d)|(?<=\d\})|(?<=\d\}\}))(?:[~\s]|\\[,;: ]){0,5}\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?"
+         r"(?:(?:[~\s]|\\[,;: ]){0,5}(?:(?:\\cdot|\*|/)\s?)?\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?){0,5}",
          _units),
         (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", _upright),
         (r"\\(?:dfrac|tfrac|cfrac|nicefrac|sfrac)(?![A-Za-z])", r"\\frac"),
@@ -120,7 +124,8 @@ _REWRITES = [
         (r"\\text\{\s*%\s*\}", "%"),
         (r"\^\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
-        (r"(?<=\d)[eE]([+-]?\d+)\s+([A-Za-z]{1,3}(?:/[A-Za-z]{1,3})?)[\s.]*$", r"*10^{\1}\\text{ \2}"),
+        (r"(?<=\d)[eE]([+-]?\d+)\s+((?:[kcmnM]?m|k?g|[smNJWVK]|kJ|kW|Hz|Pa|mol|eV)(?:/(?:[sh]|kg|mol|K))?)[\s.]*$",
+         r"*10^{\1}\\text{ \2}"),
         (r"(?<=\d)\s*[eE]([+-]?\d+)(?!\w|\.\d)", r"*10^{\1}"),
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
     )
@@ -160,10 +165,10 @@ def notation(text: str) -> str:
 
 def _plain_formula(text: str) -> str:
     r"""Returns the formula in a command for type, `\frac12` of `\mathbf{\frac12}`; any other text as it is."""
-    match = _TYPE.fullmatch(text)
+    match = _TYPE.fullmatch(re.sub(r"\\[,;:! ]", "~", text))
     if (
         not match
-        or not re.search(r"[\d\\$]", match[1])
+        or not re.search(r"[\\$=(\[]", match[1])
         or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", match[1]))
     ):
         return text

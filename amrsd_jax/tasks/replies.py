@@ -26,7 +26,8 @@ TAIL = 100_000  # the final answer is searched in this many characters at the en
 LINES = 4_000  # characters at the end in which earlier lines than the last are read, our choice
 STATEMENTS = 20  # how many of the last "the answer is" are read, our choice
 
-_BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?(?<!(?<!\\)\\)\{|(?<!(?<!\\)\\)\}")  # but no \{ or \}
+_BRACE = re.compile(r"(?:\\f?box(?:ed)?\s?)?\{|\}")
+_ESCAPED = re.compile(r"\\\\|\\[{}]")  # a line break, and brackets of sets and systems
 _SEPARATOR = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\(?:quad|qquad|text\s?\{\s?(?:and|or)\s?\})|and|or)*")
 _STATED = re.compile(
     r"\b(?:answer|result|solution|réponse|resposta|respuesta|antwort|risposta|ответ)s?\b(?P<between>[^\n.:=：]{0,60}?)"
@@ -134,10 +135,19 @@ def gold_answer(gold: str) -> str:
 def last_boxes(text: str) -> str | None:
     """Returns the content of the balanced box that begins last, joined to that of earlier boxes with only separators between.
 
-    Empty boxes are skipped. A single pass, since a looping response may open thousands of boxes.
+    Empty boxes are skipped. `\\{` and `\\}` are no braces, unless no box is balanced without them.
+    """
+    without = _ESCAPED.sub("  ", text)  # of the same length
+    return _boxes(text, without) or (None if without == text else _boxes(text, text))
+
+
+def _boxes(text: str, braces: str) -> str | None:
+    """Returns the boxes of a text, whose braces are read in `braces`, a text of the same length.
+
+    A single pass, since a looping response may open thousands of boxes.
     """
     opened, boxes = [], []
-    for brace in _BRACE.finditer(text):
+    for brace in _BRACE.finditer(braces):
         if brace[0] != "}":
             opened.append(brace)
         elif opened and (start := opened.pop())[0] != "{" and text[start.end() : brace.start()].strip():

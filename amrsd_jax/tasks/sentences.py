@@ -19,10 +19,9 @@ WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 LETTERS_OF_FORMULAS = set(
     "and or sin cos tan cot sec csc log ln exp sqrt pi mod cm km mm kg ft if for gcd lcm max min frac text".split()  # noqa: SIM905  (a list fills twenty lines)
 )
-_TAGS = re.compile(
-    r"</?(?:b|i|u|em|strong|mark|code|span|answer|final|final_answer|solution|response|result|output|reasoning|think|s)>"
-    r"|<\|[a-z_]{1,30}\|>|</?[a-z]+_of_turn>",
-    re.IGNORECASE,
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
+_MARKS = re.compile(  # which end what stands before them
+    r"</?(?:answer|final|final_answer|solution|response|result|output|reasoning|think)>|<\|[a-z_]{1,30}\|>|</?[a-z]{1,9}_of_turn>|</s>"
 )
 _QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
 _REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"
@@ -81,9 +80,13 @@ _SAID = re.compile(
 )
 
 
+def _without_tags(text: str) -> str:
+    return _MARKS.sub(" ", _TAGS.sub("", text))
+
+
 def of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = in_digits(_TAGS.sub("", text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
+    text = in_digits(_without_tags(text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
     text = _QUOTED.sub(r"\1", text)
     text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
     if found := formulas(text):
@@ -210,7 +213,7 @@ def last_expression(line: str) -> str | None:
 
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
-    line = _TAGS.sub("", re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
+    line = _without_tags(re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
     line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_digits(line)))
     line = _BECAUSE.sub(r"\1", line)
     if re.search(r"\d", without := _ASIDE.sub("", line)):

@@ -29,8 +29,9 @@ _NO_UNIT = frozenset(
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
 _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
-    rf"(?:(?<=[\d}})\]!.|%])|(?<=\\pi)|(?<=\\pi\s))(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
+    rf"(?:(?<=[\d}})\]!.|%])|(?<=\\pi)(?=\\text))(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
+_LETTER = re.compile(r"\\text\{ ?([A-Za-z])\}")
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _PIECE = re.compile(r"(/)|(?:([A-Za-zµμΩ']+)\.?)\s?(?:\^\{?(-?\d)\}?)?")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\{(\\text\{[^{}\d]*\})\}\{(\\text\{[^{}\d]*\}(?:\^\{?\d\}?)?)\}$")
@@ -74,9 +75,23 @@ def split(text: str) -> tuple[str, Unit]:
         return value, Unit((("degree" + tail[1].removeprefix(r"^\circ").strip(), 1),))
     words = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", tail[3])
     unit = _unit(words)
+    if unit is not None and not unit.known and value.endswith(r"\pi"):  # \pi\text{ thousand}, \pi abc
+        return text, Unit()
     if unit is None or not (r"\text" in tail[3] or _plain_words_are_a_unit(words, bool(tail[2]), value)):
         return text, Unit()
     return value, unit
+
+
+def letters_as_in(text: str, other: str) -> str:
+    """Returns a text whose upright letters are variables where the other text has them as such: `2\\text{ m}` beside `2m`."""
+
+    other = re.sub(r"\\text\{[^{}]*\}", "#", other)
+
+    def written(match: re.Match) -> str:
+        bare = re.search(rf"(?<![A-Za-z\\{{])( ?){match[1]}(?![A-Za-z])", other)
+        return bare[1] + match[1] if bare else match[0]
+
+    return _LETTER.sub(written, text)
 
 
 def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:

@@ -18,6 +18,7 @@ Ask = Callable[[str, str], bool]
 APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
 DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
 _AMOUNT = re.compile(r"(?:(?<=[a-z.]\})|(?<=[a-z.]\s\}))(?<!(?:log|exp|mod|gcd|lcm)\})\s*(?=\d)")
+_BASE = re.compile(r"(-?(?:(?=[A-F]*\d)[\dA-F]+(?=_)|[A-F]+(?=_\{?1[1-6](?!\d))))_\{?(\d+)\}?")  # but A_1 is a name
 _INTEGER = re.compile(r"-?\d+")
 _WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
 
@@ -31,6 +32,7 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
     amounts = [_AMOUNT.split(text) for text in (gold, answer)]
     if len(amounts[0]) == len(amounts[1]) > 1:  # 2 hours 30 minutes, which is no product
         return all(equal(x.strip(), y.strip(), ask) for x, y in zip(*amounts, strict=True))
+    gold, answer = units.letters_as_in(gold, answer), units.letters_as_in(answer, gold)
     gold, gold_unit = units.split(gold)
     answer, answer_unit = units.split(answer)
     if not gold_unit.agrees(answer_unit):
@@ -68,7 +70,7 @@ def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
 
 def _values(gold: str, answer: str, ask: Ask) -> bool:
     """Compares two expressions, a decimal number among them with regard to its rounding."""
-    base = [re.fullmatch(r"(-?(?=[A-F]*\d)[\dA-F]+)_\{?(\d+)\}?", text) for text in (gold, answer)]  # A_1 is a name
+    base = [_BASE.fullmatch(text) for text in (gold, answer)]
     if any(base):  # a base may be missing, as a unit may
         digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
         return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])

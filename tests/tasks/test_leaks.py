@@ -187,10 +187,38 @@ def test_time_is_linear(piece):
         ("1,2", "One root is 1.", False),
         (r"36\pi", "The area is 36*pi.", True),
         (r"2\sqrt{3}", "It is 2*sqrt(3).", True),
+        ("1", "You are 100% correct up to the second step.", False),
+        (r"100\%", "There is 1 mistake in equation (1).", False),
+        (r"50\%", "The factor 1/2 in the area is missing.", False),
+        ("-3", "Calculate x minus 3 first.", False),
+        ("7", "The correct value is x minus 7.", True),
+        ("0", "Set the derivative equal to zero.", False),
+        ("1", "Check that there is only one.", False),
+        ("y=x", "Check how x was isolated.", False),
+        ("x=n", "Check n again.", False),
+        (r"\frac{270}{7}\text{ degrees}", r"\boxed{\frac{270}{7}\text{ degrees}}", True),
     ],
 )
 def test_a_value_is_stated_in_every_spelling_that_the_verifier_accepts(answer, text, stated):
     assert states_answer(text, answer) == stated
+
+
+@pytest.mark.parametrize(
+    "answer, question, text, stated",
+    [
+        ("1,2", "Solve n^2-3n+2=0.", r"The final answer is \boxed{1,2}.", True),
+        ("0.2", "It rises by 20%.", "The price rose by 20%, so multiply.", False),
+        ("3/2", "Take 1 1/2 cups.", "You need 1 1/2 cups.", False),
+    ],
+)
+def test_a_value_of_the_question_in_another_form(answer, question, text, stated):
+    assert states_answer(text, answer, question) == stated
+
+
+def test_a_long_list_is_looked_for_as_it_is_written():
+    answer, begin = ",".join(map(str, range(1, 100))), time.process_time()
+    assert states_answer(f"It is {answer}.", answer) and not states_answer("1 2 3 " * 16_000, answer)
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("piece", ["}]", "1)", "minus ", "twenty-", "1 1/", "50% ", "2*pi"])

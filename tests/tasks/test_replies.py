@@ -99,6 +99,10 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("It costs $18 per hour and $36 in total.", "36", "36"),
         ("The answer is not 7.", "not 7", "not 7"),
         ("So <answer>5</answer>", "5", "5"),
+        ("So <answer>4</answer><answer>2</answer>", "2", "2"),
+        ("<output>3</output><output>4</output>", "4", "4"),
+        (r"\boxed{A\\\{1\}}", *[r"A\\\{1\}"] * 2),
+        (r"\boxed{7\}", *["7\\"] * 2),
         ("**Final Answer**: 5 </answer>", "5", "5"),
         ("The answer is 72.<|im_end|>", "72", "72"),
         (
