@@ -187,15 +187,17 @@ def _states(text: str, answer: str, question: str) -> bool:
 
 
 def _states_share(text: str, answer: str, exact: Fraction, question: str) -> bool:
-    """Returns whether a text has a share in its other form: 50% for 0.5, or 0.35 for 35%, and the question has it in neither."""
+    """Returns whether a text has a share in its other form: 50% for 0.5, or 0.35 for 35%, and the question has it not."""
 
     def shares(text: str) -> set[Fraction]:
         return {Fraction(found) / 100 for found in _PER_CENT.findall(text)}
 
+    def decimals(text: str) -> set[Fraction | None]:
+        return {number(found) for found in numbers_of(text) if "." in found}
+
     if answer.endswith("%"):
-        decimals = {number(found) for found in numbers_of(text) if "." in found}
-        return exact / 100 in decimals
-    return exact.denominator > 1 and exact in shares(text) and exact not in shares(question)
+        return exact / 100 in decimals(text) - decimals(question)
+    return exact.denominator > 1 and exact in shares(text) - shares(question)
 
 
 def _states_in_words(text: str, exact: Fraction) -> bool:

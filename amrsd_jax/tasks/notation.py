@@ -165,7 +165,7 @@ def notation(text: str) -> str:
 
 def _plain_formula(text: str) -> str:
     r"""Returns the formula in a command for type, `\frac12` of `\mathbf{\frac12}`; any other text as it is."""
-    match = _TYPE.fullmatch(re.sub(r"\\[,;:! ]", "~", text))
+    match = _TYPE.fullmatch(re.sub(r"\\[,;: ]", "~", text))
     if (
         not match
         or not re.search(r"[\\$=(\[]", match[1])

@@ -47,9 +47,7 @@ def complete(verdict: Any) -> Any:
         reward = float(verdict)
         verdict = Verdict(reward, "correct" if reward >= 1 else "wrong", None, True)
     reward = float(verdict.reward)
-    if (
-        not abs(reward) < 1e30
-    ):  # rewards are float32, and one that is not finite would make every gradient of the step so
+    if not abs(reward) < 1e30:  # in float32 it must be finite, else no gradient of the step would be
         raise ValueError(f"reward = {reward}; expected a finite number")
     return Verdict(
         reward,

@@ -208,6 +208,7 @@ def test_a_value_is_stated_in_every_spelling_that_the_verifier_accepts(answer, t
     [
         ("1,2", "Solve n^2-3n+2=0.", r"The final answer is \boxed{1,2}.", True),
         ("0.2", "It rises by 20%.", "The price rose by 20%, so multiply.", False),
+        (r"35\%", "A share of 0.35 is given.", "Multiply by 0.35.", False),
         ("3/2", "Take 1 1/2 cups.", "You need 1 1/2 cups.", False),
     ],
 )
