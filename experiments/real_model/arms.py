@@ -57,7 +57,7 @@ CONTRASTS = (
     ("prefix_credit_reference", "drop_failures"),
 )
 # These decide about our own try to beat GRPO and dropped failures with the model's reflections, on the rung `steps`. They were
-# named before any run on seeds 21 to 25; earlier seeds shaped the rule and its control. docs/findings.md gives the reason.
+# named before any run of the rule and its control on seeds 21 to 25; earlier seeds shaped both. docs/findings.md says more.
 TRY = (
     ("quoted_blame", "grpo"),
     ("quoted_blame", "drop_failures"),
