@@ -18,7 +18,7 @@ NOTES = {
     real_model: "SmolLM2-135M; arms are compared within a start and seed, of which all share parameters, problems and noise. In "
     "brackets is the part of the study: core, try (our own rule), others, pilot (chooses the learning rate), more (seeds of no "
     "part).",
-    collapse: "The signal `zero_advantage` was named `flat` when these runs were made.",
+    collapse: "",
 }
 
 
@@ -27,7 +27,7 @@ def page() -> str:
     sections = [HEAD]
     for module, note in NOTES.items():
         title = module.STUDY.name.replace("_", " ").capitalize()
-        command = f"Printed by `python -m {module.__name__} table`. {note}"
+        command = f"Printed by `python -m {module.__name__} table`. {note}".strip()
         table = module.STUDY.table(read_rows(module.STUDY.results))
         sections.append("\n\n".join([f"## {title}", module.__doc__.split("\n")[0], command, table]))
     return "\n\n".join(sections) + "\n"

@@ -1,6 +1,6 @@
 """Claim: the collapse monitor fires while there is still reward to lose; over the same horizon AMR-SD's run stays healthy.
 
-Command:  python -m experiments.collapse run    (two CPU cores: about 30 minutes)
+Command:  python -m experiments.collapse run    (a CPU core: about 20 minutes)
           python -m experiments.collapse table | figure               (from experiments/results/collapse.json)
 Arms:     AMR-SD; the reward plus the gap of a teacher that is given the answer (over-conditioned: it needs no working, and
           the policy is pulled after it); the same with a correct peer's solution; the first with rollbacks; the
