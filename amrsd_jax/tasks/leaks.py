@@ -96,8 +96,9 @@ _PLACES = re.compile(
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
 )
-_MINUS = re.compile(  # "it is minus 7", but no difference, "x minus 7"
-    r"(^|\b(?:is|are|be|equals?|gives?|gets?|yields?|becomes?|answer|result|value)\s|[=:(]\s?)(?:minus|negative)\s(?=[\d\\])",
+_MINUS = re.compile(  # "it is minus 7" and "negative 7", but no difference, "x minus 7"
+    r"((?:^|\b(?:is|are|be|was|been|equals?|gives?|gets?|got|yields?|becomes?|makes?|obtains?|in|to|as|therefore|actually|really|just"
+    r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})minus\s{1,3}(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
     re.IGNORECASE | re.MULTILINE,
 )
 _MIXED = re.compile(r"(?<![\d./])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/]|\.\d)")
@@ -108,8 +109,12 @@ _WORD = rf"(?:{'|'.join(numerals.NUMBER_WORDS)})"
 _SPOKEN = re.compile(
     rf"\b{_WORD}(?:[\s-]{{1,3}}(?:and )?{_WORD}){{0,9}}\b(?=\s?(?:[.,;:!?)]|$))", re.IGNORECASE | re.MULTILINE
 )
+_ZERO_OR_ONE = re.compile(
+    r"\b(?:answer|result|solution)\s(?:\w+\s){0,2}(?:is|be|was|equals)\s(zero|one)(?=\s?(?:[.,;:!?)]|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _PRODUCT = re.compile(r"(?<=[\d)])\s?(?:\*|×|\\cdot|\\times)\s?(?=\\?(?:pi|sqrt)(?![a-z]))")  # 2*sqrt(3) is a value
-_NAMED = re.compile(r"\s*[A-Za-z](?:_\w)?\s*=\s*([^=]*\d[^=]*)")
+_NAMED = re.compile(r"\s*[A-Za-z](?:_\w)?\s*=\s*(?![A-Za-z]\s*$)([^=]+)")
 _NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])")
 _EXPRESSION = re.compile(r"[^\s=,;:$]{1,300}")
 _FORM = re.compile(
@@ -150,7 +155,7 @@ def states_value(text: str, answer: str, question: str = "") -> bool:
 def _in_figures(text: str) -> str:
     """Returns a text with numbers in one form: `-7` for "is minus 7", `3/2` for `1 1/2`, `1000000` for `1 million`."""
     text = _NAMES.sub(r"\\\1", text.translate(_SIGNS))
-    text = in_digits(_PRODUCT.sub("", _MINUS.sub(r"\1-", text)))
+    text = in_digits(_PRODUCT.sub("", _MINUS.sub(lambda m: f"{m[1] or ''}-", text)))
     return _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
 
 
@@ -201,9 +206,14 @@ def _states_share(text: str, answer: str, exact: Fraction, question: str) -> boo
 
 
 def _states_in_words(text: str, exact: Fraction) -> bool:
-    """Returns whether a text ends a clause with a result in words: "it is twelve."; zero and one are said of much else."""
+    """Returns whether a text ends a clause with a result in words: "it is twelve."
+
+    Zero and one are said of much else, as in "equal to zero", so these must be called the answer.
+    """
+    if exact in (0, 1):
+        return any(numerals.spoken(found) == str(exact) for found in _ZERO_OR_ONE.findall(text))
     spoken = _SPOKEN.sub(lambda m: numerals.spoken(m[0]) or m[0], text)
-    return exact > 1 and spoken != text and _states_result(spoken, exact) and not _states_result(text, exact)
+    return spoken != text and _states_result(spoken, exact) and not _states_result(text, exact)
 
 
 def _value_of(answer: str) -> str:

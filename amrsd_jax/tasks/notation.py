@@ -70,7 +70,9 @@ _REWRITES = [
         (r"(?<=[\d)}])([~\s\\,;:]{0,9})"
          r"\\frac\{\\text\{\s*([A-Za-z]{1,4})\s*\}\}\{\\text\{\s*([A-Za-z]{1,4})\s*\}(\^\{?\d\}?)?\}",
          r"\1\\text{ \2}/\\text{ \3}\4"),
-        (r"(?:(?<=\d)|(?<=\d\})|(?<=\d\}\}))(?:[~\s]|\\[,;: ]){0,5}\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?"
+        (r"(?<=\d)(?:[~\s]|\\[,;: ]){1,5}\\mu\s?\\text\{\s*([A-Za-z])\s*\}", r"\\text{ µ\1}"),
+        (r"(?:(?<=\d)|(?<=\d\})|(?<=\d\}\})|(?<=\))(?=[~\s]|\\[,;: ]))"
+         r"(?:[~\s]|\\[,;: ]){0,5}\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?"
          r"(?:(?:[~\s]|\\[,;: ]){0,5}(?:(?:\\cdot|\*|/)\s?)?\\text\{\s*[A-Za-z]{1,3}\s*\}(?:\^\{?-?\d\}?)?){0,5}",
          _units),
         (r"\\text\{([A-Za-z])(\}(?=[_^({]|$)|\^\{[^{}]*\}\})", _upright),
@@ -124,7 +126,7 @@ _REWRITES = [
         (r"\\text\{\s*%\s*\}", "%"),
         (r"\^\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),  # 2^10 is 1024, as whoever writes it means
-        (r"(?<=\d)[eE]([+-]?\d+)\s+((?:[kcmnM]?m|k?g|[smNJWVK]|kJ|kW|Hz|Pa|mol|eV)(?:/(?:[sh]|kg|mol|K))?)[\s.]*$",
+        (r"(?<=\d)[eE]([+-]?\d+)\s+([kcmnMG]?(?:[mgsNJWVKACFTL]|Hz|Pa|eV|mol|cal)(?:/(?:[sh]|kg|mol|K))?)[\s.]*$",
          r"*10^{\1}\\text{ \2}"),
         (r"(?<=\d)\s*[eE]([+-]?\d+)(?!\w|\.\d)", r"*10^{\1}"),
         (r"(?<=\d)\s?x\s?(?=10\^)", "*"),
@@ -133,6 +135,7 @@ _REWRITES = [
 _TYPE = re.compile(
     r"\s*\\(?:text(?:bf|rm|it|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box)\s*\{(.*)\}[\s.]*", re.DOTALL
 )
+_WORDS_IN_TYPE = re.compile(r"[A-Za-z]{2}|^[\s~]*-?[\d.,/]+[\s~]*[A-Za-z][\s~.]*$")  # a number with a unit among them
 _COUNT = re.compile(r"(?:\\text\{)?\s*+(\d*)[\s~]*+(?:\\text\{)?\s*+([A-Za-z][A-Za-z\s-]*+)\}?[\s.]*+")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
@@ -166,11 +169,7 @@ def notation(text: str) -> str:
 def _plain_formula(text: str) -> str:
     r"""Returns the formula in a command for type, `\frac12` of `\mathbf{\frac12}`; any other text as it is."""
     match = _TYPE.fullmatch(re.sub(r"\\[,;: ]", "~", text))
-    if (
-        not match
-        or not re.search(r"[\\$=(\[]", match[1])
-        or re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", match[1]))
-    ):
+    if not match or not re.search(r"[\d\\$]", match[1]) or _WORDS_IN_TYPE.search(re.sub(r"\\[A-Za-z]+", "", match[1])):
         return text
     depth = 0
     for brace in re.finditer(r"(?<!\\)[{}]", match[1]):

@@ -19,9 +19,10 @@ WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 LETTERS_OF_FORMULAS = set(
     "and or sin cos tan cot sec csc log ln exp sqrt pi mod cm km mm kg ft if for gcd lcm max min frac text".split()  # noqa: SIM905  (a list fills twenty lines)
 )
-_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>")
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|mark|code|span)>", re.IGNORECASE)
 _MARKS = re.compile(  # which end what stands before them
-    r"</?(?:answer|final|final_answer|solution|response|result|output|reasoning|think)>|<\|[a-z_]{1,30}\|>|</?[a-z]{1,9}_of_turn>|</s>"
+    r"(?i:</?(?:answer|final|final_answer|solution|response|result|output|reasoning|think)>|<\|[a-z_]{1,30}\|>|</?[a-z]{1,9}_of_turn>)"
+    r"|</?s>"
 )
 _QUOTED = re.compile(r"^['\"“‘]([^'\"“”‘’]*)['\"”’]\.?$")
 _REMARK = re.compile(  # "8, not 9", "8 because 2^3 = 8"

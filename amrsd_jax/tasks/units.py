@@ -29,7 +29,7 @@ _NO_UNIT = frozenset(
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"
 _POWER = r"(?:\^\{?-?\d\}?)?"
 _TAIL = re.compile(
-    rf"(?:(?<=[\d}})\]!.|%])|(?<=\\pi)(?=\\text))(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
+    rf"(?:(?<=[\d}})\]!.|%])|(?<=\\pi)(?=\\text|\s?[A-Za-z]{{3}}))(\^\\circ\s?[CFK]?|(\s*)({_WORD}{_POWER}(?:(?:\s*[/*-]\s*|\s*){_WORD}{_POWER}){{0,9}}))[\s.]*$"
 )
 _LETTER = re.compile(r"\\text\{ ?([A-Za-z])\}")
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")

@@ -18,7 +18,7 @@ Ask = Callable[[str, str], bool]
 APPROXIMATES = re.compile(r"\\approx(?![A-Za-z])")
 DECIMAL = re.compile(r"-?(\d*)\.(\d+)(?:\*10\^\{(-?\d+)\})?")
 _AMOUNT = re.compile(r"(?:(?<=[a-z.]\})|(?<=[a-z.]\s\}))(?<!(?:log|exp|mod|gcd|lcm)\})\s*(?=\d)")
-_BASE = re.compile(r"(-?(?:(?=[A-F]*\d)[\dA-F]+(?=_)|[A-F]+(?=_\{?1[1-6](?!\d))))_\{?(\d+)\}?")  # but A_1 is a name
+_BASE = re.compile(r"(-?([\dA-F]+))_\{?(\d{1,2})\}?")
 _INTEGER = re.compile(r"-?\d+")
 _WORDS_IN_VALUE = re.compile(r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])([A-Za-z]{4,})")
 
@@ -70,10 +70,10 @@ def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
 
 def _values(gold: str, answer: str, ask: Ask) -> bool:
     """Compares two expressions, a decimal number among them with regard to its rounding."""
-    base = [_BASE.fullmatch(text) for text in (gold, answer)]
+    base = [_number_to_a_base(text) for text in (gold, answer)]
     if any(base):  # a base may be missing, as a unit may
-        digits = [match[1] if match else text for match, text in zip(base, (gold, answer), strict=True)]
-        return bool(base[0]) and digits[0] == digits[1] and (base[1] is None or base[0][2] == base[1][2])
+        digits = [found[0] if found else text for found, text in zip(base, (gold, answer), strict=True)]
+        return base[0] is not None and digits[0] == digits[1] and (base[1] is None or base[0] == base[1])
     gold, answer = (re.sub(r"(?<=[^:]):(?=[^:])", "/", text) for text in (gold, answer))
     if any(_dangling(text) or re.search(r"(?<![_\d])\d+ \d", text) for text in (gold, answer)):
         return False
@@ -92,6 +92,14 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
         return _rounds(gold, answer, u, v) or (has_point(gold, answer) and near(u, v))
     except expressions.Unsupported:
         return undecided(gold, answer, ask)
+
+
+def _number_to_a_base(text: str) -> tuple[str, str] | None:
+    """Returns the digits and the base of `4343_6` or `AB_{16}`; None for other text, such as the name `A_1`."""
+    match = _BASE.fullmatch(text)
+    if not match or max(int(digit, 16) for digit in match[2]) >= int(match[3]):
+        return None
+    return (match[1], match[3]) if len(match[2]) > 1 or match[2].isdigit() else None
 
 
 def undecided(gold: str, answer: str, ask: Ask) -> bool:
