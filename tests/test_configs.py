@@ -95,7 +95,7 @@ def test_a_config_reads_real_rows(case, shared_data, tmp_path):
     "case", [case for case in CASES if case[0] in ("quickstart", "collapse", "strings", "tables", "long_tail")], ids=str
 )
 def test_the_teacher_s_prompt_has_room_for_what_the_rules_show(case, tmp_path):
-    """The longest text of a default context is the verifier's message with a solution."""
+    """The longest text that a rule shows by default is the verifier's message with a solution."""
     config = validate(get(case[0], *case[1]))
     experiment = make_experiment(config, tmp_path)
     templates, settings = experiment.context_settings.templates[""], experiment.context_settings

@@ -119,7 +119,7 @@ def forward(policy: Policy, rows: int, length: int) -> int:
 
 
 def _copied_experts(policy: Policy, tokens: int) -> int:
-    """Returns the bytes of two kernels of the experts, copied for each block of tokens."""
+    """Returns the bytes of two kernels of the experts, which the program copies for each block of tokens."""
     c = policy.architecture
     if not c.experts:
         return 0

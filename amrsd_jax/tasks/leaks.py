@@ -160,7 +160,7 @@ def _in_figures(text: str) -> str:
 
 
 def _states(text: str, answer: str, question: str) -> bool:
-    """Returns whether a text in figures states one value."""
+    """Returns whether a text, as `_in_figures` writes it, states one value."""
     answer = "".join(answer.translate(_SIGNS).split())
     if not answer:
         return False
@@ -192,7 +192,7 @@ def _states(text: str, answer: str, question: str) -> bool:
 
 
 def _states_share(text: str, answer: str, exact: Fraction, question: str) -> bool:
-    """Returns whether a text has a share in its other form: 50% for 0.5, or 0.35 for 35%, and the question has it not."""
+    """Returns whether a text has a share in its other form: 50% for 0.5, or 0.35 for 35%, and the question does not have it."""
 
     def shares(text: str) -> set[Fraction]:
         return {Fraction(found) / 100 for found in _PER_CENT.findall(text)}

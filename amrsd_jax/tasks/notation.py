@@ -30,12 +30,12 @@ def _multiple(match: re.Match) -> str:
     return f"*10^{{{power}}}{match[1] or ''}"
 
 
-_UNITS = "mgsNJWVKLh"  # letters that are units behind a number without a space, as in `3\\text{m}`
+_UNITS = "mgsNJWVKLh"  # letters that are units behind a number without a space, as in `3\text{m}`
 _UNIT_LETTERS = _UNITS + "CAlTFH"
 
 
 def _upright(match: re.Match) -> str:
-    """Returns an upright letter as a variable."""
+    """Returns a letter that is set upright, `x` of `\\text{x}`, as a variable."""
     return _variable(match, match[1] + match[2][:-1])
 
 
@@ -45,7 +45,7 @@ def _variable(match: re.Match, letter: str) -> str:
 
 
 def _units(match: re.Match) -> str:
-    """Returns upright letters behind a number with a space inside, `\\text{ m}`, by which they stay a unit."""
+    """Puts a space into upright letters behind a number, `\\text{ m}`, by which later rewrites know them as a unit."""
     known = _UNIT_LETTERS if re.match(r"[~\s]|\\[,;: ]", match[0]) else _UNITS
     return re.sub(r"\\text\{\s*([A-Za-z])\s*\}", lambda m: rf"\text{{ {m[1]}}}" if m[1] in known else m[0], match[0])
 

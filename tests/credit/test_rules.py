@@ -567,7 +567,7 @@ def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():
 
 
 def test_rules_count_the_tokens_that_the_loss_counts():
-    """RG-OPD, a mean over the tokens that agree: of the whole step, and without the row that was cut off."""
+    """RG-OPD takes a mean over the tokens that agree: all those of the step, or those of rows that were not cut off."""
     rollouts = tiny_rollouts([True, True], length=2, finish_reason=("stop", "length"))
     student = np.zeros((2, 2), np.float32)
     teacher = np.float32([[0.5, -0.5], [-0.5, -0.5]])

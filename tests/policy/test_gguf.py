@@ -55,7 +55,7 @@ def quantise(values, kind):
 
 
 def write(folder, family="llama", kind=Kind.F32, tied=True, fields=(), tensors=(), kv_heads=KV_HEADS):
-    """Writes the same random model as a GGUF file and as a folder. The file names the number of key heads if it is another."""
+    """Writes the same random model as a GGUF file and as a folder. The file names `kv_heads` unless it equals HEADS."""
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(folder / "model.gguf", family)
     for name, value in {

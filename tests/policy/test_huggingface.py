@@ -200,7 +200,7 @@ def test_without_a_scaling_nobody_asks_which_layers_have_it():
 
 
 def test_gemma_2_has_bounds_where_its_config_names_none(tmp_path):
-    """The defaults of Gemma2Config; null is none."""
+    """Absent fields have the defaults of Gemma2Config; null means that there is no bound."""
     for absent, expected in ((True, (50.0, 30.0)), (False, (None, None))):
         fields = huggingface.config_json(golden.FAMILIES["gemma2"])
         for name in ("attn_logit_softcapping", "final_logit_softcapping"):

@@ -149,7 +149,7 @@ def test_measures_of_a_step():
 
 
 def test_groups_without_advantage():
-    """Of a group of two rows both have none, or one has some. Groups of one may have none by definition."""
+    """A group counts if none of its rows has an advantage. Groups of one have none by definition, and are not measured then."""
     config, none = settings(zero_advantage=("warn", 0.5)), step_record(advantage=[0.0, 0.0])
     measured = [monitor.measure(record, [], config, 2)["zero_advantage"] for record in (step_record(), none)]
     assert measured == [0.0, 1.0]
