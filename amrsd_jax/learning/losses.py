@@ -63,11 +63,12 @@ def clipped_surrogate(
       `clip_dual` also `clip_frac_dual`, and `kl_old_new`, the k3 estimate of KL(old || new) in nats.
     """
     ratio = jnp.exp(log_ratio)
-    bounded = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
-    loss = -jnp.minimum(ratio * token_advantage, bounded * token_advantage)
+    low, high = (token_advantage < 0) & (ratio < 1 - clip_low), (token_advantage > 0) & (ratio > 1 + clip_high)
+    # Not by minimum and clip: at a bound, where a first update is if the bound is 0, they give a part of the gradient only.
+    loss = -jnp.where(low, 1 - clip_low, jnp.where(high, 1 + clip_high, ratio)) * token_advantage
     metrics = {
-        "clip_frac_low": ((token_advantage < 0) & (ratio < 1 - clip_low)).astype(ratio.dtype),
-        "clip_frac_high": ((token_advantage > 0) & (ratio > 1 + clip_high)).astype(ratio.dtype),
+        "clip_frac_low": low.astype(ratio.dtype),
+        "clip_frac_high": high.astype(ratio.dtype),
         "kl_old_new": ratio - 1 - log_ratio,
     }
     if clip_dual:

@@ -61,6 +61,17 @@ def test_clipping_takes_the_gradient_away(ratio, advantage, slope):
     np.testing.assert_allclose(jax.grad(loss)(jnp.log(jnp.array([[ratio]]))), slope, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bounds", [dict(clip_low=0.0, clip_high=0.3), dict(clip_low=0.3, clip_high=0.0)])
+@pytest.mark.parametrize("advantage", [1.0, -2.0])
+def test_a_bound_of_zero_leaves_a_first_update_whole(bounds, advantage):
+    """Its ratio is 1, which is the bound and not beyond it."""
+
+    def loss(log_ratio):
+        return losses.clipped_surrogate(log_ratio, jnp.array([[advantage]]), **bounds)[0].sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.zeros((1, 1))), [[-advantage]])
+
+
 @pytest.mark.parametrize(
     "ratio, advantage, loss, slope",
     [
