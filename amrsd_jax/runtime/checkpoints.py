@@ -27,6 +27,7 @@ from amrsd_jax.records import TrainState
 from amrsd_jax.runtime.console import note
 
 CHECKSUMS = "checksums.json"
+_PATIENCE = 6 * 3600  # seconds in which process 0 must have read what all have written, while the others wait
 _RECORD = "_CHECKPOINT_METADATA"  # the library's own, which it still changes after the checksums are taken
 
 
@@ -131,9 +132,13 @@ class _Named(policies.PreservationPolicy):
 
 @contextlib.contextmanager
 def _named(place: Path, message: str) -> Iterator[None]:
-    """Turns whatever the checkpoint library raises into an OSError of one line that names the place."""
+    """Turns whatever the checkpoint library raises into an OSError of one line that names the place.
+
+    The library may copy arrays to and from the host by operations that a transfer guard takes for unintended.
+    """
     try:
-        yield
+        with jax.transfer_guard("allow"):
+            yield
     except Exception as error:
         raise OSError(f"{place}: {message}: {first_line(error)}") from error
 
@@ -149,7 +154,7 @@ def _with_checksums(parent: Path, name: str) -> ocp.AsyncOptions:
         for draft in parent.glob(f"{name}.orbax-checkpoint-tmp*"):
             (draft / CHECKSUMS).write_text(json.dumps(checksums(draft), indent=1))
 
-    return ocp.AsyncOptions(post_finalization_callback=add)
+    return ocp.AsyncOptions(post_finalization_callback=add, timeout_secs=_PATIENCE)
 
 
 def checksums(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> dict[str, list[int]]:

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -66,6 +67,27 @@ def test_the_latest_and_the_named_checkpoints_are_kept(tmp_path):
     assert find_step(tmp_path) == 4 and find_step(tmp_path, 2) == 2
     with pytest.raises(FileNotFoundError, match=r"3.*\[1, 2, 4\]"):
         find_step(tmp_path, 3)
+
+
+def test_the_library_may_transfer_where_a_guard_forbids_it(tmp_path, monkeypatch):
+    """On an accelerator it copies arrays in a way that the training loop's guard refuses; on a CPU this stands for it."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save, restore = checkpoints._manager.save, checkpoints._manager.restore
+    for name, call in (("save", save), ("restore", restore)):
+
+        def transferring(*args, call=call, **named):
+            assert (jnp.zeros(2) + np.ones(2)).sum() == 2  # an implicit transfer
+            return call(*args, **named)
+
+        monkeypatch.setattr(checkpoints._manager, name, transferring)
+    state = small_state(1)
+    with jax.transfer_guard("disallow"):
+        with pytest.raises(Exception, match="Disallowed"):
+            jnp.zeros(2) + np.ones(2)
+        checkpoints.save(1, state, {"step": 1})
+        restored, _ = checkpoints.replace(state, 1)
+    checkpoints.close()
+    assert restored.params["w"].tolist() == [1.0] * 3
 
 
 def test_a_rollback_replaces_what_changes_and_keeps_the_frozen_parameters(tmp_path):
