@@ -149,12 +149,22 @@ def map_rows(function: Callable, *columns: Sequence, threads: int) -> list:
     """Applies `function` to every row of the columns; each process computes a share, in threads, and returns all results.
 
     Results must be representable in JSON.
+
+    Raises:
+      RuntimeError: on all processes, what `function` raised on one of them; the others would wait for its share.
     """
     rows = list(zip(*columns, strict=True))
     pool = ThreadPoolExecutor(threads)
+    share = fault = None
     try:
         share = list(pool.map(lambda row: function(*row), rows[jax.process_index() :: jax.process_count()]))
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        fault = f"process {jax.process_index()}: {type(error).__name__}: {error}"
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # a second signal does not wait here for the rows in progress
-    shares = allgather(share)
+    shares, faults = zip(*allgather([share, fault]), strict=True)
+    if any(faults):
+        raise RuntimeError("; ".join(filter(None, faults)))
     return [shares[i % len(shares)][i // len(shares)] for i in range(len(rows))]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from amrsd_jax import credit, rng
+from amrsd_jax import credit, interrupt, rng
 from amrsd_jax.config import RolloutConfig
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.records import (
@@ -79,6 +79,9 @@ def generate(
       params, critic: parameters of the policy, and of the frozen critic where a source needs one.
       step, position: training steps done, and index of the next problem.
       clock: records the phases `sample` and `reflect`, and when each row had a slot.
+
+    Raises:
+      Interrupted: a signal was received while responses were sampled.
     """
     config = experiment.config
     sampler = clock.watched(TIMELINE[REFLECTIONS], experiment.sampler(params, "reflection", step))
@@ -165,6 +168,9 @@ def sample_groups(
     Args:
       first_row: number of the first response in the step, which keys its randomness.
       reflections: makes requests as groups are verified, and collects the completions, where `decides_early` is true.
+
+    Raises:
+      Interrupted: a signal was received.
     """
     config, sampler = experiment.config.rollout, experiment.samplers["rollout"]
     requests = RequestQueue(response_requests(config, prompts, first_row))
@@ -191,6 +197,7 @@ def sample_groups(
                         groups[row] = Group(rollouts, *decide(experiment, rollouts, step))
                         for request in early_requests(experiment, groups[row], row, reflections):
                             requests.add(request)
+        interrupt.check()  # after the verification, which other processes may be waiting for
     return [groups[row] for row in sorted(groups)]
 
 

@@ -88,11 +88,13 @@ def start_or_resume(
     """
     config, policy, teacher = experiment.config, experiment.policy, experiment.teacher
     step, initial = checkpoints.latest(), None
-    external = external_params(experiment, workdir) if experiment.external else None  # may raise, so before a warm-up
+    external = None
+    if experiment.external and (step is None or experiment.needs_critic):
+        external = external_params(experiment, workdir)  # may raise, so before a warm-up
     if step is None or config.loss.kl or experiment.needs_critic:
         initial = initial_params(experiment, workdir, clock)
     fixed = FixedPolicies(
-        copy_trainable(initial) if config.loss.kl else None,
+        (initial if step is not None else copy_trainable(initial)) if config.loss.kl else None,
         critic_params(experiment, initial, external) if experiment.needs_critic else None,
     )
     if step is not None:

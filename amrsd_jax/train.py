@@ -150,7 +150,12 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         diverged = progress.skipped >= config.optimizer.max_skipped
         while progress.step < config.steps and not (signals.requested or progress.stopped or diverged):
             clock.lap()
-            state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
+            try:
+                state, record, update_metrics = training_step(experiment, update, state, fixed, progress, clock)
+            except Interrupted:  # the resumed run makes the step again, with the same bits
+                if checkpoints.latest() != progress.step:
+                    save(evaluation)
+                break
             state, progress, monitored = watch(config, state, progress, checkpoints, record, update_metrics)
             if progress.step == 1 or due(config.report.rollouts_every):
                 with clock.phase("report"):
@@ -199,7 +204,11 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
 def training_step(
     experiment: Experiment, update: TrainStep, state: TrainState, fixed: FixedPolicies, progress: Progress, clock: Clock
 ) -> tuple[TrainState, StepRecord, list[dict[str, ScalarLike]]]:
-    """Runs one step of the algorithm and advances `progress`; returns the state, the step's record and each update's metrics."""
+    """Runs one step of the algorithm and advances `progress`; returns the state, the step's record and each update's metrics.
+
+    Raises:
+      Interrupted: a signal was received while responses were sampled; state and `progress` are as before.
+    """
     config, rule, scorer = experiment.config, experiment.rule, experiment.scorer
     step, params = progress.step, policy_params(state)
 

@@ -24,7 +24,7 @@ from amrsd_jax.files import read_json_lines
 from amrsd_jax.interrupt import Interrupted
 from amrsd_jax.learning.step import make_train_step
 from amrsd_jax.preflight import check_prompts
-from amrsd_jax.runtime.checkpoints import Checkpoints
+from amrsd_jax.runtime.checkpoints import Checkpoints, find_step
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.runtime.workdir import claim, config_json, locked, read_config
 from amrsd_jax.sections import ConfigError
@@ -145,8 +145,20 @@ def test_a_finished_run_is_not_trained_again(finished):
 # ---------------------------------------------------------------- resume
 
 
+def signal_in_sampling(monkeypatch, step):
+    """Sends SIGTERM to this process when a step begins to sample."""
+    generate = loop.generate
+
+    def signalled(experiment, params, critic, steps, *args):
+        if steps == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return generate(experiment, params, critic, steps, *args)
+
+    monkeypatch.setattr(loop, "generate", signalled)
+
+
 def test_a_run_killed_again_and_again_reaches_the_same_end(finished, workdir, monkeypatch):
-    """Before its first checkpoint, after one, and by a signal, which saves first; then the same command to the end."""
+    """Before its first checkpoint, after one, and by a signal while step 4 is sampled, which saves step 3; then to the end."""
     with monkeypatch.context() as patch, pytest.raises(runs.Killed):
         runs.after_metrics(patch, 1, runs.kill)
         train(tiny_config(), workdir)
@@ -156,8 +168,9 @@ def test_a_run_killed_again_and_again_reaches_the_same_end(finished, workdir, mo
         runs.after_save(patch, 2, runs.kill)
         train(tiny_config(), workdir)
     with monkeypatch.context() as patch:
-        runs.after_metrics(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(tiny_config(), workdir)["steps"] == 3
+        signal_in_sampling(patch, 4)
+        assert train(tiny_config(), workdir)["steps"] == find_step(workdir) == 3
+    assert len(runs.metrics(workdir, "train")) == 3
     assert train(tiny_config(), workdir)["steps"] == 4
     runs.assert_same_run(finished, workdir)
 

@@ -96,7 +96,7 @@ def completed_batches(
         busy, began = config.slots - len(free), time.perf_counter()
         if busy:
             resize_cache(config, slots, _longest_row(occupants, config))
-            max_active = config.put(np.int32(_max_active(busy, queue, config)))
+            max_active = config.put(np.int32(_max_active(queue, config)))
             slots = decode(policy, config, params.decoding, slots, max_active)
         yield finished
         if not busy and queue.next is None:
@@ -108,7 +108,7 @@ def _longest_row(occupants: list[_Occupant | None], config: SamplerConfig) -> in
     return max(occupant.longest(config) for occupant in occupants if occupant)
 
 
-def _max_active(busy: int, queue: RequestQueue, config: SamplerConfig) -> int:
+def _max_active(queue: RequestQueue, config: SamplerConfig) -> int:
     """Returns how many slots may still be active when decoding stops before its segment ends.
 
     While requests wait, decoding stops once the next one fits and either a full admission or a quarter of the slots is
@@ -118,7 +118,7 @@ def _max_active(busy: int, queue: RequestQueue, config: SamplerConfig) -> int:
         return 0
     together = max(config.admit, config.shards)
     wanted = max(queue.next.count, min(together * config.group, config.slots // 4))
-    return max(0, busy - wanted)
+    return max(0, config.slots - wanted)
 
 
 def _assign_slots(

@@ -17,6 +17,6 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?to be started with sbatch}"
 
-# Slurm sends SIGTERM to every step 180 seconds before the time limit: all processes finish their
-# step, write a checkpoint and end. --kill-on-bad-exit ends the others when one process dies; they would wait for it.
+# Slurm sends SIGTERM to every step 180 seconds before the time limit: all processes leave the sampling
+# or finish the step, write a checkpoint and end. --kill-on-bad-exit ends the others when one process dies; they would wait for it.
 srun --kill-on-bad-exit=1 --label .venv/bin/python -m amrsd_jax.main "$@"

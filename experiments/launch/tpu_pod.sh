@@ -6,9 +6,11 @@
 #     --config=configs/quickstart.py --workdir=/mnt/shared/runs/name --config.mesh.fsdp=16
 #   TPU=my-slice ZONE=us-west4-a experiments/launch/tpu_pod.sh stop
 #
+#   EXTRAS=tpu,wandb ... setup                              further extras of setup.py
+#   ENVIRONMENT='WANDB_API_KEY=... HF_TOKEN=...' ... run    variables of the processes; HF_TOKEN is for gated models and private data
+#
 # Start it from the repository, on a machine where gcloud is logged in. `setup` copies the repository's last commit to every host and
-# installs it there; `run` starts the same command on all of them and shows their output; `stop` asks them for a checkpoint
-# at the end of the step they are in. The workdir, and rows and model if they are files, must be on a file system that all
+# installs it there; `run` starts the same command on all of them and shows their output; `stop` asks them for a checkpoint. The workdir, and rows and model if they are files, must be on a file system that all
 # hosts see (Filestore over NFS, or a bucket mounted with gcsfuse). The same `run` again continues. The hosts' python3 must be 3.11
 # or later, as in images of Ubuntu 24.04.
 
@@ -29,11 +31,11 @@ case $action in
     git archive --format=tar.gz --output="$archive" HEAD
     gcloud compute tpus tpu-vm scp "$archive" "$TPU:amrsd_jax.tar.gz" --zone="$ZONE" --worker=all
     everywhere 'mkdir -p amrsd_jax && tar xzf amrsd_jax.tar.gz -C amrsd_jax && cd amrsd_jax &&
-      python3 -m venv .venv && .venv/bin/pip install -q -e ".[tpu]"'
+      python3 -m venv .venv && .venv/bin/pip install -q -e ".['"${EXTRAS:-tpu}"']"'
     ;;
   run)
     # Quoted once more, because ssh passes one line to the remote shell.
-    everywhere "cd amrsd_jax && exec .venv/bin/python -m amrsd_jax.main $(printf '%q ' "$@")"
+    everywhere "cd amrsd_jax && exec env ${ENVIRONMENT:-} .venv/bin/python -m amrsd_jax.main $(printf '%q ' "$@")"
     ;;
   stop)
     # One host is enough: all hosts agree on the step. The brackets keep the pattern from matching this shell itself.

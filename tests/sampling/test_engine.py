@@ -42,6 +42,14 @@ def make_requests(lengths, counts, **settings):
     return requests
 
 
+@pytest.mark.parametrize("waiting, active", [(None, 0), (1, 36), (4, 36), (8, 32)])
+def test_decoding_stops_when_what_waits_fits(waiting, active):
+    """Of 40 slots 4 must be free, a quarter or a full admission of one group, and as many as the next request has rows."""
+    config = dataclasses.replace(WIDE, slots=40, group=4 if waiting != 8 else 8, admit=1)
+    queue = RequestQueue(make_requests([3], [waiting]) if waiting else [])
+    assert engine._max_active(queue, config) == active
+
+
 @pytest.fixture(scope="module")
 def sampler_params(policy, params):
     return SamplerParams(params, jax.jit(policy.for_decoding)(params))
