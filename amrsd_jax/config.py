@@ -166,7 +166,7 @@ Baseline = Literal["", "group", "leave_one_out", "batch", "none"]
 class CreditConfig(Section):
     """The credit rule."""
 
-    rule: str = Field("amrsd", description="a name of amrsd_jax.credit.RULES")
+    rule: str = Field("amrsd", description="a name of amrsd_jax.credit.RULES, or file.py:NAME for a Rule of your own")
     args: dict[str, Any] = open_section("hyper-parameters of the rule that differ from its defaults")
     context: str = Field(
         "", description="what the teacher sees besides the question (reflection.sources); '': the rule's"

@@ -59,8 +59,10 @@ def check_prompts(experiment: Experiment) -> None:
 
 
 def read_rows(experiment: Experiment) -> dict[str, dict]:
-    """Returns a record of the rows of the config's task and benchmarks, by which a resumed run notices others."""
-    record = {"task": digest.describe(experiment.task)}
+    """Returns a record of the rows of the config's task and benchmarks, and of a rule in a user's file, to notice others by."""
+    record, rule = {"task": digest.describe(experiment.task)}, experiment.config.credit.rule
+    if ":" in rule:
+        record["credit.rule"] = digest.own_code(rule)
     for benchmark in experiment.evaluator.benchmarks:
         if benchmark.task is not experiment.task:
             record[f"evaluation.benchmarks.{benchmark.name}"] = digest.describe(benchmark.task, ("test",))
@@ -68,7 +70,7 @@ def read_rows(experiment: Experiment) -> dict[str, dict]:
 
 
 def describe(experiment: Experiment) -> None:
-    """Prints the rule, the task, the number of parameters, the devices, and what cannot be split or learnt."""
+    """Prints the rule, the task, the number of parameters, the devices and their kernels, and what cannot be split or learnt."""
     config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))
@@ -82,7 +84,8 @@ def describe(experiment: Experiment) -> None:
         note(
             f"  the tokenizer has {known:,} of the model's {size:,} ids: the others are never sampled (architecture.vocab_size)"
         )
-    note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
+    kernels = f"attention {policy.attention}, cache {policy.decode_attention}"
+    note(f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}; {kernels}")
     for line in meshes.replicated_by_size(policy.abstract_params(), mesh):
         note(f"  {line}")
     if config.learning.share_prompts and (devices := row_devices(mesh)) > 1:

@@ -64,7 +64,7 @@ def method_config(config: Config, name: str) -> Config:
     rule, _, context = name.partition("@")
     values = config.model_dump()
     values["credit"] |= dict(rule=rule, context=context, args={}, negatives=None, exact_savings=True)
-    if rule in credit.RULES and credit.RULES[rule].baseline != config.credit.baseline:
+    if (rule in credit.RULES or ":" in rule) and credit.get(rule).baseline != config.credit.baseline:
         values["credit"] |= dict(baseline="", normalize=None, sample_std=False)
     values["teacher"]["kind"], values["external"]["workdir"], values["distill"] = "", "", {}
     editable = base()

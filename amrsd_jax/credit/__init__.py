@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+from amrsd_jax import own_code
 from amrsd_jax.credit.assign import assign, mean_gaps
 from amrsd_jax.credit.base import GROUPED, Hyper, Rule, group_advantage, group_right, overlong_penalty
 from amrsd_jax.names import nearest
@@ -16,11 +17,16 @@ for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 
 def get(name: str) -> Rule:
-    """Returns the rule of that name.
+    """Returns the rule of that name, or the one that a file of the user's defines, `file.py:RULE` or `module:RULE`.
 
     Raises:
-      ValueError: the name is unknown; the message has the nearest valid one.
+      ValueError: the name is unknown, and the message has the nearest valid one; or there is no rule in that file.
     """
+    if ":" in name:
+        _, rule = own_code.find("credit.rule", name)
+        if not isinstance(rule, Rule):
+            raise ValueError(f"credit.rule = {name!r}: {type(rule).__name__}; expected an amrsd_jax.credit.Rule")
+        return rule
     if name not in RULES:
         raise ValueError(f"credit.rule = {name!r}: {nearest(name, RULES)}")
     return RULES[name]

@@ -195,7 +195,7 @@ def critic_feedback(
 # ---------------------------------------------------------------- texts that exist already
 
 
-def _given(name: str, missing: str, find: Callable[[ContextSettings, Rollouts, int], str | None]) -> Source:
+def given(name: str, missing: str, find: Callable[[ContextSettings, Rollouts, int], str | None]) -> Source:
     """Returns a source of existing texts; a row for which `find` returns none gets the status `missing`."""
 
     def source(settings, rollouts, rows, generators):
@@ -262,12 +262,12 @@ SOURCES: dict[str, Source] = {
     "question": lambda settings, rollouts, rows, generators: no_text("question", rollouts, rows),
     "self_reflection": self_reflection,
     "shuffled_reflection": shuffled_reflection,
-    "oracle_reflection": _given("oracle_reflection", "empty", _oracle),
-    "answer": _given("answer", "empty", _answer),
-    "reference_solution": _given("reference_solution", "no_reference", _reference),
-    "peer_solution": _given("peer_solution", "no_peer", _peer),
-    "verdict": _given("verdict", "no_feedback", _verdict),
-    "feedback": _given("feedback", "no_feedback", _feedback),
+    "oracle_reflection": given("oracle_reflection", "empty", _oracle),
+    "answer": given("answer", "empty", _answer),
+    "reference_solution": given("reference_solution", "no_reference", _reference),
+    "peer_solution": given("peer_solution", "no_peer", _peer),
+    "verdict": given("verdict", "no_feedback", _verdict),
+    "feedback": given("feedback", "no_feedback", _feedback),
     "critic_feedback": critic_feedback,
 }
 

@@ -28,7 +28,7 @@ def describe(task: Task, splits: Iterable[str] = SPLITS) -> dict[str, Any]:
         if problems := task.rows(split):
             record[split] = {"rows": len(problems), "sha256": _digest(problems)}
     if task.verifier:
-        record["verifier"] = {"sha256": hashlib.sha256(_source(task.verifier)).hexdigest()}
+        record["verifier"] = own_code(task.verifier)
     return record
 
 
@@ -41,8 +41,9 @@ def _digest(problems: Iterable[Problem]) -> str:
     return digest.hexdigest()
 
 
-def _source(verifier: str) -> bytes:
-    """Returns the source code of the module that defines a verifier, see `verifiers.load`; b"" if the module has no file."""
-    name = verifier.rpartition(":")[0]
-    place = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
-    return Path(place).read_bytes() if place and Path(place).is_file() else b""
+def own_code(place: str) -> dict[str, str]:
+    """Returns the SHA-256 of the module that `own_code.find` reads; that of no bytes if the module has no file."""
+    name = place.rpartition(":")[0]
+    file = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
+    source = Path(file).read_bytes() if file and Path(file).is_file() else b""
+    return {"sha256": hashlib.sha256(source).hexdigest()}

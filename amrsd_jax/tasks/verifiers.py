@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
 import json
 import math
 import os
@@ -12,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from amrsd_jax.names import nearest
+from amrsd_jax import own_code
 from amrsd_jax.problems import Problem, Verdict
 from amrsd_jax.tasks import choice, leaks, own_verifier, tools
 from amrsd_jax.tasks.mathematics import verify_mathematics
@@ -114,15 +112,9 @@ def load(place: str) -> Verifier:
 
 def find(place: str) -> tuple[ModuleType, Callable]:
     """Returns the module and the function at `module:function` or `file.py:function`; raises as `load`."""
-    name, _, function = place.rpartition(":")
-    if not name or not function:
-        raise ValueError(f"task.args.verifier = {place!r}: expected module:function or file.py:function")
-    module = _module(name, place)
-    if not callable(verify := getattr(module, function, None)):
-        functions = [
-            key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
-        ]
-        raise ValueError(f"task.args.verifier = {place!r}: no function {function!r}; {nearest(function, functions)}")
+    module, verify = own_code.find("task.args.verifier", place)
+    if not callable(verify):
+        raise ValueError(f"task.args.verifier = {place!r}: {type(verify).__name__}; expected a function")
     return module, verify
 
 
@@ -158,19 +150,3 @@ def _names(module: ModuleType, field: str, place: str) -> tuple[str, ...]:
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"task.args.verifier = {place!r}: {field} = {names!r}; expected a tuple of names")
     return tuple(names)
-
-
-def _module(name: str, place: str) -> ModuleType:
-    try:
-        if not name.endswith(".py"):
-            if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-                sys.path.append(here)  # an installed command, unlike `python -m`, does not look there
-            return importlib.import_module(name)
-        path = str(Path(name).resolve())
-        spec = importlib.util.spec_from_file_location(path, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path] = module  # dataclasses and pickle look there; as a path, its name hides no other module
-        spec.loader.exec_module(module)
-        return module
-    except (Exception, SystemExit) as error:  # whatever a user's own module raises
-        raise ValueError(f"task.args.verifier = {place!r}: {type(error).__name__}: {error}") from error
