@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from amrsd_jax import credit, processes, rng
-from amrsd_jax.config import Config
+from amrsd_jax.config import Config, base
 from amrsd_jax.evaluate.benchmarks import benchmarks
 from amrsd_jax.evaluate.evaluator import Evaluator
 from amrsd_jax.learning import mesh as meshes
@@ -306,7 +306,7 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
 
 
 def policy_config(workdir: Path) -> Config:
-    """Returns a run's config as far as its policy needs it: without rows, verifiers and benchmarks, which need not be there.
+    """Returns a run's config as far as its policy needs it: without rows, verifier, benchmarks and rule, which need not be there.
 
     Raises:
       FileNotFoundError, ConfigError: see `read_config`.
@@ -317,6 +317,9 @@ def policy_config(workdir: Path) -> Config:
         for one in registry.row_arguments(config.task.name, args):
             one |= {name: "" for name in ("train", "test", "verifier") if name in one}
         config.task.args = args
+        for section in ("credit", "teacher", "distill", "external"):
+            config[section] = base()[section]
+        config.credit.rule = "grpo"
     return validate(config, splits=())
 
 

@@ -130,6 +130,11 @@ def _help(about: str, has_config: bool, full: bool) -> str:
 
 
 def require_named(*names: str) -> None:
-    """Refuses an empty value of flags that name a folder: it would stand for the current directory."""
+    """Refuses flags for a folder that are empty, which would stand for the current directory, or the address of a bucket."""
     for name in names:
         flags.register_validator(name, lambda value: value is None or value.strip(), "expected the name of a folder")
+        flags.register_validator(
+            name,
+            lambda value: value is None or "://" not in value,
+            "expected a folder of this machine; mount the bucket and name its folder",
+        )

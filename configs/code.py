@@ -17,8 +17,9 @@ lcb        LiveCodeBench from February to April 2025, 131 problems, as in SDPO's
            sibling, 4 answers per question, 6 s, 1 GB, reward 1 only if all tests pass. They train on half of each problem's
            tests and evaluate on all; here all are in both, since the source has one file. Not run here: the hub was out of reach.
 
-Our choice: rewards of 1 only if all tests pass for mbpp and humaneval too, and 6 processor seconds: one solution of MBPP takes
-2.5. The rows of lcb have no program: methods whose teacher would be shown one have SDPO's context. So has CREDIT, with SDPO's
+Our choice for mbpp and humaneval: rewards of 1 only if all tests pass, as for lcb; 6 processor seconds, as one solution of MBPP
+takes 2.5; evaluations every 25 steps with 4 sampled answers, since 17 answers to 500 questions are as many as the rollouts of 33
+steps. The rows of lcb have no program: methods whose teacher would be shown one have SDPO's context. So has CREDIT, with SDPO's
 rate, since its paper (arXiv 2605.11613) was not read; its coefficients are in credit/credit.py. What else is published:
 configs/benchmark.py.
 """
@@ -49,6 +50,7 @@ def get_config(argument: str = ""):
     else:
         config.task.args.update(reference="code|canonical_solution", seconds=6, examples=3)
         config.task.args.starter = "prompt|starter_code"
+        config.evaluation.update(every=25, samples=4)
     return config
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import altair as alt
 
+from amrsd_jax.config import MonitorConfig
 from amrsd_jax.files import read_json_lines
 from amrsd_jax.markdown import table as markdown
 from amrsd_jax.report import charts
+from amrsd_jax.runtime import monitor
 from configs.methods import METHODS
 from experiments.common import Row, Study, main, run_arms, where
 
@@ -49,6 +51,7 @@ PANELS = {
     "gap": "|teacher − student|, smoothed, relative to its start",
 }
 GONE = 0.9  # the reward is gone when its smoothed value has lost this share of its best
+LOWER = 0.25  # a threshold of the signal `reward` below its default
 
 
 def run(out: Path, results: Path) -> None:
@@ -80,28 +83,41 @@ def first_signal(row: Row) -> tuple[str, int] | None:
     return min(row["fired"].items(), key=lambda signal: signal[1], default=None)
 
 
+def replay(row: Row, threshold: float) -> tuple[float, int | None]:
+    """Returns the largest loss of the averaged reward, and the step at which `reward` first fires with a threshold, or None."""
+    config, tracks, losses, first = MonitorConfig(reward=dict(threshold=threshold)), {}, [0.0], None
+    for step, reward in enumerate(row["series"]["reward"], 1):
+        tracks, values, alarms = monitor.observe(tracks, {"reward": reward}, config)
+        losses.append(values["monitor/reward"] or 0.0)
+        first = step if alarms and first is None else first
+    return max(losses), first
+
+
 def table(rows: list[Row]) -> str:
     """Formats one line per run."""
     columns = [
         "arm", "seed", "sampled accuracy before", "after", "first signal", "reward then", "reward gone at step",
-        "steps between", "all that fired, with their first step",
+        "steps between", "all that fired, with their first step", "most of the reward lost", f"`reward` fires at {LOWER}",
     ]  # fmt: skip
     lines, notes = [], []
     for row in rows:
         name, step = first_signal(row) or ("none", None)
+        lost, earlier = replay(row, LOWER)
         fired = ", ".join(f"{signal} {at}" for signal, at in sorted(row["fired"].items(), key=lambda item: item[1]))
         lines.append([
             row["arm"], row["seed"], f"{row['eval']['initial']['sampled']:.3f}",
             f"**{row['eval']['final']['sampled']:.3f}**", f"{name}, step {step}" if step else "none",
             f"{row['series']['reward'][step - 1]:.2f}" if step else "–", row["gone"] or "not",
-            row["gone"] - step if row["gone"] and step else "–", fired or "none",
+            row["gone"] - step if row["gone"] and step else "–", fired or "none", f"{lost:.0%}",
+            f"step {earlier}" if earlier else "not",
         ])  # fmt: skip
         if row["rollbacks"] or row["stopped"]:
             stopped = f", stopped at step {row['stopped']['step']}" if row["stopped"] else ""
             back = ", ".join(map(str, row["rollbacks"])) or "none"
             notes.append(f"{row['arm']}, seed {row['seed']}: rollbacks after steps {back}{stopped}.")
     notes.append(
-        f"Gone: the five-step mean of the reward has lost {GONE:.0%} of its best. {rows[0]['eval']['final']['n']} held-out "
+        f"Gone: the five-step mean of the reward has lost {GONE:.0%} of its best. The last column is computed from the same "
+        f"rewards, with that threshold in place of the default. {rows[0]['eval']['final']['n']} held-out "
         f"problems, {max(row['steps'] for row in rows)} steps; {where(rows[0])}."
     )
     return "\n\n".join([markdown(columns, lines), *notes])

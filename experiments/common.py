@@ -83,7 +83,8 @@ def main(study: Study, doc: str, **axes: dict) -> None:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["run", "table", "figure"] if study.figure else ["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/experiments") / study.name, help="folder of the runs")
-    parser.add_argument("--results", type=Path, help=f"default: OUT/{study.name}.json for run, else the committed file")
+    place = f"default: OUT/{study.name}.json for run, which ends with its table, else the committed file"
+    parser.add_argument("--results", type=Path, help=place)
     for name, options in axes.items():
         parser.add_argument(f"--{name}", **options)
     given = parser.parse_args()
@@ -96,6 +97,7 @@ def main(study: Study, doc: str, **axes: dict) -> None:
         atomic_write(study.svg, study.figure(read_rows(results)))
         print(study.svg)
     else:
+        print(f"from {results}", file=sys.stderr)
         print(study.table(read_rows(results)))
 
 

@@ -100,5 +100,21 @@ def test_a_merged_export_computes_the_same(run, whole, tmp_path):
     last, tokens = lora.combine(lora.split(first)[0], state.params), jnp.arange(20)[None]
     ours = experiment.policy.logits(last, experiment.policy.forward(last, tokens))
     np.testing.assert_allclose(policy.logits(merged, policy.forward(merged, tokens)), ours, atol=1e-4)
-    export(run, tmp_path / "alone", adapters=True)
-    assert (tmp_path / "alone" / "adapter_model.safetensors").exists()
+
+
+def test_adapters_name_their_base_where_transformers_loads_it(run, tmp_path):
+    """A preset has no weights there, and one rotary field more is another model."""
+    export(run, model := tmp_path / "model")
+    config = json.loads((run / "config.json").read_text())
+    folder = dict(model=str(model), architecture={}, warmup=config["warmup"] | dict(documents=0))
+    for name, changes, base in (
+        ("preset", {}, None),
+        ("folder", folder, str(model)),
+        ("changed", folder | dict(architecture=dict(rope_theta=5e5)), None),
+    ):
+        other = shutil.copytree(run, tmp_path / name)
+        (other / "config.json").write_text(json.dumps(config | changes))
+        export(other, tmp_path / f"{name} alone", adapters=True)
+        assert (tmp_path / f"{name} alone" / "adapter_model.safetensors").exists()
+        adapter = json.loads((tmp_path / f"{name} alone" / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == base

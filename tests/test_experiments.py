@@ -10,7 +10,7 @@ from amrsd_jax.flags import load_config
 from amrsd_jax.runtime.workdir import config_json
 from amrsd_jax.sections import ConfigError
 from amrsd_jax.validate import validate
-from experiments import common, curves, learning_curves, scaling, threshold
+from experiments import collapse, common, curves, learning_curves, scaling, threshold
 
 
 def test_disputes_by_hand():
@@ -37,6 +37,13 @@ def test_the_roofline_by_hand():
 
 
 # ---------------------------------------------------------------- what all experiments share
+
+
+@pytest.mark.parametrize("threshold, fires", [(0.5, 12), (0.25, 10), (0.6, None)])
+def test_a_lower_threshold_of_the_reward_fires_earlier(threshold, fires):
+    """Means of five are 1, 0.9 ... 0.5 from the fifth step on; the third step beyond the threshold fires."""
+    row = {"series": {"reward": [1.0] * 5 + [0.5] * 8}}
+    assert collapse.replay(row, threshold) == (pytest.approx(0.5), fires)
 
 
 def test_rows_are_added_to_a_results_file(tmp_path):

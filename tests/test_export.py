@@ -55,10 +55,11 @@ def test_a_run_begins_from_an_export_with_its_weights_and_tokenizer(finished, ex
 
 
 @pytest.mark.slow
-def test_a_verifier_that_is_not_there_is_not_missed(finished, exported, tmp_path):
+def test_a_verifier_and_a_rule_that_are_not_there_are_not_missed(finished, exported, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     config["task"] = dict(name="rows", args=dict(train="gone.jsonl", test="gone.jsonl", verifier="gone.py:judge"))
+    config["credit"]["rule"], config["credit"]["args"] = "renamed", dict(more=1.0)
     config["warmup"]["documents"], config["tokenizer"] = 0, str(run / "tokenizer")
     config["architecture"]["vocab_size"] = json.loads((exported / "config.json").read_text())["vocab_size"]
     (run / "config.json").write_text(json.dumps(config))

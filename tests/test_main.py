@@ -73,6 +73,7 @@ def test_a_wrong_field_is_one_line(parse, flag, named):
         (["--config=quickstart:grpo", "--workdir=w"], "config quickstart takes no word behind a colon"),
         (["--config=baselines", "--workdir=w"], "baseline '': expected one of antisd, "),
         ([f"--config={CONFIG}", "--workdir="], "flag --workdir=: expected the name of a folder"),
+        ([f"--config={CONFIG}", "--workdir=gs://bucket/run"], "expected a folder of this machine"),
         ([f"--config={CONFIG}", "--workdri=w"], "Unknown command line flag 'workdri'. Did you mean: workdir ?"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from amrsd_jax.compare import load, measures, pairwise, parameters
 from amrsd_jax.compare.apply import Applied, apply, score_student
-from amrsd_jax.compare.gradient import gradients
+from amrsd_jax.compare.gradient import gradients, require_room
 from amrsd_jax.compare.methods import parse, possible
 from amrsd_jax.compare.page import render
 from amrsd_jax.files import atomic_write
@@ -57,6 +57,7 @@ def compare(
     Raises:
       FileNotFoundError, ValueError: there are no such rollouts, or no such method, or it does not go with the run's rows. What
         `all` stands for and does not go with them is left out, with a note.
+      OSError: the folder of temporary files has no room for the methods' gradients, each as large as the trained parameters.
     """
     begin, methods = time.perf_counter(), methods if isinstance(methods, str) else list(methods)
     if not parse(methods):
@@ -65,6 +66,7 @@ def compare(
     names, left_out = possible(loaded.experiment.config, methods)
     for line in left_out:
         note(line)
+    require_room(loaded.experiment.policy, len(names))
     params, rollouts, applied = apply_all(loaded, names)
     tokenizer = loaded.experiment.tokenizer
     marks = measures.answer_tokens(rollouts, tokenizer), measures.digit_tokens(rollouts, tokenizer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +21,21 @@ from amrsd_jax.runtime.console import track
 from amrsd_jax.scoring.teachers import Blend
 
 _BLOCK = 1 << 22  # entries of each gradient that are in memory at one time
+
+
+def require_room(policy: Policy, methods: int) -> None:
+    """Checks that the gradients of this many methods fit into the folder of temporary files.
+
+    Raises:
+      OSError: they do not.
+    """
+    size = sum(leaf.size for leaf in jax.tree.leaves(lora.trainable(policy.abstract_params())))
+    folder, needed = tempfile.gettempdir(), 4 * size * methods
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"{folder}: {free / 2**30:.1f} GiB free, and the policy gradients of {methods} methods take "
+            f"{needed / 2**30:.1f} GiB; name fewer methods, or another folder with TMPDIR"
+        )
 
 
 def gradients(params: Params, rollouts: Rollouts, methods: Sequence[Applied]) -> Iterator[Float[np.ndarray, "K b"]]:

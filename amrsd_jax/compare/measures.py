@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Integer, Num
 from scipy import stats
 
 from amrsd_jax.compare.apply import Applied
+from amrsd_jax.credit import RULES
 from amrsd_jax.policy.tokenizer import Tokenizer, token_texts
 from amrsd_jax.records import Credit, Rollouts
 from amrsd_jax.runtime.monitor import top_share
@@ -16,7 +17,7 @@ from amrsd_jax.tasks.verify import token_span
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 POSITIONS = 10  # the response is divided into tenths
-TAU = 0.2  # nats, the default threshold of AMR-SD: smaller gaps are mostly noise
+TAU = RULES["amrsd"].defaults["tau"]  # nats: smaller gaps are mostly noise
 _ROUNDING = 1e-6  # relative to the advantage: smaller differences are rounding errors
 
 

@@ -138,7 +138,10 @@ def require(config: Config, workdir: Path) -> None:
     """
     plan = make_plan(config, workdir)
     if config.plan.refuse and not plan.fits:
-        raise ConfigError(f"{plan.summary()}\n{plan.advice()}\n  to run it anyway: plan.refuse = False\n{plan.table()}")
+        lines = [plan.summary(), plan.advice(), "  to run it anyway: plan.refuse = False", plan.table()]
+        if jax.default_backend() == "gpu":
+            lines.insert(2, "  for a larger share of the GPU: XLA_CLIENT_MEM_FRACTION=0.95 in the environment")
+        raise ConfigError("\n".join(lines))
 
 
 def available_memory(device: jax.Device, devices: int) -> int | None:

@@ -78,6 +78,12 @@ def architecture_of(model: str, **changes) -> Architecture:
     return change(read_architecture(checkpoint_place(model)), **changes)
 
 
+def loads_as(model: str, architecture: Architecture) -> bool:
+    """Whether `transformers` loads a model by its name, and computes what an architecture without adapters does."""
+    named = is_checkpoint(model) and not gguf.is_name(model)
+    return named and config_json(architecture_of(model)) == config_json(architecture)
+
+
 def _cached(model: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 

@@ -16,14 +16,14 @@ from amrsd_jax.policy.transformer import Params
 _LEAVES = {"lora_a": "lora_A", "lora_b": "lora_B"}  # [in, r] and [r, out] here, transposed in PEFT
 
 
-def save_adapters(folder: Path, architecture: Architecture, params: Params, *, base_model: str) -> None:
+def save_adapters(folder: Path, architecture: Architecture, params: Params, *, base_model: str | None) -> None:
     """Writes adapter_config.json and adapter_model.safetensors, in float32.
 
     Args:
       folder: a path that does not exist, or an empty folder.
       architecture: an architecture with adapters.
       params: parameters of that policy, of which only the adapters are read.
-      base_model: folder or hub id of the model that the adapters belong to.
+      base_model: folder or hub id of the model that the adapters belong to; None if `transformers` has none under a name.
 
     Raises:
       FileExistsError: the folder is not empty.

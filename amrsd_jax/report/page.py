@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
+from amrsd_jax.credit import RULES
 from amrsd_jax.report import charts, curves, document, signal, timeline, tokens
 from amrsd_jax.report.charts import duration, share
 from amrsd_jax.report.read import Record, RunFiles
@@ -13,7 +14,7 @@ from amrsd_jax.runtime.rollouts import read_rollouts
 
 FILES_READ = 24  # most rollout files that the statistics use, evenly spaced
 TIMELINES = 3  # most steps whose timeline is drawn
-TAU = 0.2  # nats; replaces the threshold of a credit rule that has none
+TAU = RULES["amrsd"].defaults["tau"]  # nats; replaces the threshold of a credit rule that has none
 
 
 def render(run: RunFiles) -> str:

@@ -8,6 +8,7 @@ import datetime
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from amrsd_jax.runtime.console import note
 from amrsd_jax.sections import ConfigError
 
 FORMAT = 2  # format of a workdir; the first edition wrote no number
+# Fields that may change in a resumed run, because they change no update.
+MAY_CHANGE = r"tracker|evaluation\.(benchmarks\..+\.)?every|report\.rollouts_every"
 
 
 def config_json(config: Config) -> dict[str, Any]:
@@ -142,8 +145,8 @@ def _lock(folder: Path, stack: contextlib.ExitStack) -> str | None:
 def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> bool:
     """Writes the config and a record of the rows into the workdir; returns whether it already held this run, to be resumed.
 
-    A run may be resumed with another `tracker`, which changes nothing that is computed, and with more `steps` than before if its
-    learning rate does not depend on their number.
+    A run may be resumed with other fields of MAY_CHANGE, and with more `steps` than before if its learning rate does not depend
+    on their number.
 
     Args:
       rows: the number and digest of the rows that the config names, see `tasks.digest`; {} if it names none.
@@ -163,7 +166,7 @@ def claim(workdir: Path, config: Config, rows: dict[str, Any] | None = None) -> 
     if (known := _shared(_object, path)) is not None:
         _require_same(
             known, rows,
-            f"the rows are not those that the run in {workdir} began with, so that their order and its rewards would be others; "
+            f"the rows, or the file of a verifier or a rule, are not those that the run in {workdir} began with; "
             f"restore them, use another --workdir, or delete {path} to go on with the new ones",
         )  # fmt: skip
     if saved.get("steps") != config.steps:
@@ -199,7 +202,9 @@ def require_own(workdir: Path, config: Config) -> dict[str, Any] | None:
 
 
 def _require_same_run(workdir: Path, saved: dict[str, Any], config: Config) -> None:
-    values, steps, saved = config_json(config), saved.get("steps"), saved | {"tracker": config.tracker}
+    values, steps = flatten(config_json(config)), saved.get("steps")
+    saved = flatten(saved)
+    saved |= {field: value for field, value in values.items() if re.fullmatch(MAY_CHANGE, field)}
     fault = f"{workdir} holds a run with another config; use another --workdir"
     reason = _why_not_extended(steps, config) if steps != config.steps else ""
     if reason or differences(saved | {"steps": config.steps}, values):

@@ -63,6 +63,8 @@ class RowTask(Task):
             raise ValueError(f"task.args.unanswered = {self.unanswered!r}: {expected}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"task.args.validation = {self.validation}: expected a share in [0, 1)")
+        if not sources.names_split(self.test):
+            raise ValueError(f"task.args.test = {self.test!r}: names no split, which means train; expected ?split=test")
         _ = self.judge  # raises if there is no such verifier
 
     def problem(self, split: str, index: int) -> Problem:

@@ -79,6 +79,12 @@ def _within(found: Iterator[tuple[str, int, Row]], wanted: str) -> Iterator[tupl
             yield where, number, row
 
 
+def names_split(uri: str) -> bool:
+    """Whether a URI says which split of a data set is read; that of a file has none to name."""
+    kind, _, rest = uri.partition("#")[0].partition(":")
+    return kind not in _ARGUMENTS or "split" in dict(parse_qsl(rest.partition("?")[2]))
+
+
 def under(folder: str, uri: str) -> str:
     """Prepends a folder or web address to a relative file name; returns any other URI as it is."""
     complete = uri.partition(":")[0] in _ARGUMENTS or uri.startswith((*_WEB, "/", "~"))

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -33,6 +34,13 @@ def by_name(comparison):
 
 
 # ---------------------------------------------------------------- methods
+
+
+def test_gradients_that_have_no_room_are_refused_before_any_score(finished, monkeypatch):
+    disk = SimpleNamespace(free=1 << 10)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: disk)
+    with pytest.raises(OSError, match="0.0 GiB free, and the policy gradients of 2 methods .* TMPDIR"):
+        compare(finished, "grpo,amrsd")
 
 
 def test_names_of_methods(finished):

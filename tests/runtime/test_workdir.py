@@ -37,6 +37,20 @@ def test_a_run_may_be_resumed_with_another_tracker(tmp_path):
     assert claim(tmp_path, validate(tiny_config()))
 
 
+def test_a_run_may_be_resumed_with_fewer_evaluations(tmp_path):
+    """Also of benchmarks, which have the same period unless they name another."""
+    task = {"name": "strings", "args": {}}
+
+    def config(**fields):
+        return validate(tiny_config(evaluation__benchmarks={"more": {"task": task}}, **fields))
+
+    claim(tmp_path, config(evaluation__every=1))
+    assert claim(tmp_path, config(evaluation__every=5, report__rollouts_every=7))
+    assert read_config(tmp_path).evaluation.benchmarks["more"]["every"] == 5
+    with pytest.raises(ConfigError, match="evaluation.samples"):
+        claim(tmp_path, config(evaluation__every=5, evaluation__samples=9))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

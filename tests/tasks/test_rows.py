@@ -126,6 +126,14 @@ def test_validation_is_a_fixed_part_of_train(tmp_path):
     assert not task_of(tmp_path, 10).rows("validation")
 
 
+def test_test_rows_of_the_hub_name_their_split():
+    """Without a split both would read train."""
+    uri = "hub:somebody/rows"
+    with pytest.raises(ValueError, match=r"task.args.test = 'hub:somebody/rows': names no split"):
+        RowTask(uri, uri)
+    RowTask(uri, uri + "?revision=1&split=test#year=2020:")
+
+
 def test_a_folder_is_one_argument(tmp_path):
     task_of(tmp_path, 4)
     assert RowTask("train.jsonl", "test.jsonl", str(tmp_path)).size("train") == 4
