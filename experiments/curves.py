@@ -118,16 +118,6 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, *map(float, bootstrap.confidence_interval)
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Returns the mean and its interval by Student's t, 95 % by default; the ends are infinite if there is one value.
-
-    It is for few runs, of which the bootstrap's interval is too narrow.
-    """
-    mean = float(np.mean(values))
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.inf
-    return mean, mean - float(half), mean + float(half)
-
-
 def paired(values: dict, baseline: dict, interval: Interval = interval) -> tuple[float, float, float] | None:
     """Returns the interval of the differences to a baseline over the keys that both have; None if they share none."""
     shared = sorted(values.keys() & baseline.keys())

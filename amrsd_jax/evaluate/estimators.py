@@ -1,4 +1,4 @@
-"""Estimates a benchmark's metrics: pass@k, maj@k, and intervals over questions.
+"""Estimates a benchmark's metrics: pass@k, maj@k, and intervals over questions; and intervals over runs.
 
 Every metric is a mean over questions of one value per question, so that all metrics share the resamples of questions.
 Letters: Q questions, k samples of each, M metrics.
@@ -60,6 +60,18 @@ def bootstrap(
     questions = values.shape[1]
     counts = generator.multinomial(questions, np.full(questions, 1 / questions), size=resamples)
     return np.quantile(counts @ values.T / questions, [0.025, 0.975], axis=0).T
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Returns the mean and its interval by Student's t, 95 % by default; the ends are infinite if there is one value.
+
+    It is for few runs, of which the bootstrap's interval is too narrow.
+    """
+    from scipy import stats  # takes a second to import
+
+    mean = float(np.mean(values))
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.inf
+    return mean, mean - float(half), mean + float(half)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from amrsd_jax.evaluate.estimators import t_interval
 from amrsd_jax.fields import flatten
 from amrsd_jax.report.charts import DASH, number, share
 from amrsd_jax.report.read import RunFiles, read
@@ -144,16 +145,41 @@ LAST = (
 
 
 def table(groups: Sequence[Group], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the rows of a table: per group its fields, its seeds and the columns, without empty columns."""
-    cells = {
-        column.title: [cell([column.value(run) for run in one.runs], column.text) for one in groups]
-        for column in columns
-    }
+    """Returns the head and the rows of a table: per group its fields, its seeds and the columns, without empty columns.
+
+    The accuracy after training is followed by `minus_first`.
+    """
+    cells = {}
+    for column in columns:
+        cells[column.title] = [cell([column.value(run) for run in one.runs], column.text) for one in groups]
+        if column is AFTER:
+            cells["minus the first, points"] = [minus_first(one, groups[0]) for one in groups]
     cells = {title: texts for title, texts in cells.items() if set(texts) != {DASH}}
     head = [*groups[0].fields, "seeds", *cells]
     return head, [
         [*one.fields.values(), one.seeds, *(texts[i] for texts in cells.values())] for i, one in enumerate(groups)
     ]
+
+
+def minus_first(group: Group, first: Group) -> str:
+    """Formats a group's accuracy after training minus the first group's, in percentage points, paired by seed.
+
+    The mean over the seeds that both have is followed by its 95 % interval by Student's t, from two seeds on.
+    """
+    own, other = (
+        {
+            run.config["seed"]: value
+            for run in one.runs
+            if (value := AFTER.value(run)) is not None and "seed" in run.config
+        }
+        for one in (group, first)
+    )
+    pairs = [100 * (own[seed] - other[seed]) for seed in own.keys() & other.keys()]
+    if group is first or not pairs:
+        return DASH
+    mean, low, high = t_interval(pairs)
+    counted = "1 seed" if len(pairs) == 1 else f"{low:+.1f} to {high:+.1f}, {len(pairs)} seeds"
+    return f"{mean:+.1f} ({counted})"
 
 
 def cell(values: Sequence[float | None], text: Callable[[float], str]) -> str:

@@ -69,13 +69,28 @@ def test_a_field_that_does_not_follow_from_the_rule_names_the_groups(tmp_path):
 
 def test_the_table_by_hand(runs):
     head, rows = table(group(read_runs(runs)[0]), OUTCOME + LAST)
-    assert head[:7] == [
-        "credit.rule", "optimizer.learning_rate", "seeds", "accuracy before", "accuracy after", "steps", "minutes",
+    assert head[:8] == [
+        "credit.rule", "optimizer.learning_rate", "seeds", "accuracy before", "accuracy after", "minus the first, points",
+        "steps", "minutes",
     ]  # fmt: skip
-    assert rows[0][:7] == ["grpo", "1e-4", "0, 1", "20.0%", "60.0% (50.0% to 70.0%)", "2", "1.7"]
+    assert rows[0][:8] == ["grpo", "1e-4", "0, 1", "20.0%", "60.0% (50.0% to 70.0%)", "–", "2", "1.7"]
     assert rows[3][4] == "80.0% (70.0% to 90.0%)"
     assert rows[0][head.index("reward")] == "0.5 (0.3 to 0.7)"  # of the last step
     assert "KL to reference" not in head  # no run has it
+
+
+def test_differences_from_the_first_are_paired_by_seed(tmp_path):
+    """Of 10 and 0 points: the half width is t = 12.706 with one degree of freedom times a standard error of 5."""
+    finals = {"grpo": [0.5, 0.6, 0.7], "amrsd": [None, 0.7, 0.7, 0.1], "sdpo": [0.4], "rlsd": [None, None, None, 0.9]}
+    runs = [
+        make_run(tmp_path / f"{rule}{seed}", rule, seed=seed, final=final)
+        for rule, values in finals.items()
+        for seed, final in enumerate(values)
+        if final is not None
+    ]
+    head, rows = table(group(read_runs(runs)[0]), OUTCOME)
+    column = [row[head.index("minus the first, points")] for row in rows]
+    assert column == ["–", "+5.0 (-58.5 to +68.5, 2 seeds)", "-10.0 (1 seed)", "–"]
 
 
 def test_a_missing_value_is_not_a_zero():
