@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from amrsd_jax import credit, processes, rng
 from amrsd_jax.config import Config, base
@@ -317,10 +318,16 @@ def policy_config(workdir: Path) -> Config:
         for one in registry.row_arguments(config.task.name, args):
             one |= {name: "" for name in ("train", "test", "verifier") if name in one}
         config.task.args = args
+    forget_rule(config)
+    return validate(config, splits=())
+
+
+def forget_rule(config: ConfigDict) -> None:
+    """Puts GRPO in place of a config's rule, which a policy needs no more than it is trained: a user's own need not be there."""
+    with config.unlocked():
         for section in ("credit", "teacher", "distill", "external"):
             config[section] = base()[section]
         config.credit.rule = "grpo"
-    return validate(config, splits=())
 
 
 def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, workdir: Path) -> Tokenizer:

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 from amrsd_jax.names import nearest
 
 
-def find(field: str, place: str) -> tuple[ModuleType, Any]:
+def find(field: str, place: str, fits: Callable[[Any], bool], expected: str) -> tuple[ModuleType, Any]:
     """Returns the module and the object at `module:name` or `file.py:name`. A file is read at every call.
 
     Args:
       field: the field of the config that names the place, for messages.
+      fits: whether an object is what is looked for.
+      expected: what that is, for messages.
 
     Raises:
-      ValueError: there is no such module, file or name, or the module raises.
+      ValueError: there is no such module, file or name, the module raises, or the object does not fit.
     """
     file, _, name = place.rpartition(":")
     if not file or not name:
@@ -26,10 +29,14 @@ def find(field: str, place: str) -> tuple[ModuleType, Any]:
         module = _from_file(file) if file.endswith(".py") else _from_path(file)
     except (Exception, SystemExit) as error:  # whatever a user's own module raises
         raise ValueError(f"{field} = {place!r}: {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        raise ValueError(f"{field} = {place!r}: no {name!r} there; {nearest(name, own)}")
-    return module, getattr(module, name)
+    found = vars(module).get(name)
+    if not fits(found):
+        fault = f"{name} is {type(found).__name__}" if name in vars(module) else f"no {name!r} there"
+        known = [key for key, value in vars(module).items() if fits(value) and not key.startswith("_")]
+        raise ValueError(
+            f"{field} = {place!r}: {fault}; expected {expected}" + (f": {nearest(name, known)}" if known else "")
+        )
+    return module, found
 
 
 def _from_file(file: str) -> ModuleType:

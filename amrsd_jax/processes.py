@@ -151,20 +151,30 @@ def map_rows(function: Callable, *columns: Sequence, threads: int) -> list:
     Results must be representable in JSON.
 
     Raises:
-      RuntimeError: on all processes, what `function` raised on one of them; the others would wait for its share.
+      OSError, RuntimeError: see `raise_on_all`.
     """
-    rows = list(zip(*columns, strict=True))
+    rows, share, error = list(zip(*columns, strict=True)), [], None
     pool = ThreadPoolExecutor(threads)
-    share = fault = None
     try:
         share = list(pool.map(lambda row: function(*row), rows[jax.process_index() :: jax.process_count()]))
-    except Exception as error:
-        if jax.process_count() == 1:
-            raise
-        fault = f"process {jax.process_index()}: {type(error).__name__}: {error}"
+    except Exception as raised:
+        error = raised
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # a second signal does not wait here for the rows in progress
-    shares, faults = zip(*allgather([share, fault]), strict=True)
-    if any(faults):
-        raise RuntimeError("; ".join(filter(None, faults)))
+    raise_on_all(error)
+    shares = allgather(share)
     return [shares[i % len(shares)][i // len(shares)] for i in range(len(rows))]
+
+
+def raise_on_all(error: Exception | None) -> None:
+    """Raises, on all processes, what one of them could not do; the others would wait for its part. None is no error.
+
+    Raises:
+      OSError, RuntimeError: an OSError or any other error of one of several processes; of a single one, its own error.
+    """
+    if jax.process_count() == 1 and error:
+        raise error
+    text = f"process {jax.process_index()}: {type(error).__name__}: {error}"
+    fault = next(filter(None, allgather(error and [text, isinstance(error, OSError)])), None)
+    if fault:
+        raise (OSError if fault[1] else RuntimeError)(fault[0]) from error

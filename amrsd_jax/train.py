@@ -146,7 +146,8 @@ def train_experiment(experiment: Experiment, workdir: Path, begin: float) -> dic
         if fresh and monitor.rolls_back(config.monitor):
             save(evaluation)
 
-        progress_bar, lines = bar(total=config.steps, initial=progress.step, unit="step"), StepLines(config)
+        progress_bar = bar(total=config.steps, initial=progress.step, unit="step")
+        lines = StepLines(config, experiment.rule)
         diverged = progress.skipped >= config.optimizer.max_skipped
         while progress.step < config.steps and not (signals.requested or progress.stopped or diverged):
             clock.lap()

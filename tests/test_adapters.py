@@ -22,7 +22,7 @@ from amrsd_jax.start import initial_params, start_or_resume
 from amrsd_jax.train import train
 from amrsd_jax.validate import validate
 from tests import runs
-from tests.tiny import tiny_config
+from tests.tiny import set_fields, tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +84,9 @@ def test_an_export_needs_neither_rows_nor_devices_of_the_run(run, tmp_path):
 
 
 def test_the_command_evaluates_them_on_their_base(run, tmp_path):
-    """By the code that the run evaluates itself with."""
-    values = evaluate_saved(config(), str(run), tmp_path)["test"]["metrics"]
+    """By the code that the run evaluates itself with; the rule, here one in a file that is gone, is not looked for."""
+    evaluated = set_fields(config(), credit__rule="gone.py:RULE")
+    values = evaluate_saved(evaluated, str(run), tmp_path)["test"]["metrics"]
     final = runs.metrics(run, "eval")[-1]
     assert {"kind": "eval", "step": 4} | {f"eval/{name}": value for name, value in values.items()} == final
 

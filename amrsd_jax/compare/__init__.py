@@ -18,10 +18,11 @@ from amrsd_jax.compare.apply import Applied, apply, score_student
 from amrsd_jax.compare.gradient import gradients, require_room
 from amrsd_jax.compare.methods import parse, possible
 from amrsd_jax.compare.page import render
-from amrsd_jax.files import atomic_write
+from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.records import Rollouts
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import note
+from amrsd_jax.tasks import digest
 
 __all__ = ["Comparison", "compare", "write"]
 
@@ -143,6 +144,11 @@ def notes(loaded: load.LoadedRollouts, params: parameters.Parameters, applied: l
         kinds = ", ".join(sorted(replaced))
         lines.append(
             f"The run kept no teacher of kind {kinds}: methods with such a teacher use the parameters of step 0 instead."
+        )
+    rule, known = loaded.experiment.config.credit.rule, loaded.workdir / "rows.json"
+    if ":" in rule and known.exists() and read_object(known).get("credit.rule") != digest.own_code(rule):
+        lines.append(
+            f"{rule.rpartition(':')[0]} has changed since the run began: the credit shown is that of its present text."
         )
     if loaded.experiment.config.reward.permute:
         lines.append("The run permuted its rewards: verdicts are the permuted ones.")

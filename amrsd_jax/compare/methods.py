@@ -25,6 +25,8 @@ def possible(config: Config, names: str | Iterable[str]) -> tuple[list[str], lis
     """
     names = names.split(",") if isinstance(names, str) else list(names)
     chosen, left_out, named = [], [], {name.strip() for name in names}
+    if "all" in named and config.credit.rule not in credit.RULES:  # a rule of the user's own
+        names = [config.credit.rule, *names]
     for name in parse(names):
         try:
             method_config(config, name)
@@ -61,7 +63,9 @@ def method_config(config: Config, name: str) -> Config:
     """Returns the config of a run with a method in place of its own; a rule with another baseline has that rule's advantages."""
     if name == config.credit.rule and not config.external.workdir:
         return config.model_copy(update=dict(credit=config.credit.model_copy(update=dict(exact_savings=True))))
-    rule, _, context = name.partition("@")
+    file, colon, method = name.rpartition(":")  # a path may have an @ too
+    rule, _, context = method.partition("@")
+    rule = file + colon + rule
     values = config.model_dump()
     values["credit"] |= dict(rule=rule, context=context, args={}, negatives=None, exact_savings=True)
     if (rule in credit.RULES or ":" in rule) and credit.get(rule).baseline != config.credit.baseline:

@@ -23,10 +23,7 @@ def get(name: str) -> Rule:
       ValueError: the name is unknown, and the message has the nearest valid one; or there is no rule in that file.
     """
     if ":" in name:
-        _, rule = own_code.find("credit.rule", name)
-        if not isinstance(rule, Rule):
-            raise ValueError(f"credit.rule = {name!r}: {type(rule).__name__}; expected an amrsd_jax.credit.Rule")
-        return rule
+        return own_code.find("credit.rule", name, lambda value: isinstance(value, Rule), "an amrsd_jax.credit.Rule")[1]
     if name not in RULES:
         raise ValueError(f"credit.rule = {name!r}: {nearest(name, RULES)}")
     return RULES[name]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from amrsd_jax import interrupt
+from amrsd_jax import interrupt, processes
 from amrsd_jax.evaluate.benchmarks import Benchmark
 from amrsd_jax.policy.tokenizer import Tokenizer
 from amrsd_jax.records import Problem, Prompts, Request, Verdict
@@ -59,6 +59,7 @@ def ask(
 
     Raises:
       Interrupted: a signal was received.
+      OSError, RuntimeError: a verifier failed, see `processes.raise_on_all`.
     """
     threads = ThreadPoolExecutor(THREADS)
     judge = functools.partial(judged, benchmark.task, tokenizer, stop=stop)
@@ -72,11 +73,15 @@ def ask(
             fields = (question, problem, "greedy" if greedy else "sampled", 0 if greedy else first + index, text)
             verdict = threads.submit(judge, request.prompt, problem, text)
             pending.append((fields, verdict, completion))
-        answers = []
+        answers, error = [], None
         for number, (fields, verdict, completion) in enumerate(pending):
             if number % 64 == 0:
                 interrupt.check()
-            answers.append(Answer(*fields, verdict.result(), len(completion.tokens), completion.finish_reason))
+            try:
+                answers.append(Answer(*fields, verdict.result(), len(completion.tokens), completion.finish_reason))
+            except Exception as raised:
+                error = error or raised
+        processes.raise_on_all(error)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # an interrupted evaluation waits for no verdict
     return sorted(answers, key=lambda answer: (answer.mode == "greedy", answer.question, answer.sample))

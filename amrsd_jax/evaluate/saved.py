@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from amrsd_jax import interrupt
 from amrsd_jax.config import Config
 from amrsd_jax.evaluate import files
-from amrsd_jax.experiment import make_evaluator, make_policy, policy_config, sampler_params
+from amrsd_jax.experiment import forget_rule, make_evaluator, make_policy, policy_config, sampler_params
 from amrsd_jax.interrupt import Interrupt
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.policy import Params, Policy, huggingface
@@ -43,6 +43,7 @@ def evaluate_saved(config: ConfigDict, checkpoint: str, out: Path) -> files.Reco
       Interrupted: a signal was received; the benchmarks that were finished are in `out`.
     """
     saved = find(checkpoint, config)
+    forget_rule(saved.config)
     checked = validate(saved.config, splits=("test",))
     model = saved.model or checked
     task = make_task(checked)

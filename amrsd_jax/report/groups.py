@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from amrsd_jax.evaluate.estimators import t_interval
 from amrsd_jax.fields import flatten
 from amrsd_jax.report.charts import DASH, number, share
 from amrsd_jax.report.read import RunFiles, read
+from amrsd_jax.runtime.workdir import MAY_CHANGE
 
-UNNAMED = ("seed", "tracker")  # fields that may differ within a group: what is computed does not depend on the tracker
+UNNAMED = rf"seed|{MAY_CHANGE}"  # fields that may differ within a group
 # Fields that a choice fills in: where the choice tells groups apart, those that follow from it need not be named.
 FILLED_IN = {"credit.rule": ("credit.", "teacher.", "distill."), "task.name": ("task.args.",), "model": ("tokenizer",)}
 
@@ -67,7 +69,10 @@ def read_runs(workdirs: Sequence[Path | str]) -> tuple[list[RunFiles], list[str]
 
 def group(runs: Sequence[RunFiles]) -> list[Group]:
     """Returns the runs in groups, in the order of the first run of each."""
-    flat = [{name: _text(value) for name, value in flatten(run.config).items() if name not in UNNAMED} for run in runs]
+    flat = [
+        {name: _text(value) for name, value in flatten(run.config).items() if not re.fullmatch(UNNAMED, name)}
+        for run in runs
+    ]
     names = sorted(set().union(*flat))
     values = {name: [one.get(name, DASH) for one in flat] for name in names}
     differing = [name for name in names if len(set(values[name])) > 1]

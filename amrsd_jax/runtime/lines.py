@@ -16,11 +16,10 @@ STREAK = 5  # steps in a row without a learning signal after which the warning i
 class StepLines:
     """Makes the console lines of training steps; it must be called once for each step, in their order."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, rule: credit.Rule):
         self._config, self._pace = config, Pace(config.steps)
         self._warned = self._told_unusable = self._told_cut = False
         self._streak = 0
-        rule = credit.get(config.credit.rule)
         self._prompts = rule.reads_gap or bool(rule.distill)  # others read the words of a text alone
 
     def __call__(self, step: int, row: Mapping[str, float | None], contexts: Contexts) -> list[str]:

@@ -112,10 +112,7 @@ def load(place: str) -> Verifier:
 
 def find(place: str) -> tuple[ModuleType, Callable]:
     """Returns the module and the function at `module:function` or `file.py:function`; raises as `load`."""
-    module, verify = own_code.find("task.args.verifier", place)
-    if not callable(verify):
-        raise ValueError(f"task.args.verifier = {place!r}: {type(verify).__name__}; expected a function")
-    return module, verify
+    return own_code.find("task.args.verifier", place, callable, "a function")
 
 
 def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:

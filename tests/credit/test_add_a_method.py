@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from amrsd_jax import credit
+from amrsd_jax.compare.methods import method_config, possible
 from amrsd_jax.experiment import make_experiment
 from amrsd_jax.preflight import read_rows
 from amrsd_jax.reflection import sources
@@ -51,6 +52,16 @@ def test_a_rule_and_its_context_may_be_in_a_file_outside_of_the_package(tmp_path
     assert (config.credit.rule, config.credit.args) == (place, {"strength": 0.5, "tau": 0.1})
 
 
+def test_a_comparison_with_all_methods_has_that_of_the_run(tmp_path):
+    """Also where its folder has an @, which else stands before a context."""
+    (tmp_path / "me@lab").mkdir()
+    (tmp_path / "me@lab" / "mine.py").write_text(RULES[0])
+    place = f"{tmp_path / 'me@lab' / 'mine.py'}:RULE"
+    config = validate(tiny_config(rule=place))
+    assert possible(config, "all")[0][:2] == [place, next(iter(credit.RULES))]
+    assert method_config(config, f"{place}@verdict").credit.context == "verdict"
+
+
 def test_an_edited_file_is_another_rule_to_a_resumed_run(tmp_path):
     def recorded(text):
         (tmp_path / "mine.py").write_text(text)
@@ -63,8 +74,8 @@ def test_an_edited_file_is_another_rule_to_a_resumed_run(tmp_path):
 @pytest.mark.parametrize(
     "text, name, message",
     [
-        ("RULE = 1", "RULE", "int; expected an amrsd_jax.credit.Rule"),
-        ("def rule(): pass", "rul", "no 'rul' there; did you mean 'rule'"),
+        ("RULE = 1", "RULE", "RULE is int; expected an amrsd_jax.credit.Rule"),
+        ("from amrsd_jax.credit.grpo import RULE as DOUBT", "RULE", "no 'RULE' there; .*: expected one of DOUBT"),
         ("import nowhere", "RULE", "ModuleNotFoundError: No module named 'nowhere'"),
     ],
 )

@@ -58,6 +58,15 @@ def test_runs_that_differ_in_their_seed_are_one_group_named_by_what_differs(runs
     assert groups[0].more == {"credit.args.lam": "–", "credit.context": "context of grpo"}
 
 
+def test_what_may_change_when_a_run_is_resumed_makes_no_group(tmp_path):
+    runs = [make_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    for run, every in zip(runs, (5, 50), strict=True):
+        config = json.loads((run / "config.json").read_text())
+        evaluation = {"every": every, "benchmarks": {"more": {"every": every}}}
+        (run / "config.json").write_text(json.dumps(config | {"evaluation": evaluation, "tracker": str(every)}))
+    assert len(group(read_runs(runs)[0])) == 1
+
+
 def test_a_field_that_does_not_follow_from_the_rule_names_the_groups(tmp_path):
     runs = [
         make_run(tmp_path / "a", "amrsd", lam=0.2),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from amrsd_jax import credit
 from amrsd_jax.records import Contexts
 from amrsd_jax.runtime.lines import STREAK, StepLines, evaluation_line, one_line, unusable_reflections
 from amrsd_jax.validate import validate
@@ -15,6 +16,11 @@ ROW = {
 }  # fmt: skip
 NO_SIGNAL = {"grad_norm": 0.0, "groups/zero_advantage": 1.0, "reflection/needed": 0.0, "reflection/usable": None}
 NONE = Contexts((), (), (), np.zeros(0, int), np.zeros((0, 1), int), np.zeros(0, int))
+
+
+def step_lines(config):
+    config = validate(config)
+    return StepLines(config, credit.get(config.credit.rule))
 
 
 def test_the_line_of_a_step():
@@ -43,7 +49,7 @@ def test_reflections_are_told_where_the_rule_has_them(context, changes, told):
 
 
 def test_a_step_without_a_signal_is_told_at_once_and_then_after_a_streak():
-    lines, told = StepLines(validate(tiny_config(steps=20))), []
+    lines, told = step_lines(tiny_config(steps=20)), []
     for step in range(1, 15):
         row = ROW | (NO_SIGNAL if step != 4 else {})
         first, *more = lines(step, row, NONE)
@@ -66,12 +72,12 @@ def test_a_step_without_a_signal_is_told_at_once_and_then_after_a_streak():
     ],
 )
 def test_the_warning_names_what_to_change(changes, fields):
-    _, warning = StepLines(validate(tiny_config()))(1, ROW | NO_SIGNAL | changes, NONE)
+    _, warning = step_lines(tiny_config())(1, ROW | NO_SIGNAL | changes, NONE)
     assert all(field in warning for field in fields), warning
 
 
 def test_a_signal_is_not_warned_of():
-    assert len(StepLines(validate(tiny_config()))(1, ROW | {"updates/skipped": 0.5}, NONE)) == 1
+    assert len(step_lines(tiny_config())(1, ROW | {"updates/skipped": 0.5}, NONE)) == 1
 
 
 def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
@@ -85,7 +91,7 @@ def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
     assert line("not_needed", "not_needed") is line("ok", "leak") is line("no_peer", "no_peer") is None
     told = line("not_needed", "no_tag", "leak", "no_tag", "ok")
     assert told.startswith("step 3: 3 of 4 reflections") and "2 are 'no_tag', such as 'text 1'" in told
-    lines = StepLines(validate(tiny_config()))
+    lines = step_lines(tiny_config())
     assert [len(lines(step, ROW, contexts("no_tag"))) for step in (1, 2)] == [2, 1]
 
 
@@ -93,11 +99,11 @@ def test_texts_that_were_cut_are_told_once():
     contexts = Contexts(
         ("hint", "critique"), ("ok", "ok"), ("a", "b"), np.arange(2), np.ones((2, 1), int), np.ones(2, int), (1,)
     )
-    lines = StepLines(validate(tiny_config()))
+    lines = step_lines(tiny_config())
     _, told = lines(1, ROW, contexts)
     assert "1 of 2 rows, among them row 1: raise reflection.context_length = 32" in told
     assert len(lines(2, ROW, contexts)) == 1
-    assert len(StepLines(validate(tiny_config("quoted_blame")))(1, ROW, contexts)) == 1  # which reads the words alone
+    assert len(step_lines(tiny_config("quoted_blame"))(1, ROW, contexts)) == 1  # which reads the words alone
 
 
 def test_the_line_of_an_evaluation():
