@@ -383,5 +383,6 @@ def test_the_command_assumes_devices():
     done = run("--memory_gib=80")
     assert done.returncode == 0, done.stderr
     assert "fsdp 8" in done.stdout and "80.00 GiB" in done.stdout
+    assert "process" not in done.stdout and "copy of the state" not in done.stdout  # they are in the memory of the host
     done = run("--memory_gib=8")
     assert done.returncode == 1 and "8.00 GiB" in done.stdout and "mesh.tensor" in done.stdout

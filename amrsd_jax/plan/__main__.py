@@ -4,7 +4,6 @@ With `--topology=v5e:2x4` the devices are those of a slice, and its compiler is 
 status 1 if the run does not fit.
 """
 
-import dataclasses
 import os
 import sys
 import tempfile
@@ -17,10 +16,8 @@ from ml_collections import ConfigDict
 from amrsd_jax.flags import define_config, parser
 
 _CONFIG = define_config()
-_DEVICES = flags.DEFINE_integer("devices", None, "Number of devices to assume; default: those of this machine.")
-_MEMORY = flags.DEFINE_float(
-    "memory_gib", None, "Memory per device to assume; default: that of this machine's devices."
-)
+_DEVICES = flags.DEFINE_integer("devices", None, "Number of accelerators to assume; default: this machine's devices.")
+_MEMORY = flags.DEFINE_float("memory_gib", None, "Memory of an accelerator to assume; default: that of this machine's.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Hardware whose compiler is asked as well, as in amrsd_jax.compile.")
 flags.mark_flag_as_required("config")
 
@@ -41,13 +38,13 @@ def main(argv: list[str]) -> None:
                 target = topology(_TOPOLOGY.value)
                 run = sizes.planned(config, Path(workdir), target.devices)
                 plan = plan_of(run, target.memory, target.name)
+            elif _DEVICES.value or _MEMORY.value:  # accelerators, to which this machine's memory is no guide
+                memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
+                plan = plan_of(sizes.planned(config, Path(workdir)), memory, "assumed devices")
             else:
                 plan = make_plan(config, Path(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
-    if _DEVICES.value or _MEMORY.value:  # this machine's memory says nothing about assumed devices
-        memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
-        plan = dataclasses.replace(plan, available=memory, device="assumed devices")
     print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")
     if not _TOPOLOGY.value:
         sys.exit(0 if plan.fits else 1)
