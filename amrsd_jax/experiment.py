@@ -37,7 +37,7 @@ from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, task_templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.sources import sources_in
+from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.workdir import read_config, read_tokenizer
 from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, StopStrings, complete
@@ -226,8 +226,9 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
         "rollout", slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
         new_tokens=rollout.response_length, admit=rollout.admit, **shared,
     )  # fmt: skip
-    reflections = _named(
-        "reflection", slots=reflection.slots, group=1, prompt_length=reflection.prompt_length,
+    written = not WRITTEN_BY_POLICY.union({"critic_feedback"}).isdisjoint(sources_in(config.credit.context))
+    reflections = _named(  # where none are written, their number of slots need not fit the devices
+        "reflection", slots=reflection.slots if written else rollout.slots, group=1, prompt_length=reflection.prompt_length,
         new_tokens=reflection.tokens, admit=reflection.admit, **shared,
     )  # fmt: skip
     critic = dataclasses.replace(reflections, new_tokens=rollout.response_length)  # a repaired attempt is a response
