@@ -37,7 +37,7 @@ from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, task_templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
+from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, begins_with_reflection, sources_in
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.workdir import read_config, read_tokenizer
 from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, StopStrings, complete
@@ -281,6 +281,12 @@ def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architectu
             f"architecture.vocab_size = {architecture.vocab_size}: the tokenizer has {vocabulary_size(tokenizer)} ids"
         )
     return dataclasses.replace(architecture, lora=config.lora if config.lora.rank else None)
+
+
+def reflects_early(config: Config) -> bool:
+    """Whether a group's reflections can be requested as soon as it is verified, because its advantages are then final."""
+    final = config.rollout.rounds == 1 and not config.reward.permute and config.credit.baseline in credit.GROUPED
+    return begins_with_reflection(config.credit.context) and final
 
 
 def rule_divergence(config: Config) -> Divergence | None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from amrsd_jax import credit, interrupt, rng
 from amrsd_jax.config import RolloutConfig
-from amrsd_jax.experiment import Experiment
+from amrsd_jax.experiment import Experiment, reflects_early
 from amrsd_jax.records import (
     Completion,
     Contexts,
@@ -28,7 +28,7 @@ from amrsd_jax.records import (
 )
 from amrsd_jax.reflection.contexts import make_contexts
 from amrsd_jax.reflection.reflections import Reflections
-from amrsd_jax.reflection.sources import Generators, begins_with_reflection
+from amrsd_jax.reflection.sources import Generators
 from amrsd_jax.runtime.clock import Clock
 from amrsd_jax.sampling import RequestQueue, SamplerParams, completed_batches
 from amrsd_jax.tasks.stream import next_prompts
@@ -60,7 +60,7 @@ class Generated:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The verified responses to one prompt; advantage [G] and needs_teacher [G] are None where `decides_early` is false."""
+    """The verified responses to one prompt; advantage [G] and needs_teacher [G] are None where `reflects_early` is false."""
 
     rollouts: Rollouts
     advantage: Float[np.ndarray, " G"] | None = None
@@ -103,7 +103,7 @@ def generate(
         rollouts = concatenate_rollouts([group.rollouts for group in groups])
         if config.reward.permute:
             rollouts = permute_rewards(rollouts, rng.host(config.seed, "permute", step))
-        if decides_early(experiment):
+        if reflects_early(experiment.config):
             advantage = np.concatenate([group.advantage for group in groups])
             needs_teacher = np.concatenate([group.needs_teacher for group in groups])
         else:
@@ -118,13 +118,6 @@ def generate(
         )  # fmt: skip
     data_metrics = {"data/prompts_drawn": sampled, "data/prompts_too_long": too_long, "tokens/sampled": tokens}
     return Generated(rollouts, advantage, contexts, position, data_metrics)
-
-
-def decides_early(experiment: Experiment) -> bool:
-    """Returns whether a group's reflections can be requested as soon as it is verified, because its advantages are then final."""
-    config = experiment.config
-    final = config.rollout.rounds == 1 and not config.reward.permute and config.credit.baseline in credit.GROUPED
-    return begins_with_reflection(config.credit.context) and final
 
 
 def decide(
@@ -167,7 +160,7 @@ def sample_groups(
 
     Args:
       first_row: number of the first response in the step, which keys its randomness.
-      reflections: makes requests as groups are verified, and collects the completions, where `decides_early` is true.
+      reflections: makes requests as groups are verified, and collects the completions, where `reflects_early` is true.
 
     Raises:
       Interrupted: a signal was received.
@@ -190,7 +183,7 @@ def sample_groups(
             with clock.beside("verify"):
                 verified = verify_groups(experiment, [unfinished.pop(row) for row in rows])
             groups |= dict(zip(rows, verified, strict=True))
-            if decides_early(experiment):
+            if reflects_early(experiment.config):
                 with clock.beside("reflect"):
                     for row in rows:
                         rollouts = groups[row].rollouts

@@ -71,7 +71,7 @@ def scoring(policy: Policy, peer: ModuleType | None, rows: int, length: int, tog
     if peer:
         arms.append(_peer_scorer(peer, policy, params, given, together))
     sizes = dict(rows=rows, length=length, together=together)
-    return Case("scoring", "forward", sizes, lambda _: floors.scoring(c, [length] * rows), tuple(arms))
+    return Case("scoring", "forward", sizes, lambda _: floors.scoring(c, 1, [length - 1] * rows), tuple(arms))
 
 
 def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, together: int) -> Case:
@@ -84,7 +84,7 @@ def scoring_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int
     if peer:
         arms.append(_peer_scorer(peer, policy, params, given, together))
     sizes = dict(rows=rows, prompt=prompt, longest=longest, together=together)
-    return Case("scoring", "long tail", sizes, lambda _: floors.scoring(c, prompt + tokens), tuple(arms))
+    return Case("scoring", "long tail", sizes, lambda _: floors.scoring(c, prompt, tokens), tuple(arms))
 
 
 def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) -> Case:
@@ -95,7 +95,7 @@ def learning(policy: Policy, peer: ModuleType | None, rows: int, length: int) ->
     if peer:
         arms.append(_peer_learner(peer, policy, given, 1))
     sizes = dict(rows=rows, length=length)
-    return Case("learning", "update", sizes, lambda _: floors.learning(c, [length] * rows), tuple(arms))
+    return Case("learning", "update", sizes, lambda _: floors.learning(c, 1, [length - 1] * rows), tuple(arms))
 
 
 def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: int, longest: int, parts: int) -> Case:
@@ -107,7 +107,7 @@ def learning_tail(policy: Policy, peer: ModuleType | None, rows: int, prompt: in
     if peer:
         arms.append(_peer_learner(peer, policy, given, parts))
     sizes = dict(rows=rows, prompt=prompt, longest=longest, micro_batches=parts)
-    return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt + tokens), tuple(arms))
+    return Case("learning", "long tail", sizes, lambda _: floors.learning(c, prompt, tokens), tuple(arms))
 
 
 def learning_groups(
@@ -120,8 +120,8 @@ def learning_groups(
     given = given.replace(prompt=np.repeat(given.prompt[::group], group, axis=0))
     arms = [_learner("amrsd_jax", policy, given, parts), _learner("shared", policy, given, parts, share_prompts=True)]
     sizes = dict(prompts=prompts, group=group, prompt=prompt, new=new, micro_batches=parts)
-    lengths = [prompt + new] * (prompts * group)
-    return Case("learning", "groups", sizes, lambda _: floors.learning(c, lengths), tuple(arms))
+    responses = [new] * (prompts * group)
+    return Case("learning", "groups", sizes, lambda _: floors.learning(c, prompt, responses, group), tuple(arms))
 
 
 # ---------------------------------------------------------------- arms

@@ -2,7 +2,8 @@
 
 - Sampling: FLOPs of the prompts, with logits at their last position only; then, for every further token, one read of all weights
   and of the keys and values that are valid at that time, or its FLOPs where they take longer.
-- Scoring: FLOPs of one forward pass with all logits. Attention is causal, so a token attends to half its row on average.
+- Scoring: FLOPs of one forward pass with the logits of responses; a prompt that responses share is run once. Attention is causal:
+  a token attends to half of its prompt or response on average, and a response to its whole prompt.
 - Learning: FLOPs of three forward passes, as a backward pass costs two; recomputation and the optimiser are not counted.
 
 Tensors are taken to be in the compute dtype.
@@ -59,14 +60,16 @@ def long_tail(c: Architecture, rows: int, slots: int, prompt: int, tokens: int) 
     return _sampling(c, rows, prompt, slots, np.full(steps, prompt + tokens / rows / 2))
 
 
-def scoring(c: Architecture, lengths: Iterable[int]) -> Work:
-    """Returns the work of scoring whole rows without padding."""
-    return Work(np.array([_weights(c)]), np.array([sum(c.forward_flops(length, length / 2) for length in lengths)]))
+def scoring(c: Architecture, prompt: int, responses: Iterable[int], group: int = 1) -> Work:
+    """Returns the work of scoring responses without padding, of which `group` follow one prompt of `prompt` tokens."""
+    own = c.forward_flops(prompt, prompt / 2) - 2 * c.vocab_size * c.width * prompt
+    flops = sum(own / group + c.forward_flops(length, prompt + length / 2) for length in map(int, responses))
+    return Work(np.array([_weights(c)]), np.array([flops]))
 
 
-def learning(c: Architecture, lengths: Iterable[int]) -> Work:
-    """Returns the work of one update on whole rows without padding."""
-    forward = scoring(c, lengths)
+def learning(c: Architecture, prompt: int, responses: Iterable[int], group: int = 1) -> Work:
+    """Returns the work of one update on responses, as `scoring` counts them."""
+    forward = scoring(c, prompt, responses, group)
     return Work(3 * forward.bytes, 3 * forward.flops)
 
 

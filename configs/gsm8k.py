@@ -6,7 +6,7 @@ Command:   python -m amrsd_jax.main --config=configs/gsm8k.py --workdir=runs/gsm
            ... --config.task.args.folder=DATA/math/gsm8k     its train.jsonl and test.jsonl, on this machine
            ... --config.chat_template.enable_thinking=True
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp); smaller machines: docs/benchmarks.md.
-Memory:    41 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
+Memory:    43 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
            and their meshes: docs/scaling.md.
 
 Rows are those of openai/grade-school-math (MIT): 7,473 of train, 1,319 of test; `hub:openai/gsm8k?name=main&split=train` has

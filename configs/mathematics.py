@@ -6,7 +6,7 @@ Command:   python -m amrsd_jax.main --config=configs/mathematics.py --workdir=ru
            ... --config.task.args.train=DATA/dsr_sub.jsonl      those rows, on this machine
            ... --config.chat_template.enable_thinking=False
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp).
-Memory:    41 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
+Memory:    43 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
            and their meshes: docs/scaling.md.
 
 Thinking is on: AMR-SD is reported, as quoted by others, not to beat GRPO with Qwen3-8B without thinking. No public source says on

@@ -8,7 +8,7 @@ Command:   python -m amrsd_jax.main --config=configs/science.py:chemistry --work
 Hardware:  eight H100, or a slice of TPUs: v5p:2x2x2, v6e:4x4 (--config.mesh.fsdp=16) or v5e:4x8 (fsdp=8, tensor=4 and
            --config.learning.micro_batches=32); `python -m amrsd_jax.compile --check` passes for each (docs/scaling.md). The
            published runs had four GH200 for about six hours.
-Memory:    41 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
+Memory:    43 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
 
 Rows, split and system message are those that SDPO published (its repository at the commit below, Apache-2.0; the questions
 are SciKnowEval's, MIT): 450, 1,890, 720 and 841 rows of train, 50, 210, 80 and 94 of test. What else is published and what is

@@ -6,7 +6,7 @@ Command:   python -m amrsd_jax.main --config=configs/tools.py --workdir=runs/too
            ... --config.task.args.folder=DATA/tooluse        its train.json and test.json, on this machine
            ... --config.chat_template.enable_thinking=True
 Hardware:  eight accelerators of 80 GB (--config.mesh.fsdp); the published runs had four GH200 for about six hours.
-Memory:    41 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
+Memory:    43 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`; slices of TPUs
            and their meshes: docs/scaling.md.
 
 Rows and split are those that SDPO published (its repository at the commit of configs/science.py; ToolAlpaca's, Apache-2.0):

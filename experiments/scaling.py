@@ -90,7 +90,8 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
     ways, tensor = config.mesh.fsdp, config.mesh.tensor
     chips, rollout, reflection = ways * tensor, config.rollout, config.reflection
     rows = rollout.prompts * rollout.group
-    weights = BFLOAT16 * c.parameters() / tensor  # bytes on a device after gathering over fsdp
+    # Bytes on a device after gathering over fsdp; of an untied embedding a pass reads a few rows.
+    weights = BFLOAT16 * (c.parameters() - (not c.tied) * c.vocab_size * c.width) / tensor
     gathered = weights * (ways - 1) / ways
 
     def bound(flops: float, memory: float, gathers: float, reduces: float) -> float:
@@ -111,7 +112,7 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
         of_device, length, admissions = slots // ways, prompt + new / 2, prompts / max(ways, admit)
         prefill = flops(prompts * prompt, prompt / 2, prompts) / chips
         prefill = bound(prefill, admissions * weights, admissions * gathered, reduced(prompts * prompt / ways))
-        cache = of_device * length * 2 * c.layers * c.kv_heads * c.head_dim * BFLOAT16
+        cache = of_device * length * 2 * c.layers * c.kv_heads * c.head_dim * BFLOAT16 / tensor
         token = bound(flops(of_device, length, of_device) / tensor, weights + cache, 0, reduced(of_device))
         return prefill + token * new * prompts * count / slots
 
@@ -131,7 +132,8 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
         "reflect": sample(rows, reflection.prompt_length, 1, reflection.tokens, reflection.slots, reflection.admit),
         "score": passes(rollout.prompt_length, 1, 1, config.scoring.rows)
         + passes(reflection.context_length, 1, 1, config.scoring.rows),
-        "update": passes(rollout.prompt_length, 4, 4, micro_batch) + 2 * state / chip.bandwidth,
+        # Weights are gathered twice, and a gradient as large is reduced over fsdp.
+        "update": passes(rollout.prompt_length, 4, 3, micro_batch) + 2 * state / chip.bandwidth,
     }
 
 

@@ -33,9 +33,9 @@ LARGE = preset("qwen3-1.7b", dtype="bfloat16")
     [  # worked out by others for these sizes on one H100
         (floors.sampling(SMALL, 64, 256, 512), 0.906),
         (floors.sampling(SMALL, 256, 256, 512), 2.986),
-        (floors.scoring(SMALL, [1024] * 64), 0.108),
-        (floors.learning(SMALL, [1024] * 16), 0.081),
-        (floors.learning(LARGE, [1024] * 16), 0.220),
+        (floors.scoring(SMALL, 1, [1023] * 64), 0.108),
+        (floors.learning(SMALL, 1, [1023] * 16), 0.081),
+        (floors.learning(LARGE, 1, [1023] * 16), 0.220),
     ],
 )
 def test_floors_are_those_that_others_worked_out(work, seconds):
@@ -52,6 +52,18 @@ def test_long_tail_is_the_fixed_length_when_all_rows_are_as_long():
     tail, fixed = floors.long_tail(SMALL, 4, 4, 16, 36), floors.sampling(SMALL, 4, 16, 9)
     assert len(tail.bytes) == len(fixed.bytes) == 9
     assert tail.flops.sum() == pytest.approx(fixed.flops.sum(), rel=1e-3)
+
+
+def test_a_shared_prompt_is_run_once_and_has_no_logits():
+    """Without attention: 33 + 8 x 24 tokens through the layers, 8 x 24 through the output projection."""
+    c = SMALL
+    head = 2 * c.vocab_size * c.width
+    layers = c.forward_flops(1, 0.0) - head
+    alone, shared = (floors.scoring(c, 33, [24] * 8, group).flops[0] for group in (1, 8))
+    assert alone - shared == pytest.approx(7 * c.forward_flops(33, 33 / 2) - 7 * 33 * head)
+    attention = c.forward_flops(33, 33 / 2) - c.forward_flops(33, 0.0)
+    attention += 8 * (c.forward_flops(24, 33 + 12.0) - c.forward_flops(24, 0.0))
+    assert shared == pytest.approx((33 + 8 * 24) * layers + 8 * 24 * head + attention)
 
 
 def test_stop_odds_leave_half_the_rows_at_the_median():
@@ -127,7 +139,9 @@ def test_the_runner_measures_every_suite():
     tokens = [row["tokens"] for row in result["rows"]]
     assert tokens[0] == 16 and 6 <= tokens[1] == tokens[2] <= 96 and (tokens[3], tokens[6]) == (32, 16)
     parameters = 4 * result["model"]["parameters"]
-    assert result["rows"][-1]["peak_bytes"] > 3 * parameters  # master weights and two moments, and more
+    assert (
+        result["rows"][-1]["peak_bytes"] > 3 * parameters
+    )  # the weights, the sum of gradients and one micro-batch's; moments are in `apply_update`
     assert all(row["peak_bytes"] > parameters for row in result["rows"])
 
 

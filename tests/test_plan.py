@@ -356,6 +356,32 @@ def test_lora_fits_eight_billion_parameters_on_one_accelerator(tmp_path):
     assert make(config, tmp_path).peak < 80e9 < make(eight_billion(), tmp_path).peak
 
 
+def test_reflections_beside_responses_are_admitted_one_to_a_device_however_long(tmp_path):
+    """Eight devices: responses' prompts of 32 tokens come three to a device; reflections' of up to 120 one, in the same cache."""
+    config = small(mesh__data=8, credit__rule="amrsd")
+    config.rollout.admit = 24
+    config.reflection.update(prompt_length=120, tokens=16, slots=16)
+    run = sizes.planned(validate(config), tmp_path)
+    assert run.prompts("rollout") == [32, 120] and run.prompts("reflection") == [120]
+    c, sampler = run.policy.architecture, run.samplers["rollout"]
+    keys = 2 * c.kv_heads * c.head_dim * 4
+    for longest, rows, width in ((32, 3, 32), (120, 1, 128)):
+        whole = parts.forward(run.policy, rows, width) + rows * (c.layers + 8) * keys * width
+        assert parts.prefill(run.policy, sampler, longest) == whole
+    config.reward.permute = True  # then no group's advantage is known before the batch is complete
+    assert sizes.planned(validate(config), tmp_path).prompts("rollout") == [32]
+
+
+def test_an_axis_that_tensor_does_not_divide_is_whole_on_every_device(tmp_path):
+    """A vocabulary of 98 over four devices; of two heads of keys a half each over two, none over four."""
+    for tensor, vocabulary, heads in ((2, 49, 1), (4, 98, 2)):
+        config = small(mesh__data=1, mesh__tensor=tensor, architecture__heads=4, architecture__kv_heads=2)
+        policy = sizes.planned(validate(config), tmp_path).policy
+        policy = dataclasses.replace(policy, architecture=dataclasses.replace(policy.architecture, vocab_size=98))
+        assert parts.row_of_logits(policy) == 4 * vocabulary
+        assert parts._split(policy, 2) == heads
+
+
 def test_the_table_says_what_and_how_much():
     always, phases = {"parameters": GIB}, {"decode": {"logits": GIB // 2}, "update": {"gradients": GIB}}
     fitting = plan.Plan("a model", always, phases, 3 * GIB, "cpu")

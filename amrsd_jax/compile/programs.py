@@ -56,8 +56,12 @@ def programs(run: Planned) -> Iterator[Program]:
             if not run.external:  # its programs are those of "reflection", for longer answers
                 continue
             policy, params, decoded = run.external, "critic", f"critic's {weights}"
-        admit, decode = (partial(lower, run, policy, sampler) for lower in (_admit, _decode))
-        yield own(f"{stream}.admit", "prefill", policy=policy, arguments=(params, cache), lower=admit)
+        admit = partial(own, phase="prefill", policy=policy, arguments=(params, cache))
+        own_prompts, *early = run.prompts(stream)
+        yield admit(f"{stream}.admit", lower=partial(_admit, run, policy, sampler, own_prompts, sampler.group))
+        for longest in early:
+            yield admit(f"{stream}.admit_reflections", lower=partial(_admit, run, policy, sampler, longest, 1))
+        decode = partial(_decode, run, policy, sampler)
         yield own(f"{stream}.decode", "decode", policy=policy, arguments=(decoded, cache), lower=decode)
     yield own("score", "score", arguments=("parameters",), lower=partial(_score, run, run.policy))
     teacher = run.teacher.model
@@ -68,7 +72,7 @@ def programs(run: Planned) -> Iterator[Program]:
     if not accumulates(run.config.loss, run.config.learning):
         yield own("single_update", "update", arguments=state, lower=lambda: _single_update(run))
         return
-    yield own("zero_gradients", "update", arguments=("parameters",), lower=lambda: _zero_gradients(run))
+    yield own("zero_gradients", "update", arguments=(), lower=lambda: _zero_gradients(run))
     read = ("parameters", "teacher") if run.distils else ("parameters",)
     yield own("accumulate", "update", arguments=read, lower=lambda: _accumulate(run))
     yield own("apply_update", "update", arguments=state, lower=lambda: _apply_update(run))
@@ -122,9 +126,8 @@ def _decoding_weights(run: Planned) -> dict[str, Callable[[], jax.stages.Lowered
     return {"layer": lambda: layer.lower(params["layers"], _array(run)), **{name: part(name) for name in cast}}
 
 
-def _admit(run: Planned, policy: Policy, sampler: SamplerConfig):
-    longest = sampler.prompt_length
-    a, p, group = sampler.prompts_per_admission(longest), sampler.prompt_width(longest), sampler.group
+def _admit(run: Planned, policy: Policy, sampler: SamplerConfig, longest: int, group: int):
+    a, p = sampler.prompts_per_admission(longest), sampler.prompt_width(longest)
     key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32")).dtype
 
     def array(*shape, dtype=np.int32):

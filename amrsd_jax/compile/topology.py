@@ -27,6 +27,7 @@ _TPUS = {
     "TPU v6 lite": (int(31.25 * GIB), 1.75e9),
 }
 _GPUS = {"h100": int(79.1 * GIB)}  # name of a description in this folder -> its bytes
+_SHARE = 0.75  # of a GPU, which JAX takes unless XLA_CLIENT_MEM_FRACTION names another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _gpus(name: str, kind: str, count: int) -> Topology:
         platform="cuda", topology_name="", topology=shape, target_config=target
     ).devices
     _assume_cudnn()
-    return Topology(name, devices, _GPUS[kind], None)
+    share = float(os.environ.get("XLA_CLIENT_MEM_FRACTION") or _SHARE)
+    return Topology(name, devices, int(share * _GPUS[kind]), None)
 
 
 def _assume_cudnn() -> None:

@@ -153,7 +153,10 @@ def available_memory(device: jax.Device, devices: int) -> int | None:
 
 
 def _host_memory() -> int | None:
-    """Returns the free bytes of the machine, or of its container if that has less; None outside of Linux."""
+    """Returns the free bytes of the machine, or of its container (cgroup v2) if that has less; None outside of Linux.
+
+    Pages of files that a container has read count as free, as they do in the machine's `MemAvailable`.
+    """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -162,7 +165,8 @@ def _host_memory() -> int | None:
     try:
         group = Path("/sys/fs/cgroup")
         limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
-        free.append(int(limit) - int(used))
-    except (OSError, ValueError):  # no container, or its limit is "max"
+        known = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free.append(int(limit) - int(used) + int(known["inactive_file"]) + int(known["active_file"]))
+    except (OSError, ValueError, KeyError):  # no container, or its limit is "max"
         pass
     return min(free, default=None)

@@ -61,7 +61,7 @@ def head(policy: Policy) -> int:
     c = policy.architecture
     if policy.mesh.shape["fsdp"] == 1 and c.dtype == "float32":
         return 0
-    return c.width * c.vocab_size * jnp.dtype(c.dtype).itemsize // policy.mesh.shape["tensor"]
+    return c.width * _split(policy, c.vocab_size) * jnp.dtype(c.dtype).itemsize
 
 
 def head_gradient(policy: Policy) -> int:
@@ -69,7 +69,7 @@ def head_gradient(policy: Policy) -> int:
     c = policy.architecture
     if policy.mesh.shape["fsdp"] == 1 or c.lora:
         return 0
-    return 4 * c.width * c.vocab_size // policy.mesh.shape["tensor"]
+    return 4 * c.width * _split(policy, c.vocab_size)
 
 
 def device_rows(rows: int, mesh: Mesh) -> int:
@@ -86,12 +86,17 @@ def cache(policy: Policy, sampler: SamplerConfig) -> int:
     return c.layers * bytes_of([layer], caches.shardings([layer], sampler.sharding))
 
 
-def prefill(policy: Policy, sampler: SamplerConfig) -> int:
-    """Returns the bytes of an admission: a forward pass, the prompts' keys and values, and a layer's of all devices' prompts."""
-    c, rows = policy.architecture, -(-sampler.admit // sampler.shards)
-    layer = 2 * c.kv_heads * c.head_dim * jnp.dtype(c.dtype).itemsize * sampler.prompt_length
+def prefill(policy: Policy, sampler: SamplerConfig, longest: int) -> int:
+    """Returns the bytes of an admission: a forward pass, the prompts' keys and values, and a layer's of all devices' prompts.
+
+    Args:
+      longest: tokens of the longest prompt in it.
+    """
+    c, width = policy.architecture, sampler.prompt_width(longest)
+    rows = sampler.prompts_per_admission(longest) // sampler.shards
+    layer = 2 * _split(policy, c.kv_heads) * c.head_dim * jnp.dtype(c.dtype).itemsize * width
     everywhere = layer * rows * sampler.shards if sampler.shards > 1 else 0
-    return forward(policy, rows, sampler.prompt_length) + rows * c.layers * layer + everywhere
+    return forward(policy, rows, width) + rows * c.layers * layer + everywhere
 
 
 def activations(policy: Policy, rows: int, length: int, before: int = 0) -> tuple[int, int]:
@@ -114,7 +119,7 @@ def forward(policy: Policy, rows: int, length: int) -> int:
     c = policy.architecture
     token = jnp.dtype(c.dtype).itemsize * length  # bytes of one value at every position
     blocks = max(1, 2 * c.experts_per_token)  # half of the rows of the experts' blocks may be empty
-    inner = max(_scores(policy, length), token * blocks * (2 * c.ffn // _ways(policy) + 2 * c.width))
+    inner = max(_scores(policy, length), token * blocks * 2 * (_split(policy, c.ffn) + c.width))
     return rows * (inner + 2 * token * c.width) + _copied_experts(policy, rows * length)
 
 
@@ -124,7 +129,7 @@ def _copied_experts(policy: Policy, tokens: int) -> int:
     if not c.experts:
         return 0
     blocks = block_shape(tokens * c.experts_per_token, c.experts)[1]
-    return 2 * blocks * c.width * c.ffn // _ways(policy) * jnp.dtype(c.dtype).itemsize
+    return 2 * blocks * c.width * _split(policy, c.ffn) * jnp.dtype(c.dtype).itemsize
 
 
 def _scores(policy: Policy, length: int, before: int = 0) -> int:
@@ -133,16 +138,24 @@ def _scores(policy: Policy, length: int, before: int = 0) -> int:
     After a shared prompt of `before` tokens these are all scores.
     """
     queries = length if before else min(length, BLOCK) * (policy.attention == "xla")
-    return 3 * 4 * (policy.architecture.heads // _ways(policy)) * queries * (before + length)
+    return 3 * 4 * _split(policy, policy.architecture.heads) * queries * (before + length)
 
 
 def row_of_logits(policy: Policy) -> int:
     """Returns the bytes of one token's logits, in float32."""
-    return 4 * policy.architecture.vocab_size // _ways(policy)
+    return 4 * _split(policy, policy.architecture.vocab_size)
+
+
+def _split(policy: Policy, size: int) -> int:
+    """Returns a device's part of an axis that is split over `tensor`: of heads, SwiGLU activations or the vocabulary.
+
+    It is the whole axis where the devices do not divide it, as in `learning.mesh`.
+    """
+    ways = _ways(policy)
+    return size if size % ways else size // ways
 
 
 def _ways(policy: Policy) -> int:
-    """Returns the number of devices that heads, SwiGLU activations and the vocabulary are split over."""
     return 1 if policy.mesh is None else policy.mesh.shape["tensor"]
 
 

@@ -77,6 +77,15 @@ class Planned:
             unused.add("critic")
         return {name: sampler for name, sampler in self.samplers.items() if name not in unused}
 
+    def prompts(self, stream: str) -> list[int]:
+        """Returns the longest prompts that a sampler admits: of its own, and of the reflections that begin beside responses."""
+        sampler, reflection = self.samplers[stream], self.config.reflection
+        room = min(reflection.prompt_length, sampler.length - reflection.tokens)
+        early = (
+            stream == "rollout" and experiment.reflects_early(self.config) and reflection.tokens <= sampler.new_tokens
+        )
+        return [sampler.prompt_length, *([room] if early and room > 0 else [])]
+
     @property
     def response_length(self) -> int:
         """T, the longest response."""
@@ -150,15 +159,15 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
     """
     config, mesh = run.config, run.mesh
     weights = parts.decoding_weights(run.policy, mesh)
-    samplers = [(run.critic if name == "critic" else run.policy, sampler) for name, sampler in run.streams.items()]
+    samplers = {name: (run.critic if name == "critic" else run.policy, own) for name, own in run.streams.items()}
     prefills = [
         {
             "keys and values": parts.cache(policy, sampler),
-            "prefill": parts.prefill(policy, sampler),
+            "prefill": max(parts.prefill(policy, sampler, longest) for longest in run.prompts(name)),
             # Few tokens have logits, so that the head stays as it is.
             "gathered weights": parts.gathered_layers(policy),
         }
-        for policy, sampler in samplers
+        for name, (policy, sampler) in samplers.items()
     ]
     scorers = [run.policy, run.teacher.model] if run.scores_gap else [run.policy]
     return _warm_up(run) | {
@@ -168,10 +177,11 @@ def phases(run: Planned) -> dict[str, dict[str, int]]:
         },
         "prefill": _largest(prefills) | {"decoding weights": weights},
         "decode": {
-            "keys and values": max(parts.cache(policy, sampler) for policy, sampler in samplers),
+            "keys and values": max(parts.cache(*one) for one in samplers.values()),
             "decoding weights": weights,
             "logits": max(
-                3 * parts.device_rows(sampler.slots, mesh) * parts.row_of_logits(policy) for policy, sampler in samplers
+                3 * parts.device_rows(sampler.slots, mesh) * parts.row_of_logits(policy)
+                for policy, sampler in samplers.values()
             ),
         },
         "score": _largest([_scoring(run, policies_of(model)) for model in scorers]),

@@ -4,10 +4,13 @@ import jax
 
 # Dense bfloat16 FLOP/s of a device, from the vendors' data sheets, by the beginning of JAX's device kind; first match wins.
 PEAK_FLOPS = {
+    "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,  # v5p
     "TPU v6 lite": 918e12,
     "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
 }

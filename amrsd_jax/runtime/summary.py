@@ -127,8 +127,11 @@ def _reflection_metrics(record: StepRecord) -> dict[str, float | None]:
 def _rates(record: StepRecord, seconds: dict[str, float], architecture: Architecture, devices: int) -> dict[str, float]:
     """Returns tokens per second, the utilisation of the devices during the update (mfu), and their peak memory."""
     tokens = record.data_metrics["tokens/sampled"]
-    rows = record.rollouts.mask.sum(axis=1) + record.rollouts.prompt_length
-    flops = 3 * architecture.forward_flops(int(rows.sum()), float(rows.mean()) / 2)
+    prompts = record.rollouts.prompt_length
+    rows = record.rollouts.mask.sum(axis=1) + prompts
+    logits = 2 * architecture.vocab_size * architecture.width * int(prompts.sum())  # of prompts, which are not computed
+    flops = architecture.forward_flops(int(rows.sum()), float(rows.mean()) / 2) - logits
+    flops *= 2 if architecture.lora else 3  # frozen weights have no gradient
     kind = jax.devices()[0].device_kind
     optional = {
         "mfu": model_flops_utilisation(flops, seconds["update"], devices, kind),

@@ -2,9 +2,10 @@
 
 import altair as alt
 
+from amrsd_jax.evaluate.estimators import t_interval
 from amrsd_jax.report import charts
 from experiments.common import Row, group_by
-from experiments.curves import areas, series, t_interval
+from experiments.curves import areas, series
 from experiments.real_model.arms import LR, PARTS
 from experiments.real_model.tables import DECISIVE, differences, of_part, with_pairs
 

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy import stats
 
+from amrsd_jax.evaluate.estimators import t_interval
 from amrsd_jax.markdown import table as markdown
 from experiments.common import Row, group_by
-from experiments.curves import areas, arms_table, interval_cell, t_interval
+from experiments.curves import areas, arms_table, interval_cell
 from experiments.real_model.arms import CONTRASTS, PARTS, TRY, part_of
 from experiments.real_model.measure import QUANTILE
 

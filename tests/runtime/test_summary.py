@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from amrsd_jax.config import LoraConfig
 from amrsd_jax.policy import preset
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
@@ -50,6 +51,19 @@ def step_record(
     advantage = np.float32([1, -1, 0, 0])
     credit = Credit(advantage, advantage[:, None] * mask, {"delta": 0.5, "gap_failed": None})
     return StepRecord(rollouts, contexts, logprobs, credit, {"data/prompts_drawn": 2.0, "tokens/sampled": 60})
+
+
+def test_flops_of_an_update(monkeypatch):
+    """A forward pass counts once more for each gradient; of 8 response and 4 prompt tokens the former have logits."""
+    monkeypatch.setattr("amrsd_jax.runtime.summary.model_flops_utilisation", lambda flops, *others: flops)
+    tiny = preset("tiny")
+
+    def flops(architecture):
+        return summary(step_record(), UPDATES, SECONDS, group=2, architecture=architecture, devices=1)["mfu"]
+
+    larger = dataclasses.replace(tiny, vocab_size=tiny.vocab_size + 16)
+    assert flops(larger) - flops(tiny) == 3 * 8 * 2 * tiny.width * 16
+    assert flops(dataclasses.replace(tiny, lora=LoraConfig(rank=2))) == pytest.approx(flops(tiny) * 2 / 3)
 
 
 def row_of(record):
