@@ -27,7 +27,7 @@ parse = parser(__doc__, _CONFIG, validate)
 
 
 def main(argv):
-    from amrsd_jax import processes, report
+    from amrsd_jax import processes
     from amrsd_jax.runtime.results import outcome
     from amrsd_jax.train import Diverged, train
 
@@ -47,16 +47,24 @@ def main(argv):
     except OSError as error:
         sys.exit(f"error: {error}; the same command continues from the last checkpoint")
     except Diverged as error:
+        write_report(workdir)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues from the last checkpoint")
-    if not processes.is_first():
-        return
-    print("\n".join(outcome(results)))
-    try:
-        print(f"report: {report.write(workdir)}")
-    except (OSError, ValueError) as error:
-        print(f"report error: {error}", file=sys.stderr)  # the run itself is whole
+    if processes.is_first():
+        print("\n".join(outcome(results)))
+        write_report(workdir)
+
+
+def write_report(workdir: Path) -> None:
+    """Writes the report of a run on process 0, and prints its place, or why there is none: the run itself is whole."""
+    from amrsd_jax import processes, report
+
+    if processes.is_first():
+        try:
+            print(f"report: {report.write(workdir)}")
+        except (OSError, ValueError) as error:
+            print(f"report error: {error}", file=sys.stderr)
 
 
 def dry_run(edited: ConfigDict) -> bool:

@@ -164,7 +164,7 @@ def pairs(params: parameters.Parameters, rollouts: Rollouts, applied: list[Appli
     """
     counted = rollouts.mask > 0
     credit = np.stack([one.credit.token_advantage[counted] for one in applied])
-    added = np.stack([measures.added(one.credit, rollouts)[counted] for one in applied])
+    added = np.stack([measures.added(one.credit, measures.trained(one, rollouts))[counted] for one in applied])
     products = pairwise.inner_products(gradients(params.policy, rollouts, applied))
     return {
         "methods": [one.name for one in applied],

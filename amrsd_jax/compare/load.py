@@ -182,10 +182,14 @@ def _problem(where: str, row: dict, known: dict[str, Problem]) -> Problem:
 
 
 def _verdict(where: str, row: dict, problem: Problem, prompt: list[int], experiment: Experiment) -> Verdict:
-    """Returns the verifier's verdict, and checks that its reward is the recorded one, unless the run permuted rewards."""
+    """Returns the verifier's verdict, and checks that its reward is the recorded one.
+
+    Where the run permuted rewards, or one of the two timed out, it has the recorded reward.
+    """
     stop = experiment.config.rollout.stop
     verdict = judged(experiment.task, experiment.tokenizer, prompt, problem, row["response"], stop=stop)
-    if experiment.config.reward.permute:
+    late = "timed out" in row["verdict"] or "timed out" in verdict.message  # which depends on what else the machine did
+    if experiment.config.reward.permute or late:
         return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"], scores=dict(row["scores"]))
     if not abs(verdict.reward - row["reward"]) <= 1e-6:  # nan is another reward
         raise ValueError(f"{where}: reward: {row['reward']}; the task's verifier gives {verdict.reward}")

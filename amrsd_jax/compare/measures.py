@@ -32,6 +32,7 @@ def describe(
       answers, digits: tokens that state the final answer, and that have a digit (`answer_tokens`, `digit_tokens`).
     """
     config = applied.experiment.config
+    counted = trained(applied, rollouts)
     return {
         "rule": applied.experiment.rule.name,
         "context": config.credit.context,
@@ -40,7 +41,7 @@ def describe(
         "args": config.credit.args,
         "concentration": {
             "credit": concentration(applied.credit.token_advantage, rollouts, answers),
-            "added": concentration(added(applied.credit, rollouts), rollouts, answers),
+            "added": concentration(added(applied.credit, counted), rollouts, answers),
         },
         "gap": gaps(applied, rollouts),
         "null_gap": gaps(applied, rollouts, applied.null_gap),
@@ -48,7 +49,7 @@ def describe(
         "ledger": ledger(applied, rollouts, digits),
         "gap_at_error": gap_at_error(applied.logprobs.gap, rollouts, applied.logprobs.scored),
         "null_gap_at_error": gap_at_error(applied.null_gap, rollouts, applied.logprobs.scored),
-        "first_error": first_error(applied.credit.token_advantage, rollouts),
+        "first_error": first_error(applied.credit.token_advantage, rollouts, counted.any(axis=1)),
         "first_error_by_gap": first_error(applied.logprobs.gap, rollouts, applied.logprobs.scored),
     }
 
@@ -56,10 +57,19 @@ def describe(
 # ---------------------------------------------------------------- credit
 
 
-def added(credit: Credit, rollouts: Rollouts) -> Float[np.ndarray, "N T"]:
-    """Returns each token's advantage minus its row's, which is what a method adds to GRPO; rounding errors are set to 0."""
+def trained(applied: Applied, rollouts: Rollouts) -> Float[np.ndarray, "N T"]:
+    """Returns 1 on the tokens that the loss counts: without `loss.mask_truncated` those of all responses."""
+    return rollouts.trained(applied.experiment.config.loss.mask_truncated)
+
+
+def added(credit: Credit, counted: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N T"]:
+    """Returns each token's advantage minus its row's, which is what a method adds to GRPO; rounding errors are set to 0.
+
+    Args:
+      counted: see `trained`.
+    """
     advantage = credit.advantage[:, None]
-    difference = credit.token_advantage - advantage * rollouts.mask
+    difference = credit.token_advantage - advantage * counted
     return np.where(np.abs(difference) <= _ROUNDING * np.maximum(1, np.abs(advantage)), 0, difference)
 
 
@@ -268,11 +278,11 @@ def leak(applied: Applied, rollouts: Rollouts) -> dict[str, float | None]:
 def ledger(applied: Applied, rollouts: Rollouts, digits: Bool[np.ndarray, "N T"]) -> dict:
     """Counts rows and tokens. The entries of `status` add up to the number of rows; most say why a row has no context.
 
-    `truncated`: responses cut off at the length limit. `zero_advantage`: rows of groups whose rewards are all equal.
+    `truncated`: responses cut off at the length limit. `zero_advantage`: rows whose advantage is 0.
     `changed`, `changed_tokens`: rows and tokens whose credit differs from the row's advantage. `silent`: rows whose credit
     is 0 at every token. `digit_tokens`, `changed_digit_tokens`: those of all tokens and of the changed ones that have a digit.
     """
-    credit, changed = applied.credit, added(applied.credit, rollouts) != 0
+    credit, changed = applied.credit, added(applied.credit, trained(applied, rollouts)) != 0
     return {
         "rows": len(rollouts.text),
         "status": dict(Counter(applied.contexts.status).most_common()),

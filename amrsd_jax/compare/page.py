@@ -74,7 +74,7 @@ def representative(rollouts: Rollouts, applied: Sequence[Applied]) -> list[int]:
     """
     strength = np.zeros(len(rollouts.text))
     for one in applied:
-        added = measures.added(one.credit, rollouts)
+        added = measures.added(one.credit, measures.trained(one, rollouts))
         strength += np.minimum(1, np.abs(added).max(axis=1) / _reach(added))
     order = np.lexsort((rollouts.first_error[:, 0] < 0, -strength)).tolist()
     failed, correct = ([i for i in order if rollouts.correct[i] == wanted] for wanted in (False, True))
@@ -86,7 +86,7 @@ def token_data(rollouts: Rollouts, applied: Sequence[Applied]) -> dict[str, Any]
 
     For credit each method has a value of its own; for gaps all methods share one, so that they can be compared.
     """
-    parts = [(one, measures.added(one.credit, rollouts), one.logprobs.gap) for one in applied]
+    parts = [(one, measures.added(one.credit, measures.trained(one, rollouts)), one.logprobs.gap) for one in applied]
     gap_reach = _reach(np.concatenate([gap.ravel() for _, _, gap in parts]))
     rows = []
     for i in representative(rollouts, applied):

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import altair as alt
 
-from amrsd_jax.report.charts import BLAME, CREDIT, Series, lines
+from amrsd_jax.report.charts import BLAME, CREDIT, SERIES, Series, lines
 from amrsd_jax.report.read import Record, RunFiles
 
 POINTS = 400  # a longer curve is drawn as the means of this many stretches of steps
@@ -16,11 +17,16 @@ REASONS = 5  # of unusable reflections that get a curve each
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One curve: its name in the legend, its metric, the metrics of its interval's ends, and colour and mark of `Series`."""
+    """One curve: its name in the legend, its metric, the metrics of its interval's ends, and colour and mark of `Series`.
+
+    `ends` says that these are a lowest and a highest value, so that a stretch of steps has them too. An interval of a mean is
+    left out of a long run: that of a stretch's mean is not the mean of its intervals.
+    """
 
     name: str
     metric: str
     interval: tuple[str, str] | None = None
+    ends: bool = False
     colour: str = ""
     mark: str = "line"
 
@@ -46,7 +52,9 @@ ACCURACY = Plot(
     percent=True,
 )
 LENGTHS = (
-    Curve("rollouts, mean; band: shortest to longest", "response_length/mean", ("response_length/min", "response_length/max")),
+    Curve(
+        "rollouts, mean; band: shortest to longest", "response_length/mean", ("response_length/min", "response_length/max"), True
+    ),
     Curve("held-out, mean", "eval/length", mark="circle"),
 )  # fmt: skip
 GAPS = (
@@ -120,16 +128,24 @@ def series(plot: Plot, run: RunFiles) -> list[Series]:
         if curve.metric.endswith("*"):
             result += _by_suffix(curve.metric[:-1], records)
         else:
-            columns = [_column(records, metric) for metric in ("step", curve.metric, *(curve.interval or ()))]
-            result.append(Series(curve.name, *map(thin, columns), colour=curve.colour, mark=curve.mark))
+            columns = [thin(_column(records, metric)) for metric in ("step", curve.metric)]
+            if curve.interval and (len(records) <= POINTS or curve.ends):
+                columns += [
+                    thin(_column(records, end), of=of) for end, of in zip(curve.interval, (min, max), strict=True)
+                ]
+            result.append(Series(curve.name, *columns, colour=curve.colour, mark=curve.mark))
     return result
 
 
 def _expanded(curve: Curve, run: RunFiles) -> list[Curve]:
-    """Returns a curve for each set of the run's mixture, for a metric with /*/ where the set's name is; else the curve itself."""
+    """Returns a curve for each set of the run's mixture, for a metric with /*/ where the set's name is; else the curve itself.
+
+    Of more sets than there are colours those with the largest shares have one.
+    """
     if "/*/" not in curve.metric:
         return [curve]
-    names = run.config["task"]["args"]
+    sets = run.config["task"]["args"]
+    names = sorted(sets, key=lambda name: -sets[name].get("share", 1))[: len(SERIES)]
     return [dataclasses.replace(curve, name=name, metric=curve.metric.replace("*", name)) for name in names]
 
 
@@ -153,10 +169,10 @@ def _column(records: Sequence[Record], metric: str) -> list[float | None]:
     return [record.get(metric) for record in records]
 
 
-def thin(values: Sequence[float | None], points: int = POINTS) -> list[float | None]:
-    """Returns the means of at most so many equal stretches, so that a long run stays a small page."""
+def thin(values: Sequence[float | None], points: int = POINTS, of: Callable = statistics.fmean) -> list[float | None]:
+    """Returns the means, or what `of` computes, of at most so many equal stretches, so that a long run stays a small page."""
     if len(values) <= points:
         return list(values)
     edges = [round(i * len(values) / points) for i in range(points + 1)]
     stretches = ([v for v in values[a:b] if v is not None] for a, b in itertools.pairwise(edges))
-    return [sum(known) / len(known) if known else None for known in stretches]
+    return [of(known) if known else None for known in stretches]

@@ -69,7 +69,10 @@ def most_accurate(groups: Sequence[Group], most: int) -> list[Group]:
 
 
 def draw(plot: Plot, groups: Sequence[Group], colours: dict[str, str]) -> alt.LayerChart | None:
-    """Returns a line per group, the mean over its runs, with a band from the lowest to the highest; None without a value."""
+    """Returns a line per group, the mean over its runs, with a band from the lowest to the highest; None without a value.
+
+    A line has the steps that all runs of its group have.
+    """
     metric, series = plot.curves[0].metric, []
     for one in groups:
         by_step = defaultdict(list)
@@ -77,8 +80,10 @@ def draw(plot: Plot, groups: Sequence[Group], colours: dict[str, str]) -> alt.La
             for record in run.evals if metric.startswith("eval/") else run.train:
                 if record.get(metric) is not None:
                     by_step[record["step"]].append(record[metric])
-        values = [by_step[step] for step in sorted(by_step)]
-        columns = [sorted(by_step), [sum(few) / len(few) for few in values]]
+        # Steps that not all runs have would make the mean jump where one ends.
+        steps = sorted(step for step, few in by_step.items() if len(few) == max(map(len, by_step.values())))
+        values = [by_step[step] for step in steps]
+        columns = [steps, [sum(few) / len(few) for few in values]]
         columns += [[end(few) for few in values] for end in (min, max) if len(one.runs) > 1]
         series.append(charts.Series(one.name, *(thin(column, POINTS) for column in columns), colour=colours[one.name]))
     series = [one for one in series if one.x]

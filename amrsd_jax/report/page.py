@@ -10,6 +10,7 @@ from amrsd_jax.credit import RULES
 from amrsd_jax.report import charts, curves, document, signal, timeline, tokens
 from amrsd_jax.report.charts import duration, share
 from amrsd_jax.report.read import Record, RunFiles
+from amrsd_jax.runtime.results import evaluated
 from amrsd_jax.runtime.rollouts import read_rollouts
 
 FILES_READ = 24  # most rollout files that the statistics use, evenly spaced
@@ -78,7 +79,7 @@ def environment(record: Record) -> list[str]:
 def tiles(run: RunFiles) -> list[tuple[str, str, str]]:
     """Returns (label, value, detail) of the numbers in the head of the page that are known."""
     result = []
-    evals = run.results.get("eval") or _evaluations(run)
+    evals = _evaluations(run)
     for key in ("sampled", "greedy"):
         result += _accuracy(f"Held-out accuracy, {key}", key, evals)
     for name, results in evals.get("benchmarks", {}).items():
@@ -89,7 +90,7 @@ def tiles(run: RunFiles) -> list[tuple[str, str, str]]:
     elif steps:
         result.append(("Steps so far", f"{steps:,}", "no results.json yet"))
     skipped = run.results.get("reflections_skipped")
-    if skipped is not None:
+    if skipped is not None and run.config.get("credit", {}).get("context") != "none":
         result.append(
             ("Reflections skipped", share(skipped), "of rollouts; a reflection could not change their credit")
         )
@@ -116,9 +117,11 @@ def _accuracy(label: str, key: str, results: Record) -> list[tuple[str, str, str
 
 
 def _evaluations(run: RunFiles) -> Record:
-    """Returns the first and the last evaluation of an unfinished run, in the form of results.json."""
-    evals = [{key.removeprefix("eval/"): value for key, value in line.items()} for line in run.evals]
-    return dict(zip(("initial", "final"), [*evals[:1], *evals[1:][-1:]], strict=False))
+    """Returns the evaluations of results.json; of a run that is unfinished those that it would have after the last one."""
+    saved = run.results.get("eval") or {}
+    if saved.get("final") or not run.evals:
+        return saved
+    return evaluated(run.evals, run.config.get("evaluation", {}).get("last", 1), run.evals[-1]["step"])
 
 
 def gap_charts(scored: list[signal.ScoredRollout]) -> list[tuple[str, alt.LayerChart | None]]:

@@ -17,9 +17,11 @@ from amrsd_jax.report.charts import BLAME, CREDIT, Series
 
 COLUMNS = [
     "reward", "gap", "first_error_start", "first_error_end", "advantage", "finish_reason", "reflection_kind", "reflection_status",
+    "token_advantage",
 ]  # fmt: skip
 NULL = "null_gap"  # the column of the null control, in files of steps that have it
 CORRECT = 1.0  # least reward of a correct rollout, as in `Verdict.correct`
+_ROUNDING = 1e-5  # relative: smaller differences of a row's credit are rounding errors
 TOKENS_MOST = 2_000_000  # with more tokens than this, only every k-th rollout is measured
 CONTROL = "null control"  # the gaps of the teacher's prompt without a reflection
 GROUPS = {"failed": BLAME, "correct": CREDIT, CONTROL: "grey"}
@@ -131,10 +133,10 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
     """Returns the uses of all rollouts of `tables` (with COLUMNS); each rollout counts in one."""
     rollouts, correct, truncated = Counter(), Counter(), Counter()
     for table in tables:
-        scored = table["gap"].is_valid().to_pylist()
-        rows = table.drop_columns([name for name in ("gap", NULL) if name in table.column_names]).to_pylist()
-        for row, has_gap in zip(rows, scored, strict=True):
-            use = _use(row, has_gap)
+        scored, credits = table["gap"].is_valid().to_pylist(), table["token_advantage"].combine_chunks()
+        dropped = [name for name in ("gap", NULL, "token_advantage") if name in table.column_names]
+        for row, has_gap, credit in zip(table.drop_columns(dropped).to_pylist(), scored, credits, strict=True):
+            use = _use(row, has_gap, credit.values.to_numpy(zero_copy_only=False))
             rollouts[use] += 1
             correct[use] += row["reward"] >= CORRECT
             truncated[use] += row["finish_reason"] == "length"
@@ -143,14 +145,19 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
     return [Use(*use, rollouts[use], correct[use], truncated[use]) for use in ordered]
 
 
-def _use(row: dict, scored: bool) -> tuple[str, str]:
+def _use(row: dict, scored: bool, credit: np.ndarray) -> tuple[str, str]:
     status = row["reflection_status"]
-    if status == "ok":
+    if status == "ok":  # also where a rule gives no credit, but distils
         return "each token", f"usable {row['reflection_kind'] or 'reflection'}"
+    if not credit.any():
+        level = "nothing"
+    else:
+        level = "each token" if np.ptp(credit) > _ROUNDING * np.abs(credit).max() else "whole rollout"
     if status not in ("", "not_needed", None):
-        return "whole rollout", f"unusable reflection: {status.replace('_', ' ')}"
+        return level, f"unusable reflection: {status.replace('_', ' ')}"
     if scored:
-        return "each token", "teacher without a reflection"
-    if row["advantage"] == 0:
-        return "nothing", "advantage 0: equal rewards in the group"
-    return "whole rollout", "no reflection needed"
+        return level, "teacher without a reflection"
+    if level == "nothing":
+        left_out = row["advantage"] and row["finish_reason"] == "length"
+        return level, "truncated" if left_out else "no advantage" if not row["advantage"] else "no credit by the rule"
+    return level, "no reflection needed"

@@ -28,7 +28,8 @@ MISSING = -(2**15)  # packed in place of a number that is not finite
 def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], list[str]]:
     """Returns the heat map's data, and a sentence about each file that cannot be read.
 
-    The steps are the first, the last and as many between them as fit; rollouts with a usable reflection come first.
+    The steps are the first and the last, each with as many rollouts as half of the page holds, and between them those that fit
+    whole; rollouts with a usable reflection come first.
 
     Args:
       files: rollout files by step.
@@ -49,9 +50,11 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
             continue
         table = table.take(pa.array(_order(table), pa.int64()))
         ends = np.cumsum(pc.fill_null(pc.list_value_length(table["token_text"]), 0).to_numpy())
-        fits = max(1, int(np.searchsorted(ends, room, side="right")))
-        if steps and ends[-1] > room:
-            break
+        at_an_end = step in (candidates[0], candidates[-1])
+        if not at_an_end and ends[-1] > room:
+            continue
+        room_here = TOKENS_MOST // 2 if at_an_end and len(candidates) > 1 else room
+        fits = max(1, int(np.searchsorted(ends, room_here, side="right")))
         steps[step] = {"step": step, "of": len(ends), "rows": [_row(row) for row in table.slice(0, fits).to_pylist()]}
         room -= int(ends[fits - 1])
     rows = [row for step in steps.values() for row in step["rows"]]
@@ -62,6 +65,10 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
     }
     for row in rows:
         row |= {name: _pack(row[name]) for name in TOKEN_COLUMNS}
+    if len(steps) < len(candidates):
+        notes.append(
+            f"Token credit shows {len(steps)} of {len(files)} logged steps, since a page holds {TOKENS_MOST:,} tokens."
+        )
     return {"steps": [steps[step] for step in sorted(steps)], "reach": reach}, notes
 
 

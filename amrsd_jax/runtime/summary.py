@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import ScalarLike
 
-from amrsd_jax.evaluate.estimators import wilson
+from amrsd_jax.evaluate.estimators import t_interval, wilson
 from amrsd_jax.policy import Architecture
 from amrsd_jax.records import Rollouts, StepRecord, select_rollouts
 from amrsd_jax.reflection.parse import STATUSES
@@ -51,7 +51,7 @@ def summary(
       architecture: architecture of the policy, for its FLOPs.
       devices: number of devices of the mesh.
     """
-    row = _reward_metrics(record.rollouts) | _length_metrics(record.rollouts) | _reflection_metrics(record)
+    row = _reward_metrics(record.rollouts, group) | _length_metrics(record.rollouts) | _reflection_metrics(record)
     row["policy/sampler_mismatch"] = _sampler_mismatch(record)
     row["groups/zero_advantage"] = zero_groups(record.credit.advantage, group)
     if by_set := _data_set_metrics(record, group):  # whose verifiers have scores of their own
@@ -71,16 +71,16 @@ def _data_set_metrics(record: StepRecord, group: int) -> dict[str, float]:
     for data_set in sorted({problem.data_set for problem in rollouts.problems} - {""}):
         rows = [i for i, problem in enumerate(rollouts.problems) if problem.data_set == data_set]
         own = select_rollouts(rollouts, rows)
-        values = _reward_metrics(own) | _length_metrics(own) | {"data/prompts": len(rows) // group}
+        values = _reward_metrics(own, group) | _length_metrics(own) | {"data/prompts": len(rows) // group}
         values["groups/zero_advantage"] = zero_groups(record.credit.advantage[rows], group)
         row |= {name.replace("/", f"/{data_set}/", 1): value for name, value in values.items()}
     return row
 
 
-def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
+def _reward_metrics(rollouts: Rollouts, group: int) -> dict[str, float]:
     verdicts, n = rollouts.verdicts, len(rollouts.verdicts)
     correct = int(rollouts.correct.sum())
-    low, high = wilson(correct, n)
+    low, high = _over_prompts(rollouts.correct.reshape(-1, group).mean(axis=1).tolist())
     row = {
         "reward/mean": float(rollouts.reward.mean()),
         "reward/std": float(rollouts.reward.std()),
@@ -92,6 +92,14 @@ def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
     for name in sorted({name for verdict in verdicts for name in verdict.scores}):
         row[f"reward/score_{name}"] = sum(verdict.scores.get(name, 0.0) for verdict in verdicts) / n
     return row
+
+
+def _over_prompts(accuracies: list[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean over prompts, since responses to one prompt are alike; Wilson's where all agree."""
+    if len(set(accuracies)) == 1:
+        return wilson(round(accuracies[0] * len(accuracies)), len(accuracies))
+    _, low, high = t_interval(accuracies)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _length_metrics(rollouts: Rollouts) -> dict[str, float]:

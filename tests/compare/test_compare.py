@@ -111,7 +111,7 @@ def test_every_method_has_the_contexts_that_it_needs(comparison, by_name):
         assert one.logprobs.scored.sum() == len(one.contexts.rows) <= needed.sum()
         assert not one.logprobs.gap[~one.logprobs.scored].any()
         assert needed.any() == (one.experiment.config.credit.context != "none")
-    assert not measures.added(by_name["grpo"].credit, comparison.rollouts).any()
+    assert not measures.added(by_name["grpo"].credit, comparison.rollouts.mask).any()
 
 
 def test_sharing_changes_nothing(finished, comparison, by_name):

@@ -81,7 +81,9 @@ def test_concentration_by_hand():
 def test_added_is_beyond_the_rows_advantage():
     rows = rollouts([3], [(-1, -1)])
     credit = Credit(np.array([-3.0], np.float32), np.array([[-3, -3 - 1e-6, -3.5, 0, 0]], np.float32), {})
-    np.testing.assert_array_equal(added(credit, rows), np.array([[0, 0, -0.5, 0, 0]], np.float32))
+    np.testing.assert_array_equal(added(credit, rows.mask), np.array([[0, 0, -0.5, 0, 0]], np.float32))
+    left_out = Credit(credit.advantage, 0 * credit.token_advantage, {})  # a row that the loss does not count
+    assert not added(left_out, 0 * rows.mask).any()
 
 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4), st.integers(0, 3))

@@ -116,6 +116,15 @@ def test_curves_are_means_with_bands(runs):
     assert [(row["x"], row["y"], row["low"], row["high"]) for row in rows] == [(1, 0, 0, 0), (2, 0.5, 0.3, 0.7)]
 
 
+def test_a_line_ends_where_a_run_of_its_group_ends(tmp_path):
+    runs = [make_run(tmp_path / str(seed), seed=seed, steps=steps) for seed, steps in ((0, 4), (1, 3))]
+    (one,) = group(read_runs(runs)[0])
+    plot = next(plot for plot in overlay.PLOTS if plot.title == "Reward")
+    drawn = charts.spec(overlay.draw(plot, [one], {one.name: charts.SERIES[0]}))
+    (points, *_) = (rows for rows in drawn["datasets"].values() if "y" in rows[0])
+    assert [row["x"] for row in points] == [1, 2, 3]
+
+
 def test_more_groups_than_colours_are_drawn_by_accuracy(tmp_path):
     rates = [step / 1000 for step in range(1, 15)]
     runs = [make_run(tmp_path / f"{rate}", rate=rate, final=rate) for rate in rates]

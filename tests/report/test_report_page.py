@@ -1,6 +1,7 @@
 """The page and the figure: the run's numbers are on it, texts of a model are inert, and it stays small."""
 
 import base64
+import dataclasses
 import html
 import json
 import re
@@ -92,6 +93,8 @@ def test_a_long_run_is_thinned_to_means(tmp_path):
     write_lines(tmp_path / "metrics.jsonl", [train_record(s) | {"grad_norm": s / 1000} for s in range(1200)])
     rows = rows_with(plot(tmp_path, "Gradient norm"), "series")
     assert len(rows) == 400 and rows[1]["x"] == 4 and rows[1]["y"] == pytest.approx(0.004)
+    assert list(stops(plot(tmp_path, "Response length"))["4"].values()) == ["42 (30 to 60)"]  # the lowest, the highest
+    assert stops(plot(tmp_path, "Accuracy"))["4"] == {"rollouts": "24%"}  # its interval is not the mean of theirs
 
 
 def test_time_outside_all_phases_is_shown(workdir):
@@ -190,6 +193,40 @@ def test_an_unfinished_run_shows_its_last_evaluation(workdir):
     write_lines(workdir / "metrics.jsonl", [eval_record(0, 0.2), train_record(1)])
     tiles = {label: value for label, value, _ in page.tiles(read(workdir))}
     assert tiles["Held-out accuracy, sampled"] == "20.0%" and tiles["Steps so far"] == "1"
+
+
+def test_an_interrupted_run_shows_its_last_evaluation_too(workdir):
+    """Its results name no final one. The head says that it is not at its end."""
+    (workdir / "config.json").write_text(json.dumps(CONFIG | {"steps": 60}))
+    results = {**RESULTS, "eval": {"initial": RESULTS["eval"]["initial"], "final": None, "benchmarks": {}}}
+    (workdir / "results.json").write_text(json.dumps(results))
+    run = read(workdir)
+    tiles = {label: value for label, value, _ in page.tiles(run)}
+    assert tiles["Held-out accuracy, sampled"].split(" → ")[1] == f"{100 * run.evals[-1]['eval/sampled']:.1f}%"
+    assert "The run ended at step 40 of 60." in run.notes
+
+
+def test_the_last_step_is_on_a_page_that_cannot_hold_all(workdir, monkeypatch):
+    """40 rollouts of 16 tokens a step: half a page of 800 tokens holds 25 of the first step, and as many of the last."""
+    monkeypatch.setattr(tokens, "TOKENS_MOST", 800)
+    run = read(workdir)
+    shown, notes = tokens.heat_map(run.rollouts, 0.2)
+    rows = {step["step"]: len(step["rows"]) for step in shown["steps"]}
+    assert set(rows) == {1, 40} and set(rows.values()) == {25}
+    assert any("2 of 3 logged steps" in note for note in notes)
+
+
+def test_a_mixture_of_many_sets_has_curves_of_the_largest(workdir):
+    run = read(workdir)
+    sets = {f"set {i}": {"share": float(i)} for i in range(1, 15)}
+    train = [line | {f"reward/{name}/accuracy": 0.5 for name in sets} for line in run.train]
+    run = dataclasses.replace(run, config={"task": {"name": "mixture", "args": sets}}, train=train)
+    drawn = curves.series(curves.GROUPS[curves.DATA_SETS][0], run)
+    assert (
+        len(drawn) == 12
+        and {"set 14", "set 3"} <= {one.name for one in drawn}
+        and "set 2" not in {one.name for one in drawn}
+    )
 
 
 def test_the_figure_has_both_halves(workdir):

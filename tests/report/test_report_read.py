@@ -27,7 +27,15 @@ def test_values_that_are_not_finite_and_skipped_updates_are_noted(tmp_path):
     assert [line["step"] for line in run.train] == [1, 2]
     assert run.train[1]["loss/total"] is None and run.train[1]["grad_norm"] is None
     assert any("2 values that are not finite" in note for note in run.notes)
-    assert any("skipped 1 updates" in note for note in run.notes)
+    assert any("skipped in 1 of 2 steps" in note for note in run.notes)
+
+
+def test_results_of_an_earlier_start_are_left_out(workdir):
+    """The run was extended and has gone on; its results of step 40 are not those of step 41."""
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(train_record(41)) + "\n")
+    run = read(workdir)
+    assert run.results == {} and any("ended at step 40" in note for note in run.notes)
 
 
 def test_missing_folders_broken_json_and_old_formats_are_errors(tmp_path):

@@ -57,19 +57,30 @@ def test_many_tokens_are_thinned_by_rollouts_and_no_gap_is_no_rollout():
 
 
 def test_every_rollout_is_counted_in_one_use():
-    names = ["advantage", "reflection_kind", "reflection_status", "gap", "reward", "finish_reason"]
+    names = ["advantage", "reflection_kind", "reflection_status", "gap", "reward", "finish_reason", "token_advantage"]
     rows = [
-        (1.0, "hint", "ok", [0.1], 1.0, "stop"),
-        (-1.0, "critique", "ok", [0.1], 0.0, "length"),
-        (-1.0, "critique", "ok", [0.1], 0.0, "stop"),
-        (-1.0, "critique", "no_tag", None, 0.0, "stop"),
-        (0.0, "", "not_needed", None, 1.0, "stop"),
-        (0.5, "", "not_needed", None, 1.0, "length"),
-        (0.5, "", "", [0.2], 1.0, "stop"),
+        (1.0, "hint", "ok", [0.1], 1.0, "stop", [1.0, 2.0]),
+        (-1.0, "critique", "ok", [0.1], 0.0, "length", [-1.0, -1.0]),
+        (-1.0, "critique", "ok", [0.1], 0.0, "stop", [-1.0, -2.0]),
+        (-1.0, "critique", "no_tag", None, 0.0, "stop", [-1.0, -1.0 - 1e-7]),
+        (0.0, "critique", "no_tag", None, 0.0, "stop", [0.0, 0.0]),  # of a rule that looks at rows without an advantage
+        (0.0, "", "not_needed", None, 1.0, "stop", [0.0, 0.0]),
+        (0.5, "", "not_needed", None, 1.0, "length", [0.5, 0.5]),
+        (0.5, "", "not_needed", None, 1.0, "length", [0.0, 0.0]),  # left out by the loss
+        (0.5, "", "not_needed", None, 1.0, "stop", [0.5, 0.0]),  # a rule without a teacher
+        (0.5, "", "", [0.2], 1.0, "stop", [0.5, 0.7]),
     ]
     found = signal.uses([pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])])
-    assert [(use.level, use.rollouts, use.correct, use.truncated) for use in found] == [
-        ("each token", 2, 0, 1), ("each token", 1, 1, 0), ("each token", 1, 1, 0), ("whole rollout", 1, 0, 0),
-        ("whole rollout", 1, 1, 1), ("nothing", 1, 1, 0),
-    ]  # fmt: skip
-    assert "no tag" in found[3].reason
+    counted = {(use.level, use.reason): (use.rollouts, use.correct, use.truncated) for use in found}
+    assert counted == {
+        ("each token", "usable critique"): (2, 0, 1),
+        ("each token", "usable hint"): (1, 1, 0),
+        ("each token", "teacher without a reflection"): (1, 1, 0),
+        ("each token", "no reflection needed"): (1, 1, 0),
+        ("whole rollout", "unusable reflection: no tag"): (1, 0, 0),
+        ("whole rollout", "no reflection needed"): (1, 1, 1),
+        ("nothing", "unusable reflection: no tag"): (1, 0, 0),
+        ("nothing", "no advantage"): (1, 1, 0),
+        ("nothing", "truncated"): (1, 1, 1),
+    }
+    assert [use.level for use in found] == ["each token"] * 4 + ["whole rollout"] * 2 + ["nothing"] * 3

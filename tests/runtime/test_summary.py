@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amrsd_jax.config import LoraConfig
+from amrsd_jax.evaluate.estimators import wilson
 from amrsd_jax.policy import preset
 from amrsd_jax.policy.tokenizer import embedded_tokenizer
 from amrsd_jax.records import Contexts, Credit, LogProbs, StepRecord, Verdict
@@ -51,6 +52,16 @@ def step_record(
     advantage = np.float32([1, -1, 0, 0])
     credit = Credit(advantage, advantage[:, None] * mask, {"delta": 0.5, "gap_failed": None})
     return StepRecord(rollouts, contexts, logprobs, credit, {"data/prompts_drawn": 2.0, "tokens/sampled": 60})
+
+
+def test_the_interval_of_the_accuracy_is_over_prompts():
+    """Prompts with accuracies 0 and 1/2: t = 12.706 times a standard error of 1/4, cut to shares. Equal ones: Wilson's of two."""
+    record = step_record()
+    for right, interval in (([0, 0, 1, 0], (0.0, 1.0)), ([1, 0, 0, 1], wilson(1, 2))):
+        verdicts = tuple(Verdict(float(one), "message", None, True) for one in right)
+        rollouts = dataclasses.replace(record.rollouts, verdicts=verdicts)
+        row = row_of(dataclasses.replace(record, rollouts=rollouts))
+        assert (row["reward/accuracy_low"], row["reward/accuracy_high"]) == pytest.approx(interval)
 
 
 def test_flops_of_an_update(monkeypatch):
