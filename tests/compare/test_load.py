@@ -118,6 +118,18 @@ def test_an_error_names_file_row_field_and_value(altered, column, value, message
 
 
 @pytest.mark.slow
+def test_a_verdict_that_timed_out_is_kept(altered):
+    """On another machine, or in a quiet hour, the verifier may come to another one."""
+
+    def change(rows):
+        rows[3] |= {"reward": 0.5, "verdict": "comparing the final answer timed out"}
+        return rows
+
+    rollouts = altered(change).rollouts
+    assert rollouts.reward[3] == rollouts.verdicts[3].reward == 0.5 and "timed out" in rollouts.verdicts[3].message
+
+
+@pytest.mark.slow
 def test_an_error_names_the_file(finished, altered, tmp_path):
     with pytest.raises(ValueError, match="rows.parquet: 30 rows are not groups of rollout.group = 8"):
         altered(lambda rows: rows[:30])
