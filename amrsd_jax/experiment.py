@@ -20,7 +20,7 @@ from amrsd_jax.evaluate.evaluator import Evaluator
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.learning.optimiser import make_optimizer, make_schedule
 from amrsd_jax.learning.step import Objective
-from amrsd_jax.platforms import platform, runs_cudnn
+from amrsd_jax.platforms import platform, row_devices, runs_cudnn
 from amrsd_jax.policy import Architecture, Params, Policy, architecture_of, attention, cache
 from amrsd_jax.policy.huggingface import stop_ids
 from amrsd_jax.policy.tokenizer import (
@@ -227,8 +227,9 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
         new_tokens=rollout.response_length, admit=rollout.admit, **shared,
     )  # fmt: skip
     written = not WRITTEN_BY_POLICY.union({"critic_feedback"}).isdisjoint(sources_in(config.credit.context))
-    reflections = _named(  # where none are written, their number of slots need not fit the devices
-        "reflection", slots=reflection.slots if written else rollout.slots, group=1, prompt_length=reflection.prompt_length,
+    ways = 1 if written else row_devices(mesh)  # slots that the run does not use need not fit the devices
+    reflections = _named(
+        "reflection", slots=-(-reflection.slots // ways) * ways, group=1, prompt_length=reflection.prompt_length,
         new_tokens=reflection.tokens, admit=reflection.admit, **shared,
     )  # fmt: skip
     critic = dataclasses.replace(reflections, new_tokens=rollout.response_length)  # a repaired attempt is a response

@@ -175,8 +175,9 @@ def test_the_cache_is_aliased_and_not_copied(run):
     fused = f"%turned (t: f32[4]) -> {layer} {{\n  %t = {layer} parameter(0)\n  ROOT %u = {layer} transpose(%t)\n}}\n\nENTRY"
     for operation in ("copy(%b)", "fusion(%b), kind=kLoop, calls=%turned"):
         copied = text.replace("  %start =", f"  %b.2 = {layer} {operation}\n  %start =").replace("ENTRY", fused)
-        (line,) = lines(run, "rollout.admit", copied)
-        assert "copied: f32[4,1,64,32]" in line
+        for program in ("rollout.admit", "rollout.admit_reflections"):
+            (line,) = lines(run, program, copied)
+            assert "copied: f32[4,1,64,32]" in line
 
 
 def test_the_head_is_exchanged_outside_of_loops_only(run):

@@ -27,7 +27,7 @@ def broken(run: Planned, program: Program, text: Text, row: dict) -> list[str]:
     """
     run, action = dataclasses.replace(run, policy=program.policy), program.name.rpartition(".")[2]
     lines = list(_memory(row))
-    if action in ("admit", "decode"):
+    if action in ("admit", "admit_reflections", "decode"):
         lines += _cache(run, program, text, row)
     if action == "decode":
         lines += _gathers(run, text)

@@ -9,6 +9,7 @@ import altair as alt
 from amrsd_jax.report import charts, document
 from amrsd_jax.report.curves import Curve, Plot, thin
 from amrsd_jax.report.groups import AFTER, LAST, OUTCOME, Group, group, read_runs, table
+from amrsd_jax.report.read import Record, RunFiles
 
 POINTS = 200  # of a curve; as on the page of one run, a longer one is drawn as means of stretches of steps
 
@@ -71,23 +72,28 @@ def most_accurate(groups: Sequence[Group], most: int) -> list[Group]:
 def draw(plot: Plot, groups: Sequence[Group], colours: dict[str, str]) -> alt.LayerChart | None:
     """Returns a line per group, the mean over its runs, with a band from the lowest to the highest; None without a value.
 
-    A line has the steps that all runs of its group have.
+    A line has the steps that all runs of its group with the metric have.
     """
     metric, series = plot.curves[0].metric, []
     for one in groups:
         by_step = defaultdict(list)
         for run in one.runs:
-            for record in run.evals if metric.startswith("eval/") else run.train:
+            for record in _records(run, metric):
                 if record.get(metric) is not None:
                     by_step[record["step"]].append(record[metric])
         # Steps that not all runs have would make the mean jump where one ends.
-        steps = sorted(step for step, few in by_step.items() if len(few) == max(map(len, by_step.values())))
+        measured = sum(any(record.get(metric) is not None for record in _records(run, metric)) for run in one.runs)
+        steps = sorted(step for step, few in by_step.items() if len(few) == measured)
         values = [by_step[step] for step in steps]
         columns = [steps, [sum(few) / len(few) for few in values]]
         columns += [[end(few) for few in values] for end in (min, max) if len(one.runs) > 1]
         series.append(charts.Series(one.name, *(thin(column, POINTS) for column in columns), colour=colours[one.name]))
     series = [one for one in series if one.x]
     return charts.lines(series, y_title=plot.y_title, percent=plot.percent, legend=False) if series else None
+
+
+def _records(run: RunFiles, metric: str) -> list[Record]:
+    return run.evals if metric.startswith("eval/") else run.train
 
 
 def _values(groups: Sequence[Group], section: str, field: str) -> list[str]:

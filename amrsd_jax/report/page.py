@@ -88,7 +88,7 @@ def tiles(run: RunFiles) -> list[tuple[str, str, str]]:
     if seconds := run.results.get("wall_seconds"):
         result.append(("Wall time", duration(seconds), f"{steps:,} steps"))
     elif steps:
-        result.append(("Steps so far", f"{steps:,}", "no results.json yet"))
+        result.append(("Steps so far", f"{steps:,}", "unfinished"))
     skipped = run.results.get("reflections_skipped")
     if skipped is not None and run.config.get("credit", {}).get("context") != "none":
         result.append(
@@ -117,11 +117,11 @@ def _accuracy(label: str, key: str, results: Record) -> list[tuple[str, str, str
 
 
 def _evaluations(run: RunFiles) -> Record:
-    """Returns the evaluations of results.json; of a run that is unfinished those that it would have after the last one."""
+    """Returns the evaluations of results.json; of an unfinished run those so far, each benchmark's latest as its final one."""
     saved = run.results.get("eval") or {}
     if saved.get("final") or not run.evals:
         return saved
-    return evaluated(run.evals, run.config.get("evaluation", {}).get("last", 1), run.evals[-1]["step"])
+    return evaluated(run.evals, run.config.get("evaluation", {}).get("last", 1), None, latest=True)
 
 
 def gap_charts(scored: list[signal.ScoredRollout]) -> list[tuple[str, alt.LayerChart | None]]:

@@ -62,11 +62,16 @@ def read(workdir: Path | str, *, skip_damaged: bool = False) -> RunFiles:
         raise ValueError(
             f"{workdir}/config.json has format {config.get('format', 1)}; this version reads format {FORMAT}"
         )
-    notes = [] if results else ["There is no results.json: the run is unfinished or was stopped."]
-    if results and not results.get("stopped") and results.get("steps", 0) < config.get("steps", 0):
-        notes.append(f"The run ended at step {results['steps']} of {config['steps']}.")
     records, faults = _lines(workdir / "metrics.jsonl", {"step": int, "kind": str})
     lines, more = _lines(workdir / "timeline.jsonl", {"step": int})
+    notes, ended = [], results.get("steps", 0)
+    if not results:
+        notes.append("There is no results.json: the run is unfinished or was stopped.")
+    elif any(record["kind"] == "train" and record["step"] > ended for record in records):
+        notes.append(f"results.json is of an earlier start, which ended at step {ended}: the run is unfinished.")
+        results = {}
+    elif not results.get("stopped") and ended < config.get("steps", 0):
+        notes.append(f"The run ended at step {ended} of {config['steps']}.")
     if faults := faults + more:
         if not skip_damaged:
             raise ValueError(faults[0])
@@ -80,11 +85,6 @@ def read(workdir: Path | str, *, skip_damaged: bool = False) -> RunFiles:
         key, step = infinite[0]
         notes.append(f"Metrics hold {len(infinite)} values that are not finite, first {key} at step {step}.")
     train, evals = ([record for record in records if record["kind"] == kind] for kind in ("train", "eval"))
-    if results and train and train[-1]["step"] > results.get("steps", 0):
-        notes = [
-            f"results.json is of an earlier start, which ended at step {results.get('steps', 0)}: the run is unfinished."
-        ]
-        results = {}
     if skipped := sum(bool(record.get("updates/skipped")) for record in train):
         notes.append(f"Updates were skipped in {skipped} of {len(train)} steps, because they were not finite.")
     return RunFiles(

@@ -147,12 +147,14 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
 
 def _use(row: dict, scored: bool, credit: np.ndarray) -> tuple[str, str]:
     status = row["reflection_status"]
-    if status == "ok":  # also where a rule gives no credit, but distils
-        return "each token", f"usable {row['reflection_kind'] or 'reflection'}"
     if not credit.any():
-        level = "nothing"
+        level = (
+            "each token" if status == "ok" else "nothing"
+        )  # rules that distil give no credit where there is a context
     else:
         level = "each token" if np.ptp(credit) > _ROUNDING * np.abs(credit).max() else "whole rollout"
+    if status == "ok":
+        return level, f"usable {row['reflection_kind'] or 'reflection'}"
     if status not in ("", "not_needed", None):
         return level, f"unusable reflection: {status.replace('_', ' ')}"
     if scored:

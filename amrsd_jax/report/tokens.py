@@ -41,7 +41,7 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
     """
     candidates = spread(list(files), STEPS_MOST)
     middle = sorted(candidates[1:-1], key=lambda step: abs(step - (candidates[0] + candidates[-1]) / 2))
-    steps, notes, room = {}, [], TOKENS_MOST
+    steps, notes, room, left_out = {}, [], TOKENS_MOST, 0
     for step in dict.fromkeys([*candidates[:1], *candidates[-1:], *middle]):
         try:
             table = read_rollouts(files[step])
@@ -52,6 +52,7 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
         ends = np.cumsum(pc.fill_null(pc.list_value_length(table["token_text"]), 0).to_numpy())
         at_an_end = step in (candidates[0], candidates[-1])
         if not at_an_end and ends[-1] > room:
+            left_out += 1
             continue
         room_here = TOKENS_MOST // 2 if at_an_end and len(candidates) > 1 else room
         fits = max(1, int(np.searchsorted(ends, room_here, side="right")))
@@ -65,9 +66,9 @@ def heat_map(files: Mapping[int, Path], tau: float) -> tuple[dict[str, Any], lis
     }
     for row in rows:
         row |= {name: _pack(row[name]) for name in TOKEN_COLUMNS}
-    if len(steps) < len(candidates):
+    if left_out:
         notes.append(
-            f"Token credit shows {len(steps)} of {len(files)} logged steps, since a page holds {TOKENS_MOST:,} tokens."
+            f"Token credit leaves out {left_out} of {len(candidates)} steps: a page holds {TOKENS_MOST:,} tokens."
         )
     return {"steps": [steps[step] for step in sorted(steps)], "reach": reach}, notes
 

@@ -36,13 +36,14 @@ def write_results(
     return results
 
 
-def evaluated(rows: Sequence[dict], last: int, end: int | None) -> dict:
+def evaluated(rows: Sequence[dict], last: int, end: int | None, *, latest: bool = False) -> dict:
     """Returns selected evaluations of a run, each with its step.
 
     Args:
       rows: the run's metrics of kind "eval".
       last: number of evaluations that mean_of_last averages, the one before training left out.
       end: number of steps after which the run has ended; None for an interrupted run, which has no final evaluation.
+      latest: take each benchmark's latest evaluation after step 0 as its final one.
 
     Returns:
       initial (after step 0), final (after step `end`), best (by sampled accuracy; chosen on the test split itself, so an
@@ -60,17 +61,17 @@ def evaluated(rows: Sequence[dict], last: int, end: int | None) -> dict:
         for name, values in of_step.items():
             by_name.setdefault(name, []).append(values)
     test = by_name.pop("", [])
-    results = _select(test, last, end)
+    results = _select(test, last, end, latest)
     if "validation" in by_name:
         results["best_by_validation"] = _of_step(test, _best(by_name["validation"])["step"])
-    return results | {"benchmarks": {name: _select(values, last, end) for name, values in by_name.items()}}
+    return results | {"benchmarks": {name: _select(values, last, end, latest) for name, values in by_name.items()}}
 
 
 def _of_step(evaluations: Sequence[dict], step: int | None) -> dict | None:
     return next((values for values in evaluations if values["step"] == step), None)
 
 
-def _select(evaluations: Sequence[dict], last: int, end: int | None) -> dict:
+def _select(evaluations: Sequence[dict], last: int, end: int | None, latest: bool) -> dict:
     """Returns the initial, final and best evaluation of a benchmark, and the mean of the last ones."""
     counted = [values for values in evaluations if values["step"]][-last:]
     known: dict[str, list[float]] = {}  # a verifier's own score may be missing in some of them
@@ -80,6 +81,7 @@ def _select(evaluations: Sequence[dict], last: int, end: int | None) -> dict:
                 known.setdefault(name, []).append(value)  # without intervals: a mean of intervals is not an interval
     mean = {name: float(np.mean(values)) for name, values in known.items()}
     steps = {"steps": [values["step"] for values in counted]}
+    end = counted[-1]["step"] if latest and counted else end
     return {
         "initial": _of_step(evaluations, 0),
         "final": _of_step(evaluations, end),

@@ -73,7 +73,8 @@ def test_every_rollout_is_counted_in_one_use():
     found = signal.uses([pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])])
     counted = {(use.level, use.reason): (use.rollouts, use.correct, use.truncated) for use in found}
     assert counted == {
-        ("each token", "usable critique"): (2, 0, 1),
+        ("each token", "usable critique"): (1, 0, 0),
+        ("whole rollout", "usable critique"): (1, 0, 1),  # a gap that the rule leaves alone everywhere
         ("each token", "usable hint"): (1, 1, 0),
         ("each token", "teacher without a reflection"): (1, 1, 0),
         ("each token", "no reflection needed"): (1, 1, 0),
@@ -83,4 +84,4 @@ def test_every_rollout_is_counted_in_one_use():
         ("nothing", "no advantage"): (1, 1, 0),
         ("nothing", "truncated"): (1, 1, 1),
     }
-    assert [use.level for use in found] == ["each token"] * 4 + ["whole rollout"] * 2 + ["nothing"] * 3
+    assert [use.level for use in found] == ["each token"] * 4 + ["whole rollout"] * 3 + ["nothing"] * 3
