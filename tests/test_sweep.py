@@ -159,8 +159,8 @@ def test_finished_runs_are_skipped_others_trained_and_failures_named(tmp_path, m
     assert f"{runs[0].name}: finished before" in capfd.readouterr().out
     text = summarise(tmp_path, runs).splitlines()
     assert text[2:4] == [
-        "| grpo | 0 | 25.0% | 50.0% | 36 | 1.5 |",
-        "| amrsd | 0, 1 | 25.0% | 62.5% (50.0% to 75.0%) | 36 | 1.5 |",
+        "| grpo | 0 | 25.0% | 50.0% | – | 36 | 1.5 |",
+        "| amrsd | 0, 1 | 25.0% | 62.5% (50.0% to 75.0%) | +0.0 (1 seed) | 36 | 1.5 |",
     ]
     assert (tmp_path / "table.md").read_text().splitlines() == text[:4] and (tmp_path / "report.html").exists()
 
