@@ -208,12 +208,12 @@ def test_an_interrupted_run_shows_its_last_evaluation_too(workdir):
 
 
 def test_the_last_step_is_on_a_page_that_cannot_hold_all(workdir, monkeypatch):
-    """40 rollouts of 16 tokens a step: half a page of 800 tokens holds 25 of the first step, and as many of the last."""
-    monkeypatch.setattr(tokens, "TOKENS_MOST", 800)
+    """24 rollouts of 16 tokens a step: half a page of 640 tokens holds 20 of the first step, and as many of the last."""
+    monkeypatch.setattr(tokens, "TOKENS_MOST", 640)
     run = read(workdir)
     shown, notes = tokens.heat_map(run.rollouts, 0.2)
     rows = {step["step"]: len(step["rows"]) for step in shown["steps"]}
-    assert set(rows) == {1, 40} and set(rows.values()) == {25}
+    assert set(rows) == {1, 40} and set(rows.values()) == {20}
     assert any("leaves out 1 of 3 steps" in note for note in notes)
 
 
