@@ -6,8 +6,8 @@ Command:   python -m amrsd_jax.main --config=configs/science.py:chemistry --work
            ... --config.task.args.folder=DATA/sciknoweval/chemistry   its train.json and test.json, on this machine
            ... --config.chat_template.enable_thinking=True
 Hardware:  eight H100, or a slice of TPUs: v5p:2x2x2, v6e:4x4 (--config.mesh.fsdp=16) or v5e:4x8 (fsdp=8, tensor=4 and
-           --config.learning.micro_batches=32), by `amrsd_jax.compile --check` (docs/scaling.md, with a reservation about
-           v6e). The published runs had four GH200 for about six hours.
+           --config.learning.micro_batches=32), by `python -m amrsd_jax.compile --check` (docs/scaling.md). The published runs
+           had four GH200 for about six hours.
 Memory:    43 GiB on each, with SDPO 47, as estimated by `python -m amrsd_jax.plan --devices=8 --memory_gib=80`.
 
 Rows, split and system message are those that SDPO published (its repository at the commit below, Apache-2.0; the questions
