@@ -285,7 +285,7 @@ def make_architecture(config: Config, tokenizer: Tokenizer | None) -> Architectu
 
 
 def reflects_early(config: Config) -> bool:
-    """Whether a group's reflections can be requested as soon as it is verified, because its advantages are then final."""
+    """Returns whether a group's reflections can be requested as soon as it is verified, because its advantages are then final."""
     final = config.rollout.rounds == 1 and not config.reward.permute and config.credit.baseline in credit.GROUPED
     return begins_with_reflection(config.credit.context) and final
 
@@ -331,7 +331,7 @@ def policy_config(workdir: Path) -> Config:
 
 
 def forget_rule(config: ConfigDict) -> None:
-    """Puts GRPO in place of a config's rule, which a policy needs no more than it is trained: a user's own need not be there."""
+    """Replaces a config's rule by GRPO. A policy that is not trained needs no rule, so a file of the user's need not be there."""
     with config.unlocked():
         for section in ("credit", "teacher", "distill", "external"):
             config[section] = base()[section]

@@ -1,5 +1,6 @@
-"""Finds what a config names in a user's own code."""
+"""Finds what a config names in a user's own code, and notices when that code has changed."""
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -37,6 +38,14 @@ def find(field: str, place: str, fits: Callable[[Any], bool], expected: str) -> 
             f"{field} = {place!r}: {fault}; expected {expected}" + (f": {nearest(name, known)}" if known else "")
         )
     return module, found
+
+
+def digest(place: str) -> dict[str, str]:
+    """Returns the SHA-256 of the module that `find` reads; that of no bytes if the module has no file."""
+    name = place.rpartition(":")[0]
+    file = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
+    source = Path(file).read_bytes() if file and Path(file).is_file() else b""
+    return {"sha256": hashlib.sha256(source).hexdigest()}
 
 
 def _from_file(file: str) -> ModuleType:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from amrsd_jax import processes, reflection_warmup
+from amrsd_jax import own_code, processes, reflection_warmup
 from amrsd_jax.experiment import Experiment
 from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
@@ -62,7 +62,7 @@ def read_rows(experiment: Experiment) -> dict[str, dict]:
     """Returns a record of the rows of the config's task and benchmarks, and of a rule in a user's file, to notice others by."""
     record, rule = {"task": digest.describe(experiment.task)}, experiment.config.credit.rule
     if ":" in rule:
-        record["credit.rule"] = digest.own_code(rule)
+        record["credit.rule"] = own_code.digest(rule)
     for benchmark in experiment.evaluator.benchmarks:
         if benchmark.task is not experiment.task:
             record[f"evaluation.benchmarks.{benchmark.name}"] = digest.describe(benchmark.task, ("test",))
@@ -70,7 +70,7 @@ def read_rows(experiment: Experiment) -> dict[str, dict]:
 
 
 def describe(experiment: Experiment) -> None:
-    """Prints the rule, the task, the number of parameters, the devices and their kernels, and what cannot be split or learnt."""
+    """Prints what the run trains, on which devices and with which kernels, and warns of what cannot be split or learnt."""
     config, policy, mesh = experiment.config, experiment.policy, experiment.mesh
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     rank, trained = config.lora.rank, sum(a.size for a in jax.tree.leaves(lora.trainable(policy.abstract_params())))

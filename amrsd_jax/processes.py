@@ -167,7 +167,7 @@ def map_rows(function: Callable, *columns: Sequence, threads: int) -> list:
 
 
 def raise_on_all(error: Exception | None) -> None:
-    """Raises, on all processes, what one of them could not do; the others would wait for its part. None is no error.
+    """Raises an error of one process on all of them, because the others would wait for its part; None stands for no error.
 
     Raises:
       OSError, RuntimeError: an OSError or any other error of one of several processes; of a single one, its own error.

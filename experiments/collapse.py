@@ -84,7 +84,7 @@ def first_signal(row: Row) -> tuple[str, int] | None:
 
 
 def replay(row: Row, threshold: float) -> tuple[float, int | None]:
-    """Returns the largest loss of the averaged reward, and the step at which `reward` first fires with a threshold, or None."""
+    """Returns the largest loss of the averaged reward, and the step at which `reward` first fires; None if it never does."""
     config, tracks, losses, first = MonitorConfig(reward=dict(threshold=threshold)), {}, [0.0], None
     for step, reward in enumerate(row["series"]["reward"], 1):
         tracks, values, alarms = monitor.observe(tracks, {"reward": reward}, config)

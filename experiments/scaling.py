@@ -90,7 +90,7 @@ def seconds(c: Architecture, chip: Chip, config: Config) -> dict[str, float]:
     ways, tensor = config.mesh.fsdp, config.mesh.tensor
     chips, rollout, reflection = ways * tensor, config.rollout, config.reflection
     rows = rollout.prompts * rollout.group
-    # Bytes on a device after gathering over fsdp; of an untied embedding a pass reads a few rows.
+    # A pass reads these bytes on a device, after gathering over fsdp; of an untied embedding it reads a few rows, left out here.
     weights = BFLOAT16 * (c.parameters() - (not c.tied) * c.vocab_size * c.width) / tensor
     gathered = weights * (ways - 1) / ways
 

@@ -357,7 +357,7 @@ def test_lora_fits_eight_billion_parameters_on_one_accelerator(tmp_path):
 
 
 def test_reflections_beside_responses_are_admitted_one_to_a_device_however_long(tmp_path):
-    """Eight devices: responses' prompts of 32 tokens come three to a device; reflections' of up to 120 one, in the same cache."""
+    """A device admits three prompts of responses, of 32 tokens, together, and one of a reflection, of up to 120, to one cache."""
     config = small(mesh__data=8, credit__rule="amrsd")
     config.rollout.admit = 24
     config.reflection.update(prompt_length=120, tokens=16, slots=16)

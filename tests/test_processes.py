@@ -154,7 +154,7 @@ def test_rows_are_divided_and_come_back_in_their_order(monkeypatch):
 
 @pytest.mark.parametrize("fails", [0, 1])
 def test_what_one_process_raises_about_a_row_is_raised_on_all(monkeypatch, fails):
-    """Else the others would wait for its share. As process 1 of 2."""
+    """This is process 1 of 2. Without the error the other would wait for a share that never comes."""
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     first = None if fails else ["process 0: OSError: row 0", True]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from amrsd_jax import own_code
 from amrsd_jax.compare import load, measures, pairwise, parameters
 from amrsd_jax.compare.apply import Applied, apply, score_student
 from amrsd_jax.compare.gradient import gradients, require_room
@@ -22,7 +23,6 @@ from amrsd_jax.files import atomic_write, read_object
 from amrsd_jax.records import Rollouts
 from amrsd_jax.runtime.compilation import use_compilation_cache
 from amrsd_jax.runtime.console import note
-from amrsd_jax.tasks import digest
 
 __all__ = ["Comparison", "compare", "write"]
 
@@ -146,7 +146,7 @@ def notes(loaded: load.LoadedRollouts, params: parameters.Parameters, applied: l
             f"The run kept no teacher of kind {kinds}: methods with such a teacher use the parameters of step 0 instead."
         )
     rule, known = loaded.experiment.config.credit.rule, loaded.workdir / "rows.json"
-    if ":" in rule and known.exists() and read_object(known).get("credit.rule") != digest.own_code(rule):
+    if ":" in rule and known.exists() and read_object(known).get("credit.rule") != own_code.digest(rule):
         lines.append(
             f"{rule.rpartition(':')[0]} has changed since the run began: the credit shown is that of its present text."
         )

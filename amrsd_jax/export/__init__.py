@@ -43,7 +43,7 @@ def export(workdir: Path, out: Path, *, step: int | None = None, dtype: str = "f
     if adapters:
         base = config.model if huggingface.loads_as(config.model, policy.base.architecture) else None
         if base is None:
-            note(f"model = {config.model!r}: transformers cannot load the base by it, and the adapters name none")
+            note(f"model = {config.model!r}: transformers cannot load the base by this name, so the adapters name none")
         peft.save_adapters(out, architecture, trained_params(workdir, step, policy, mesh), base_model=base)
         return step
     params = saved_params(workdir, step, policy, mesh)

@@ -64,7 +64,7 @@ def clipped_surrogate(
     """
     ratio = jnp.exp(log_ratio)
     low, high = (token_advantage < 0) & (ratio < 1 - clip_low), (token_advantage > 0) & (ratio > 1 + clip_high)
-    # Not by minimum and clip: at a bound, where a first update is if the bound is 0, they give a part of the gradient only.
+    # `minimum` and `clip` would give only a part of the gradient at a bound, where a first update is if the bound is 0.
     loss = -jnp.where(low, 1 - clip_low, jnp.where(high, 1 + clip_high, ratio)) * token_advantage
     metrics = {
         "clip_frac_low": low.astype(ratio.dtype),

@@ -87,7 +87,7 @@ def cache(policy: Policy, sampler: SamplerConfig) -> int:
 
 
 def prefill(policy: Policy, sampler: SamplerConfig, longest: int) -> int:
-    """Returns the bytes of an admission: a forward pass, the prompts' keys and values, and a layer's of all devices' prompts.
+    """Returns the bytes of an admission: a forward pass, keys and values of a device's prompts, and one layer's of all.
 
     Args:
       longest: tokens of the longest prompt in it.

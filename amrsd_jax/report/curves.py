@@ -17,7 +17,7 @@ REASONS = 5  # of unusable reflections that get a curve each
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One curve: its name in the legend, its metric, the metrics of its interval's ends, and colour and mark of `Series`.
+    """Describes a curve: its name in the legend, its metric, the metrics of its interval's ends, and its colour and mark.
 
     `ends` says that these are a lowest and a highest value, so that a stretch of steps has them too. An interval of a mean is
     left out of a long run: that of a stretch's mean is not the mean of its intervals.

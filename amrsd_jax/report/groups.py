@@ -150,7 +150,7 @@ LAST = (
 
 
 def table(groups: Sequence[Group], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the rows of a table: per group its fields, its seeds and the columns, without empty columns.
+    """Returns the head and the rows of a table. A group's row has its fields, its seeds and the columns that have any value.
 
     The accuracy after training is followed by `minus_first`.
     """

@@ -81,7 +81,7 @@ def draw(plot: Plot, groups: Sequence[Group], colours: dict[str, str]) -> alt.La
             for record in _records(run, metric):
                 if record.get(metric) is not None:
                     by_step[record["step"]].append(record[metric])
-        # Steps that not all runs have would make the mean jump where one ends.
+        # A step that only some runs have would make the mean jump, so it is left out.
         measured = sum(any(record.get(metric) is not None for record in _records(run, metric)) for run in one.runs)
         steps = sorted(step for step, few in by_step.items() if len(few) == measured)
         values = [by_step[step] for step in steps]

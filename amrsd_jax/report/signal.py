@@ -148,9 +148,8 @@ def uses(tables: Sequence[pa.Table]) -> list[Use]:
 def _use(row: dict, scored: bool, credit: np.ndarray) -> tuple[str, str]:
     status = row["reflection_status"]
     if not credit.any():
-        level = (
-            "each token" if status == "ok" else "nothing"
-        )  # rules that distil give no credit where there is a context
+        # Rules that distil give no credit where there is a context.
+        level = "each token" if status == "ok" else "nothing"
     else:
         level = "each token" if np.ptp(credit) > _ROUNDING * np.abs(credit).max() else "whole rollout"
     if status == "ok":

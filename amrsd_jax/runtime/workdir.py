@@ -27,7 +27,7 @@ from amrsd_jax.runtime.console import note
 from amrsd_jax.sections import ConfigError
 
 FORMAT = 2  # format of a workdir; the first edition wrote no number
-# Fields that may change in a resumed run, because they change no update.
+# A resumed run may have other values of these fields, because they change no update.
 MAY_CHANGE = r"tracker|evaluation\.(benchmarks\..+\.)?every|report\.rollouts_every"
 
 

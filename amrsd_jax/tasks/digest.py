@@ -1,12 +1,11 @@
 """Describes the rows that a run reads, by number and digest, so that a resumed run notices others."""
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from amrsd_jax import own_code
 from amrsd_jax.problems import Problem
 from amrsd_jax.tasks.base import Task
 from amrsd_jax.tasks.mixture import Mixture
@@ -28,7 +27,7 @@ def describe(task: Task, splits: Iterable[str] = SPLITS) -> dict[str, Any]:
         if problems := task.rows(split):
             record[split] = {"rows": len(problems), "sha256": _digest(problems)}
     if task.verifier:
-        record["verifier"] = own_code(task.verifier)
+        record["verifier"] = own_code.digest(task.verifier)
     return record
 
 
@@ -39,11 +38,3 @@ def _digest(problems: Iterable[Problem]) -> str:
         fields = (problem.question, problem.answer, problem.reference, problem.row)
         digest.update(json.dumps(fields, default=str, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
-
-
-def own_code(place: str) -> dict[str, str]:
-    """Returns the SHA-256 of the module that `own_code.find` reads; that of no bytes if the module has no file."""
-    name = place.rpartition(":")[0]
-    file = name if name.endswith(".py") else getattr(importlib.util.find_spec(name), "origin", None)
-    source = Path(file).read_bytes() if file and Path(file).is_file() else b""
-    return {"sha256": hashlib.sha256(source).hexdigest()}

@@ -86,7 +86,7 @@ class Worker:
 def _python(script: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     command = [sys.executable, "-P", str(script), *arguments]
-    # A session of its own: Ctrl-C in the terminal is for the run, which still needs the answers of the verification in progress.
+    # The process has its own session: Ctrl-C must reach the run alone, which still needs the answers of a verification.
     return subprocess.Popen(command, bufsize=0, env={**os.environ, **environment}, start_new_session=True, **pipes)
 
 

@@ -45,7 +45,7 @@ def workdir(finished, tmp_path):
 
 @pytest.fixture(scope="session")
 def long(finished, tmp_path_factory):
-    """The report of a run with 64 rollouts of 8,192 tokens at each of three steps: parts of two have room on the page."""
+    """Writes the report of a run with 64 rollouts of 8,192 tokens at each of three steps, of which a page holds parts of two."""
     workdir = shutil.copytree(finished, tmp_path_factory.mktemp("long") / "run")
     row = rollout(1, 1, random.Random(0)) | {"question": "Why? " * 400}
     row |= {name: value * 512 for name, value in row.items() if isinstance(value, list)}
