@@ -33,4 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parser(__doc__))
+    app.run(main, flags_parser=parser(__doc__, positional=True))

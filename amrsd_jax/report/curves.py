@@ -60,24 +60,33 @@ LENGTHS = (
 GAPS = (
     Curve("correct rollouts", "credit/gap_correct", colour=CREDIT),
     Curve("failed rollouts", "credit/gap_failed", colour=BLAME),
+    Curve("correct, no text in the prompt", "credit/null_gap_correct", mark="circle"),
+    Curve("failed, no text in the prompt", "credit/null_gap_failed", mark="diamond"),
 )
 NO_SIGNAL = (
     Curve("truncated rollouts", "response_length/clip_ratio"),
     Curve("groups without an advantage", "groups/zero_advantage"),
 )
 CLIPPED = (Curve("below", "policy/clip_frac_low"), Curve("above", "policy/clip_frac_high"))
-DATA_SETS = "Data sets"  # charts that a run on a mixture alone has
+SET, BENCHMARK = (
+    "{set}",
+    "{benchmark}",
+)  # a curve with one in its metric is drawn for each of a run's sets or benchmarks
 GROUPS = {
     "Outcome": (
         ACCURACY,
         Plot("Reward", "over rollouts", (Curve("mean", "reward/mean"), Curve("standard deviation", "reward/std"))),
         Plot("Response length", "tokens", LENGTHS),
     ),
-    DATA_SETS: (
-        Plot("Accuracy of rollouts by set", "share of correct answers", (Curve("", "reward/*/accuracy"),), percent=True),
-        Plot("Held-out accuracy by set, sampled", "share of correct answers", (Curve("", "eval/*/sampled"),), percent=True),
-        Plot("Response length by set", "tokens, mean", (Curve("", "response_length/*/mean"),)),
-        Plot("Groups without an advantage by set", "share of groups", (Curve("", "groups/*/zero_advantage"),), percent=True),
+    "Data sets": (
+        Plot("Accuracy of rollouts by set", "share of correct answers", (Curve("", f"reward/{SET}/accuracy"),), percent=True),
+        Plot("Held-out accuracy by set, sampled", "share of correct answers", (Curve("", f"eval/{SET}/sampled"),), percent=True),
+        Plot("Response length by set", "tokens, mean", (Curve("", f"response_length/{SET}/mean"),)),
+        Plot("Groups without an advantage by set", "share of groups", (Curve("", f"groups/{SET}/zero_advantage"),), percent=True),
+    ),
+    "Benchmarks": (
+        Plot("Accuracy on benchmarks, sampled", "share that is correct", (Curve("", f"eval/{BENCHMARK}/sampled"),), percent=True),
+        Plot("Accuracy on benchmarks, greedy", "share that is correct", (Curve("", f"eval/{BENCHMARK}/greedy"),), percent=True),
     ),
     "Policy": (
         Plot("Entropy", "nats per token", (Curve("entropy", "policy/entropy"),)),
@@ -113,6 +122,15 @@ GROUPS = {
 }  # fmt: skip
 
 
+def groups(run: RunFiles) -> dict[str, list[Plot]]:
+    """Returns the charts of GROUPS that fit the run; those of a rule's metrics that GROUPS does not know are added to Credit."""
+    known = {curve.metric for plots in GROUPS.values() for plot in plots for curve in plot.curves}
+    found = {title: list(plots) for title, plots in GROUPS.items() if _expanded(plots[0].curves[0], run)}
+    metrics = dict.fromkeys(key for record in run.train for key in record if key.startswith("credit/"))
+    found["Credit"] += [Plot(key, "", (Curve(key, key),)) for key in metrics if key not in known]
+    return found
+
+
 def draw(plot: Plot, run: RunFiles, **options) -> alt.LayerChart | None:
     """Returns the chart of `plot`, or None if the run recorded no value of it; `options` go to `lines`."""
     drawn = [s for s in series(plot, run) if any(y is not None for y in s.y)]
@@ -138,15 +156,34 @@ def series(plot: Plot, run: RunFiles) -> list[Series]:
 
 
 def _expanded(curve: Curve, run: RunFiles) -> list[Curve]:
-    """Returns a curve for each set of the run's mixture, for a metric with /*/ where the set's name is; else the curve itself.
+    """Returns the curve; in its place one for each set or benchmark where its metric names SET or BENCHMARK.
 
-    Of more sets than there are colours those with the largest shares have one.
+    Of more than there are colours the first have one.
     """
-    if "/*/" not in curve.metric:
-        return [curve]
-    sets = run.config["task"]["args"]
-    names = sorted(sets, key=lambda name: -sets[name].get("share", 1))[: len(SERIES)]
-    return [dataclasses.replace(curve, name=name, metric=curve.metric.replace("*", name)) for name in names]
+    for place, names in ((SET, sets(run)), (BENCHMARK, benchmarks(run))):
+        if place in curve.metric:
+            metrics = {name: curve.metric.replace(place, name) for name in names[: len(SERIES)]}
+            return [dataclasses.replace(curve, name=name, metric=metric) for name, metric in metrics.items()]
+    return [curve]
+
+
+def sets(run: RunFiles) -> list[str]:
+    """Returns the names of the sets of the run's mixture, those with the largest shares first; [] without a mixture."""
+    task = run.config.get("task", {})
+    found = task["args"] if task.get("name") == "mixture" else {}
+    return sorted(found, key=lambda name: -found[name].get("share", 1))
+
+
+def benchmarks(run: RunFiles) -> list[str]:
+    """Returns the names of the benchmarks that the run was evaluated on, its own test split and its sets left out."""
+    paths = (key.split("/") for record in run.evals for key in record)
+    found = dict.fromkeys(path[1] for path in paths if path[0] == "eval" and len(path) == 3)
+    return [name for name in found if name not in sets(run)]
+
+
+def without_curves(run: RunFiles) -> list[str]:
+    """Returns the names of sets and benchmarks that are more than there are colours."""
+    return sets(run)[len(SERIES) :] + benchmarks(run)[len(SERIES) :]
 
 
 def _by_suffix(prefix: str, records: Sequence[Record]) -> list[Series]:

@@ -43,9 +43,9 @@ def render(run: RunFiles) -> str:
         environment=environment(run.environment),
         groups={
             title: [(plot.title, curves.draw(plot, run)) for plot in plots]
-            for title, plots in curves.GROUPS.items()
-            if title != curves.DATA_SETS or task.get("name") == "mixture"
+            for title, plots in curves.groups(run).items()
         },
+        without_curves=curves.without_curves(run),
         thinned=len(run.train) / curves.POINTS if len(run.train) > curves.POINTS else 0,
         heat_map=heat_map,
         gap_charts=gap_charts(scored),

@@ -222,12 +222,26 @@ def test_a_mixture_of_many_sets_has_curves_of_the_largest(workdir):
     sets = {f"set {i}": {"share": float(i)} for i in range(1, 15)}
     train = [line | {f"reward/{name}/accuracy": 0.5 for name in sets} for line in run.train]
     run = dataclasses.replace(run, config={"task": {"name": "mixture", "args": sets}}, train=train)
-    drawn = curves.series(curves.GROUPS[curves.DATA_SETS][0], run)
+    drawn = curves.series(curves.GROUPS["Data sets"][0], run)
     assert (
         len(drawn) == 12
         and {"set 14", "set 3"} <= {one.name for one in drawn}
         and "set 2" not in {one.name for one in drawn}
     )
+    assert "without a curve are set 2, set 1." in text_of(page.render(run))
+
+
+def test_benchmarks_and_metrics_that_only_the_rule_knows_have_charts(workdir):
+    run = read(workdir)
+    train = [line | {"credit/surprise": 0.25, "credit/null_gap_failed": -0.1} for line in run.train]
+    evals = [line | {"eval/aime/sampled": 0.2, "eval/aime/sampled_low": 0.1} for line in run.evals]
+    plain, run = run, dataclasses.replace(run, train=train, evals=evals)
+    drawn = {plot.title: curves.series(plot, run) for group in curves.groups(run).values() for plot in group}
+    assert [(one.name, set(one.y)) for one in drawn["Accuracy on benchmarks, sampled"]] == [("aime", {0.2})]
+    assert [set(one.y) for one in drawn["credit/surprise"]] == [{0.25}]
+    assert -0.1 in {y for one in drawn["Teacher gap"] for y in one.y}
+    titles = {plot.title for group in curves.groups(plain).values() for plot in group}
+    assert "credit/surprise" not in titles and not any("benchmarks" in title or "by set" in title for title in titles)
 
 
 def test_the_figure_has_both_halves(workdir):
