@@ -37,7 +37,7 @@ from amrsd_jax.policy.transformer import around
 from amrsd_jax.records import Problem
 from amrsd_jax.reflection.prompts import Templates, task_templates, vocabulary_words
 from amrsd_jax.reflection.settings import ContextSettings
-from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, begins_with_reflection, sources_in
+from amrsd_jax.reflection.sources import begins_with_reflection, samplers_of
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.workdir import read_config, read_tokenizer
 from amrsd_jax.sampling import Sampler, SamplerConfig, SamplerParams, StopStrings, complete
@@ -51,10 +51,11 @@ from amrsd_jax.validate import validate
 
 @dataclasses.dataclass(frozen=True)
 class ExternalPolicy:
-    """The policy of another run, used as an external teacher or critic."""
+    """The policy of another run, used as an external teacher or critic, and the tokens that end its responses."""
 
     policy: Policy
     workdir: Path
+    stop_tokens: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Experiment:
       rule: the credit rule.
       context_settings: how reflections and teacher prompts are made.
       teacher, external: the kind of teacher, and another run's policy if the config names one.
-      samplers: the sampler's shape by purpose ("rollout", "evaluation", "reflection", "critic").
+      samplers: the sampler's shape by purpose ("rollout", "reflection", "critic").
       scorer: how responses are scored.
       objective, schedule, optimizer: what an update minimises, and how.
       evaluator: the benchmarks.
@@ -110,7 +111,7 @@ class Experiment:
     @property
     def needs_critic(self) -> bool:
         """Whether a source needs the frozen critic, which is the external policy, or this one at step 0."""
-        return "critic_feedback" in sources_in(self.config.credit.context)
+        return "critic" in samplers_of(self.config.credit.context)
 
 
 def make_experiment(config: Config, workdir: Path) -> Experiment:
@@ -133,7 +134,11 @@ def make_experiment(config: Config, workdir: Path) -> Experiment:
     meshes.check_divides("scoring.rows", config.scoring.rows, mesh)
 
     schedule = make_schedule(config.optimizer, config.updates)
-    external = make_external(config, tokenizer, mesh)
+    external, samplers = make_external(config, tokenizer, mesh), make_samplers(config, mesh, tokenizer)
+    if external:  # as a critic it ends its responses in its own way
+        critic = samplers["critic"]
+        stop_tokens = tuple(sorted({*critic.stop_tokens, *external.stop_tokens}))
+        samplers["critic"] = dataclasses.replace(critic, stop_tokens=stop_tokens)
     evaluator = make_evaluator(config, task, policy, tokenizer, mesh)
     reflection_template = template_arguments(config) | config.reflection.chat_template
     if config.reflection.chat_template:
@@ -158,7 +163,7 @@ def make_experiment(config: Config, workdir: Path) -> Experiment:
         ),
         teacher=Teacher(config.teacher, policy, external and external.policy),
         external=external,
-        samplers=make_samplers(config, mesh, tokenizer),
+        samplers=samplers,
         scorer=Scorer(config.scoring, temperature, meshes.rows(mesh)),
         objective=Objective(config.loss, rule_divergence(config), temperature, config.scoring.chunk),
         schedule=schedule,
@@ -226,14 +231,14 @@ def make_samplers(config: Config, mesh: Mesh, tokenizer: Tokenizer | None) -> di
         "rollout", slots=rollout.slots, group=rollout.group, prompt_length=rollout.prompt_length,
         new_tokens=rollout.response_length, admit=rollout.admit, **shared,
     )  # fmt: skip
-    written = not WRITTEN_BY_POLICY.union({"critic_feedback"}).isdisjoint(sources_in(config.credit.context))
+    written = samplers_of(config.credit.context)
     ways = 1 if written else row_devices(mesh)  # slots that the run does not use need not fit the devices
     reflections = _named(
         "reflection", slots=-(-reflection.slots // ways) * ways, group=1, prompt_length=reflection.prompt_length,
         new_tokens=reflection.tokens, admit=reflection.admit, **shared,
     )  # fmt: skip
     critic = dataclasses.replace(reflections, new_tokens=rollout.response_length)  # a repaired attempt is a response
-    return {"rollout": responses, "evaluation": responses, "reflection": reflections, "critic": critic}
+    return {"rollout": responses, "reflection": reflections, "critic": critic}
 
 
 def _named(section: str, **shape) -> SamplerConfig:
@@ -250,7 +255,7 @@ def make_evaluator(config: Config, task: Task, policy: Policy, tokenizer: Tokeni
     Raises:
       OSError, ValueError: rows or chat template are wrong.
     """
-    sampler, arguments = make_samplers(config, mesh, tokenizer)["evaluation"], template_arguments(config)
+    sampler, arguments = make_samplers(config, mesh, tokenizer)["rollout"], template_arguments(config)
     for line in check_template(tokenizer, arguments):
         note(line)
     return Evaluator(benchmarks(config, task), config.seed, policy, sampler, tokenizer, arguments)
@@ -300,7 +305,7 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     """Returns the policy of the run that `external.workdir` names, on this run's mesh.
 
     Raises:
-      OSError, ValueError: there is no such run, it has adapters, or its tokenizer differs.
+      OSError, ValueError: there is no such run, it has adapters, its tokenizer differs, or it is meant for shorter rows.
     """
     if not config.external.workdir:
         return None
@@ -311,7 +316,16 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     other_tokenizer = read_tokenizer(workdir)
     if other_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"{place}: its tokenizer differs from this run's")
-    return ExternalPolicy(make_policy(other, other_tokenizer, mesh), workdir)
+    policy = make_policy(other, other_tokenizer, mesh)
+    rollout, reflection = config.rollout, config.reflection
+    reads = max(rollout.prompt_length, reflection.context_length) if config.teacher.kind == "external" else 0
+    writes = reflection.prompt_length if "critic" in samplers_of(config.credit.context) else 0
+    if (row := max(reads, writes) + rollout.response_length) > policy.architecture.longest_row:
+        raise ValueError(
+            f"{place}: its model is meant for rows of at most {policy.architecture.longest_row} tokens, and is given {row} "
+            "(the longest prompt of a teacher or critic, and rollout.response_length); expected shorter ones"
+        )
+    return ExternalPolicy(policy, workdir, stop_ids(other.model, other_tokenizer))
 
 
 def policy_config(workdir: Path) -> Config:
@@ -338,13 +352,13 @@ def forget_rule(config: ConfigDict) -> None:
         config.credit.rule = "grpo"
 
 
-def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, workdir: Path) -> Tokenizer:
+def make_tokenizer(config: Config, texts: Mapping[str, Templates], task: Task, workdir: Path | None) -> Tokenizer:
     """Returns the tokenizer saved in the workdir, else the config's, else the embedded task's own.
 
     Raises:
       ValueError: it cannot be loaded, or there is no such chat template; the message names the folder, or the field.
     """
-    if (workdir / "tokenizer").exists():
+    if workdir and (workdir / "tokenizer").exists():
         return read_tokenizer(workdir)
     path = config.chat_template.get("path", "")
     if config.tokenizer:

@@ -49,7 +49,10 @@ def define_config(values: flags.FlagValues = flags.FLAGS, argv: list[str] | None
 
 
 def parser(
-    about: str, config: flags.FlagHolder | None = None, check: Callable[[ConfigDict], Any] = lambda _: None
+    about: str,
+    config: flags.FlagHolder | None = None,
+    check: Callable[[ConfigDict], Any] = lambda _: None,
+    positional: bool = False,
 ) -> Callable[[list[str]], list[str]]:
     """Returns a flags parser for `app.run` that prints the help if asked to, and exits with one line for a wrong flag or config.
 
@@ -57,6 +60,7 @@ def parser(
       about: what the command does, at the beginning of its help.
       config: the flag of `define_config`, for commands that have it.
       check: raises ValueError if the config is wrong.
+      positional: whether the command has arguments that are no flags.
     """
 
     def parse(argv: list[str]) -> list[str]:
@@ -67,6 +71,8 @@ def parser(
         try:
             with _one_line():
                 arguments = flags.FLAGS(argv)
+                if arguments[1:] and not positional:
+                    raise ConfigError(f"{arguments[1]!r}: expected only flags, --NAME=VALUE")
                 if config is not None:
                     config.value.lock()
                     check(config.value)

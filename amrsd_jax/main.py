@@ -1,7 +1,6 @@
 """Trains from a config: python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart [--config.steps=5]"""
 
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -26,13 +25,11 @@ require_named("workdir")
 parse = parser(__doc__, _CONFIG, validate)
 
 
-def main(argv):
+def main(_):
     from amrsd_jax import processes
     from amrsd_jax.runtime.results import outcome
     from amrsd_jax.train import Diverged, train
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
     logging.set_verbosity(
         logging.FATAL
     )  # the checkpoint library logs every write, and a traceback of what it raises anyway
@@ -78,8 +75,7 @@ def dry_run(edited: ConfigDict) -> bool:
     config = validate(edited)
     print(*fields.of_run(edited, config), "", sep="\n")
     try:
-        with tempfile.TemporaryDirectory() as nowhere:
-            plan = make_plan(config, Path(nowhere))
+        plan = make_plan(config)
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
     print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")

@@ -12,7 +12,7 @@ from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import lora
 from amrsd_jax.policy.tokenizer import chat_ids
-from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
+from amrsd_jax.reflection.sources import samplers_of
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.rollouts import rollout_files, unreadable
 from amrsd_jax.tasks import data_report, digest, registry
@@ -39,8 +39,7 @@ def check_prompts(experiment: Experiment) -> None:
     for benchmark in experiment.evaluator.benchmarks:
         experiment.evaluator.prompts(benchmark)
     settings, context = experiment.context_settings, experiment.config.credit.context
-    reflects = not WRITTEN_BY_POLICY.isdisjoint(sources_in(context))
-    if reflects and settings.config.open_tag and settings.reflections_open_thinking:
+    if "reflection" in samplers_of(context) and settings.config.open_tag and settings.reflections_open_thinking:
         raise ValueError(
             "reflection.open_tag = True: the chat template begins a reflection inside a thought, where the tag would be lost; "
             "expected False, or a template without it (reflection.chat_template, e.g. enable_thinking = False)"

@@ -58,15 +58,6 @@ class Generated:
     data_metrics: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """The verified responses to one prompt; advantage [G] and needs_teacher [G] are None where `reflects_early` is false."""
-
-    rollouts: Rollouts
-    advantage: Float[np.ndarray, " G"] | None = None
-    needs_teacher: Bool[np.ndarray, " G"] | None = None
-
-
 def generate(
     experiment: Experiment, params: SamplerParams, critic: SamplerParams | None, step: int, position: int, clock: Clock
 ) -> Generated:
@@ -88,26 +79,24 @@ def generate(
     reflections = Reflections(experiment.context_settings, sampler)
     with clock.phase("sample"):
         groups, equal, sampled, too_long = [], [], 0, 0
-        while len(groups) < config.rollout.prompts and sampled < config.rollout.rounds * config.rollout.prompts:
+        while (
+            len(groups) - sum(equal) < config.rollout.prompts
+            and sampled < config.rollout.rounds * config.rollout.prompts
+        ):
             prompts, position, skipped = next_prompts(
                 experiment.task, "train", position, config.rollout.prompts,
                 encode=experiment.prompt_ids, longest=config.rollout.prompt_length,
             )  # fmt: skip
             first_row = sampled * config.rollout.group
-            for group in sample_groups(experiment, params, prompts, step, first_row, reflections, clock):
-                keep = config.rollout.rounds == 1 or np.ptp(group.rollouts.reward) > 0
-                (groups if keep else equal).append(group)
+            groups += sample_groups(experiment, params, prompts, step, first_row, reflections, clock)
+            equal = [config.rollout.rounds > 1 and np.ptp(group.reward) == 0 for group in groups]
             sampled, too_long = sampled + config.rollout.prompts, too_long + skipped
-        tokens = sum(int(group.rollouts.mask.sum()) for group in groups + equal)
-        groups = (groups + equal)[: config.rollout.prompts]
-        rollouts = concatenate_rollouts([group.rollouts for group in groups])
+        tokens = sum(int(group.mask.sum()) for group in groups)
+        chosen = sorted(np.argsort(equal, kind="stable")[: config.rollout.prompts])  # in the order of their prompts
+        rollouts = concatenate_rollouts([groups[i] for i in chosen])
         if config.reward.permute:
             rollouts = permute_rewards(rollouts, rng.host(config.seed, "permute", step))
-        if reflects_early(experiment.config):
-            advantage = np.concatenate([group.advantage for group in groups])
-            needs_teacher = np.concatenate([group.needs_teacher for group in groups])
-        else:
-            advantage, needs_teacher = decide(experiment, rollouts, step)
+        advantage, needs_teacher = decide(experiment, rollouts, step)
     with clock.phase("reflect"):
         critic_sampler = None
         if critic is not None:
@@ -155,7 +144,7 @@ def sample_groups(
     first_row: int,
     reflections: Reflections,
     clock: Clock,
-) -> list[Group]:
+) -> list[Rollouts]:
     """Samples and verifies G responses to every prompt, in the order of the prompts.
 
     Args:
@@ -186,9 +175,7 @@ def sample_groups(
             if reflects_early(experiment.config):
                 with clock.beside("reflect"):
                     for row in rows:
-                        rollouts = groups[row].rollouts
-                        groups[row] = Group(rollouts, *decide(experiment, rollouts, step))
-                        for request in early_requests(experiment, groups[row], row, reflections):
+                        for request in early_requests(experiment, groups[row], step, row, reflections):
                             requests.add(request)
         interrupt.check()  # after the verification, which other processes may be waiting for
     return [groups[row] for row in sorted(groups)]
@@ -203,7 +190,7 @@ def response_requests(config: RolloutConfig, prompts: Prompts, first_row: int) -
         )  # fmt: skip
 
 
-def verify_groups(experiment: Experiment, groups: list[list[Completion]]) -> list[Group]:
+def verify_groups(experiment: Experiment, groups: list[list[Completion]]) -> list[Rollouts]:
     """Verifies groups of completions together; returns each with its rows in order."""
     config = experiment.config.rollout
     completions = [completion for group in groups for completion in sorted(group, key=lambda c: c.index)]
@@ -212,15 +199,18 @@ def verify_groups(experiment: Experiment, groups: list[list[Completion]]) -> lis
         prompt_length=config.prompt_length, response_length=config.response_length, stop=config.stop,
     )  # fmt: skip
     size = config.group
-    return [Group(select_rollouts(rollouts, slice(start, start + size))) for start in range(0, len(completions), size)]
+    return [select_rollouts(rollouts, slice(start, start + size)) for start in range(0, len(completions), size)]
 
 
-def early_requests(experiment: Experiment, group: Group, first_row: int, reflections: Reflections) -> Iterator[Request]:
+def early_requests(
+    experiment: Experiment, group: Rollouts, step: int, first_row: int, reflections: Reflections
+) -> Iterator[Request]:
     """Yields requests for the reflections on a group that fit into the sampler of the rollouts."""
     sampler, limit = experiment.samplers["rollout"], experiment.samplers["reflection"].new_tokens
-    chosen = np.flatnonzero(group.needs_teacher).tolist()
-    rows = range(first_row, first_row + len(group.needs_teacher))
-    for request in reflections.requests(group.rollouts, chosen, rows):
+    _, needs_teacher = decide(experiment, group, step)
+    chosen = np.flatnonzero(needs_teacher).tolist()
+    rows = range(first_row, first_row + len(needs_teacher))
+    for request in reflections.requests(group, chosen, rows):
         if limit <= sampler.new_tokens and len(request.prompt) + limit <= sampler.length:
             yield dataclasses.replace(request, stream=REFLECTIONS, new_tokens=limit)
 

@@ -302,6 +302,10 @@ def _check_together(config: Config) -> None:
                 f"credit.context = {context!r}: rows of {which} have no worked solution; name its column in "
                 f"{place}.reference, or show something else (answer, peer_solution)"
             )
+    if config.rollout.rounds > 1 and config.rollout.group == 1:
+        raise ConfigError(
+            f"rollout.rounds = {config.rollout.rounds}: with rollout.group = 1 every group has equal rewards; expected 1"
+        )
     _check_external(config, sources)
     _check_division(config)
     if (config.rollout.top_k or config.rollout.top_p < 1) and config.loss.old_logprobs == "sampler":

@@ -87,7 +87,7 @@ def sample(
         )
     answers = [[None] * GROUP for _ in requests]
     key = rng.key(0, "experiments/ladder", 0)
-    for completion in complete(experiment.policy, experiment.samplers["evaluation"], params, requests, key):
+    for completion in complete(experiment.policy, experiment.samplers["rollout"], params, requests, key):
         text = experiment.tokenizer.decode(completion.tokens, skip_special_tokens=True)
         answers[completion.request.tag][completion.index] = (text, completion.finish_reason == "length")
     return answers

@@ -15,9 +15,7 @@ import functools
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 
@@ -148,8 +146,7 @@ def memory(model: str, fsdp: int, tensor: int) -> dict[str, int]:
     """Returns the bytes on one device, by name, in the phase that needs most."""
     from amrsd_jax.plan import plan_of, sizes
 
-    with tempfile.TemporaryDirectory() as workdir:
-        return plan_of(sizes.planned(batch(model, fsdp, tensor), Path(workdir)), None, "").largest
+    return plan_of(sizes.planned(batch(model, fsdp, tensor)), None, "").largest
 
 
 def smallest(model: str, chip: Chip) -> tuple[Config, dict[str, float]] | None:

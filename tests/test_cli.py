@@ -62,6 +62,14 @@ def test_an_unknown_command_names_the_nearest_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_argument_that_is_no_flag_is_refused_but_by_report(tmp_path):
+    done = amrsd("compare", "runs/one", "--rollouts=runs/two", "--out=there", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == "error: 'runs/one': expected only flags, --NAME=VALUE\n"
+    done = amrsd("report", "runs/one", cwd=tmp_path)
+    assert done.returncode == 1 and "expected only flags" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_lists_its_flags(command, tmp_path):
     done = amrsd(command, "--help", cwd=tmp_path)

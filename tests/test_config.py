@@ -331,6 +331,7 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         (dict(loss__constant_length=9), ["loss.constant_length = 9", "'sequence_mean'"]),
         (dict(rollout__top_k=5), ["loss.old_logprobs = 'sampler'", "rollout.top_k = 5"]),
         (dict(rollout__top_p=0.9), ["loss.old_logprobs = 'sampler'", "rollout.top_p = 0.9"]),
+        (dict(rollout__group=1, rollout__rounds=3), ["rollout.rounds = 3", "rollout.group = 1"]),
         (dict(reward__overlong_buffer=81), ["reward.overlong_buffer = 81", "rollout.response_length = 80"]),
         (dict(rollout__group=8, rollout__slots=7), ["rollout.group = 8", "slots = 7"]),
         (ROWS | dict(tokenizer="c", warmup__documents=5), ["warmup.documents = 5", "'rows'", "addition"]),

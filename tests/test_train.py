@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from amrsd_jax import credit, report, start
+from amrsd_jax import experiment as experiments
 from amrsd_jax import train as loop
 from amrsd_jax.evaluate import Evaluator
 from amrsd_jax.experiment import make_experiment
@@ -545,6 +546,28 @@ def test_another_run_gives_its_policy_alone(finished, tmp_path):
     config = validate(tiny_config(teacher__kind="external", external__workdir=str(other)))
     experiment = make_experiment(config, finished)
     assert experiment.external.policy == experiment.teacher.stored == experiment.policy
+
+
+def test_an_external_critic_ends_its_responses_in_its_own_way_too(finished, monkeypatch):
+    own = make_experiment(validate(tiny_config("feedback_alignment")), finished).samplers["critic"].stop_tokens
+    monkeypatch.setattr(experiments, "stop_ids", lambda model, tokenizer: (7,))
+    config = validate(tiny_config("feedback_alignment", external__workdir=str(finished)))
+    external = make_experiment(config, finished).external
+    monkeypatch.undo()
+    monkeypatch.setattr(experiments, "make_external", lambda *_: external)
+    samplers = make_experiment(config, finished).samplers
+    assert samplers["critic"].stop_tokens == tuple(sorted({7, *own}))
+    assert samplers["rollout"].stop_tokens == samplers["reflection"].stop_tokens == own
+
+
+def test_another_run_whose_model_is_meant_for_shorter_rows_is_refused(finished, monkeypatch):
+    own = make_experiment(validate(tiny_config()), finished)
+    short = dataclasses.replace(own.policy, architecture=dataclasses.replace(own.policy.architecture, max_positions=64))
+    monkeypatch.setattr(experiments, "make_policy", lambda *_: short)
+    for fields in (dict(teacher__kind="external"), dict(credit__rule="feedback_alignment")):
+        config = validate(tiny_config(external__workdir=str(finished), **fields))
+        with pytest.raises(ValueError, match="rows of at most 64 tokens"):
+            experiments.make_external(config, own.tokenizer, own.mesh)
 
 
 def test_another_run_that_does_not_fit_is_named(finished, tmp_path):

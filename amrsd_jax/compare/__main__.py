@@ -25,11 +25,9 @@ WORKDIR = flags.DEFINE_string(
 require_named("rollouts", "out")
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     from amrsd_jax import compare
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the checkpoint library logs a lot
     try:
         comparison = compare.compare(ROLLOUTS.value, METHODS.value, workdir=WORKDIR.value, step=STEP.value)

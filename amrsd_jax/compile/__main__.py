@@ -6,7 +6,6 @@ temporaries with their source lines. With --check, exits with status 1 if a prog
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import app, flags
@@ -26,19 +25,16 @@ _COMPARE = flags.DEFINE_string("compare", None, "A file of --out, to print what 
 flags.mark_flags_as_required(["config", "topology"])
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     from amrsd_jax.compile import compiler, report
     from amrsd_jax.compile.topology import topology
     from amrsd_jax.plan import sizes
     from amrsd_jax.validate import validate
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     try:
         old = report.read(Path(_COMPARE.value)) if _COMPARE.value else None
         target, config = topology(_TOPOLOGY.value), validate(_CONFIG.value)
-        with tempfile.TemporaryDirectory() as nowhere:
-            run = sizes.planned(config, Path(nowhere), target.devices)
+        run = sizes.planned(config, devices=target.devices)
         if _LAYERS.value:
             run = compiler.with_layers(run, _LAYERS.value)
         chosen = compiler.chosen(run, _PROGRAMS.value)

@@ -6,13 +6,13 @@ output head's size inside a loop: it is gathered once, and its gradient is reduc
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator
 
 import jax
 
 from amrsd_jax.compile.hlo import Buffer, Operation, Text
 from amrsd_jax.compile.programs import Program, slots
+from amrsd_jax.plan import parts
 from amrsd_jax.plan.sizes import Planned
 from amrsd_jax.platforms import row_devices
 
@@ -44,10 +44,11 @@ def _memory(row: dict) -> Iterator[str]:
 
 def _cache(run: Planned, program: Program, text: Text, row: dict) -> Iterator[str]:
     layers = slots(run, run.policy, run.samplers[program.name.partition(".")[0]]).cache
-    size = sum(map(_bytes, jax.tree.leaves(layers)))
+    size = parts.bytes_of(layers, jax.tree.map(lambda leaf: leaf.sharding, layers))
     if row["alias"] < size:
         yield f"the cache is not aliased: {row['alias'] / GIB:.2f} of {size / GIB:.2f} GiB are"
-    layer, head = min(map(_bytes, jax.tree.leaves(layers[0]))), run.policy.architecture.head_dim
+    layer = min(parts.bytes_of(leaf, leaf.sharding) for leaf in jax.tree.leaves(layers[0]))
+    head = run.policy.architecture.head_dim
     for operation, _ in text.operations():
         for buffer in operation.results if text.work(operation) in ("copy", "transpose") else ():
             if not buffer.on_chip and buffer.bytes >= layer and head in buffer.shape:  # others are activations
@@ -100,8 +101,3 @@ def _vocabulary(run: Planned, buffer: Buffer) -> int:
     """Returns the size of an axis that is the vocabulary, or a device's share of it; 0 without one."""
     whole = run.policy.architecture.vocab_size
     return next((size for size in buffer.shape if size in (whole, whole // run.mesh.shape["tensor"])), 0)
-
-
-def _bytes(array: jax.ShapeDtypeStruct) -> int:
-    """Returns the bytes of one device's shard."""
-    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize

@@ -69,4 +69,5 @@ def assign(
     metrics = {name: float(value) for name, value in credit.metrics.items()}
     metrics |= {f"gap_{name}": value for name, value in mean_gaps(logprobs.gap, rollouts, logprobs.scored).items()}
     memory = () if credit.memory is None else tuple(map(float, credit.memory))
-    return Credit(advantage, credit.token_advantage, metrics, memory)
+    # A rule of a user's may be NaN on tokens that do not count, which would make every gradient NaN.
+    return Credit(advantage, np.where(signals.mask > 0, credit.token_advantage, np.float32(0)), metrics, memory)

@@ -1,10 +1,9 @@
 """CREDIT: a token is rewarded for being likelier under its own prompt than under other prompts, given the same feedback."""
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.feedback_alignment import needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
 
 
@@ -30,11 +29,6 @@ def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: fl
     score = s.teacher_logprobs - jnp.where(contrasted, lam * baseline, s.student_logprobs)
     score = score * s.mask
     return TokenCredit(reward_weight * s.sequence_advantage * s.mask + coef * score, {"score": mean(score, s.mask)})
-
-
-def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns every row: the token reward acts where A = 0 too."""
-    return np.full(len(s.advantage), hyper.coef != 0)
 
 
 RULE = Rule(

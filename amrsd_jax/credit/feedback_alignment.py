@@ -23,7 +23,7 @@ def feedback_alignment(s: Signals, *, coef: float = 1.0) -> TokenCredit:
 
 
 def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns every row, whatever its reward."""
+    """Returns every row, whatever its reward, unless the teacher has no weight."""
     return np.full(len(s.advantage), hyper.coef != 0)
 
 

@@ -1,9 +1,7 @@
 """Hybrid: the teacher's gap is added to the reward's advantage."""
 
-import numpy as np
-from jaxtyping import Bool
-
-from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.feedback_alignment import needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
 
 
@@ -18,11 +16,6 @@ def hybrid(s: Signals, *, coef: float = 1.0) -> TokenCredit:
     """
     added = coef * s.gap
     return TokenCredit((s.sequence_advantage + added) * s.mask, {"added": mean(added, s.mask)})
-
-
-def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns every row: the gap acts where A = 0 too."""
-    return np.full(len(s.advantage), hyper.coef != 0)
 
 
 RULE = Rule("hybrid", hybrid, needs_teacher, context="peer_solution", neutral=True)

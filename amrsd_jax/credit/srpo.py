@@ -1,10 +1,9 @@
 """SRPO: successes learn from the reward, failures from a teacher that sees a correct peer, most where it is certain."""
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Bool
 
-from amrsd_jax.credit.base import Hyper, Rule, mean
+from amrsd_jax.credit.base import Rule, mean
+from amrsd_jax.credit.prefix_credit import needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
 
 
@@ -31,11 +30,6 @@ def srpo(s: Signals, *, beta: float = 1.0, coef: float = 1.0) -> TokenCredit:
     weight = weight * routed.sum() / jnp.where(total > 0, total, 1.0)
     credit = jnp.where(routed, coef * weight * s.gap, s.sequence_advantage) * s.mask
     return TokenCredit(credit, {"routed": mean(routed.astype(s.mask.dtype), s.mask)})
-
-
-def needs_teacher(s: Signals, hyper: Hyper) -> Bool[np.ndarray, " N"]:
-    """Returns the failures: whether one is routed depends on its having a context."""
-    return s.reward < 1
 
 
 RULE = Rule("srpo", srpo, needs_teacher, context="peer_solution", teacher="ema")

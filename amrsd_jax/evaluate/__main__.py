@@ -21,14 +21,12 @@ flags.mark_flag_as_required("config")
 require_named("out")
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     from amrsd_jax.evaluate.files import markdown
     from amrsd_jax.evaluate.saved import evaluate_saved
     from amrsd_jax.interrupt import Interrupted
     from amrsd_jax.runtime.compilation import use_compilation_cache
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # the checkpoint library logs much at INFO
     out = Path(OUT.value)
     use_compilation_cache(out)

@@ -16,9 +16,7 @@ DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Data typ
 require_named("workdir", "out")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # the checkpoint library logs much at INFO
     try:
         step = export(Path(WORKDIR.value), Path(OUT.value), step=STEP.value, dtype=DTYPE.value, adapters=ADAPTERS.value)

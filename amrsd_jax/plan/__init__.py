@@ -92,12 +92,12 @@ class Plan:
         return "\n".join([*lines, f"{'peak':<32}{self.peak / GIB:10.3f} GiB"])
 
 
-def make_plan(config: Config, workdir: Path) -> Plan:
+def make_plan(config: Config, workdir: Path | None = None) -> Plan:
     """Plans the memory of a run, and looks up the memory of the devices of its mesh.
 
     Args:
       config: the validated config.
-      workdir: workdir of the run; need not exist.
+      workdir: of the run; need not exist.
 
     Raises:
       ValueError: the mesh does not fit the machine, or the parts of the run do not fit together.

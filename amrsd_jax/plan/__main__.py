@@ -6,8 +6,6 @@ status 1 if the run does not fit.
 
 import os
 import sys
-import tempfile
-from pathlib import Path
 
 import jax
 from absl import app, flags, logging
@@ -22,27 +20,24 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "Hardware whose compiler is as
 flags.mark_flag_as_required("config")
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     from amrsd_jax.compile import compiler, report
     from amrsd_jax.compile.topology import topology
     from amrsd_jax.plan import GIB, make_plan, plan_of, sizes
     from amrsd_jax.validate import validate
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # JAX logs every kind of device that it does not find
     try:
         config = validate(_CONFIG.value)
-        with tempfile.TemporaryDirectory() as workdir:
-            if _TOPOLOGY.value:
-                target = topology(_TOPOLOGY.value)
-                run = sizes.planned(config, Path(workdir), target.devices)
-                plan = plan_of(run, target.memory, target.name)
-            elif _DEVICES.value or _MEMORY.value:  # accelerators, to which this machine's memory is no guide
-                memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
-                plan = plan_of(sizes.planned(config, Path(workdir)), memory, "assumed devices")
-            else:
-                plan = make_plan(config, Path(workdir))
+        if _TOPOLOGY.value:
+            target = topology(_TOPOLOGY.value)
+            run = sizes.planned(config, devices=target.devices)
+            plan = plan_of(run, target.memory, target.name)
+        elif _DEVICES.value or _MEMORY.value:  # accelerators, to which this machine's memory is no guide
+            memory = None if _MEMORY.value is None else int(_MEMORY.value * GIB)
+            plan = plan_of(sizes.planned(config), memory, "assumed devices")
+        else:
+            plan = make_plan(config)
     except (OSError, ValueError) as error:
         sys.exit(f"config error: {error}")
     print(plan.table(), plan.summary(), *([] if plan.fits else [plan.advice()]), sep="\n")

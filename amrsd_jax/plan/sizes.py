@@ -18,7 +18,7 @@ from amrsd_jax.plan import parts
 from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import Policy, lora
 from amrsd_jax.reflection.prompts import task_templates
-from amrsd_jax.reflection.sources import WRITTEN_BY_POLICY, sources_in
+from amrsd_jax.reflection.sources import samplers_of
 from amrsd_jax.sampling import SamplerConfig
 from amrsd_jax.scoring.teachers import Blend, Teacher
 from amrsd_jax.tasks import registry
@@ -69,13 +69,8 @@ class Planned:
     @property
     def streams(self) -> dict[str, SamplerConfig]:
         """The samplers that the run uses, by purpose."""
-        sources = sources_in(self.config.credit.context)
-        unused = {"evaluation"}  # has the shape of "rollout"
-        if WRITTEN_BY_POLICY.isdisjoint(sources):
-            unused.add("reflection")
-        if "critic_feedback" not in sources:
-            unused.add("critic")
-        return {name: sampler for name, sampler in self.samplers.items() if name not in unused}
+        used = {"rollout"} | samplers_of(self.config.credit.context)
+        return {name: sampler for name, sampler in self.samplers.items() if name in used}
 
     def prompts(self, stream: str) -> list[int]:
         """Returns the longest prompts that a sampler admits: of its own, and of the reflections that begin beside responses."""
@@ -107,10 +102,11 @@ class Planned:
         return 1 << (min(self.micro_batch, config.rollout.prompts, whole + 2 * (cut > 0)) - 1).bit_length()
 
 
-def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None = None) -> Planned:
+def planned(config: Config, workdir: Path | None = None, devices: Sequence[jax.Device] | None = None) -> Planned:
     """Makes the parts of a validated config, without reading weights, rows or a tokenizer that the config names.
 
     Args:
+      workdir: of the run, whose tokenizer is taken if it has one; None before there is a run.
       devices: those of the mesh, which need not exist; None for all visible devices.
 
     Raises:
@@ -126,7 +122,7 @@ def planned(config: Config, workdir: Path, devices: Sequence[jax.Device] | None 
     return Planned(config, _policy(config, workdir, mesh), external, mesh, optimizer, samplers)
 
 
-def _policy(config: Config, workdir: Path, mesh: Mesh) -> Policy:
+def _policy(config: Config, workdir: Path | None, mesh: Mesh) -> Policy:
     """Makes a config's policy. An embedded tokenizer is made as well, since it determines the vocabulary."""
     if config.tokenizer:
         return experiment.make_policy(config, None, mesh)

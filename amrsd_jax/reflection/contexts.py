@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from amrsd_jax.policy.tokenizer import chat_ids
 from amrsd_jax.records import Contexts, Problem, Rollouts
-from amrsd_jax.reflection.fit import check_tail, fit
+from amrsd_jax.reflection.fit import fit
 from amrsd_jax.reflection.settings import ContextSettings
 from amrsd_jax.reflection.sources import NEGATIVES, Generators, PrivilegedTexts, no_text, privileged_texts
 from amrsd_jax.tasks.verify import pad
@@ -80,19 +80,12 @@ def teacher_prompts(
 
 
 def _teacher_prompt(settings: ContextSettings, problem: Problem, text: str) -> tuple[list[int] | None, bool]:
-    """Returns the prompt ids of a question and a text, None if there is no room for any text, and whether the text was cut.
-
-    Checks that the closing instruction is whole.
-    """
+    """Returns the prompt ids of a question and a text, None if there is no room for any text, and whether the text was cut."""
 
     def messages(text):
         return settings.templates_of(problem).teacher_prompt(problem.question, text, problem.messages)
 
     whole = chat_ids(settings.tokenizer, messages(text), **settings.chat_template)
     if len(whole) <= (limit := settings.config.context_length):
-        ids, cut = whole, False
-    else:
-        ids, cut = fit(settings.tokenizer, messages, text, limit, **settings.chat_template), True
-    if ids is not None:
-        check_tail(settings.tokenizer, messages, ids, **settings.chat_template)
-    return ids, cut
+        return whole, False
+    return fit(settings.tokenizer, messages, text, limit, **settings.chat_template), True

@@ -24,7 +24,8 @@ from amrsd_jax.sampling import Sampler
 from amrsd_jax.tasks.chain import ChainTask
 from amrsd_jax.tasks.thoughts import after_thoughts
 
-WRITTEN_BY_POLICY = frozenset({"self_reflection", "shuffled_reflection"})  # these sources sample reflections
+# The sources that a model writes, with the sampler that they use (`experiment.make_samplers`).
+WRITERS = {"self_reflection": "reflection", "shuffled_reflection": "reflection", "critic_feedback": "critic"}
 
 
 @dataclasses.dataclass
@@ -102,9 +103,14 @@ def sources_in(name: str) -> list[str]:
     return name.replace("+", ",").split(",")
 
 
+def samplers_of(name: str) -> set[str]:
+    """Returns the samplers with which a model writes the sources of a context: "reflection" the policy, "critic" the critic."""
+    return {WRITERS[source] for source in sources_in(name) if source in WRITERS}
+
+
 def begins_with_reflection(name: str) -> bool:
     """Returns whether the policy's reflections are the first choice, so that they can be sampled alongside the rollouts."""
-    return not WRITTEN_BY_POLICY.isdisjoint(name.split(",")[0].split("+"))
+    return "reflection" in samplers_of(name.split(",")[0])
 
 
 # ---------------------------------------------------------------- written by the policy or a critic

@@ -25,12 +25,10 @@ flags.mark_flag_as_required("config")
 require_named("out")
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     from amrsd_jax.sweep.grid import axes, expand
     from amrsd_jax.sweep.runs import state, summarise, train_all
 
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     out = Path(OUT.value)
     try:
         runs = expand(out, config_arguments(sys.argv), axes(SET.value, SEEDS.value))

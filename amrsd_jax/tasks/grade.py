@@ -122,9 +122,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "File of JSON lines to write.")
 _FORM = flags.DEFINE_enum("form", "any", FORMS, "row: only the form that the prompts ask for; any: every common form.")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+def main(_: list[str]) -> None:
     begin, count, right = time.perf_counter(), 0, 0
     if Path(_INPUT.value).resolve() == Path(_OUTPUT.value).resolve():  # which opening the output would empty
         sys.exit(f"grade: --output={_OUTPUT.value} is the input; expected another file")

@@ -287,11 +287,13 @@ KEEPS_SIGN = [rule for rule in credit.RULES.values() if rule.keeps_sign]
 AXES = {
     "advantage": "N", "reward": "N", "mask": "NT", "student_logprobs": "NT", "teacher_logprobs": "NT",
     "student_entropy": "NT", "teacher_entropy": "NT", "scored": "N", "negative_logprobs": "KNT", "has_negative": "KN",
-    "first_error": "N2", "quoted": "N2", "noise": "N", "group_right": "N",
+    "first_error": "N2", "quoted": "N2", "noise": "N", "group_right": "N", "answer": "N2",
 }  # fmt: skip
+EXTRAS = ("answer",)  # of `Signals.extras`: the span that the embedded tasks declare
 KNOWN_BEFORE = ("step", "advantage", "reward", "mask", "group", "group_right")  # before the teacher's pass
 SIZES = {"N": 4, "T": 6, "K": 2, "2": 2}
-TYPES = {"first_error": jnp.int32, "quoted": jnp.int32, "scored": bool, "has_negative": bool}
+SPANS = ("first_error", "quoted", *EXTRAS)
+TYPES = dict.fromkeys(SPANS, jnp.int32) | {"scored": bool, "has_negative": bool}
 
 
 def signals(rule, values: dict) -> Signals:
@@ -300,7 +302,7 @@ def signals(rule, values: dict) -> Signals:
     for name, value in values.items():
         widths = [(0, SIZES[axis] - size) for axis, size in zip(AXES.get(name, ""), np.shape(value), strict=False)]
         arrays[name] = jnp.asarray(np.pad(value, widths) if widths else value, TYPES.get(name, jnp.float32))
-    return Signals(**arrays)
+    return Signals(extras={name: arrays.pop(name) for name in EXTRAS if name in arrays}, **arrays)
 
 
 @every_rule
@@ -322,6 +324,7 @@ def test_by_hand(rule):
             "has_negative": np.ones((1, rows)),
             "first_error": np.tile([1, 2], (rows, 1)),
             "quoted": np.tile([1, 2], (rows, 1)),
+            "answer": np.tile([length - 1, length], (rows, 1)),
             "noise": np.full(rows, 0.3),
             "group": 4,
             "group_right": np.full(rows, 2.0),
@@ -359,6 +362,7 @@ def random_values(seed, rows=SIZES["N"], length=SIZES["T"]) -> dict:
         "has_negative": generator.random((2, rows)) < 0.7,
         "first_error": np.where(known, np.stack([start, end], axis=1), -1),
         "quoted": np.where(known, np.stack([start, end], axis=1), -1),
+        "answer": np.where(known, np.stack([start, end], axis=1), -1),
         "noise": generator.random(rows),
         "group": 4,
         "group_right": generator.integers(0, 5, rows),
@@ -534,6 +538,20 @@ def test_how_many_failures_are_marked_and_how_much_of_them_is_spared():
 
 
 # ---------------------------------------------------------------- from a rule to the credit of a step
+
+
+def test_credit_outside_of_the_mask_is_0_whatever_a_rule_returns():
+    rollouts = tiny_rollouts([True, False], length=2, mask=np.float32([[1, 0], [0, 0]]))
+    zeros = np.zeros((2, 2), np.float32)
+    logprobs = LogProbs(
+        zeros, zeros, zeros, zeros, np.zeros(2, bool), np.zeros((0, 2, 2), np.float32), np.zeros((0, 2), bool)
+    )
+
+    def share(s):
+        return credit.TokenCredit(s.sequence_advantage / s.mask.sum(axis=1, keepdims=True) * s.mask, {})
+
+    result = assign(credit.Rule("share", share), {}, 0, np.float32([1, -1]), rollouts, logprobs, group=2)
+    np.testing.assert_array_equal(result.token_advantage, [[1, 0], [0, 0]])
 
 
 def test_a_step_s_credit_has_the_rule_s_metrics_and_the_mean_gaps():

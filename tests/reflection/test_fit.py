@@ -1,11 +1,10 @@
 """Prompts fitted into a length: never longer than the limit, and always with their end."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amrsd_jax.policy.tokenizer import chat_ids, embedded_tokenizer
-from amrsd_jax.reflection.fit import check_tail, fit
+from amrsd_jax.reflection.fit import fit
 from amrsd_jax.reflection.prompts import templates, vocabulary_words
 
 CHAIN, MATHEMATICS = templates("chain"), templates("mathematics")
@@ -37,7 +36,8 @@ def check(tokenizer, build, text, room):
     least = len(chat_ids(tokenizer, build("")))
     ids = fit(tokenizer, build, text, least + room)
     assert ids is not None and len(ids) <= least + room
-    check_tail(tokenizer, build, ids)
+    tail = tokenizer.decode(chat_ids(tokenizer, build("@@"))).rpartition("@@")[2]
+    assert tail and tokenizer.decode(ids).endswith(tail)
     return ids
 
 
@@ -56,11 +56,3 @@ def test_limit_and_tail_hold_where_a_cut_text_encodes_differently(qwen3, text, r
 
     ids = check(qwen3, build, text, room)
     assert qwen3.decode(ids).endswith("within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
-
-
-def test_a_lost_tail_is_an_error_that_shows_both_ends():
-    ids = chat_ids(EMBEDDED, teacher_prompt("1+2+0=3"))
-    check_tail(EMBEDDED, teacher_prompt, ids)
-    for cut in (1, 4, 8):
-        with pytest.raises(ValueError, match=r"prompt ends .*; expected the closing instruction .* solve"):
-            check_tail(EMBEDDED, teacher_prompt, ids[:-cut])
