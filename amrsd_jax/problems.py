@@ -4,6 +4,7 @@ They belong to `records`, but have a module of their own because verifiers run w
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +44,8 @@ class Verdict:
 
     Attributes:
       reward: 1 for a right answer.
-      message: says what is wrong without giving the answer away. It contains "timed out" where the verifier ran out of time;
-        the collapse monitor counts those.
+      message: says what is wrong without giving the answer away. Before any colon or semicolon it says "timed out" where the
+        verifier ran out of time; behind one it may quote the response.
       parsed: the answer as it was read, None if none was found.
       format_ok: whether the answer had the requested form.
       scores: further scores by name, logged beside the reward, e.g. of a more lenient verifier.
@@ -57,6 +58,11 @@ class Verdict:
     format_ok: bool
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     spans: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the verifier ran out of time."""
+        return "timed out" in re.split("[:;]", self.message, maxsplit=1)[0]
 
     @property
     def correct(self) -> bool:

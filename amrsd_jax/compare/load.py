@@ -188,7 +188,7 @@ def _verdict(where: str, row: dict, problem: Problem, prompt: list[int], experim
     """
     stop = experiment.config.rollout.stop
     verdict = judged(experiment.task, experiment.tokenizer, prompt, problem, row["response"], stop=stop)
-    late = "timed out" in row["verdict"] or "timed out" in verdict.message  # which depends on what else the machine did
+    late = "timed out" in row["verdict"] or verdict.timed_out  # which depends on what else the machine did
     if experiment.config.reward.permute or late:
         return dataclasses.replace(verdict, reward=row["reward"], message=row["verdict"], scores=dict(row["scores"]))
     if not abs(verdict.reward - row["reward"]) <= 1e-6:  # nan is another reward

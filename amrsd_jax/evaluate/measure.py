@@ -42,7 +42,7 @@ def measure(
         "length": [answer.tokens for answer in sampled],
         "truncated": [answer.finish_reason == "length" for answer in sampled],
         "format": [answer.verdict.format_ok for answer in sampled],
-        "timeouts": ["timed out" in answer.verdict.message for answer in sampled],
+        "timeouts": [answer.verdict.timed_out for answer in sampled],
     }
     return metrics | {name: float(np.mean(values)) for name, values in shares.items()} | {"n": n, "samples": k}
 

@@ -107,8 +107,8 @@ def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> f
 
 
 def timeouts(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
-    """Returns the share of verdicts whose message contains "timed out"."""
-    return float(np.mean(["timed out" in verdict.message for verdict in record.rollouts.verdicts]))
+    """Returns the share of verifiers that ran out of time."""
+    return float(np.mean([verdict.timed_out for verdict in record.rollouts.verdicts]))
 
 
 SIGNALS = {

@@ -33,7 +33,7 @@ def suite(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
     tests, setup, function, starter = columns
     start = optional(row, starter)
     return code_tests.suite(
-        _first(row, tests), setup=optional(row, setup), helpers=start if _is_python(start) else "",
+        _value(row, tests), setup=optional(row, setup), helpers=start if _is_python(start) else "",
         function=_function(row, function),
     )  # fmt: skip
 
@@ -133,15 +133,14 @@ def fault(problem: Problem, columns: tuple[str, ...]) -> str:
 
 
 def optional(row: Mapping[str, Any], column: str) -> str:
-    """Returns the text of a column, or of the first of `a|b` that the row has; "" where there is none."""
-    value = _first(row, column)
+    """Returns the text of a column, or of the first of `a|b` that is not null; "" where there is none."""
+    value = _value(row, column)
     return value.replace("\r\n", "\n") if isinstance(value, str) else ""
 
 
-def _first(row: Mapping[str, Any], column: str) -> Any:
-    for alternative in filter(None, column.split("|")):
-        with contextlib.suppress(KeyError):
-            return sources.column(row, alternative)
+def _value(row: Mapping[str, Any], column: str) -> Any:
+    with contextlib.suppress(KeyError):
+        return sources.first_column(row, column)
     return None
 
 

@@ -3,7 +3,8 @@
 HumanEval       a text that defines check(candidate)
 MBPP            a list of assertions, or a text of them
 LiveCodeBench   private_test_cases: JSON, or base64 of zlib of a pickled text of JSON
-cases           a list of {"input": ..., "output": ...}, or {"inputs": [...], "outputs": [...]}, of which `fn_name` makes calls
+cases           a list of {"input": ..., "output": ...}, or {"inputs": [...], "outputs": [...]}, of which `fn_name` makes calls;
+                where every output is a list of one value (APPS, TACO), a call may return that value too
 """
 
 import ast
@@ -41,14 +42,19 @@ def suite(tests: Any, *, setup: str = "", helpers: str = "", function: str = "")
         if (read := _json(tests)) is None:
             return _assertions(tests, setup, helpers, function)
         tests = read
-    if isinstance(tests, list) and tests and all(isinstance(test, str) for test in tests):
+    if tests and _texts(tests):
         return _assertions("\n".join(test.strip() for test in tests), setup, helpers, function)
     if isinstance(tests, Mapping) and "inputs" in tests and "outputs" in tests:
         function = tests.get("fn_name") or function
         inputs, outputs = tests["inputs"], tests["outputs"]
         if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
             raise ValueError("inputs and outputs are not lists of the same length")
-        return _cases(list(zip(inputs, outputs, strict=True)), function)
+        if not function:  # APPS has some texts as lists of their lines
+            inputs, outputs = (
+                ["\n".join(text) if _texts(text) else text for text in side] for side in (inputs, outputs)
+            )
+        wrapped = bool(function) and all(isinstance(want, list) and len(want) == 1 for want in outputs)
+        return _cases(list(zip(inputs, outputs, strict=True)), function) | ({"wrapped": True} if wrapped else {})
     if isinstance(tests, list) and tests and all(isinstance(test, Mapping) for test in tests):
         if missing := [test for test in tests if "input" not in test or "output" not in test]:
             raise ValueError(f"a case is {str(missing[0])[:100]}; expected input and output")
@@ -57,6 +63,10 @@ def suite(tests: Any, *, setup: str = "", helpers: str = "", function: str = "")
     raise ValueError(
         f"tests are {str(tests)[:100]!r}; expected assertions, cases with input and output, or lists of inputs and outputs"
     )
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def size(tests: Mapping[str, Any]) -> int:

@@ -103,7 +103,7 @@ def _split(task: RowTask, split: str, encode, longest: int, usual: str | None, m
             "histogram": counts.tolist(), "edges": edges.tolist(),
         },
         "selftest": {
-            "rows": len(problems[:most]),
+            "rows": len(problems[:most]) if task.judge.gold_response else 0,
             "faults": [{"id": fault.id, "reason": fault.reason} for fault in selftest(task, split, most)],
         },
     }  # fmt: skip

@@ -19,6 +19,9 @@ import mpmath
 LONGEST = 1_000  # characters of an expression, our choice
 DIGITS = 50  # decimal digits of a value, our choice
 _EQUAL = 1e-25  # largest relative difference of equal values, our choice; above the error of cancellation
+# Values that agree are compared once more to so many digits at least, or at most as large constants need, our choice: 2^{100} is
+# not 2^{100} + 1.
+_FINER, _FINEST = 200, 6_000
 _LARGEST = 100_000  # decimal digits before the point that a power or factorial may have, our choice
 _LARGEST_ANGLE = 1e15  # argument of a trigonometric function, which is reduced to one period first, our choice
 
@@ -425,7 +428,7 @@ def same(a: Expression, b: Expression, tolerance: float | None = None) -> bool |
     names = a.names | b.names
     if not names:
         u, v = a.at({}), b.at({})
-        return None if u is None or v is None else close(u, v, tolerance) or _both_vanish(a, b, {}, u, v)
+        return None if u is None or v is None else _equal(a, b, {}, u, v, tolerance)
     compared = 0
     for point in points(names):
         u, v = a.at(point), b.at(point)
@@ -436,7 +439,7 @@ def same(a: Expression, b: Expression, tolerance: float | None = None) -> bool |
             return False
         if not all(real) and any(value < 0 for value in point.values()):
             continue  # which branch of a root is meant is a convention
-        if not (close(u, v, tolerance) or _both_vanish(a, b, point, u, v)):
+        if not _equal(a, b, point, u, v, tolerance):
             return False
         compared += 1
     return True if compared >= 3 else None
@@ -447,17 +450,35 @@ def close(u: Any, v: Any, tolerance: float | None = None) -> bool:
     return bool(abs(u - v) <= (_EQUAL if tolerance is None else tolerance) * max(abs(u), abs(v)))
 
 
+def _equal(a: Expression, b: Expression, point: Values, u: Any, v: Any, tolerance: float | None) -> bool:
+    """Whether values at a point are equal: up to the tolerance, or without one at a higher precision too."""
+    if not close(u, v, tolerance):
+        return _both_vanish(a, b, point, u, v)
+    if tolerance is not None or u == v == 0:
+        return True
+    digits = _FINER if point else min(_FINEST, _FINER + max(0, int(mpmath.log10(max(abs(u), abs(v))))))
+    finer = _at(a, b, point, digits)
+    if None in finer:
+        return True
+    return bool(abs(finer[0] - finer[1]) <= _local.context.mpf(10) ** (DIGITS // 2 - digits) * max(map(abs, finer)))
+
+
 def _both_vanish(a: Expression, b: Expression, point: Values, u: Any, v: Any) -> bool:
     """Whether both values are 0 up to rounding: they then shrink as the precision grows."""
     if max(abs(u), abs(v)) > 10.0 ** (-DIGITS // 2):
         return False
+    finer = _at(a, b, point, 2 * DIGITS)
+    return all(w is not None and abs(w) <= 1e-10 * abs(z) for w, z in zip(finer, (u, v), strict=True))
+
+
+def _at(a: Expression, b: Expression, point: Values, digits: int) -> tuple[Any, Any]:
+    """Returns the values of two expressions at a point to so many digits."""
     context = _local.context
-    context.dps = 2 * DIGITS
+    context.dps = digits
     try:
-        finer = a.at(point), b.at(point)
+        return a.at(point), b.at(point)
     finally:
         context.dps = DIGITS
-    return all(w is not None and abs(w) <= 1e-10 * abs(z) for w, z in zip(finer, (u, v), strict=True))
 
 
 def ratio(a: tuple[Expression, Expression], b: tuple[Expression, Expression]) -> Any:

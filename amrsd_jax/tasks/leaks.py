@@ -13,7 +13,7 @@ from amrsd_jax.tasks.brackets import pieces
 from amrsd_jax.tasks.letters import LETTERS
 from amrsd_jax.tasks.mathematics import number, value
 from amrsd_jax.tasks.notation import notation
-from amrsd_jax.tasks.sentences import in_digits, numbers_of
+from amrsd_jax.tasks.sentences import in_digits, numbers_of, signed
 
 ITEMS = 6  # values of a list that are looked for one by one, our choice
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
@@ -96,11 +96,6 @@ _PLACES = re.compile(
 _WRAPPER = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname|boxed)\s{0,3}(?=\{)|\\(?:left|right)(?![a-z])|\\[,;!: ]|[{}$]"
 )
-_MINUS = re.compile(  # "it is minus 7" and "negative 7", but no difference, "x minus 7"
-    r"((?:^|\b(?:is|are|be|was|been|equals?|gives?|gets?|got|yields?|becomes?|makes?|obtains?|in|to|as|therefore|actually|really|just"
-    r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})minus\s{1,3}(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
-    re.IGNORECASE | re.MULTILINE,
-)
 _MIXED = re.compile(r"(?<![\d./])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/]|\.\d)")
 _PER_CENT = re.compile(
     r"(?<![\w.])(-?\d{1,9}(?:\.\d{1,9})?)\s?(?:\\?%|per ?cent\b)(?! (?:sure|certain|correct|right|confident|accurate))"
@@ -155,7 +150,7 @@ def states_value(text: str, answer: str, question: str = "") -> bool:
 def _in_figures(text: str) -> str:
     """Returns a text with numbers in one form: `-7` for "is minus 7", `3/2` for `1 1/2`, `1000000` for `1 million`."""
     text = _NAMES.sub(r"\\\1", text.translate(_SIGNS))
-    text = in_digits(_PRODUCT.sub("", _MINUS.sub(lambda m: f"{m[1] or ''}-", text)))
+    text = in_digits(_PRODUCT.sub("", signed(text)))
     return _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
 
 

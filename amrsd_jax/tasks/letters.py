@@ -254,9 +254,9 @@ _WRONG = re.compile(
 _SUPPOSED = re.compile(
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|worst|incorrect|false|tempting|other|another|previous|earlier|distractor|"
     r"students?|your|not|cannot|least|mistake|"
-    r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}$|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}$|"
-    r"\bno $|[不非别][^。\n]{0,3}$|"
-    r"如果[^，。,\n]{0,15}$"
+    r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}\Z|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}\Z|"
+    r"\bno \Z|[不非别][^。\n]{0,3}\Z|"
+    r"如果[^，。,\n]{0,15}\Z"
 )
 
 

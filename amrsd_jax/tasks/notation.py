@@ -13,12 +13,14 @@ _SIGNS = str.maketrans(
         "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ",
         "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ",
         "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "°": r"^\circ ", "∅": r"\emptyset ", "½": r"\frac{1}{2}", "ℝ": r"\mathbb{R}",
+        "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
         "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "√": r"\sqrt ", "∠": r"\angle ",
         "，": ", ", "；": ";", "：": ":", "（": "(", "）": ")", "％": "%", "＝": "=", "＋": "+", "－": "-", "。": ".", "、": ", ",
         "＜": "<", "＞": ">", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "′": "'", "’": "'", "…": "...",
         "\u00a0": "~", "\u2009": "~", "\u202f": "~", "\u2002": " ", "\u2003": " ", "\u3000": " ", "\u200b": "", "\ufeff": "",
     }
     | dict(zip("０１２３４５６７８９", "0123456789", strict=True))
+    | dict.fromkeys("‐‑‒﹣", "-")
 )  # fmt: skip
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -80,11 +82,13 @@ _REWRITES = [
         (r"\\\$|[$€£¥₹]", "$"),
         (r"\\[()\[\]]", ""),
         (r"\\!|\\(?:checkmark|blacksquare)(?![A-Za-z])|`", ""),
-        (r"\{,\}|,(?=\\!)", ","),
+        (r"\{,\}", ","),
         (r"\\(?:[,;:]|thinspace)|~", "~"),
         (r"\\(?:q?quad|enspace|hspace\{[^{}]*\})(?![A-Za-z]{2}|[A-Za-z]$)|\\(?=\s)|\\$", " "),
         (r"\\(?:l?dots[cbm]?|cdots)(?![A-Za-z])", "..."),
-        (r"\\(?:leq?(?:slant|q)?|nleqslant)(?![A-Za-z])|<=|=<", r"\\le "),
+        (r"\\nleq(?:slant|q)?(?![A-Za-z])", ">"),
+        (r"\\ngeq(?:slant|q)?(?![A-Za-z])", "<"),
+        (r"\\leq?(?:slant|q)?(?![A-Za-z])|<=|=<", r"\\le "),
         (r"\\(?:geq?(?:slant|q)?)(?![A-Za-z])|>=", r"\\ge "),
         (r"\\neq?(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
         (r"\\lt(?![A-Za-z])", "<"),
@@ -95,6 +99,7 @@ _REWRITES = [
         (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
         (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
+        (r"(?:\\text\{\s*(?:minus|negative)\s*\}|(?<![A-Za-z])(?:minus|negative)(?![A-Za-z]))[\s~]*(?=\d|\\frac)", "-"),
         (r"\\text\{\s*\}", "~"),
         (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),
         (r"(?<=\d)\s*\\text\{([^{}]*[^{}\s,]),\s*\}(?=\s*\d)", r"\\text{\1}, "),
@@ -106,7 +111,7 @@ _REWRITES = [
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),
         (r"\\(?:[lr]?vert|mid)(?![A-Za-z])", "|"),
-        (r"\\(?:approxeq|simeq|cong)(?![A-Za-z])|~=", r"\\approx "),
+        (r"\\(?:approxeq|simeq|cong)(?![A-Za-z])", r"\\approx "),
         (r"\\(?:colon|ratio)(?![A-Za-z])", ":"),
         (r"\\degree(?![A-Za-z])|\^\{\\circ\}|\^\s*\\circ(?![A-Za-z])", r"^\\circ "),
         (r"\^\\circ [\s~]*\\text\{\s*([CFK])\s*\}", r"^\\circ \1"),
@@ -138,7 +143,7 @@ _TYPE = re.compile(
 _WORDS_IN_TYPE = re.compile(r"[A-Za-z]{2}|^[\s~]*-?[\d.,/]+[\s~]*[A-Za-z][\s~.]*$")  # a number with a unit among them
 _COUNT = re.compile(r"(?:\\text\{)?\s*+(\d*)[\s~]*+(?:\\text\{)?\s*+([A-Za-z][A-Za-z\s-]*+)\}?[\s.]*+")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
-_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _EUROPEAN = re.compile(
     r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+,\d+(?![\d.,])|(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.,])"
 )
@@ -149,11 +154,12 @@ _BRACKETS = re.compile(r"\\?[(\[{]|\\?[)\]}]")
 
 def notation(text: str) -> str:
     """Returns an answer in the one notation."""
+    text = re.sub(r"(?<!~)~=(?!~)", r"\\approx ", text)  # before other spaces become ~
     text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
     text = re.sub("[₀-₉]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text).translate(_SIGNS)
     text = re.sub(r"^\s*\*\*(.*?)\*\*\s*\.?\s*$", r"\1", text, flags=re.DOTALL)  # bold in Markdown
     text = _plain_formula(text)
-    text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"(?<=\d)(?:,\s*\\!\s*|\{,\})(?=\d{3}(?!\d))", "", text)  # thousands, also within brackets
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
     if (count := _COUNT.fullmatch(text.strip())) and (number := numerals.spoken(" ".join(count.groups()))):

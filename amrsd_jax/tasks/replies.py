@@ -19,6 +19,7 @@ from amrsd_jax.tasks.sentences import (
     numbers_of,
     of_last_line,
     of_sentence,
+    without_tags,
 )
 from amrsd_jax.tasks.thoughts import after_thoughts
 
@@ -74,7 +75,7 @@ def _final(text: str) -> tuple[str | None, bool]:
         return box, True
     _, mark, tail = text.rpartition("####")
     if mark and tail.strip():
-        return tail.strip().split("\n")[0].strip(), True
+        return without_tags(tail.strip().split("\n")[0]).strip(), True
     return (None if r"\boxed{" in text else of_last_line(text)), False
 
 

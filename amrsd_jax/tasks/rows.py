@@ -224,11 +224,11 @@ def read_rows(
 
 
 def value_of(row: sources.Row, column: str, where: str) -> Any:
-    """Returns a column, or the first of `a|b` that the row has; raises ValueError, with the nearest one, if it has none."""
-    for alternative in column.split("|"):
-        with contextlib.suppress(KeyError):
-            return sources.column(row, alternative)
-    raise ValueError(f"{where}: no column {column!r}; {nearest(column, row)}")
+    """Returns a column, see `sources.first_column`; raises ValueError, with the nearest one, if the row has none."""
+    try:
+        return sources.first_column(row, column)
+    except KeyError:
+        raise ValueError(f"{where}: no column {column!r}; {nearest(column, row)}") from None
 
 
 def _messages(value: Any, column: str, where: str) -> tuple[tuple[str, str], ...]:

@@ -49,7 +49,8 @@ _VALUE_OF = re.compile(r"\s*(?:(?P<name>[A-Za-z])\s*=)?(?=[^=<>\d]*\d)(?![^=<>]*
 _BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
 _DENIED = re.compile(
     rf"{DENIAL}(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
-    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
+    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$",
+    re.IGNORECASE,
 )
 _RUN = re.compile(
     r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³½¼¾π√×·−≤≥≠≈±∞∪∩∈]"
@@ -67,13 +68,22 @@ _EITHER = re.compile(  # "x = 6 or x = 7", "6 or 7"
     r"(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?(?P<one>[^\s,;=]+),? (?:or|and) (?P=name) ?= ?(?P<other>[^\s,;=]+?)[.\s]*$"
     r"|(?<![\w.,/+*^=-])(?P<number>-?\d{1,30}) or (?P<next>-?\d{1,30})[.!\s]*$"
 )
-_BOUND = re.compile(  # "x is at least 2"
-    r"(?<![\w'’])[a-zA-Z] (?:is|must be|should be|can be) "
-    r"(?P<bound>(?:at (?:least|most)|(?:more|less|greater|larger|smaller|fewer) than) -?\d[\d.]{0,30}?)[.!\s]*$"
+_BOUND = re.compile(  # "x is at least 2", "At least 2.", "2 or more"
+    r"(?:(?<![\w'’])[a-zA-Z] (?:is|must be|should be|can be)"
+    r"|^\W*(?:(?:it|the (?:final )?(?:answer|result|value|total|sum))(?: is|['’]s| lies))?) ?"
+    r"(?P<bound>(?:not )?(?:(?:at (?:least|most)|up to|(?:more|less|greater|larger|smaller|fewer) than)"
+    r"|between -?\d[\d.]{0,30} and) -?\d[\d.]{0,30}?|\d[\d.]{0,30} or (?:more|less|fewer))[.!\s]*$",
+    re.IGNORECASE,
 )
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(_POWERS)})(?![a-z])")
+_MINUS = re.compile(  # "it is minus 7", "negative 7", "is - 7", but no difference, "x minus 7"
+    r"((?:^|\b(?:is|are|be|was|been|equals?|gives?|gets?|got|yields?|becomes?|makes?|obtains?|in|to|as|therefore|actually|really|just"
+    r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})(?:minus\s{1,3}|-\s{1,3})(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DASH = re.compile(r"(?<![\w.)\]}])(?<![\d.)\]}] )[–‒‐‑](?=\d)")
 _SAID = re.compile(
     r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|"
     r"n't\b|[ap]\.m\b",
@@ -81,13 +91,14 @@ _SAID = re.compile(
 )
 
 
-def _without_tags(text: str) -> str:
+def without_tags(text: str) -> str:
+    """Returns a text without tags of type, and with a space for each mark that ends an answer, such as `</answer>`."""
     return _MARKS.sub(" ", _TAGS.sub("", text))
 
 
 def of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = in_digits(_without_tags(text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip()
+    text = signed(in_digits(without_tags(text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip())
     text = _QUOTED.sub(r"\1", text)
     text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
     if found := formulas(text):
@@ -209,13 +220,18 @@ def in_digits(text: str) -> str:
     return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _POWERS[m[2]]).normalize():f}", text)
 
 
+def signed(text: str) -> str:
+    """Returns a text with `-7` for "minus 7", "negative 7", "is - 7" and for a dash before a number that ends no range."""
+    return _MINUS.sub(lambda m: f"{m[1] or ''}-", _DASH.sub("-", text))
+
+
 def last_expression(line: str) -> str | None:
     """Returns the last expression with a number in a line of prose: of `9 - 2 = 7` the 7, of `10^2` all of it.
 
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
-    line = _without_tags(re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
-    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_digits(line)))
+    line = without_tags(re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
+    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_digits(signed(line))))
     line = _BECAUSE.sub(r"\1", line)
     if re.search(r"\d", without := _ASIDE.sub("", line)):
         line = without
@@ -230,7 +246,7 @@ def last_expression(line: str) -> str | None:
     if either := _EITHER.search(line):
         return f"{either['one'] or either['number']}, {either['other'] or either['next']}"
     if bound := _BOUND.search(line):
-        return bound["bound"]
+        return bound["bound"].lower()
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
     answer = None

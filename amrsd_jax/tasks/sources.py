@@ -10,6 +10,7 @@ No code of a dataset is run and nothing is unpickled.
 """
 
 import codecs
+import contextlib
 import io
 import json
 import re
@@ -74,7 +75,7 @@ def _within(found: Iterator[tuple[str, int, Row]], wanted: str) -> Iterator[tupl
         try:
             low, high = (kind(bound) if bound else None for bound in match.group(2, 3))
         except ValueError:
-            raise ValueError(f"#{wanted}: column {match[1]!r} holds numbers; expected two numbers") from None
+            raise ValueError(f"{where}: column {match[1]!r} is {value!r}; expected numbers in #{wanted}") from None
         if (low is None or kind(value) >= low) and (high is None or kind(value) < high):
             yield where, number, row
 
@@ -117,6 +118,21 @@ def column(row: Row, path: str) -> Any:
     return value
 
 
+def first_column(row: Row, paths: str) -> Any:
+    """Returns the first of the columns `a|b` that the row has and that is not null; None if all that it has are null.
+
+    Raises:
+      KeyError: the row has none of them.
+    """
+    found = []
+    for path in filter(None, paths.split("|")):
+        with contextlib.suppress(KeyError):
+            found.append(column(row, path))
+    if not found:
+        raise KeyError(paths)
+    return next((value for value in found if value is not None), None)
+
+
 def _open(uri: str) -> io.BufferedIOBase:
     if not uri.startswith(_WEB):
         return Path(uri).expanduser().open("rb")
@@ -155,7 +171,8 @@ def _parsed(text: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error.msg} at character {error.colno})") from error
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{where}: not JSON ({error.msg} at {line}character {error.colno})") from error
     except RecursionError as error:
         raise ValueError(f"{where}: lists and objects are nested too deep to be read") from error
     except ValueError as error:  # a key that occurs twice, or a number of more than 4,300 digits

@@ -14,8 +14,16 @@ def after_thoughts(response: str, opened: bool = False) -> str:
       response: a response.
       opened: whether its prompt opened a thought, as some chat templates do.
     """
-    visible = (OPEN * opened + response).rpartition(CLOSE)[2].partition(OPEN)[0]
+    start, end = reply_span(OPEN * opened + response)
+    visible = (OPEN * opened + response)[start:end]
     return visible if visible == response else visible.strip()
+
+
+def reply_span(response: str) -> tuple[int, int]:
+    """Returns where the reply of `after_thoughts` starts and ends, with white space around it."""
+    start = len(response) - len(response.rpartition(CLOSE)[2])
+    end = response.find(OPEN, start)
+    return start, end if end >= 0 else len(response)
 
 
 def inside_thought(prompt: str) -> bool:

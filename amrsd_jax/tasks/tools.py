@@ -61,7 +61,7 @@ def verify_tools(gold: str, response: str, tools: Sequence[str] = (), *, form: s
       tools: names that the prompt documents; () allows any.
       form: "row" reads lines `Action:` and `Action Input:`; "any" also reads JSON objects with a name and arguments.
     """
-    expected, actual = gold_calls(gold), calls(response[-TAIL:], tools, form)
+    expected, actual = gold_calls(gold), calls(response, tools, form)
     format_ok = bool(actual) and all(call.arguments is not None for call in actual)
     published = tool_score([(call.name, call.arguments) for call in expected], response[-TAIL:])
     scores = {"names": 0.0, "arguments": 0.0, "compat": published}
@@ -189,7 +189,7 @@ def gold_calls(gold: str) -> list[Call]:
 
 def calls(response: str, tools: Sequence[str] = (), form: str = "row") -> list[Call]:
     """Returns the calls that a reply makes after its thoughts, in order; at most one more than `MAX_CALLS`."""
-    text = after_thoughts(response)
+    text = after_thoughts(response)[-TAIL:]
     written = list(_written(text, tools))
     if written or form == "row":
         return written

@@ -19,6 +19,7 @@ _NAMES = {
     )
     for name in names
 }  # fmt: skip
+_BY_CASE = {"MW", "MPa", "MJ", "MN", "MV", "Mg", "Ms", "meV"}  # mega, which m is not, and milli, which M is not
 _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
@@ -58,7 +59,7 @@ class Unit:
             return bool(names & {"degreeC", "degreeF", "degreeK"})
         if self.known and other.known:
             return False
-        mine, others = {name for name, _ in self.powers}, {name for name, _ in other.powers}
+        mine, others = set(self.powers), set(other.powers)
         return mine <= others or others <= mine
 
 
@@ -112,18 +113,19 @@ def _unit(words: str) -> Unit | None:
         return None
     powers: dict[str, int] = {}
     sign, factor, known = 1, 1, True
-    words = re.sub(r"\bper\b", "/", re.sub(r"\bmph\b", "mile/h", re.sub(r"\bkmp?h\b|\bkph\b", "km/h", words.lower())))
+    for short, long in ((r"\bkmp?h\b|\bkph\b", "km/h"), (r"\bmph\b", "mile/h"), (r"\bper\b", "/")):
+        words = re.sub(short, long, words, flags=re.IGNORECASE)
     for match in _PIECE.finditer(words):
         if match[1]:
             sign = -1
             continue
-        word = match[2]
+        word = match[2] if match[2] in _BY_CASE else match[2].lower()
         if word in _NO_UNIT and not (word == "k" and powers):  # 5k is 5,000; in J/K it is a kelvin
             return None
         if word in ("square", "sq", "cubic", "cu"):
             factor = 2 if word.startswith("s") else 3
             continue
-        name = _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
+        name = word if word in _BY_CASE else _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
         known &= name is not None
         name = name or word.removesuffix("s")
         if word in ("squared", "cubed"):

@@ -126,9 +126,8 @@ def _in_worker(place: str, seconds: float) -> Callable[[Problem, str], Verdict]:
         except RuntimeError as error:
             return Verdict(0.0, f"the verifier {place} did not start: {error}", None, False)
         if answer is None:
-            return Verdict(
-                0.0, f"the verifier {place} timed out after {seconds:g} s, or ended its process", None, False
-            )
+            message = f"the verifier timed out after {seconds:g} s, or ended its process: {place}"
+            return Verdict(0.0, message, None, False)
         verdict = json.loads(answer)
         return Verdict(**verdict | {"spans": {name: tuple(span) for name, span in verdict["spans"].items()}})
 

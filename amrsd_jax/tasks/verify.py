@@ -61,7 +61,10 @@ def verify(
         first_error=token_spans(
             tokenizer,
             tokens,
-            [None if v.correct else task.first_error(p, t) for p, t, v in zip(problems, texts, verdicts, strict=True)],
+            [
+                None if verdict.correct or only_thinks(tokenizer, prompt, text) else task.first_error(problem, text)
+                for prompt, problem, text, verdict in zip(prompts, problems, texts, verdicts, strict=True)
+            ],
         ),
         extras=extras(task, tokenizer, tokens, verdicts),
     )
@@ -72,8 +75,8 @@ def judged(
 ) -> Verdict:
     """Returns the task's verdict on a response.
 
-    A response keeps the string that ended it, since `</answer>` belongs to the answer. Where no answer is found with it, as in a
-    text that ends with `Question:`, the text before it is judged.
+    What precedes the string that ended a response is judged, without `Question 2:`, which could be read as an answer. Where that
+    has no answer, or the string closes a tag, as `</answer>` does, it is judged with the string.
 
     Some chat templates open a thought at the end of the prompt. A response that never closes it is a thought to its end, which
     the verifier sees by an opening tag before it; the verdict then has no spans, since nothing is in the reply.
@@ -81,18 +84,22 @@ def judged(
     Args:
       stop: strings that end a response.
     """
-    verdict = _judged(task, tokenizer, prompt, problem, text)
-    ends = [text.index(string) for string in stop if string in text]
-    if ends and verdict.parsed is None:
-        before = _judged(task, tokenizer, prompt, problem, text[: min(ends)])
-        return verdict if before.parsed is None else before
-    return verdict
+    if ends := [text.index(string) for string in stop if string in text and not string.startswith("</")]:
+        verdict = _judged(task, tokenizer, prompt, problem, text[: min(ends)])
+        if verdict.parsed is not None:
+            return verdict
+    return _judged(task, tokenizer, prompt, problem, text)
 
 
 def _judged(task: Task, tokenizer: Tokenizer, prompt: Sequence[int], problem: Problem, text: str) -> Verdict:
-    if CLOSE in text or not inside_thought(tokenizer.decode(list(prompt[-HEADER:]))):
-        return _encodable(task.verify(problem, text))
-    return _encodable(dataclasses.replace(task.verify(problem, OPEN + text), spans={}))
+    if only_thinks(tokenizer, prompt, text):
+        return _encodable(dataclasses.replace(task.verify(problem, OPEN + text), spans={}))
+    return _encodable(task.verify(problem, text))
+
+
+def only_thinks(tokenizer: Tokenizer, prompt: Sequence[int], text: str) -> bool:
+    """Returns whether a prompt opens a thought that the response never closes."""
+    return CLOSE not in text and inside_thought(tokenizer.decode(list(prompt[-HEADER:])))
 
 
 def _encodable(verdict: Verdict) -> Verdict:
@@ -139,9 +146,13 @@ def token_spans(
 
 
 def token_span(tokenizer: Tokenizer, tokens: list[int], span: tuple[int, int] | None) -> tuple[int, int]:
-    """Converts a span of characters to token indices [start, end); (-1, -1) for None and for a span behind the last token."""
+    """Converts a span of characters to token indices [start, end); (-1, -1) for None and for a span behind the last token.
+
+    The characters are those of the text without special tokens, but for one at its end, whose place is just behind the text.
+    """
     if span is None:
         return -1, -1
-    ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)])
+    hidden = np.isin(tokens, tokenizer.all_special_ids) & (np.arange(len(tokens)) < len(tokens) - 1)
+    ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)] * ~hidden)
     start, last = np.searchsorted(ends, span[0], side="right"), np.searchsorted(ends, span[1], side="left")
     return (int(start), int(min(last + 1, len(tokens)))) if start < len(tokens) else (-1, -1)

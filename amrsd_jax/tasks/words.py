@@ -12,7 +12,8 @@ _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
     r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|"
     r"\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
-    r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between|minus|negative)\b|n't\b"
+    r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between"
+    r"|(?:minus|negative)(?![\s}~]*(?:\d|\\frac)))\b|n't\b"
     r"|\b(?:over|under) (?=\d)",
     re.IGNORECASE,
 )
@@ -60,12 +61,17 @@ def roman(gold: str, answer: str) -> bool | None:
     return None if value is None or not re.fullmatch(r"\d+", answer) else value == int(answer)
 
 
+_OTHER_LABEL = re.compile(
+    r"[\s~}]*(?:\\text\{\s*)?(?:,|/|&|and\b|or\b)[\s~}]*(?:\\text\{\s*)?\(?[A-H](?:[.:)]|\b)(?!\s*=)"
+)
+
+
 def labels(gold: str, answer: str) -> bool | None:
     """Compares an option's letter with the letter and the option's text: `C` and `C. x = 42`, or `(C) x = 42`."""
     for one, other in ((gold, answer), (answer, gold)):
         letter = re.fullmatch(r"(?:\\text\{)?\(?([A-H])\)?\}?", one)
         if letter and (label := re.match(r"(?:\\text\{)?(?:\(([A-H])\)|([A-H])[.:)])(?=[\s}]|[^\s=]|$)", other)):
-            return letter[1] == (label[1] or label[2])
+            return letter[1] == (label[1] or label[2]) and not _OTHER_LABEL.match(other, label.end())
     return None
 
 
@@ -107,10 +113,16 @@ def _are_words(a: str, b: str) -> bool:
     return len(a) == 3 and bool(set(a) & set("eio" if ordered in (a, b) else "aeiouy"))
 
 
+# A sign, a prime or a ratio, which words do not have: -a, a - b, BC', a : b; but 'even', doesn't, one-to-one, x-axis.
+_OF_FORMULAS = re.compile(
+    r"^\s*-|(?<![A-Za-z]{3})(?<![A-Za-z]{3}\s)[-:](?!\s?[A-Za-z]{3})|(?<![A-Za-z'])(?:[a-z]|[A-Z]{1,3})'(?![a-z])"
+)
+
+
 def _as_words(text: str) -> str | None:
     """Returns the words that a text consists of, None for other text."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
-    if "," in text and r"\text" not in text:
+    if r"\text" not in text and ("," in text or _OF_FORMULAS.search(text)):
         return None
     plain = re.sub(r"[\s.,;:!?\"'-]+", " ", plain).strip()
     if not re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", plain):

@@ -6,6 +6,7 @@ devices, and it does not use `multiprocessing`, so nothing is pickled and the ma
 
 import atexit
 import collections
+import contextlib
 import os
 import queue
 import select
@@ -61,10 +62,12 @@ class Worker:
         return None
 
     def stop(self) -> None:
-        """Kills the process, if there is one, and waits until it has ended."""
+        """Kills the process, if there is one, with those that it started, and waits until it has ended."""
         with self._changes:
             process, self._process = self._process, None
         if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is another user's
+                os.killpg(process.pid, signal.SIGKILL)  # of its own session
             process.kill()
             process.wait()
 

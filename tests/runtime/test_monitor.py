@@ -105,6 +105,20 @@ def test_the_state_of_the_caller_is_not_changed():
 # ---------------------------------------------------------------- measures
 
 
+@pytest.mark.parametrize(
+    "message, late",
+    [
+        ("comparing the final answer timed out", True),
+        ("the program timed out; input 3", True),
+        ("the verifier timed out after 2 s, or ended its process: mine.py:verify", True),
+        ("ValueError: timed out in line 1", False),
+        ("wrong result; got timed out", False),
+    ],
+)
+def test_what_a_response_says_is_no_timeout(message, late):
+    assert Verdict(0.0, message, None, True).timed_out == late
+
+
 def step_record(**changes):
     """A step of one group of two rows [2, 6], of five tokens and of three."""
     mask = np.array([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]], np.float32)

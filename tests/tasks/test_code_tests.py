@@ -36,6 +36,7 @@ CASES = [{"input": "1\n[2]", "output": "3", "testtype": "functional"}]
         ("import math\nassert f(1) == 2", "", ("asserts", 1)),
         (CHECK, "f", ("asserts", 2)),
         ({"inputs": ["1 2\n"], "outputs": ["3\n"]}, "", ("script", 1)),
+        ({"inputs": [["1", "2"]], "outputs": [["3"]]}, "", ("script", 1)),
         ({"inputs": [[1, [2]]], "outputs": [3], "fn_name": "f"}, "", ("calls", 1)),
         ('{"inputs": [[1, [2]]], "outputs": [3], "fn_name": "f"}', "", ("calls", 1)),
         ([{"input": "1 2", "output": "3", "testtype": "stdin"}] * 2, "", ("script", 2)),

@@ -25,4 +25,12 @@ def test_the_report_counts_what_it_says(tmp_path):
         1 / 2,
     )
     assert found["overlap_with_train"] == {"test": {"questions": 1, "stems": 1}}
-    assert train["selftest"]["faults"] == test["selftest"]["faults"] == []
+    assert (train["selftest"], test["selftest"]["faults"]) == ({"rows": 4, "faults": []}, [])
+
+
+def test_a_verifier_that_writes_no_gold_answer_has_no_row_tested(tmp_path):
+    (tmp_path / "mine.py").write_text("def verify(problem, response):\n    return 1.0\n")
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "1"}\n{"question": "r", "answer": "2"}\n')
+    args = dict(train="rows.jsonl", test="rows.jsonl", folder=str(tmp_path), verifier=f"{tmp_path}/mine.py:verify")
+    found = report(registry.make("rows", args, seed=0), lambda problem: [7], longest=5)
+    assert found["splits"]["train"]["selftest"] == {"rows": 0, "faults": []}

@@ -265,6 +265,23 @@ def test_messages_and_reflections_are_true_and_give_nothing_away(attempt, seed):
     assert judged.true and not judged.false, (response, reflection)
 
 
+def test_thoughts_are_not_judged():
+    task = TASKS["sums"]
+    assert task.verify(SUM, "<think>7 + 5 = 13? No.</think>7 + 5 = 12.").correct
+    closed = "<think>7 + 5 = 12.</think>7 + 5 = 13."
+    assert closed[slice(*task.first_error(SUM, closed))] == "13"
+    for thought in ("<think>7 + 5 = 12.", "<think>" + "so " * 500 + "7 + 5 = 12."):
+        verdict = task.verify(SUM, thought)
+        assert not verdict.correct and verdict.parsed is None
+
+
+def test_a_minus_in_words_is_a_sign():
+    task = TASKS["sums"]
+    assert task.verify(SUM, "The answer is 12.").correct
+    for response in ("The answer is minus 12.", "The answer is negative 12.", "7 + 5 is minus 12."):
+        assert not task.verify(SUM, response).correct
+
+
 @pytest.mark.parametrize(
     "text", ["7 + " * 9_000, "7 = " * 9_000, "1," * 9_000, "\n" * 50_000, '"a" ' * 9_000, "twenty " * 9_000]
 )

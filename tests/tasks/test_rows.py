@@ -34,6 +34,20 @@ def test_answer_after_a_mark_leaves_the_reference(tmp_path):
     assert (row.answer, row.reference) == ("1,002", "1+1=2 #### no")
 
 
+def test_the_first_of_several_columns_that_is_not_null_is_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "answer": null, "final": 4}\n{"question": "q", "answer": 5, "final": 4}\n')
+    rows, _ = read_rows(str(path), "question", "answer|final", "")
+    assert [row.answer for row in rows] == ["4", "5"]
+
+
+def test_the_line_of_a_fault_in_a_list_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"question": "q",\n "answer": 1},\n {"question": "q", "answer": }]')
+    with pytest.raises(ValueError, match="at line 3, character 30"):
+        read_rows(str(path), "question", "answer", "")
+
+
 @pytest.mark.parametrize(
     "line, message",
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from amrsd_jax.tasks import sandbox
+from amrsd_jax.tasks import code_tests, sandbox
 from amrsd_jax.tasks.sandbox import Limits, launch, system_calls
 from tests.tasks import hostile_programs
 
@@ -96,6 +96,14 @@ def test_right_programs_pass_in_every_form(either):
         outcome = run(either, source, calls)
         assert (outcome["tests"], outcome["passed"]) == (3, 2)
         assert outcome["first"] == {"failure": "wrong", "input": "f(0, 1)", "expected": "2", "got": "1"}
+
+
+def test_a_call_may_return_what_a_list_of_one_holds(either):
+    wrapped = {"inputs": [[1, 2], [3, 4]], "outputs": [[3], [7]], "fn_name": "f"}
+    for source in (ADD, "def f(a, b): return [a + b]"):
+        assert run(either, source, code_tests.suite(wrapped))["passed"] == 2
+    assert run(either, "def f(a, b): return a", code_tests.suite(wrapped))["passed"] == 0
+    assert run(either, ADD, code_tests.suite({**wrapped, "outputs": [[3], 7]}))["passed"] == 1
 
 
 def test_assertions_of_every_form_run_outside_of_the_program(bubblewrap):

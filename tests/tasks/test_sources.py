@@ -140,7 +140,7 @@ def test_a_fragment_takes_the_rows_of_a_half_open_range(tmp_path):
     assert taken("n=8:") == taken("date=2025-08:") == [8, 9] and taken("n=:2") == [1]
     assert sources.label(f"{path}#n=3:5") == "rows"
     for fragment, message in {
-        "n": "expected #column=low:high", "m=1:2": "no column 'm'", "n=a:2": "column 'n' holds numbers",
+        "n": "expected #column=low:high", "m=1:2": "no column 'm'", "n=a:2": "column 'n' is 1; expected numbers in #n=a:2",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=message):
             taken(fragment)

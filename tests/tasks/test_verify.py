@@ -95,6 +95,14 @@ def test_token_span_by_hand(span, tokens):
     assert token_span(tokenizer, ids, span) == tokens
 
 
+def test_a_span_passes_over_special_tokens_that_the_text_lacks():
+    tokenizer = embedded_tokenizer(["ab", "def"])
+    ab, end, rest = (tokenizer.convert_tokens_to_ids(piece) for piece in ("ab", tokenizer.eos_token, "def"))
+    assert tokenizer.decode([ab, end, rest, end], skip_special_tokens=True) == "abdef"
+    assert token_span(tokenizer, [ab, end, rest, end], (2, 5)) == (2, 3)
+    assert token_span(tokenizer, [ab, end, rest, end], (5, 6)) == (3, 4)  # the token that ends the response
+
+
 def test_a_verdict_s_texts_can_be_written():
     """JSON names half of a surrogate pair in plain letters."""
     gold = json.dumps([{"Action": "f", "Action_Input": "{}"}])
@@ -131,6 +139,8 @@ def test_a_response_that_never_closes_the_thought_of_its_prompt_has_no_reply():
         ("mathematics", "7", "Question:", "3 + 4 = 8\n\nQuestion:", 0.0),
         ("mathematics", "7", "---", "\\boxed{7}\n---", 1.0),
         ("mathematics", "7", "---", "---", 0.0),
+        ("mathematics", "7", "Question 2", "The answer is 7.\n\nQuestion 2", 1.0),
+        ("mathematics", "2", "Question 2", "The answer is 7.\n\nQuestion 2", 0.0),
         ("choice", "B", "</answer>", "<answer>B</answer>", 1.0),
     ],
 )

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_a_worker_answers_stops_at_the_deadline_and_comes_back(script):
     assert worker.ask(b"much", seconds=60).split()[0] == b"MUCH" * 100_000
     worker.stop()
     worker.stop()
+
+
+def test_what_a_worker_started_ends_with_it(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import subprocess, sys\nprint('ready', flush=True)\nfor line in sys.stdin:\n"
+        "    child = subprocess.Popen(['sleep', '600'])\n    print(child.pid, flush=True)\n    child.wait()\n"
+    )
+    worker = Worker(script)
+    child = int(worker.ask(b"go", seconds=60))
+    worker.stop()
+    for _ in range(100):  # until it is reaped, by whatever adopted it
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2][:3]:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child runs on")
 
 
 def test_a_script_that_does_not_start_is_an_error(tmp_path):

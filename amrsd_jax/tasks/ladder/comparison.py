@@ -1,6 +1,5 @@
 """A rung of comparisons: which of three numbers is the largest or the smallest."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -26,7 +25,6 @@ _JUDGES = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
 class Comparison(Rung):
     """The largest or the smallest of three numbers from 10 to 99. The set of numbers decides the split."""
 

@@ -1,6 +1,5 @@
 """Rungs about the letters of a word: how many there are, and which one is at a place."""
 
-import dataclasses
 import re
 from fractions import Fraction
 
@@ -16,7 +15,6 @@ _LETTERS = re.compile(r"\W{0,3}letters?\b")
 _PLACES = ("first", "second", "third", "fourth", "last")
 
 
-@dataclasses.dataclass(frozen=True)
 class Count(Rung):
     """The number of letters of a word of three to eight letters. The word decides the split."""
 
@@ -89,7 +87,6 @@ class Count(Rung):
         return states_number(text, problem.answer, set())
 
 
-@dataclasses.dataclass(frozen=True)
 class Letter(Rung):
     """The letter at a place of a word. The word decides the split."""
 

@@ -67,7 +67,8 @@ _SAME_LENGTH = [
     (re.compile(r"(?<=[0-9] )(?:times|multiplied by)(?= [0-9])|\\(?:times|cdot)(?![a-z])", re.IGNORECASE), "*"),
     (re.compile(r"(?<=[0-9] )(?:divided by)(?= [0-9])|\\div(?![a-z])", re.IGNORECASE), "/"),
     (re.compile(r"(?<=[0-9])(?<! )[x×·](?=[0-9])|(?<=[0-9] )[x×·](?= [0-9])|[×·]"), "*"),
-    (re.compile(r"(?:\b(?:is|are) )?\b(?:equals|equal to|makes|gives|is)(?= -?[0-9])", re.IGNORECASE), "⇒"),
+    (re.compile(r"(?<=[a-z=:] )(?:minus|negative) (?=[0-9])", re.IGNORECASE), "-"),  # a sign, beside its number
+    (re.compile(r"(?:\b(?:is|are) )?\b(?:equals|equal to|makes|gives|is)(?= {1,10}-?[0-9])", re.IGNORECASE), "⇒"),
     (re.compile(r"\*\*(?![0-9])|(?<![0-9])\*\*|__|\$|\\[()\[\]]|\\boxed\{|\\text\{"), " "),
 ]  # fmt: skip
 
@@ -75,7 +76,7 @@ _SAME_LENGTH = [
 def in_one_notation(text: str) -> str:
     """Returns a text of the same length with one sign for each operation, and `⇒` for words that say `=`."""
     for pattern, sign in _SAME_LENGTH:
-        text = pattern.sub(lambda match, sign=sign: sign.ljust(len(match[0])), text)
+        text = pattern.sub(lambda m, sign=sign: (sign.rjust if m[0][-1] == " " else sign.ljust)(len(m[0])), text)
     return text
 
 

@@ -69,7 +69,6 @@ class Review:
         return Review(self.parsed, span, fault)
 
 
-@dataclasses.dataclass(frozen=True)
 class Rung:
     """A family of exercises with a verifier.
 

@@ -1,6 +1,5 @@
 """A rung of sorting: three words in the order of the alphabet."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -14,7 +13,6 @@ _DENIES = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
 class Sorting(Rung):
     """Three words with different first letters in the order of the alphabet. The set of words decides the split."""
 

@@ -1,7 +1,5 @@
 """Rungs of calculations in words: one-step word problems with names and units, and conversions of units."""
 
-import dataclasses
-
 import numpy as np
 
 from amrsd_jax.tasks.ladder.arithmetic import Calculation, result
@@ -21,7 +19,6 @@ _LOSSES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
 class Stories(Calculation):
     """Word problems of one step: what is gained or lost, of numbers up to 18. Numbers and operation decide the split."""
 
@@ -54,7 +51,6 @@ _CONVERSIONS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
 class Units(Calculation):
     """Conversions of 2 to 9 of a unit to a smaller one. Both units and the number decide the split."""
 

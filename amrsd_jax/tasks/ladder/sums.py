@@ -1,7 +1,5 @@
 """Rungs of plain calculations: sums of two digits, sums and differences of two-digit numbers, and several steps."""
 
-import dataclasses
-
 import numpy as np
 
 from amrsd_jax.tasks.ladder.arithmetic import Calculation, expression, result
@@ -11,7 +9,6 @@ _SUMS = ("What is {a} + {b}?", "What is {a} plus {b}?", "Add {a} and {b}.", "Wha
 _DIFFERENCES = ("What is {a} - {b}?", "What is {a} minus {b}?", "Subtract {b} from {a}.", "Take {b} away from {a}.")
 
 
-@dataclasses.dataclass(frozen=True)
 class Sums(Calculation):
     """Sums of two digits from 2 to 9, asked in four ways. The unordered pair of digits decides the split."""
 
@@ -22,7 +19,6 @@ class Sums(Calculation):
         return _two(self, generator, a, "+", b)
 
 
-@dataclasses.dataclass(frozen=True)
 class TwoDigits(Calculation):
     """Sums and differences of two-digit numbers; all of them lie between 10 and 99."""
 
@@ -36,7 +32,6 @@ class TwoDigits(Calculation):
                 return _two(self, generator, a, operator, b)
 
 
-@dataclasses.dataclass(frozen=True)
 class Steps(Calculation):
     """Three numbers added and subtracted, one equation a step: `12 + 7 = 19. 19 - 5 = 14.`"""
 

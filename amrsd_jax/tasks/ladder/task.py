@@ -17,6 +17,7 @@ from amrsd_jax.tasks.ladder.sorting import Sorting
 from amrsd_jax.tasks.ladder.stories import Stories, Units
 from amrsd_jax.tasks.ladder.sums import Steps, Sums, TwoDigits
 from amrsd_jax.tasks.rows import held_out
+from amrsd_jax.tasks.thoughts import reply_span
 
 RUNGS: dict[str, Rung] = {
     "sums": Sums(),
@@ -106,6 +107,7 @@ def rung_of(problem: Problem) -> Rung:
 
 
 def review(problem: Problem, response: str) -> Review:
-    """Returns what the problem's rung finds in a response; of a long one its end is read."""
-    offset = max(0, len(response) - TAIL)
-    return rung_of(problem).review(problem, response[offset:]).moved(offset)
+    """Returns what the problem's rung finds in a response without its thoughts; of a long one its end is read."""
+    start, end = reply_span(response)
+    start = max(start, end - TAIL)
+    return rung_of(problem).review(problem, response[start:end]).moved(start)
