@@ -1,11 +1,11 @@
 """Names the methods, each with the fields in which it differs from GRPO on any task: `use(config, "sdpo")`.
 
 Values are those of the papers or their code; the rules' docstrings have the details. The code of OPSD, RLSD and SDPG averages
-over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling and soft penalty, in which
-RLCSD's code and verl use the deviation of a sample. Distilled RL's and RG-OPD's code, and the port of SRPO, average over tokens,
-the first and the last with verl's dual clip. HSD's KL to the policy of step 0 is its paper's. GSPO's narrow bounds are for its
-one ratio per sequence. Our choice: at most three rounds of DAPO's dynamic sampling, and its soft penalty over the last eighth of
-the response budget (SDPG: 512 of 4,096 tokens); Dr.GRPO's constant length is that budget.
+over tokens; RLSD's has DAPO's clip bounds and verl's dual clip, SDPG's also DAPO's dynamic sampling, in at most ten rounds, and
+soft penalty. RLCSD's code and verl divide by the deviation of a sample. Distilled RL's and RG-OPD's code, and the port of SRPO,
+average over tokens, the first and the last with verl's dual clip. HSD's KL to the policy of step 0 is its paper's. GSPO's narrow
+bounds are for its one ratio per sequence. Our choice: at most three rounds of dynamic sampling for `dapo`, and its soft penalty
+over the last eighth of the response budget (SDPG: 512 of 4,096 tokens); Dr.GRPO's constant length is that budget.
 """
 
 from ml_collections import ConfigDict

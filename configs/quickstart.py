@@ -3,7 +3,7 @@
 Command:   python -m amrsd_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 Hardware:  two CPU cores.
 
-`--config.credit.rule=grpo` runs another rule of `amrsd_jax.credit` on the same rollouts.
+`--config.credit.rule=grpo` runs another rule of `amrsd_jax.credit` from the same start, with the same problems and noise.
 """
 
 from amrsd_jax import config as configuration
