@@ -318,7 +318,7 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
         raise ValueError(f"{place}: its tokenizer differs from this run's")
     policy = make_policy(other, other_tokenizer, mesh)
     rollout, reflection = config.rollout, config.reflection
-    reads = max(rollout.prompt_length, reflection.context_length) if config.teacher.kind == "external" else 0
+    reads = reflection.context_length if config.teacher.kind == "external" else 0
     writes = reflection.prompt_length if "critic" in samplers_of(config.credit.context) else 0
     if (row := max(reads, writes) + rollout.response_length) > policy.architecture.longest_row:
         raise ValueError(

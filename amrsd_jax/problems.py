@@ -44,8 +44,8 @@ class Verdict:
 
     Attributes:
       reward: 1 for a right answer.
-      message: says what is wrong without giving the answer away. Before any colon or semicolon it says "timed out" where the
-        verifier ran out of time; behind one it may quote the response.
+      message: says what is wrong without giving the answer away. Where the verifier ran out of time it says "timed out", before
+        any colon, semicolon or bracket, behind which it may quote the response.
       parsed: the answer as it was read, None if none was found.
       format_ok: whether the answer had the requested form.
       scores: further scores by name, logged beside the reward, e.g. of a more lenient verifier.
@@ -62,7 +62,7 @@ class Verdict:
     @property
     def timed_out(self) -> bool:
         """Whether the verifier ran out of time."""
-        return "timed out" in re.split("[:;]", self.message, maxsplit=1)[0]
+        return "timed out" in re.split("[:;(]", self.message, maxsplit=1)[0]
 
     @property
     def correct(self) -> bool:

@@ -92,7 +92,7 @@ def message(outcome: Mapping[str, Any], show: str) -> str:
     first = outcome["first"]
     kind, detail = first["failure"], first.get("message") or ""
     if kind == "error":
-        place = f" in line {first['line']}, `{first['text']}`" if first.get("line") else ""
+        place = f" (line {first['line']}, `{first['text']}`)" if first.get("line") else ""
         said = f": {detail}" if detail and (show != "none" or first["type"] == "SyntaxError") else ""
         text = f"{first['type']}{said}{place}"
     else:

@@ -13,7 +13,7 @@ from amrsd_jax.tasks.brackets import pieces
 from amrsd_jax.tasks.letters import LETTERS
 from amrsd_jax.tasks.mathematics import number, value
 from amrsd_jax.tasks.notation import notation
-from amrsd_jax.tasks.sentences import in_digits, numbers_of, signed
+from amrsd_jax.tasks.sentences import in_digits, numbers_of, with_signs
 
 ITEMS = 6  # values of a list that are looked for one by one, our choice
 TAIL = 100_000  # characters at the end of a text that are searched, our choice
@@ -150,7 +150,7 @@ def states_value(text: str, answer: str, question: str = "") -> bool:
 def _in_figures(text: str) -> str:
     """Returns a text with numbers in one form: `-7` for "is minus 7", `3/2` for `1 1/2`, `1000000` for `1 million`."""
     text = _NAMES.sub(r"\\\1", text.translate(_SIGNS))
-    text = in_digits(_PRODUCT.sub("", signed(text)))
+    text = in_digits(_PRODUCT.sub("", with_signs(text)))
     return _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
 
 

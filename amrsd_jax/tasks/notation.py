@@ -144,6 +144,7 @@ _WORDS_IN_TYPE = re.compile(r"[A-Za-z]{2}|^[\s~]*-?[\d.,/]+[\s~]*[A-Za-z][\s~.]*
 _COUNT = re.compile(r"(?:\\text\{)?\s*+(\d*)[\s~]*+(?:\\text\{)?\s*+([A-Za-z][A-Za-z\s-]*+)\}?[\s.]*+")
 _WORDS_AROUND = re.compile(r"\\text\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
+_LATEX_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:,\s*\\!\s*|\{,\})\d{3})+(?!\d)")
 _EUROPEAN = re.compile(
     r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+,\d+(?![\d.,])|(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.,])"
 )
@@ -159,7 +160,7 @@ def notation(text: str) -> str:
     text = re.sub("[₀-₉]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text).translate(_SIGNS)
     text = re.sub(r"^\s*\*\*(.*?)\*\*\s*\.?\s*$", r"\1", text, flags=re.DOTALL)  # bold in Markdown
     text = _plain_formula(text)
-    text = re.sub(r"(?<=\d)(?:,\s*\\!\s*|\{,\})(?=\d{3}(?!\d))", "", text)  # thousands, also within brackets
+    text = _LATEX_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)  # also within brackets
     for pattern, written in _REWRITES:
         text = pattern.sub(written, text)
     if (count := _COUNT.fullmatch(text.strip())) and (number := numerals.spoken(" ".join(count.groups()))):

@@ -48,9 +48,9 @@ _WHERE = re.compile(r"\b(?:where|with|here)\b")
 _VALUE_OF = re.compile(r"\s*(?:(?P<name>[A-Za-z])\s*=)?(?=[^=<>\d]*\d)(?![^=<>]*(?:[=<>]|\\(?:le|ge|ne|in)(?![a-z])))")
 _BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
 _DENIED = re.compile(
-    rf"{DENIAL}(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
-    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$",
-    re.IGNORECASE,
+    rf"(?:{DENIAL}|^\W*(?:Not|Never)\b)"
+    r"(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
+    r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
     r"(?:\\[A-Za-z]+\s?|\\[%,;! ]|[\d.,:]+|[-+*/^_=<>()\[\]{}|!%°²³½¼¾π√×·−≤≥≠≈±∞∪∩∈]"
@@ -78,12 +78,12 @@ _BOUND = re.compile(  # "x is at least 2", "At least 2.", "2 or more"
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(_POWERS)})(?![a-z])")
-_MINUS = re.compile(  # "it is minus 7", "negative 7", "is - 7", but no difference, "x minus 7"
+_MINUS = re.compile(  # "it is minus 7" and "negative 7", but no difference, "x minus 7"
     r"((?:^|\b(?:is|are|be|was|been|equals?|gives?|gets?|got|yields?|becomes?|makes?|obtains?|in|to|as|therefore|actually|really|just"
-    r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})(?:minus\s{1,3}|-\s{1,3})(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
+    r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})minus\s{1,3}(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
     re.IGNORECASE | re.MULTILINE,
 )
-_DASH = re.compile(r"(?<![\w.)\]}])(?<![\d.)\]}] )[–‒‐‑](?=\d)")
+_DASH = re.compile(r"((?:\b(?:is|are|equals?|gives?)|[=(])\s{0,2})[-–‒‐‑]\s{0,3}(?=[\d\\])", re.IGNORECASE)  # no bullet
 _SAID = re.compile(
     r"\b(?:not|no|never|than|anything but|different from|least|most|or|up to|under|over|above|below|between|am|pm)\b|"
     r"n't\b|[ap]\.m\b",
@@ -221,8 +221,13 @@ def in_digits(text: str) -> str:
 
 
 def signed(text: str) -> str:
-    """Returns a text with `-7` for "minus 7", "negative 7", "is - 7" and for a dash before a number that ends no range."""
-    return _MINUS.sub(lambda m: f"{m[1] or ''}-", _DASH.sub("-", text))
+    """Returns a text with `-7` for "is minus 7", "negative 7", "is - 7" and a dash in its place."""
+    return with_signs(_DASH.sub(r"\1-", text))
+
+
+def with_signs(text: str) -> str:
+    """Returns a text with `-7` for "is minus 7" and "negative 7"."""
+    return _MINUS.sub(lambda m: f"{m[1] or ''}-", text)
 
 
 def last_expression(line: str) -> str | None:

@@ -19,7 +19,7 @@ _NAMES = {
     )
     for name in names
 }  # fmt: skip
-_BY_CASE = {"MW", "MPa", "MJ", "MN", "MV", "Mg", "Ms", "meV"}  # mega, which m is not, and milli, which M is not
+_PREFIXED = re.compile(r"m(w|pa|j|n|v|ev|hz)", re.IGNORECASE)  # milli or mega
 _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
@@ -59,7 +59,7 @@ class Unit:
             return bool(names & {"degreeC", "degreeF", "degreeK"})
         if self.known and other.known:
             return False
-        mine, others = set(self.powers), set(other.powers)
+        mine, others = ({(name, power > 0) for name, power in unit.powers} for unit in (self, other))
         return mine <= others or others <= mine
 
 
@@ -81,6 +81,12 @@ def split(text: str) -> tuple[str, Unit]:
     if unit is None or not (r"\text" in tail[3] or _plain_words_are_a_unit(words, bool(tail[2]), value)):
         return text, Unit()
     return value, unit
+
+
+def _of_prefix(word: str, unit: str) -> str:
+    """Returns the name of a unit with m or M before it; mpa, mev and mhz in small letters are mega, as they mostly are."""
+    mega = word[0] == "M" or (word.islower() and unit in ("pa", "ev", "hz"))
+    return ("M" if mega else "m") + unit
 
 
 def letters_as_in(text: str, other: str) -> str:
@@ -113,19 +119,20 @@ def _unit(words: str) -> Unit | None:
         return None
     powers: dict[str, int] = {}
     sign, factor, known = 1, 1, True
-    for short, long in ((r"\bkmp?h\b|\bkph\b", "km/h"), (r"\bmph\b", "mile/h"), (r"\bper\b", "/")):
+    for short, long in ((r"\bkmp?h\b|\bkph\b", "km/h"), (r"\bmph\b", "mile/h"), (r"\b(?:per|each|every|an?)\b", "/")):
         words = re.sub(short, long, words, flags=re.IGNORECASE)
     for match in _PIECE.finditer(words):
         if match[1]:
             sign = -1
             continue
-        word = match[2] if match[2] in _BY_CASE else match[2].lower()
+        word = match[2].lower()
         if word in _NO_UNIT and not (word == "k" and powers):  # 5k is 5,000; in J/K it is a kelvin
             return None
         if word in ("square", "sq", "cubic", "cu"):
             factor = 2 if word.startswith("s") else 3
             continue
-        name = word if word in _BY_CASE else _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
+        prefixed = _PREFIXED.fullmatch(word)
+        name = _of_prefix(match[2], prefixed[1]) if prefixed else _NAMES.get(word) or _NAMES.get(word.removesuffix("s"))
         known &= name is not None
         name = name or word.removesuffix("s")
         if word in ("squared", "cubed"):

@@ -75,8 +75,8 @@ def judged(
 ) -> Verdict:
     """Returns the task's verdict on a response.
 
-    What precedes the string that ended a response is judged, without `Question 2:`, which could be read as an answer. Where that
-    has no answer, or the string closes a tag, as `</answer>` does, it is judged with the string.
+    What precedes the string that ended a response is judged, without `Question 2:`, which could be read as an answer. It is
+    judged with the string where that closes a tag, as `</answer>` does, or where it has no answer, or the same one, with it.
 
     Some chat templates open a thought at the end of the prompt. A response that never closes it is a thought to its end, which
     the verifier sees by an opening tag before it; the verdict then has no spans, since nothing is in the reply.
@@ -85,9 +85,11 @@ def judged(
       stop: strings that end a response.
     """
     if ends := [text.index(string) for string in stop if string in text and not string.startswith("</")]:
-        verdict = _judged(task, tokenizer, prompt, problem, text[: min(ends)])
-        if verdict.parsed is not None:
-            return verdict
+        before = _judged(task, tokenizer, prompt, problem, text[: min(ends)])
+        if before.format_ok:
+            return before
+        whole = _judged(task, tokenizer, prompt, problem, text)
+        return before if before.parsed not in (None, whole.parsed) else whole
     return _judged(task, tokenizer, prompt, problem, text)
 
 
@@ -152,7 +154,8 @@ def token_span(tokenizer: Tokenizer, tokens: list[int], span: tuple[int, int] | 
     """
     if span is None:
         return -1, -1
-    hidden = np.isin(tokens, tokenizer.all_special_ids) & (np.arange(len(tokens)) < len(tokens) - 1)
-    ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)] * ~hidden)
+    hidden = [token for token in set(tokens[:-1]) if not tokenizer.decode([token], skip_special_tokens=True)]
+    shown = np.append(~np.isin(tokens[:-1], hidden), True)[: len(tokens)]
+    ends = np.cumsum([len(piece) for piece in token_texts(tokenizer, tokens)] * shown)
     start, last = np.searchsorted(ends, span[0], side="right"), np.searchsorted(ends, span[1], side="left")
     return (int(start), int(min(last + 1, len(tokens)))) if start < len(tokens) else (-1, -1)

@@ -62,7 +62,8 @@ def roman(gold: str, answer: str) -> bool | None:
 
 
 _OTHER_LABEL = re.compile(
-    r"[\s~}]*(?:\\text\{\s*)?(?:,|/|&|and\b|or\b)[\s~}]*(?:\\text\{\s*)?\(?[A-H](?:[.:)]|\b)(?!\s*=)"
+    r"[\s~}]*(?:\\text\{\s*)?(?:,|/|&|and\b|or\b)[\s~}]*(?:\\text\{\s*)?"
+    r"(?:\(([A-H])\)|([A-H])\)?(?=[\s~}.]*(?:$|[,/&]|or\b|and\b)))"
 )
 
 
@@ -71,7 +72,9 @@ def labels(gold: str, answer: str) -> bool | None:
     for one, other in ((gold, answer), (answer, gold)):
         letter = re.fullmatch(r"(?:\\text\{)?\(?([A-H])\)?\}?", one)
         if letter and (label := re.match(r"(?:\\text\{)?(?:\(([A-H])\)|([A-H])[.:)])(?=[\s}]|[^\s=]|$)", other)):
-            return letter[1] == (label[1] or label[2]) and not _OTHER_LABEL.match(other, label.end())
+            more = _OTHER_LABEL.match(other, label.end())
+            named = {label[1] or label[2], *filter(None, more.groups() if more else ())}
+            return named == {letter[1]}
     return None
 
 
@@ -113,9 +116,10 @@ def _are_words(a: str, b: str) -> bool:
     return len(a) == 3 and bool(set(a) & set("eio" if ordered in (a, b) else "aeiouy"))
 
 
-# A sign, a prime or a ratio, which words do not have: -a, a - b, BC', a : b; but 'even', doesn't, one-to-one, x-axis.
+# A sign, a prime or a ratio, which words do not have: -a, a - b, BC', a : b; but - Monday, 'even', O'Neil, to-do, x-axis.
 _OF_FORMULAS = re.compile(
-    r"^\s*-|(?<![A-Za-z]{3})(?<![A-Za-z]{3}\s)[-:](?!\s?[A-Za-z]{3})|(?<![A-Za-z'])(?:[a-z]|[A-Z]{1,3})'(?![a-z])"
+    r"^\s*-(?!\s+[A-Za-z]{2}|[A-Z][a-z])|(?<![A-Za-z'])(?:[a-z]|[A-Z]{1,3})'(?![A-Za-z])"
+    r"|(?<![A-Za-z]{3})(?<![A-Za-z]{3}\s)(?:(?<![A-Za-z]{2})[-:]|[-:](?![A-Za-z]{2}))(?!\s?[A-Za-z]{3})"
 )
 
 

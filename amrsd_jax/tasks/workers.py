@@ -66,10 +66,7 @@ class Worker:
         with self._changes:
             process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is another user's
-                os.killpg(process.pid, signal.SIGKILL)  # of its own session
-            process.kill()
-            process.wait()
+            _end(process)
 
     def _running(self, seconds: float) -> subprocess.Popen:
         """Returns the process, a new one where there is none or it has ended."""
@@ -77,6 +74,8 @@ class Worker:
             process = self._process
             starts = process is None or process.poll() is not None
             if starts:
+                if process is not None:
+                    _end(process)
                 process = self._process = self._start()
                 os.set_blocking(process.stdin.fileno(), False)
         ready = not starts or _read(process, time.monotonic() + seconds) == READY
@@ -84,6 +83,14 @@ class Worker:
             self.stop()
             raise RuntimeError(f"{' '.join(process.args)}: did not start; run it by hand to see why")
         return process
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kills a process and those that it started, which are in its own session, and waits until it has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # there is none left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
 
 
 def _python(script: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:

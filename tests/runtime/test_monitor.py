@@ -113,6 +113,7 @@ def test_the_state_of_the_caller_is_not_changed():
         ("the verifier timed out after 2 s, or ended its process: mine.py:verify", True),
         ("ValueError: timed out in line 1", False),
         ("wrong result; got timed out", False),
+        ("AssertionError (line 2, `assert done, 'timed out'`); 0 of 1 tests passed", False),
     ],
 )
 def test_what_a_response_says_is_no_timeout(message, late):

@@ -68,9 +68,9 @@ def test_an_error_names_the_line_and_says_no_input_where_tests_are_hidden(make):
     reply = "```python\ndef add(a, b):\n    return {}[a]\n```"
     assert (
         judged(make(), reply).message
-        == "KeyError: 1 in line 2, `return {}[a]`; input add(1, 2); expected 3; 0 of 3 tests passed"
+        == "KeyError: 1 (line 2, `return {}[a]`); input add(1, 2); expected 3; 0 of 3 tests passed"
     )
-    assert judged(make(show_tests="none"), reply).message == "KeyError in line 2, `return {}[a]`; 0 of 3 tests passed"
+    assert judged(make(show_tests="none"), reply).message == "KeyError (line 2, `return {}[a]`); 0 of 3 tests passed"
 
 
 def test_a_function_that_the_prompt_begins_is_completed(make):

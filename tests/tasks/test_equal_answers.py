@@ -152,6 +152,8 @@ def test_a_gold_answer_may_be_a_solution_or_a_sentence(gold, read):
         (r"\text{(B)}", "(B), (C)"),
         (r"x\le 5", r"x \nleqslant 5"),
         ("3", "negative 3"),
+        ("125", "0{,}125"),
+        (r"5\text{ mHz}", r"5\text{ MHz}"),
     ],
 )
 def test_different_pairs_that_are_easily_taken_for_equal(gold, answer):
@@ -302,8 +304,36 @@ def test_different_pairs_that_are_easily_taken_for_equal(gold, answer):
         ("(1000, 2000)", r"(1,\!000, 2,\!000)"),
         ("-3", r"\text{minus }3"),
         ("-3", "\u20113"),
+        ("0.125", r"0,\!125"),
+        (r"\frac{1}{8}", "0{,}125"),
+        ("12", r"\lfloor\log_{2}(4096)\rfloor"),
+        ("5", r"\lceil \sqrt[3]{125} \rceil"),
+        ("1", r"1+\sqrt{\sqrt{3}^2-3}"),
+        (r"\pi", r"\arccos(2\cos(\frac{2\pi}{3}))"),
+        ("2^{4950}", "2^{4950}" + "+(1/3)!-(1/3)!" * 60),
+        ("20000!", r"20000\cdot 19999!"),
+        ("Monday", "- Monday"),
+        ("to-do", "to do"),
+        ("O'Neil", "O Neil"),
+        (r"12\text{ square tiles}", "12 tiles"),
+        ("5 apples per day", "5 apples every day"),
+        (r"5\text{ games a week}", "5 games per week"),
+        (r"5\text{ MPa}", r"5\text{ mpa}"),
+        ("B", "(B) or (B)"),
+        ("(C)", "(C), A is 3"),
         (r"\frac{5}{8}", "⅝"),
     ],
 )
 def test_equal_pairs_that_are_easily_refused(gold, answer):
     assert compare(gold, answer) == symbolic.EQUAL
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "So in total:\n- 42 apples", "Result - 42", "The final answer - **42**", "Answer (in dollars): - 42", "- \\$42",
+        "Answer –42", "So it is Room No 42.", "#### 42</answer>",
+    ],
+)  # fmt: skip
+def test_a_dash_that_is_no_sign_and_other_ends_of_a_reply(reply):
+    assert compare("42", final_answer(reply)[0]) == symbolic.EQUAL

@@ -278,6 +278,7 @@ def test_thoughts_are_not_judged():
 def test_a_minus_in_words_is_a_sign():
     task = TASKS["sums"]
     assert task.verify(SUM, "The answer is 12.").correct
+    assert not task.verify(SUM, "7 apples minus 5 = 12 apples.").correct  # a difference
     for response in ("The answer is minus 12.", "The answer is negative 12.", "7 + 5 is minus 12."):
         assert not task.verify(SUM, response).correct
 

@@ -93,6 +93,8 @@ def test_a_letter_is_not_stated(text):
         ("Step 22 of them", "2", False),
         ("use pi/2", r"\frac{\pi}{2}", True),
         (r"use \sqrt{3}", r"2\sqrt{5}", False),
+        ("Check:\n- 42 is the value to reach", "42", True),
+        ("The correct value – 42 – was missed.", "42", True),
     ],
 )
 def test_values_by_hand(text, answer, stated):

@@ -67,7 +67,8 @@ _SAME_LENGTH = [
     (re.compile(r"(?<=[0-9] )(?:times|multiplied by)(?= [0-9])|\\(?:times|cdot)(?![a-z])", re.IGNORECASE), "*"),
     (re.compile(r"(?<=[0-9] )(?:divided by)(?= [0-9])|\\div(?![a-z])", re.IGNORECASE), "/"),
     (re.compile(r"(?<=[0-9])(?<! )[x×·](?=[0-9])|(?<=[0-9] )[x×·](?= [0-9])|[×·]"), "*"),
-    (re.compile(r"(?<=[a-z=:] )(?:minus|negative) (?=[0-9])", re.IGNORECASE), "-"),  # a sign, beside its number
+    # A sign, beside its number; behind another word it may be a difference, "3 apples minus 7".
+    (re.compile(r"(?:(?<=\bis )|(?<=\bequals )|(?<=[=:] ))(?:minus|negative) (?=[0-9])", re.IGNORECASE), "-"),
     (re.compile(r"(?:\b(?:is|are) )?\b(?:equals|equal to|makes|gives|is)(?= {1,10}-?[0-9])", re.IGNORECASE), "⇒"),
     (re.compile(r"\*\*(?![0-9])|(?<![0-9])\*\*|__|\$|\\[()\[\]]|\\boxed\{|\\text\{"), " "),
 ]  # fmt: skip
