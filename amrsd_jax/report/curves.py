@@ -68,10 +68,8 @@ NO_SIGNAL = (
     Curve("groups without an advantage", "groups/zero_advantage"),
 )
 CLIPPED = (Curve("below", "policy/clip_frac_low"), Curve("above", "policy/clip_frac_high"))
-SET, BENCHMARK = (
-    "{set}",
-    "{benchmark}",
-)  # a curve with one in its metric is drawn for each of a run's sets or benchmarks
+# A curve with one of these in its metric is drawn for each set or benchmark of a run.
+SET, BENCHMARK = "{set}", "{benchmark}"
 GROUPS = {
     "Outcome": (
         ACCURACY,

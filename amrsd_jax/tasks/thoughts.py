@@ -14,8 +14,8 @@ def after_thoughts(response: str, opened: bool = False) -> str:
       response: a response.
       opened: whether its prompt opened a thought, as some chat templates do.
     """
-    start, end = reply_span(OPEN * opened + response)
-    visible = (OPEN * opened + response)[start:end]
+    text = OPEN * opened + response
+    visible = text[slice(*reply_span(text))]
     return visible if visible == response else visible.strip()
 
 
