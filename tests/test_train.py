@@ -562,11 +562,11 @@ def test_an_external_critic_ends_its_responses_in_its_own_way_too(finished, monk
 
 def test_another_run_whose_model_is_meant_for_shorter_rows_is_refused(finished, monkeypatch):
     own = make_experiment(validate(tiny_config()), finished)
-    short = dataclasses.replace(own.policy, architecture=dataclasses.replace(own.policy.architecture, max_positions=64))
+    short = dataclasses.replace(own.policy, architecture=dataclasses.replace(own.policy.architecture, max_positions=16))
     monkeypatch.setattr(experiments, "make_policy", lambda *_: short)
     for fields in (dict(teacher__kind="external"), dict(credit__rule="feedback_alignment")):
         config = validate(tiny_config(external__workdir=str(finished), **fields))
-        with pytest.raises(ValueError, match="rows of at most 64 tokens"):
+        with pytest.raises(ValueError, match="rows of at most 16 tokens"):
             experiments.make_external(config, own.tokenizer, own.mesh)
 
 
