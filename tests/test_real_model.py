@@ -172,6 +172,14 @@ def test_arms_that_began_from_another_start_are_not_paired():
     assert len({one["pair"] for one in rows}) == 2
 
 
+def test_a_run_that_repeats_another_s_accuracies_counts_once_and_pairs_twice():
+    rows = [row("grpo"), row("grpo", 1, sampled=(0, 0.7, 0.9)), row("grpo", start="def")]
+    rows += [row("amrsd"), row("amrsd", start="def", sampled=(0, 0.6, 0.9))]
+    text = tables.table(rows)
+    assert "| grpo | 2 |" in text and "| amrsd | 2 |" in text
+    assert "| amrsd minus grpo | 2 |" in text and "0.000 0.050" in text
+
+
 # ---------------------------------------------------------------- runs
 
 

@@ -7,7 +7,7 @@ from amrsd_jax.report import charts
 from experiments.common import Row, group_by
 from experiments.curves import areas, series
 from experiments.real_model.arms import LR, PARTS
-from experiments.real_model.tables import DECISIVE, differences, of_part, with_pairs
+from experiments.real_model.tables import DECISIVE, differences, distinct, of_part, with_pairs
 
 DRAWN = (
     "grpo", "drop_failures", "amrsd", "prefix_credit", "prefix_credit_reference", "quoted_blame", "shuffled_blame",
@@ -24,7 +24,7 @@ def figure(rows: list[Row]) -> str:
     rows = [row for row in with_pairs(rows) if row["lr"] == LR]
     panels, first = [], next((part for part in PARTS if any(row["part"] == part for row in rows)), "more")
     for (rung,), group in sorted(group_by([row for row in rows if row["part"] == first], "rung").items()):
-        by_arm = group_by(group, "arm")
+        by_arm = group_by(distinct(group), "arm")
         drawn = [series(by_arm[arm,]) for arm in DRAWN if (arm,) in by_arm]
         if drawn:
             options = dict(y_title="sampled accuracy", x_title="rollouts", percent=True, width=WIDTH, height=220)

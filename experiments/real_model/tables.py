@@ -43,7 +43,7 @@ def table(rows: list[Row]) -> str:
     ]
     order = [*PARTS, "more"]
     by_part = sorted(
-        group_by(rows, "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
+        group_by(distinct(rows), "part", "rung", "lr").items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
     )
     teachers = any(_teachers(group)[1] for _, group in by_part)
     parts += [*(_tables(group) for _, group in by_part), MEANWHILE, *([TEACHERS] if teachers else [])]
@@ -67,6 +67,17 @@ def with_pairs(rows: list[Row]) -> list[Row]:
         if len({(row["sampled"][0], row["greedy"][0], row["series"]["reward/mean"][0]) for row in runs}) > 1:
             raise ValueError(f"{pair}, seed {seed}: {', '.join(row['arm'] for row in runs)} do not begin alike")
     return rows
+
+
+def distinct(rows: list[Row]) -> list[Row]:
+    """Returns rows without those that repeat another's accuracies, which are no further evidence about an arm.
+
+    The starts of two kinds of processors may differ by rounding alone, and runs of a seed then often sample the same tokens.
+    """
+    found = {}
+    for row in rows:
+        found.setdefault((*(row[name] for name in ("rung", "arm", "lr", "seed")), *row["sampled"], *row["greedy"]), row)
+    return list(found.values())
 
 
 def contrasts(rows: list[Row], part: str, named: tuple[tuple[str, str], ...]) -> str:
