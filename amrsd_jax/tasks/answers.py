@@ -7,7 +7,7 @@ decide is asked of a function, for `mathematics` the math-verify workers. docs/v
 import re
 from typing import NamedTuple
 
-from amrsd_jax.tasks import expressions, regions, units, values, words
+from amrsd_jax.tasks import equality, expressions, regions, units, values, words
 from amrsd_jax.tasks.brackets import inside, outer, pieces
 from amrsd_jax.tasks.notation import notation, squeezed
 from amrsd_jax.tasks.values import APPROXIMATES, DECIMAL, ROUNDED, Ask, value
@@ -185,7 +185,7 @@ def _regions(gold: str, answer: str, ask: Ask) -> bool | None:
         return None
     if a[1] and b[1] and a[1] != b[1]:
         return False
-    return regions.equal(a[0], b[0], values.near if values.has_point(gold, answer) else expressions.close)
+    return regions.equal(a[0], b[0], values.near if values.has_point(gold, answer) else equality.close)
 
 
 def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -360,7 +360,7 @@ def _assigned(text: str) -> tuple[str, str] | None:
     else:
         return None
     known = [number for number in map(value, chain) if number is not None]
-    if name.startswith(("-", "+")) or any(not expressions.close(number, known[-1], ROUNDED) for number in known[:-1]):
+    if name.startswith(("-", "+")) or any(not equality.close(number, known[-1], ROUNDED) for number in known[:-1]):
         return None
     return name, chain[-1]
 
@@ -433,7 +433,7 @@ def _equations(gold: str, answer: str) -> bool | None:
     if kind != other:
         return False
     try:
-        ratio = expressions.ratio((a, b), (c, d))
+        ratio = equality.ratio((a, b), (c, d))
     except expressions.Unsupported:
         return None
     if ratio is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from amrsd_jax.tasks import expressions, units
+from amrsd_jax.tasks import equality, expressions, units
 from amrsd_jax.tasks.brackets import outer, pieces
 
 ROUNDED = 1e-5  # largest relative difference of equal values where a decimal point may stand for rounding, our choice
@@ -84,7 +84,7 @@ def _values(gold: str, answer: str, ask: Ask) -> bool:
         a, b = expressions.parse(gold, factors), expressions.parse(answer, factors)  # h(a+b) and ah+bh
     try:
         variables = a.names | b.names
-        if (verdict := expressions.same(a, b, ROUNDED if variables and has_point(gold, answer) else None)) is None:
+        if (verdict := equality.same(a, b, ROUNDED if variables and has_point(gold, answer) else None)) is None:
             return undecided(gold, answer, ask)
         if verdict or variables:
             return verdict
@@ -116,7 +116,7 @@ def undecided(gold: str, answer: str, ask: Ask) -> bool:
 
 def near(u: Any, v: Any) -> bool:
     """Whether two values agree to six decimals, and in their first digits."""
-    return bool(abs(u - v) <= 1e-6) and expressions.close(u, v, ROUNDED)
+    return bool(abs(u - v) <= 1e-6) and equality.close(u, v, ROUNDED)
 
 
 def has_point(gold: str, answer: str) -> bool:

@@ -116,7 +116,7 @@ def _are_words(a: str, b: str) -> bool:
     return len(a) == 3 and bool(set(a) & set("eio" if ordered in (a, b) else "aeiouy"))
 
 
-# A sign, a prime or a ratio, which words do not have: -a, a - b, BC', a : b; but - Monday, 'even', O'Neil, to-do, x-axis.
+# This finds a sign, a prime or a ratio: -a, a - b, BC', a : b. Words have none: - Monday, 'even', O'Neil, to-do, x-axis.
 _OF_FORMULAS = re.compile(
     r"^\s*-(?!\s+[A-Za-z]{2}|[A-Z][a-z])|(?<![A-Za-z'])(?:[a-z]|[A-Z]{1,3})'(?![A-Za-z])"
     r"|(?<![A-Za-z]{3})(?<![A-Za-z]{3}\s)(?:(?<![A-Za-z]{2})[-:]|[-:](?![A-Za-z]{2}))(?!\s?[A-Za-z]{3})"

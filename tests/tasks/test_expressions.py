@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amrsd_jax.tasks.expressions import Unsupported, parse, same
+from amrsd_jax.tasks.equality import same
+from amrsd_jax.tasks.expressions import Unsupported, parse
 from amrsd_jax.tasks.notation import notation
 
 
