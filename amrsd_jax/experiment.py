@@ -51,7 +51,7 @@ from amrsd_jax.validate import validate
 
 @dataclasses.dataclass(frozen=True)
 class ExternalPolicy:
-    """The policy of another run, used as an external teacher or critic, and the tokens that end its responses."""
+    """Holds the policy of another run, which serves as teacher or critic, and the tokens that end its responses."""
 
     policy: Policy
     workdir: Path

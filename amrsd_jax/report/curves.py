@@ -154,9 +154,9 @@ def series(plot: Plot, run: RunFiles) -> list[Series]:
 
 
 def _expanded(curve: Curve, run: RunFiles) -> list[Curve]:
-    """Returns the curve; in its place one for each set or benchmark where its metric names SET or BENCHMARK.
+    """Returns a curve for each set or benchmark if the metric names SET or BENCHMARK, and otherwise the curve itself.
 
-    Of more than there are colours the first have one.
+    If there are too few colours, only the first sets or benchmarks have a curve.
     """
     for place, names in ((SET, sets(run)), (BENCHMARK, benchmarks(run))):
         if place in curve.metric:
@@ -180,7 +180,7 @@ def benchmarks(run: RunFiles) -> list[str]:
 
 
 def without_curves(run: RunFiles) -> list[str]:
-    """Returns the names of sets and benchmarks that are more than there are colours."""
+    """Returns the names of the sets and benchmarks for which no colour is left."""
     return sets(run)[len(SERIES) :] + benchmarks(run)[len(SERIES) :]
 
 

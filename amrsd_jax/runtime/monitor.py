@@ -107,7 +107,7 @@ def unusable(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> f
 
 
 def timeouts(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
-    """Returns the share of verifiers that ran out of time."""
+    """Returns the share of verdicts whose verifier ran out of time."""
     return float(np.mean([verdict.timed_out for verdict in record.rollouts.verdicts]))
 
 

@@ -86,7 +86,7 @@ class Worker:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills a process and those that it started, which are in its own session, and waits until it has ended."""
+    """Kills a process and all others of its session, which it started, and waits until it has ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # there is none left
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
