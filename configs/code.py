@@ -19,9 +19,8 @@ lcb        LiveCodeBench from February to April 2025, 131 problems, as in SDPO's
 
 Our choice for mbpp and humaneval: rewards of 1 only if all tests pass, as for lcb; 6 processor seconds, as one solution of MBPP
 takes 2.5; evaluations every 25 steps with 4 sampled answers, since 17 answers to 500 questions are as many as the rollouts of 33
-steps. The rows of lcb have no program: methods whose teacher would be shown one have SDPO's context. So has CREDIT, with SDPO's
-rate, since its paper (arXiv 2605.11613) was not read; its coefficients are in credit/credit.py. What else is published:
-configs/benchmark.py.
+steps. The rows of lcb have no program: methods whose teacher would be shown one have SDPO's context. So has CREDIT (arXiv
+2605.11613), whose rate is the same. What else is published: configs/benchmark.py.
 """
 
 from amrsd_jax import credit
@@ -60,9 +59,8 @@ def _rich_feedback(config, method: str) -> None:
     if context in _PROGRAMS or method in ("sdpo", "credit"):
         config.credit.context = "peer_solution,feedback"
         config.reflection.context_length = 10_240
-    if method in ("sdpo", "credit"):
-        config.teacher.rate = 0.01
     if method == "sdpo":
+        config.teacher.rate = 0.01
         config.distill.update(top_k=20, alpha=1.0)
         config.learning.update(minibatches=32, micro_batches=1)
     config.optimizer.learning_rate = 1e-6

@@ -127,8 +127,11 @@ def test_methods_have_the_settings_that_their_code_has():
     """Aggregation, clip bounds, dual clip, rounds of dynamic sampling, and the deviation that advantages are divided by."""
     published = {
         "opsd": ("token_mean", 0.2, 0.2, 0.0, 1, False),
-        "rlsd": ("token_mean", 0.2, 0.28, 3.0, 1, False),
-        "sdpg": ("token_mean", 0.2, 0.28, 10.0, 10, False),
+        "rlsd": ("token_mean", 0.2, 0.28, 3.0, 1, True),
+        "cepo": ("token_mean", 0.2, 0.28, 3.0, 1, True),
+        "sdpg": ("token_mean", 0.2, 0.28, 10.0, 10, True),
+        "distilled_rl": ("token_mean", 0.2, 0.2, 3.0, 1, True),
+        "srpo": ("token_mean", 0.2, 0.2, 3.0, 1, True),
         "rlcsd": ("token_mean", 0.2, 0.2, 0.0, 1, True),
     }
     for method, expected in published.items():
@@ -137,6 +140,7 @@ def test_methods_have_the_settings_that_their_code_has():
         values = (loss.reduction, loss.clip_low, loss.clip_high, loss.clip_dual, config.rollout.rounds)
         assert (*values, config.credit.sample_std) == expected
     assert validate(get("science", "chemistry,gspo")).loss.old_logprobs == "update"
+    assert validate(get("science", "chemistry,credit")).teacher.rate == 0.01
 
 
 @pytest.mark.parametrize("model", ["qwen3-1.7b", "qwen3-4b", "qwen2.5-7b"])

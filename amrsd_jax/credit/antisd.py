@@ -16,8 +16,10 @@ def antisd(s: Signals, *, lam: float = 0.5, low: Share = 0.93) -> TokenCredit:
     """A_t = A - g lam phi(d), phi(d) = (softplus(d) - log 2) / 2, d = l_T - l_S (arXiv 2605.11609).
 
     The gate g is switched on when the teacher's median entropy is at least that of the warm-up (5 steps), and off when it is
-    below `low` times that; between the two it keeps its value. Form, lam and the gate are the paper's. That the gate is off
-    during the warm-up, and that the warm-up's entropy is the median of the five steps' medians, is our choice.
+    below `low` times that; between the two it keeps its value. Form, lam and the gate, off during the warm-up, are the paper's;
+    that the warm-up's entropy is the median of the five steps' medians is our choice. Copies of the authors' code estimate
+    otherwise: phi is standardised within a row and clipped, its weight follows the row's perplexity, and the gate is of the
+    teacher's perplexity. That is not implemented.
 
     Args:
       s: advantage [N], mask, student_logprobs, teacher_logprobs, teacher_entropy [N, T], scored [N] are read, and memory

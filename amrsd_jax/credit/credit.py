@@ -7,14 +7,15 @@ from amrsd_jax.credit.feedback_alignment import needs_teacher
 from amrsd_jax.records import Signals, TokenCredit
 
 
-def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: float = 0.0) -> TokenCredit:
-    """A_t = reward_weight A + coef s_t, s_t = l_T(y_t | x, c) - lam mean_k l_T(y_t | x_k, c) (arXiv 2605.11613).
+def credit(s: Signals, *, lam: float = 0.1, coef: float = 1.0, reward_weight: float = 0.0) -> TokenCredit:
+    """A_t = reward_weight A + coef s_t, s_t = l_T(y_t | x, c) - l_S(y_t) - lam mean_k l_T(y_t | x_k, c) (arXiv 2605.11613).
 
     The x_k are other prompts of the batch, with the same response and context. The sum over tokens of l_T - l_S is the
     pointwise mutual information of response and feedback; the baseline removes what the response would earn under any prompt.
-    The sampled-token form of the baseline, lam = 1 and one other prompt are quoted from other papers. That the reward itself
-    does not enter, the context, as in SDPO, and both weights are our choice. A row without a context has s = 0; one without
-    another prompt has s = l_T - l_S.
+    The form (equation 8), lam = 0.1, one other prompt and the teacher's rate of 0.01 (`configs/methods.py`) are quoted from an
+    audit of the paper. The paper has this reward for every entry of the vocabulary, in a reverse KL or a Jensen-Shannon
+    divergence over the teacher's likeliest tokens; that ours is of the sampled token alone is our choice, as are both weights
+    and the context, SDPO's. A row without a context has s = 0; one without another prompt has s = l_T - l_S.
 
     Args:
       s: advantage [N], mask, student_logprobs, teacher_logprobs [N, T], and l_T under each of K other prompts
@@ -25,9 +26,7 @@ def credit(s: Signals, *, lam: float = 1.0, coef: float = 1.0, reward_weight: fl
     """
     present = s.has_negative[:, :, None]
     baseline = jnp.sum(jnp.where(present, s.negative_logprobs, 0.0), axis=0) / jnp.maximum(present.sum(axis=0), 1)
-    contrasted = s.has_negative.any(axis=0)[:, None]
-    score = s.teacher_logprobs - jnp.where(contrasted, lam * baseline, s.student_logprobs)
-    score = score * s.mask
+    score = (s.gap - lam * baseline) * s.mask
     return TokenCredit(reward_weight * s.sequence_advantage * s.mask + coef * score, {"score": mean(score, s.mask)})
 
 

@@ -22,7 +22,8 @@ RULES = (
     # SDPO (arXiv 2601.20802, the authors' code): top 100 of the student and a tail bucket, alpha 0.5, times min(rho_t, 2).
     # The teacher is a moving average; its context a correct sibling. Rows without one, such as those of a group that failed
     # whole and the only success of a group, are left out. Where failures have messages that say more than that they failed,
-    # the authors also show those, `peer_solution,feedback`, with top 20, alpha 1 and rate 0.01. The reduction `token_mean`,
+    # the authors also show those, `peer_solution,feedback`, with top 20 and alpha 1 (their script names a rate of 0.01 in a
+    # field that the code does not read). The reduction `token_mean`,
     # and advantages that are not divided by the group's deviation are set by `configs/methods.py`.
     Rule(
         "sdpo",
@@ -33,10 +34,10 @@ RULES = (
         distill=Divergence(alpha=0.5, top_k=100, support="student", importance_cap=2.0),
         reads_gap=False,
     ),
-    # OPSD (arXiv 2601.18734): KL(T || S) over the whole vocabulary, each entry's contribution clipped at 0.05 nats, as a
-    # re-implementation has it. Where the teacher is sure of a token that the student doubts, that entry's term is clipped
-    # and has no gradient, and the remaining terms raise the other entries (docs/findings.md). The authors' released script
-    # has the Jensen-Shannon form (alpha = 0.5) without a clip.
+    # OPSD (arXiv 2601.18734): KL(T || S) over the whole vocabulary, each entry's contribution clipped at 0.05 nats, as in the
+    # authors' code of 18 March 2026 by its README (their first release had the Jensen-Shannon form, alpha = 0.5, without a
+    # clip). Where the teacher is sure of a token that the student doubts, that entry's term is clipped and has no gradient, and
+    # the remaining terms raise the other entries (docs/findings.md). They sample one response per prompt, at temperature 1.1.
     Rule(
         "opsd",
         weighted_reward,

@@ -10,6 +10,8 @@ from amrsd_jax.sections import Share
 def entropy_tokens(s: Signals, *, share: Share = 0.2) -> TokenCredit:
     """A_t = A on the `share` of the step's tokens with the highest entropy, 0 elsewhere (arXiv 2506.01939, share 0.2).
 
+    Tokens of groups with equal rewards count too; the paper's runs have none, because they sample such groups again, as DAPO.
+
     Args:
       s: advantage [N], mask and student_entropy [N, T] are read.
       share: share of the step's tokens that are trained on.

@@ -8,11 +8,12 @@ from amrsd_jax.records import Signals, TokenCredit
 
 
 def feedback_alignment(s: Signals, *, coef: float = 1.0) -> TokenCredit:
-    """A_t = coef (l_T - l_S): the sampled-token form of KL(S || T), without the reward (arXiv 2606.11173, as quoted by others).
+    """A_t = coef (l_T - l_S), the sampled-token form of KL(S || T), without the reward (arXiv 2606.11173, as quoted by others).
 
     The paper's variants differ in their context: `critic_feedback`, a frozen critic's step-by-step repair of the attempt
-    (StepAlignFB), or `reference_solution` (RefSol). Both sample one rollout per prompt. Its third variant is GRPO. The
-    coefficient is our choice.
+    (StepAlignFB), or `reference_solution` (RefSol). Both sample one rollout per prompt. Its third variant is GRPO. The paper
+    analyses credit by l_T - l_S; the loss that it trains is quoted as OPSD's divergence over the vocabulary, so that this form
+    is our choice, and so is the coefficient.
 
     Args:
       s: mask, student_logprobs and teacher_logprobs [N, T] are read.

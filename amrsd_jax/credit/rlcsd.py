@@ -16,7 +16,8 @@ def rlcsd(s: Signals, *, tau: float = 0.02, lam: float = 0.5, delta: float = 0.0
     them, have no credit. Over the others the loss is the mean over tokens that are left alone plus eta times the mean over
     modulated tokens (m = 1). Under the reduction `token_mean`, which counts all rows, this is a multiplication of each kind's
     credit by (all tokens) / (its tokens), both of the step, also where it has several minibatches. Form and defaults are those
-    of the authors' code; that a row with A = 0, which rewards of 0 and 1 give in groups of equal rewards only, is left out
+    of the authors' code, and so is that a failure without an answer is no hint, but there the hints are drawn at random; here
+    they are the next siblings. That a row with A = 0, which rewards of 0 and 1 give in groups of equal rewards only, is left out
     whatever its hints is our choice.
 
     Args:

@@ -15,10 +15,11 @@ def sc_grpo(s: Signals, *, quantile: Share = 0.75, least: float = 1e-4) -> Token
     """A_t = A D_t / (D_t + c), with D = KL(T || S) and c the `quantile` of the weighed tokens' D (arXiv 2606.18810).
 
     Groups with at least two right answers and a wrong one are weighed; rows of others, and those without a peer's solution,
-    keep A. Weight, c = max(75th percentile, 1e-4) and groups are the paper's, from a published reading of it. It takes the
-    quantile per micro-batch, here it is that of the step. D is computed there over the vocabulary. Here it is the estimate
-    r log r - r + 1 from the sampled token, r = exp(l_T - l_S), which is never negative and has D as its mean (our choice). The
-    paper also explores in groups without a right answer, by the diversity of their responses, which is left out here.
+    keep A. Weight, c = max(75th percentile, 1e-4) and groups are the paper's. It draws the peer at random and takes the
+    quantile per micro-batch; here it is the next peer, and the quantile of the step. D is computed there over the vocabulary.
+    Here it is the estimate r log r - r + 1 from the sampled token, r = exp(l_T - l_S), which is never negative and has D as its
+    mean (our choice). The paper also explores in groups without a right answer, by the diversity of their responses, which is
+    left out here.
 
     Args:
       s: advantage, group_right, scored [N], group, mask, student_logprobs and teacher_logprobs [N, T] are read.

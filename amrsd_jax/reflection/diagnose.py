@@ -38,13 +38,15 @@ def diagnose(rollouts: Rollouts, row: int, settings: ContextSettings) -> Diagnos
 
 
 def sibling_solutions(rollouts: Rollouts, row: int, settings: ContextSettings, *, correct: bool) -> Iterator[str]:
-    """Yields the siblings' correct or wrong responses, without thoughts; one that holds nothing else is skipped.
+    """Yields the siblings' correct responses, or the wrong ones that have an answer, without thoughts and where more is left.
 
-    One with the row's own text is included, as in the code of SDPO and of RLCSD, which leave out the row itself only.
+    One with the row's own text is included, as in the code of SDPO and of RLCSD, which leave out the row itself only. A failure
+    without an answer, one that was cut for example, would differ from a correct one in its form alone (as RLCSD's code).
     """
     for i in siblings(row, settings.group):
         solution = after_thoughts(rollouts.text[i], settings.responses_open_thinking)
-        if solution and rollouts.verdicts[i].correct == correct:
+        verdict = rollouts.verdicts[i]
+        if solution and verdict.correct == correct and (correct or verdict.parsed is not None):
             yield solution
 
 

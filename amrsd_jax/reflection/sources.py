@@ -303,6 +303,24 @@ def wrong_peers(
     return negatives
 
 
+def wrong_answers(
+    settings: ContextSettings, rollouts: Rollouts, positive: PrivilegedTexts, count: int
+) -> list[NegativeContext]:
+    """Returns for every row that has a text the answers of its group's `count` worst failures, the row's own included."""
+    rows, group = len(rollouts.text), settings.group
+    negatives = [NegativeContext(PrivilegedTexts.none(rows), list(range(rows))) for _ in range(count)]
+    for row in positive.usable():
+        first = row - row % group
+        answered = [
+            rollouts.verdicts[i] for i in range(first, first + group) if rollouts.verdicts[i].parsed is not None
+        ]
+        failures = sorted((verdict for verdict in answered if not verdict.correct), key=lambda verdict: verdict.reward)
+        for verdict, negative in zip(failures, negatives, strict=False):
+            text = fill(settings.templates_of(rollouts.problems[row]).given_answer, answer=verdict.parsed)
+            negative.texts.put(row, "wrong_answers", "ok", text)
+    return negatives
+
+
 def other_prompts(
     settings: ContextSettings, rollouts: Rollouts, positive: PrivilegedTexts, count: int
 ) -> list[NegativeContext]:
@@ -320,5 +338,6 @@ def other_prompts(
 
 NEGATIVES: dict[str, Callable[..., list[NegativeContext]]] = {
     "wrong_peers": wrong_peers,
+    "wrong_answers": wrong_answers,
     "other_prompts": other_prompts,
 }

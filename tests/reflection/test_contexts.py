@@ -28,6 +28,12 @@ def rollouts(*correct, **fields):
     return tiny_rollouts(correct, **{"text": text} | fields)
 
 
+def answered(record, *parsed):
+    """The same rollouts with these answers."""
+    verdicts = [dataclasses.replace(one, parsed=answer) for one, answer in zip(record.verdicts, parsed, strict=True)]
+    return dataclasses.replace(record, verdicts=tuple(verdicts))
+
+
 class Sampler:
     """Answers row r with answers[r]; an answer that ends in "..." was cut by length. Completes in reverse order."""
 
@@ -260,12 +266,33 @@ def test_the_critic_is_shown_the_attempt_and_the_answer_and_decodes_greedily():
 def test_wrong_peers_are_failed_siblings():
     other = "5+7+0=11\n#### 11"
     record = rollouts(True, False, False, True, True, True, text=(RIGHT, WRONG, other, RIGHT, RIGHT, RIGHT))
+    record = answered(record, None, "13", "11", "12", "12", "12")
     contexts, _ = contexts_of(record, source="answer", group=3, negatives="wrong_peers", count=2)
     first, second = contexts.negatives
     wrong, other_wrong = f" peer\n{WRONG}", f" peer\n{other}"
     assert first.text == (wrong, other_wrong, wrong, "", "", "")
     assert second.text == (other_wrong, "", "", "", "", "")
     assert first.rows.tolist() == [0, 1, 2] and second.rows.tolist() == [0]
+
+
+def test_wrong_peers_have_an_answer():
+    """A failure that was cut before its answer would tell right from wrong by its form."""
+    record = answered(rollouts(True, False, False), "12", None, "13")
+    contexts, _ = contexts_of(record, source="answer", group=3, negatives="wrong_peers", count=1)
+    assert contexts.negatives[0].rows.tolist() == [0, 1]
+
+
+def test_wrong_answers_are_those_of_the_group_s_worst_failures():
+    """The worst first, that of the row itself too; a group without a failed answer has none."""
+    record = answered(rollouts(True, False, False, True, True, False), "12", "13", "11", "12", "12", None)
+    verdicts = list(record.verdicts)
+    verdicts[1] = dataclasses.replace(verdicts[1], reward=0.5)
+    record = dataclasses.replace(record, verdicts=tuple(verdicts))
+    contexts, _ = contexts_of(record, source="answer", group=3, negatives="wrong_answers", count=2)
+    worst, second = contexts.negatives
+    assert contexts.text == ("#### 12",) * 6
+    assert worst.text == ("#### 11",) * 3 + ("",) * 3 and second.text == ("#### 13",) * 3 + ("",) * 3
+    assert prompt(worst, 1) == chat_ids(TOKENIZER, TEXTS.teacher_prompt("5+7", "#### 11"))
 
 
 def test_other_prompts_are_the_questions_of_other_groups_with_the_row_s_text():

@@ -1,5 +1,7 @@
 """Thoughts are removed from texts that are shown to another reader, also where a tag is missing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,6 +81,9 @@ def test_a_peer_is_shown_without_its_thoughts_and_skipped_if_it_has_nothing_else
 def test_wrong_peers_are_shown_without_their_thoughts():
     """The third row's only other wrong sibling is row 1; the second's, row 2, never ends its thought."""
     record = of("5+7+0=12", "<think>7+5=1</think>5+7+0=13", "<think>7+7", correct=[1, 0, 0])
+    record = dataclasses.replace(
+        record, verdicts=tuple(dataclasses.replace(one, parsed="13") for one in record.verdicts)
+    )
     texts = PrivilegedTexts([""] * 3, ["ok"] * 3, ["text"] * 3)
     (negative,) = NEGATIVES["wrong_peers"](context_settings(3), record, texts, 1)
     assert [negative.texts.text[row] for row in (1, 2)] == ["", " peer\n5+7+0=13"]
