@@ -350,7 +350,7 @@ class OptimizerConfig(Section):
     )
     b1: Decay = Field(0.9, description="decay of the first moment")
     b2: Decay = Field(0.95, description="decay of the second moment")
-    eps: NonNegative = Field(1e-8, description="added to the root of the second moment")
+    eps: Positive = Field(1e-8, description="added to the root of the second moment")
     weight_decay: NonNegative = Field(0.0, description="of kernels, embeddings and adapters, times the learning rate")
     clip_norm: NonNegative = Field(1.0, description="0 turns clipping off")
     max_skipped: Count = Field(

@@ -316,7 +316,8 @@ def make_external(config: Config, tokenizer: Tokenizer, mesh: Mesh) -> ExternalP
     other_tokenizer = read_tokenizer(workdir)
     if other_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"{place}: its tokenizer differs from this run's")
-    policy = make_policy(other, other_tokenizer, mesh)
+    kernels = dict(attention=config.attention, decode_attention=config.decode_attention)  # of this machine
+    policy = make_policy(other.model_copy(update=kernels), other_tokenizer, mesh)
     rollout, reflection = config.rollout, config.reflection
     reads = reflection.context_length if config.teacher.kind == "external" else 0
     writes = reflection.prompt_length if "critic" in samplers_of(config.credit.context) else 0

@@ -1,6 +1,7 @@
 """Checks that a run can begin, and says what it is, before anything is computed."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -11,7 +12,8 @@ from amrsd_jax.files import atomic_write
 from amrsd_jax.learning import mesh as meshes
 from amrsd_jax.platforms import row_devices
 from amrsd_jax.policy import lora
-from amrsd_jax.policy.tokenizer import chat_ids
+from amrsd_jax.policy.tokenizer import Message, chat_ids
+from amrsd_jax.reflection.parse import TAGS
 from amrsd_jax.reflection.sources import samplers_of
 from amrsd_jax.runtime.console import note
 from amrsd_jax.runtime.rollouts import rollout_files, unreadable
@@ -22,13 +24,14 @@ from amrsd_jax.validate import cannot_learn
 
 
 def check_prompts(experiment: Experiment) -> None:
-    """Checks that prompts fit: the training split's and every benchmark's, and the teacher's without question and text.
+    """Checks that prompts fit: the training split's and every benchmark's, and those of reflections and teacher without texts.
 
     Also whether reflections can begin with their tag, and whether the config's reflection warm-up is possible.
 
     Raises:
-      ValueError: none of a split fits into `rollout.prompt_length`, or the teacher's not into `reflection.context_length`; a
-        reflection would begin with its tag inside a thought; or see `reflection_warmup.check`.
+      ValueError: none of a split fits into `rollout.prompt_length`, the teacher's not into `reflection.context_length`, or those
+        of a writer not into `reflection.prompt_length`; a reflection would begin with its tag inside a thought; or see
+        `reflection_warmup.check`.
     """
     encode, longest = experiment.prompt_ids, experiment.config.rollout.prompt_length
     for data_set, task in members(experiment.task).items():
@@ -44,16 +47,24 @@ def check_prompts(experiment: Experiment) -> None:
             "reflection.open_tag = True: the chat template begins a reflection inside a thought, where the tag would be lost; "
             "expected False, or a template without it (reflection.chat_template, e.g. enable_thinking = False)"
         )
-    if context != "none":
-        least = max(
-            len(chat_ids(settings.tokenizer, texts.teacher_prompt("", ""), **settings.chat_template))
-            for texts in settings.templates.values()
-        )
-        if least >= settings.config.context_length:
+
+    def check(field: str, whose: str, prompts: Iterable[list[Message]], **template: object) -> None:
+        least = max(len(chat_ids(settings.tokenizer, messages, **template)) for messages in prompts)
+        if least >= (limit := getattr(settings.config, field)):
             raise ValueError(
-                f"reflection.context_length = {settings.config.context_length}: the teacher's prompt without question and "
-                f"text has {least} tokens; expected more"
+                f"reflection.{field} = {limit}: {whose} without question and text has {least} tokens; expected more"
             )
+
+    families, writers = settings.templates.values(), samplers_of(context)
+    if context != "none":
+        prompts = (texts.teacher_prompt("", "") for texts in families)
+        check("context_length", "the teacher's prompt", prompts, **settings.chat_template)
+    if "reflection" in writers:
+        prompts = (texts.reflection_prompt(tag, "", "", "", None, None) for texts in families for tag in TAGS.values())
+        check("prompt_length", "the prompt of a reflection", prompts, **settings.reflection_chat_template)
+    if "critic" in writers:
+        prompts = (texts.repair_prompt("", "", "") for texts in families)
+        check("prompt_length", "the critic's prompt", prompts, **settings.reflection_chat_template)
     reflection_warmup.check(experiment)
 
 
@@ -89,6 +100,10 @@ def describe(experiment: Experiment) -> None:
         note(f"  {line}")
     if config.learning.share_prompts and (devices := row_devices(mesh)) > 1:
         note(f"  rows are split over {devices} devices: every response runs its own prompt (learning.share_prompts)")
+    if config.reflection.null_control_every and not experiment.rule.reads_gap:
+        note(
+            f"  reflection.null_control_every: the teacher of rule {experiment.rule.name!r} has no gap to measure; nothing is"
+        )
     for line in cannot_learn(config):
         note(f"  {line}")
 

@@ -114,7 +114,9 @@ def start_or_resume(
         return state.replace(frozen=frozen), fixed, progress
     stored = None
     if teacher.stored:
-        stored = copy(external) if teacher.config.kind == "external" else copy_trainable(initial)
+        stored = copy_trainable(initial)
+        if teacher.config.kind == "external":  # a critic keeps its parameters; the state's are donated
+            stored = copy(external) if experiment.needs_critic else external
     state = init_state(policy, experiment.optimizer, initial, experiment.mesh, teacher=stored)
     return state, fixed, Progress()
 
@@ -234,6 +236,7 @@ def base_params(experiment: Experiment, workdir: Path, clock: Clock) -> Params:
                 policy, experiment.task, experiment.templates[""], experiment.tokenizer, experiment.mesh, config.warmup,
                 seed=config.seed, chunk=config.scoring.chunk,
                 progress=lambda batches: _until_interrupted(batches, "warm-up, updates"),
+                **experiment.context_settings.chat_template,
             )  # fmt: skip
         note(f"warm-up: {len(losses)} updates, loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f} nats per token")
         save_params(folder, params)

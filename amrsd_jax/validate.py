@@ -25,7 +25,7 @@ from amrsd_jax.policy.chat_template import NAMED
 from amrsd_jax.policy.huggingface import architecture_of, is_checkpoint
 from amrsd_jax.records import Signals
 from amrsd_jax.reflection.prompts import task_templates
-from amrsd_jax.reflection.sources import SOURCES, sources_in
+from amrsd_jax.reflection.sources import SOURCES, samplers_of, sources_in
 from amrsd_jax.runtime import monitor
 from amrsd_jax.scoring.divergence import Divergence
 from amrsd_jax.sections import ConfigError, Section, parse
@@ -270,10 +270,17 @@ def _check_together(config: Config) -> None:
     if (context == "none") != (rule.context == "none"):
         reads = "reads no teacher" if rule.context == "none" else "needs a teacher that sees something"
         raise ConfigError(f"credit.context = {context!r}: rule {rule.name!r} {reads}; its own is {rule.context!r}")
-    if context == "question" and config.teacher.kind == "policy":
+    kind, every, rate = config.teacher.kind, config.teacher.every, config.teacher.rate
+    follows = {"policy": True, "snapshot": every == 1, "ema": rate == 1, "trust_region": rate == 1}
+    if context == "question" and follows.get(kind):
         raise ConfigError(
-            "credit.context = 'question': teacher.kind = 'policy' is the student itself, so that every gap would be 0; expected "
-            "another kind"
+            f"credit.context = 'question': teacher.kind = {kind!r}, with every = {every} and rate = {rate}, is the student "
+            "itself, so that every gap would be 0; expected another teacher"
+        )
+    if context == "question" and config.reflection.context_length < config.rollout.prompt_length:
+        raise ConfigError(
+            f"reflection.context_length = {config.reflection.context_length}: credit.context = 'question' shows the student's "
+            f"own prompt; expected at least rollout.prompt_length = {config.rollout.prompt_length}"
         )
     if bool(config.credit.negatives) != bool(rule.negatives):
         expected = "contrasts; expected at least 1" if rule.negatives else "does not contrast; expected 0"
@@ -349,9 +356,10 @@ def _check_lengths(config: Config, splits: Sequence[str]) -> None:
     rows = [(("rollout.prompt_length", rollout.prompt_length), response)]
     if "train" in splits and sources != ["none"]:
         rows.append((("reflection.context_length", reflection.context_length), response))
-        tokens = response if "critic_feedback" in sources else ("reflection.tokens", reflection.tokens)
-        rows.append((("reflection.prompt_length", reflection.prompt_length), tokens))
-    if "train" in splits and reflection.warmup.attempts:
+    writers = samplers_of(config.credit.context) if "train" in splits else set()
+    if "critic" in writers:
+        rows.append((("reflection.prompt_length", reflection.prompt_length), response))
+    if "reflection" in writers or ("train" in splits and reflection.warmup.attempts):
         rows.append((("reflection.prompt_length", reflection.prompt_length), ("reflection.tokens", reflection.tokens)))
     for (prompt, p), (new, t) in rows:
         if p + t > architecture.longest_row:
@@ -398,15 +406,25 @@ def _check_division(config: Config) -> None:
 
 
 def cannot_learn(config: Config) -> list[str]:
-    """Returns a sentence for each setting of a validated config with which rewards change no parameter."""
-    lines = []
+    """Returns a sentence for each setting of a validated config with which rewards change no parameter, or no row has a text."""
+    lines, group, rule = [], config.rollout.group, credit.get(config.credit.rule)
     if not config.optimizer.learning_rate:
         lines.append("optimizer.learning_rate = 0: no parameter will change")
     grouped = config.credit.baseline in credit.GROUPED
-    if config.rollout.group == 1 and grouped and not _credits_equal_rewards(config):
+    if group == 1 and grouped and not _credits_equal_rewards(config):
         lines.append(
             "rollout.group = 1: an advantage compares the responses of a group, so that it is always 0, and rule "
             f"{config.credit.rule!r} gives no credit then: nothing will be learnt from rewards"
+        )
+    elif group == 1 and all("peer_solution" in together.split("+") for together in config.credit.context.split(",")):
+        lines.append(
+            f"rollout.group = 1: credit.context = {config.credit.context!r} shows other responses of the group, and there are "
+            "none: no row will have a teacher"
+        )
+    if group == 2 and rule.negatives == "wrong_peers" and "peer_solution" in config.credit.context:
+        lines.append(
+            f"rollout.group = 2: rule {rule.name!r} contrasts a right and a wrong response beside the row's own: no row will "
+            "have both"
         )
     return lines
 

@@ -388,6 +388,22 @@ def test_narrow_bounds_of_the_ratio_take_their_denominator_from_the_update():
         ],
         (dict(credit__context="null,answer"), ["credit.context = 'null,answer'", "'null' alone"]),
         (dict(credit__context="question"), ["credit.context = 'question'", "teacher.kind = 'policy'"]),
+        (
+            dict(credit__context="question", teacher__kind="snapshot", teacher__every=1),
+            ["credit.context = 'question'", "teacher.kind = 'snapshot'", "every = 1"],
+        ),
+        *[
+            (
+                dict(credit__context="question", teacher__kind=kind, teacher__rate=1.0),
+                [f"teacher.kind = {kind!r}", "rate = 1"],
+            )
+            for kind in ("ema", "trust_region")
+        ],
+        (
+            dict(credit__context="question", teacher__kind="initial", reflection__context_length=10),
+            ["reflection.context_length = 10", "rollout.prompt_length"],
+        ),
+        (dict(optimizer__eps=0.0), ["optimizer.eps"]),
         (dict(credit__context="answer+question"), ["credit.context = 'answer+question'", "'question' alone"]),
         (dict(credit__rule="entropy_tokens", credit__args={"share": 1.5}), ["credit.args.share = 1.5", "1"]),
         (dict(credit__rule="rlsd", credit__args={"lam": 1.1}), ["credit.args.lam = 1.1", "1"]),
@@ -572,5 +588,9 @@ def test_a_config_that_cannot_learn_is_told():
     for rule in ("grpo", "amrsd", "rlsd"):
         assert "rollout.group = 1" in told(rule, **alone)[0]
     assert "rollout.group = 1" in told("rloo", **alone)[0] and told("reinforce", **alone) == []
-    for rule in ("hybrid", "sdpo", "antisd", "oracle_prefix", "prefix_credit"):  # they give credit without an advantage
+    for rule in ("antisd", "oracle_prefix", "prefix_credit"):  # they give credit without an advantage
         assert told(rule, **alone) == []
+    for rule in ("hybrid", "sdpo"):  # so would they, but there is no sibling to show
+        assert "peer_solution" in told(rule, **alone)[0] and told(rule, credit__context="answer", **alone) == []
+    assert "'rlcsd'" in told("rlcsd", rollout__group=2)[0]
+    assert told("rlcsd", rollout__group=3) == told("cepo", rollout__group=2) == []

@@ -405,6 +405,13 @@ def test_a_rule_without_a_teacher_needs_no_room_for_its_prompt(tmp_path):
     check_prompts(experiment)
 
 
+def test_a_rule_that_reflects_needs_room_for_its_prompt(tmp_path):
+    """Without it no row would have a reflection, and the run would be GRPO."""
+    experiment = make_experiment(validate(tiny_config(reflection__prompt_length=3)), tmp_path)
+    with pytest.raises(ValueError, match=r"reflection\.prompt_length = 3: the prompt of a reflection"):
+        check_prompts(experiment)
+
+
 def test_a_run_that_another_process_writes_is_refused(finished, tmp_path):
     run = runs.fresh(finished, tmp_path / "run")
     with locked(run), pytest.raises(ConfigError, match="is being written by process"):

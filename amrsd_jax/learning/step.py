@@ -355,7 +355,7 @@ def _add(metrics: Sums, more: Sums) -> Sums:
 
 
 def _means(metrics: Sums) -> Scalars:
-    """Returns metrics as `name`, with each sum `group/name` divided by the number of tokens `group/count`."""
+    """Returns metrics as `name`, with each sum `group/name` divided by the tokens `group/count`; nan where there are none."""
     if EXPERT_TOKENS in metrics:
         metrics = dict(metrics)
         metrics |= load_metrics(metrics.pop(EXPERT_TOKENS))
@@ -364,5 +364,5 @@ def _means(metrics: Sums) -> Scalars:
     for name, value in metrics.items():
         group, _, metric = name.rpartition("/")
         if metric != "count":
-            means[metric] = value / jnp.maximum(counts[group], 1) if group else value
+            means[metric] = value / counts[group] if group else value
     return means

@@ -88,6 +88,7 @@ def warm_up(
     seed: int,
     chunk: int,
     progress: Callable[[Iterable], Iterable] = lambda batches: batches,
+    **template: object,
 ) -> tuple[Params, list[float]]:
     """Trains a fresh policy on the demonstrator's documents; returns its parameters and the losses (nats per token).
 
@@ -96,11 +97,12 @@ def warm_up(
       seed: seed of parameters and documents.
       chunk: tokens of one device whose logits exist at one time.
       progress: wraps the iteration over batches, to show it.
+      template: arguments of the chat template.
 
     Raises:
       ConfigError: a document is longer than a row, or see `supervise`.
     """
-    packed = pack(_encoded(task, templates, tokenizer, config, seed), config.row_length)
+    packed = pack(_encoded(task, templates, tokenizer, config, seed, **template), config.row_length)
     return supervise(
         policy, init_params(policy, rng.key(seed, "init"), mesh), packed, mesh, place="warmup", rows=config.rows,
         learning_rate=config.learning_rate, b2=config.b2, generator=rng.host(seed, "warm-up order"), chunk=chunk,
@@ -109,12 +111,19 @@ def warm_up(
 
 
 def _encoded(
-    task: ChainTask, templates: Templates, tokenizer: Tokenizer, config: WarmupConfig, seed: int
+    task: ChainTask,
+    templates: Templates,
+    tokenizer: Tokenizer,
+    config: WarmupConfig,
+    seed: int,
+    **template: object,
 ) -> Iterator[Document]:
     source = documents(task, templates, rng.host(seed, "warm-up"), config)
     for number in range(config.documents):
         messages, text = next(source)
-        document = Document(chat_ids(tokenizer, messages), [*tokenizer.encode(text), tokenizer.eos_token_id])
+        document = Document(
+            chat_ids(tokenizer, messages, **template), [*tokenizer.encode(text), tokenizer.eos_token_id]
+        )
         if document.size > config.row_length:
             raise ConfigError(
                 f"warm-up document {number}: {document.size} tokens; warmup.row_length = {config.row_length} is too short"

@@ -45,10 +45,13 @@ def _common_end(a: list[str], b: list[str]) -> int:
 
 
 def quoted_spans(tokenizer: Tokenizer, rollouts: Rollouts, contexts: Contexts) -> Integer[np.ndarray, "N 2"]:
-    """Returns the tokens [start, end) of the number that each row's usable text points at; -1, -1 where there is none."""
+    """Returns the tokens [start, end) of the number that each row's usable text points at; -1, -1 where there is none.
+
+    A teacher's prompt that the text has no room in does not matter, since nobody reads it.
+    """
     lengths = rollouts.mask.sum(axis=1).astype(int)
     tokens = [row[:length].tolist() for row, length in zip(rollouts.response, lengths, strict=True)]
     spans = [None] * len(tokens)
-    for row in contexts.rows:
+    for row in [row for row, status in enumerate(contexts.status) if status in ("ok", "no_room")]:
         spans[row] = quoted(rollouts.problems[row].question, rollouts.text[row], contexts.text[row])
     return token_spans(tokenizer, tokens, spans)

@@ -119,16 +119,19 @@ def advice(row: Mapping[str, float | None], config: Config) -> str:
 
 
 def unusable_reflections(step: int, contexts: Contexts) -> str | None:
-    """Returns a line where most of the needed reflections are unusable: how many, why, and one of them; else None."""
-    reasons = Counter(status for status in contexts.status if status in WRITTEN)
+    """Returns a line where most of the needed texts are unusable or have no room: how many, why, and one of them; else None."""
+    reasons = Counter(status for status in contexts.status if status in (*WRITTEN, "no_room"))
     needed = sum(status != "not_needed" for status in contexts.status)
     if 2 * reasons.total() <= needed:
         return None
     reason, count = reasons.most_common(1)[0]
     sample = " ".join(contexts.text[contexts.status.index(reason)].split())
+    example = f"such as {sample[:200]!r}"
+    if reason == "no_room":
+        example = "since their prompts do not fit: raise reflection.prompt_length or reflection.context_length"
     return (
         f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
-        f"{count} are {reason!r}, such as {sample[:200]!r}"
+        f"{count} are {reason!r}, {example}"
     )
 
 

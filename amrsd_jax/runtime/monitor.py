@@ -65,13 +65,13 @@ def length(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> flo
 
 def entropy(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float:
     """Returns the mean entropy of the policy over the step's updates, nats per token."""
-    return float(np.mean([update["entropy"] for update in update_metrics]))
+    return update_mean(update_metrics, "entropy")
 
 
 def gap(record: StepRecord, update_metrics: UpdateMetrics, group: int) -> float | None:
     """Returns the mean |l_T - l_S| over rows with a teacher, or the distilled divergence, nats per token; None without one."""
     if "divergence" in update_metrics[0]:
-        return float(np.mean([update["divergence"] for update in update_metrics]))
+        return update_mean(update_metrics, "divergence") if len(record.contexts.rows) else None
     mask = record.rollouts.mask * record.logprobs.scored[:, None]
     return float((abs(record.logprobs.gap) * mask).sum() / mask.sum()) if mask.sum() else None
 
@@ -125,6 +125,13 @@ SIGNALS = {
     "unusable": Signal(unusable),
     "timeouts": Signal(timeouts),
 }
+
+
+def update_mean(update_metrics: UpdateMetrics, name: str) -> float:
+    """Returns the mean of a metric over the updates that have it, nan if none has: one without a token has no entropy."""
+    values = np.array([float(update[name]) for update in update_metrics])
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def zero_groups(advantage: Float[np.ndarray, " N"], group: int) -> float:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from jaxtyping import ScalarLike
 
 from amrsd_jax.evaluate.estimators import t_interval, wilson
@@ -12,7 +11,7 @@ from amrsd_jax.policy import Architecture
 from amrsd_jax.records import Rollouts, StepRecord, select_rollouts
 from amrsd_jax.reflection.parse import STATUSES
 from amrsd_jax.runtime.hardware import model_flops_utilisation, peak_memory_gib
-from amrsd_jax.runtime.monitor import zero_groups
+from amrsd_jax.runtime.monitor import update_mean, zero_groups
 
 # Names of the update's metrics in the run's metrics; others are terms of the loss.
 _UPDATE_METRICS = {
@@ -41,7 +40,7 @@ def summary(
     architecture: Architecture,
     devices: int,
 ) -> dict[str, float | None]:
-    """Returns the metrics of one training step. Metrics of updates are means over the step's updates.
+    """Returns the metrics of one training step. Metrics of updates are means over the updates that have them.
 
     Args:
       record: the step's results before its updates.
@@ -58,8 +57,7 @@ def summary(
         row = {name: value for name, value in row.items() if not name.startswith("reward/score_")} | by_set
     row |= {f"credit/{name}": value for name, value in record.credit.metrics.items()}
     for name in update_metrics[0]:
-        mean = float(np.mean([metrics[name] for metrics in update_metrics]))
-        row[_UPDATE_METRICS.get(name, f"loss/{name}")] = mean
+        row[_UPDATE_METRICS.get(name, f"loss/{name}")] = update_mean(update_metrics, name)
     row |= record.data_metrics | {f"seconds/{name}": value for name, value in seconds.items()}
     row["seconds/step"] = sum(seconds.values())
     return row | _rates(record, seconds, architecture, devices)

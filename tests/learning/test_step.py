@@ -162,6 +162,13 @@ def test_metrics_of_an_update_are_means_over_tokens(scores, whole):
     assert float(whole[1]["learning_rate"]) == pytest.approx(0.1) and whole[1]["skipped"] == 0
 
 
+def test_an_update_without_a_token_has_no_entropy(policy, params):
+    """One of 0 would look like a policy that has collapsed."""
+    batch = uneven_batch()
+    _, metrics = train_step(policy)(begin(policy, params), dataclasses.replace(batch, mask=np.zeros_like(batch.mask)))
+    assert np.isnan(metrics["entropy"]) and metrics["total"] == metrics["skipped"] == 0
+
+
 OWN = LOSS.model_copy(update=dict(ratio="sequence", clip_low=3e-4, clip_high=4e-4, old_logprobs="update"))
 
 

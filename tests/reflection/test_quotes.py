@@ -59,10 +59,10 @@ def test_spans_are_tokens_of_the_response():
     )
     rollouts = tiny_rollouts([False, False, True], length=6, **rows)
     texts = ("4 is too large", "4 is too large", "3 is right")
-    usable = np.array([0, 2])
+    usable = np.array([0])
     contexts = Contexts(
-        ("critique",) * 3, ("ok", "leak", "ok"), texts, usable, np.zeros((2, 1), np.int32), np.ones(2, np.int32)
-    )
+        ("critique",) * 3, ("ok", "leak", "no_room"), texts, usable, np.zeros((1, 1), np.int32), np.ones(1, np.int32)
+    )  # a text that fits into no teacher's prompt is read all the same
     spans = quoted_spans(tokenizer, rollouts, contexts)
     at = answers[0].index("4")
     assert spans[1].tolist() == [-1, -1]

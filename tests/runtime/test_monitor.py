@@ -177,6 +177,13 @@ def test_nothing_to_measure_is_none():
         step_record(scored=[False, False]), [{"entropy": np.float32("nan")}], everything(), group=2
     )
     assert measured["gap"] is measured["mass"] is measured["entropy"] is None
+    nobody = monitor.measure(step_record(), [{"entropy": 1.0, "divergence": 0.0}], everything(), group=2)
+    assert nobody["gap"] is None  # no row has a context, and a divergence of 0 would look like a teacher that says nothing
+
+
+def test_an_update_without_a_token_does_not_count():
+    updates = [{"entropy": np.float32(1)}, {"entropy": np.float32("nan")}]
+    assert monitor.measure(step_record(), updates, everything(), group=2)["entropy"] == 1.0
 
 
 def test_a_signal_that_is_off_is_not_measured():
