@@ -79,10 +79,7 @@ def generate(
     reflections = Reflections(experiment.context_settings, sampler)
     with clock.phase("sample"):
         groups, equal, sampled, too_long = [], [], 0, 0
-        while (
-            len(groups) - sum(equal) < config.rollout.prompts
-            and sampled < config.rollout.rounds * config.rollout.prompts
-        ):
+        for _ in range(config.rollout.rounds):
             prompts, position, skipped = next_prompts(
                 experiment.task, "train", position, config.rollout.prompts,
                 encode=experiment.prompt_ids, longest=config.rollout.prompt_length,
@@ -91,6 +88,8 @@ def generate(
             groups += sample_groups(experiment, params, prompts, step, first_row, reflections, clock)
             equal = [config.rollout.rounds > 1 and np.ptp(group.reward) == 0 for group in groups]
             sampled, too_long = sampled + config.rollout.prompts, too_long + skipped
+            if len(groups) - sum(equal) >= config.rollout.prompts:
+                break
         tokens = sum(int(group.mask.sum()) for group in groups)
         chosen = sorted(np.argsort(equal, kind="stable")[: config.rollout.prompts])  # in the order of their prompts
         rollouts = concatenate_rollouts([groups[i] for i in chosen])

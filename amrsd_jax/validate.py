@@ -90,11 +90,12 @@ def _fill(config: Config, splits: Sequence[str]) -> Config:
     for name, benchmark in config.evaluation.benchmarks.items():
         task = _fill_task(f"evaluation.benchmarks.{name}.task", benchmark.task, registry.SINGLE, ("test",))
         benchmarks[name] = _replace(benchmark, task=task)
+    baseline = config.credit.baseline or rule.baseline
     credit_section = _replace(
         config.credit,
         args=hyper,
         context=config.credit.context or rule.context,
-        baseline=(baseline := config.credit.baseline or rule.baseline),
+        baseline=baseline,
         normalize=baseline == "group" if config.credit.normalize is None else config.credit.normalize,
         negatives=rule.negative_count if config.credit.negatives is None else config.credit.negatives,
     )

@@ -110,20 +110,18 @@ def score(
       student, teacher: model and parameters; without a teacher no context is scored.
       student_scores: the student's scores of all rows, where they are known.
     """
-    all_contexts = [contexts, *contexts.negatives] if teacher is not None and len(contexts.rows) else []
-    teacher_scores: list[Scores] = []
-    if all_contexts and student_scores is None:
-        rows = contexts.rows
+    rows, all_contexts = contexts.rows, [contexts, *contexts.negatives]
+    if teacher is None or not len(rows):
+        return combine_scores(rollouts, contexts, student_scores, [])
+    if student_scores is None:
         no_context = dataclasses.replace(
             contexts, prompt=rollouts.prompt[rows], prompt_length=rollouts.prompt_length[rows], negatives=()
         )
         if teacher[0] == student[0] and teacher[1] is student[1]:
-            student_scores, *teacher_scores = scorer.score_contexts(*teacher, rollouts, [no_context, *all_contexts])
-        else:
-            (student_scores,) = scorer.score_contexts(*student, rollouts, [no_context])
-    if all_contexts and not teacher_scores:
-        teacher_scores = scorer.score_contexts(*teacher, rollouts, all_contexts)
-    return combine_scores(rollouts, contexts, student_scores, teacher_scores)
+            together = scorer.score_contexts(*teacher, rollouts, [no_context, *all_contexts])
+            return combine_scores(rollouts, contexts, together[0], together[1:])
+        (student_scores,) = scorer.score_contexts(*student, rollouts, [no_context])
+    return combine_scores(rollouts, contexts, student_scores, scorer.score_contexts(*teacher, rollouts, all_contexts))
 
 
 def null_gap(

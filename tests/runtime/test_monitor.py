@@ -178,7 +178,9 @@ def test_nothing_to_measure_is_none():
     )
     assert measured["gap"] is measured["mass"] is measured["entropy"] is None
     nobody = monitor.measure(step_record(), [{"entropy": 1.0, "divergence": 0.0}], everything(), group=2)
-    assert nobody["gap"] is None  # no row has a context, and a divergence of 0 would look like a teacher that says nothing
+    assert (
+        nobody["gap"] is None
+    )  # no row has a context, and a divergence of 0 would look like a teacher that says nothing
 
 
 def test_an_update_without_a_token_does_not_count():
