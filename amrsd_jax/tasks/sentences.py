@@ -6,6 +6,8 @@ As in `replies`, the time is linear in the length of a text.
 import re
 from decimal import Decimal
 
+from amrsd_jax.tasks import units
+
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
 _CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
@@ -58,6 +60,9 @@ _RUN = re.compile(
     r"|(?<![^\W\d_])(?:sqrt|cbrt|pi|sin|cos|tan|log|ln|exp)(?![^\W\d_])"
     r"|[ \t$]|\\\$)+"
 )
+_PART_OF_UNIT = r"([A-Za-zµ]{1,20})(?:[²³]|[23](?!\d)|\^\{?-?\d\}?)?"
+_UNIT = re.compile(rf" ?{_PART_OF_UNIT}(?:[/·*]{_PART_OF_UNIT})?")
+_PER_UNIT = re.compile(r" per ([A-Za-z]{1,20})(?:[²³]|\^\{?\d\}?)")
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)", re.ASCII)
 _BECAUSE = re.compile(r"^(.{0,1000}?\d[^,;.]{0,40}),? (?:because|since) (?!.*(?:\b(?:so|thus|therefore|hence)\b|=)).*$")
 _ASIDE = re.compile(r"\s\((?=[^()]*[A-Za-z]{3})[^()]*\)")  # "12 (see step 3)"
@@ -254,9 +259,10 @@ def last_expression(line: str) -> str | None:
         return bound["bound"].lower()
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
-    answer = None
+    answer, place = None, 0
+    line = _PER_UNIT.sub(lambda m: "" if units.is_name(m[1]) else m[0], line)
     for run in _RUN.finditer(line):
-        if not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
+        if run.start() < place or not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
             continue
         text = re.split(r"(?<![<>!\\])=", run[0])
         last = next((side for side in reversed(text) if re.search(r"[\d²³∞]|\\[a-z]|(?<![a-z])pi(?![a-z])", side)), "")
@@ -264,7 +270,18 @@ def last_expression(line: str) -> str | None:
             answer = difference[1]
             continue
         answer = _of_run(last, line[run.end() : run.end() + 1]) or answer
+        if answer and (unit := _unit_with_a_power(line, run.end())):
+            raised = re.sub(r"(?<=[A-Za-z])(?=[23])", "^", unit.strip())  # km2
+            answer, place = rf"{answer}\text{{ {raised}}}", run.end() + len(unit)
     return answer
+
+
+def _unit_with_a_power(line: str, place: int) -> str:
+    """Returns the unit behind a number at a place of a line, as `cm²` or `kg/m^3`; "" without one, or without a power in it."""
+    place -= line[place - 1 : place] == " "
+    unit = _UNIT.match(line, place) if re.search(r"(?:[\d)}π½¼¾]|\\pi)$", line[max(0, place - 3) : place]) else None
+    known = unit and all(units.is_name(name) for name in unit.groups() if name)
+    return unit[0] if known and re.search(r"[²³\d]", unit[0]) else ""
 
 
 def _of_run(text: str, following: str) -> str | None:

@@ -108,9 +108,12 @@ def _plain_words_are_a_unit(words: str, spaced: bool, value: str) -> bool:
         return all(len(word) > 2 for word in letters) and (spaced or value.endswith("%"))
     if spaced or "/" in words or re.fullmatch(r"[a-z]\^\{[23]\}", words):
         return all(len(word) > 2 or word.lower() in _NAMES for word in letters)
-    return all(
-        len(word) > 1 and (word.lower() in _NAMES or word.lower().removesuffix("s") in _NAMES) for word in letters
-    )
+    return all(len(word) > 1 and is_name(word) for word in letters)
+
+
+def is_name(word: str) -> bool:
+    """Returns whether a word is the name of a unit, in the singular or plural."""
+    return word.lower() in _NAMES or word.lower().removesuffix("s") in _NAMES
 
 
 def _unit(words: str) -> Unit | None:
