@@ -6,6 +6,7 @@ is linear in its length: patterns have no nested or adjacent repetitions that co
 
 import re
 
+from amrsd_jax.tasks.emphasis import without_exclamation
 from amrsd_jax.tasks.sentences import (
     DENIAL,
     IS,
@@ -186,6 +187,8 @@ def _last_stated(text: str, final: bool = False) -> str | None:
             continue
         behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
+        if behind[len(sentence) :][:1] != ".":  # "5!." is a factorial
+            sentence = without_exclamation(sentence)
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
         before = stated["between"] or stated["also"] or ""

@@ -7,6 +7,7 @@ import re
 from decimal import Decimal
 
 from amrsd_jax.tasks import units
+from amrsd_jax.tasks.emphasis import only_bold, without_exclamation
 
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
@@ -189,6 +190,7 @@ def of_last_line(text: str) -> str | None:
     """Returns the last formula that ends on the last line, else the last expression in it; None without one."""
     text = text.rstrip()
     last = text.rfind("\n") + 1
+    text = text[:last] + (only_bold(text[last:][-SENTENCE:]) or text[last:])
     begin = 0 if text[last:].strip() in (r"\]", "$$", r"\)") or "\\]" in text[last:] else last
     found = formulas(text[begin:])
     while found and _NO_ANSWER.fullmatch(found[-1][0]):
@@ -240,7 +242,7 @@ def last_expression(line: str) -> str | None:
 
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
-    line = without_tags(re.sub(r"\*\*|__|`", "", line[-SENTENCE:]))
+    line = without_tags(without_exclamation(re.sub(r"\*\*|__|`", "", line[-SENTENCE:])))
     line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_digits(signed(line))))
     line = _BECAUSE.sub(r"\1", line)
     if re.search(r"\d", without := _ASIDE.sub("", line)):
