@@ -41,7 +41,27 @@ _DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don'
     r"|\b(?:wrong|false|incorrect|mistake)(?: to (?:say|think|claim|believe))? that [^.\n]*$",
     re.IGNORECASE,
 )
-_COMMENT = re.compile(r"(?:in)?correct\b|right\b|wrong\b|obtained\b|found\b|given\b", re.IGNORECASE)
+_COMMENT = re.compile(  # "the answer is rounded to 2 decimal places", "... the 4th term", but "... found to be 5"
+    r"(?:(?:then|thus|therefore|also|already|now|always|usually|just|only|easily) )?"
+    r"(?:(?:(?:in)?correct|right|wrong|obtained|found|given|rounded|verified|consistent|expressed|checked|confirmed|derived|computed|calculated|written|presented|shown|stated"
+    r"|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b|:)"
+    r"|in (?!total|all\b|fact|sum)[a-z]{2}|the \d+(?:st|nd|rd|th)\b"
+    r"|an? (?:[a-z]+ )?(?:integer|number|multiple|fraction|decimal|digit|factor|divisor|power)\b(?!,? ?[:=$\\(\d]))",
+    re.IGNORECASE,
+)
+_INTRODUCED = re.compile(r"result|solution", re.IGNORECASE)  # words that a derivation begins with
+_CHECKED = re.compile(  # what follows an answer and states no other
+    r"\W{0,9}(?:(?:we|let us|let['’]s|let me|to|now|you can|i) )?(?:can )?"
+    r"(?:double[- ])?(?:check|verif|confirm|explanation|proof|note\b)",
+    re.IGNORECASE,
+)
+_MARK = re.compile("#{4,}")
+_HEADING = re.compile(  # of Markdown: "#### Step 2: Multiply", "#### Conclusion", but not "#### Monday"; with a line below
+    r"[ \t*_]{0,9}(?:(?i:step|part|case) ?\d{1,2}\b[^\n]{0,200}"
+    r"|(?:\d{1,2}[.)] )?(?:(?i:answer|conclusion|solution|result|explanation|calculation|computation|reasoning|analysis|summary"
+    r"|verification|check|proof|note|setup|given|approach|method)s?[ :*_]{0,9}"
+    r"|[A-Z]\w{0,30}[ -][^\d\n\\$]{1,200}|[^\x00-\x7f][^\d\n\\$]{1,200}))\n\s*\S"
+)
 _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>|\[INST\]|<(?:start|end)_of_turn>"
     r"|\n[*_#]{0,4} ?(?:Human|User|Question|Q|Problem|Exercise|Instruction|Input|问题|題目|题目)\s?(?:\d{1,3})?[*_]{0,2}[:：]"
@@ -74,10 +94,18 @@ def _final(text: str) -> tuple[str | None, bool]:
     box = last_boxes(text)
     if box is not None:
         return box, True
-    _, mark, tail = text.rpartition("####")
-    if mark and tail.strip():
-        return without_tags(tail.strip().split("\n")[0]).strip(), True
+    if (place := _last_mark(text)) is not None:
+        return without_tags(text[place:].strip().split("\n")[0]).strip(), True
     return (None if r"\boxed{" in text else of_last_line(text)), False
+
+
+def _last_mark(text: str) -> int | None:
+    """Returns where the last `####` ends that is no heading of Markdown, which has a number or a formula below it."""
+    marks = list(_MARK.finditer(text))[-STATEMENTS:]
+    numbers = max((text.rfind(sign) for sign in "0123456789\\$"), default=-1)
+    while marks and (heading := _HEADING.match(text, marks[-1].end())) and heading.end() <= numbers + 1:
+        marks.pop()
+    return marks[-1].end() if marks and text[marks[-1].end() :].strip() else None
 
 
 def any_answer(response: str) -> tuple[str | None, bool]:
@@ -94,7 +122,7 @@ def any_answer(response: str) -> tuple[str | None, bool]:
         text = explained["answer"]
     answer, asked_for = _final(text)
     if asked_for:
-        behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), text.rfind("####")) :]
+        behind = text[max(text.rfind(r"\boxed"), text.rfind(r"\fbox"), _last_mark(text) or 0) :]
         denied = "not " if _CALLED_WRONG.match(behind.rpartition("}")[2]) else ""
         return _last_stated(behind, final=True) or denied + answer, True
     if (tagged := _last_tagged(text)) is not None:
@@ -187,7 +215,11 @@ def _last_stated(text: str, final: bool = False) -> str | None:
             continue
         behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
-        if behind[len(sentence) :][:1] != ".":  # "5!." is a factorial
+        rest = behind[len(sentence) :]
+        # "Here is the solution: 1. Add ..." and "The result of 3*5 is 15. Adding 5, ..." come before the answer.
+        if not final and _INTRODUCED.match(stated[0]) and re.search(r"\d", rest) and not _CHECKED.match(rest):
+            continue
+        if rest[:1] != ".":  # "5!." is a factorial
             sentence = without_exclamation(sentence)
         if behind.startswith(("$", r"\[", r"\(")) and (found := formulas(behind)) and found[0][1] == 0:
             sentence = behind[: max(len(sentence), found[0][2])]
@@ -201,9 +233,14 @@ def _last_stated(text: str, final: bool = False) -> str | None:
                 continue
             sentence = f"not {sentence[: taken_back.start()]}"
         found = None if r"\boxed" in sentence else of_sentence(sentence)  # a box that was cut off
-        if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _COMMENT.match(found):
+        if found and (re.search(r"\d|\\", found) or len(found.split()) < 4) and not _is_remark(found, sentence):
             answer = found
     return answer
+
+
+def _is_remark(found: str, sentence: str) -> bool:
+    """Whether a sentence says something about the answer, such as how it was found, and does not state it."""
+    return bool(_COMMENT.match(found) or _COMMENT.match(sentence))
 
 
 def _last_words(text: str) -> str | None:
