@@ -6,6 +6,7 @@ is linear in its length: patterns have no nested or adjacent repetitions that co
 
 import re
 
+from amrsd_jax.tasks import operations
 from amrsd_jax.tasks.emphasis import without_exclamation
 from amrsd_jax.tasks.sentences import (
     DENIAL,
@@ -43,8 +44,9 @@ _DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don'
 )
 _COMMENT = re.compile(  # "the answer is rounded to 2 decimal places", "... the 4th term", but "... found to be 5"
     r"(?:(?:then|thus|therefore|also|already|now|always|usually|just|only|easily) )?"
-    r"(?:(?:(?:in)?correct|right|wrong|obtained|found|given|rounded|verified|consistent|expressed|checked|confirmed|derived|computed|calculated|written|presented|shown|stated"
-    r"|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b|:)"
+    r"(?:(?:(?:in)?correct|right|wrong|obtained|found|given|rounded|verified|consistent|expressed|checked|confirmed"
+    r"|derived|computed|calculated|written|presented|shown"
+    r"|stated|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b|:)"
     r"|in (?!total|all\b|fact|sum)[a-z]{2}|the \d+(?:st|nd|rd|th)\b"
     r"|an? (?:[a-z]+ )?(?:integer|number|multiple|fraction|decimal|digit|factor|divisor|power)\b(?!,? ?[:=$\\(\d]))",
     re.IGNORECASE,
@@ -60,7 +62,8 @@ _HEADING = re.compile(  # of Markdown: "#### Step 2: Multiply", "#### Conclusion
     r"[ \t*_]{0,9}(?:(?i:step|part|case) ?\d{1,2}\b[^\n]{0,200}"
     r"|(?:\d{1,2}[.)] )?(?:(?i:answer|conclusion|solution|result|explanation|calculation|computation|reasoning|analysis|summary"
     r"|verification|check|proof|note|setup|given|approach|method)s?[ :*_]{0,9}"
-    r"|[A-Z]\w{0,30}[ -][^\d\n\\$]{1,200}|[^\x00-\x7f][^\d\n\\$]{1,200}))\n\s*\S"
+    r"|(?!(?:No|Not|None|All|Any|Every|Infinitely|Does)\b)[A-Z]\w{0,30}[ -][^\d\n\\$]{1,200}"
+    r"|[^\x00-\x7f][^\d\n\\$]{1,200}))\n\s*\S"
 )
 _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>|\[INST\]|<(?:start|end)_of_turn>"
@@ -240,7 +243,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
 
 def _is_remark(found: str, sentence: str) -> bool:
     """Whether a sentence says something about the answer, such as how it was found, and does not state it."""
-    return bool(_COMMENT.match(found) or _COMMENT.match(sentence))
+    return bool(_COMMENT.match(found) or _COMMENT.match(sentence)) or operations.is_acted_upon(found)
 
 
 def _last_words(text: str) -> str | None:

@@ -6,7 +6,7 @@ As in `replies`, the time is linear in the length of a text.
 import re
 from decimal import Decimal
 
-from amrsd_jax.tasks import units
+from amrsd_jax.tasks import operations, units
 from amrsd_jax.tasks.emphasis import only_bold, without_exclamation
 
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
@@ -104,7 +104,7 @@ def without_tags(text: str) -> str:
 
 def of_sentence(text: str) -> str | None:
     """Returns the answer in a sentence: its formulas, its number, or all of it."""
-    text = signed(in_digits(without_tags(text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip())
+    text = signed(in_values(without_tags(text.replace("**", "").replace(r"\$", ""))).strip().strip("*_`").strip())
     text = _QUOTED.sub(r"\1", text)
     text = _REMARK.sub("", _BEFORE_RIGHT.sub("", text))
     if found := formulas(text):
@@ -129,14 +129,17 @@ def of_sentence(text: str) -> str | None:
         len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3
         and not _SAID.search(text)
         and (values := numbers_of(text))
+        and (len(values) == 1 or numbers_of(operations.first_acted(text))[:1] != values[:1])
     ):
         return last_expression(text) if "=" in text or len(values) == 1 else values[0]
     return re.sub(r"\s*[^\W\d_a-zA-Z\u0370-\u03ff²³¹⁰⁴-⁹½¼¾]+$", "", text) or None
 
 
 def _with_unit(text: str, formula: tuple[str, int, int]) -> str:
-    """Returns a formula with the per cent sign or degree sign that stands behind it, outside its delimiters."""
-    content, _, end = formula
+    """Returns a formula with the per cent sign, or the words that act on it, that stand outside its delimiters."""
+    content, start, end = formula
+    if (value := operations.acted(text[:start], content, text[end:])) != content:
+        return value
     sign = re.match(r"\s?(?:\\?%|percent\b|per cent\b|pct\b)", text[end : end + 12])
     return content + r"\%" if sign and "%" not in content else content
 
@@ -222,6 +225,11 @@ def _listed(text: str, found: list[tuple[str, int, int]]) -> list[tuple[str, int
     return found[start:]
 
 
+def in_values(text: str) -> str:
+    """Returns a text with signs and digits for words that make a value of several numbers: `2000000`, `3/5`."""
+    return operations.in_signs(in_digits(text))
+
+
 def in_digits(text: str) -> str:
     """Returns a text with `2000000` for `2 million`."""
     return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _POWERS[m[2]]).normalize():f}", text)
@@ -243,7 +251,7 @@ def last_expression(line: str) -> str | None:
     Of plain numbers with only spaces or dashes between them it is the last one.
     """
     line = without_tags(without_exclamation(re.sub(r"\*\*|__|`", "", line[-SENTENCE:])))
-    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_digits(signed(line))))
+    line = _OTHER_NUMBER.sub("", _THOUGHT_BY_OTHERS.sub("", in_values(signed(line))))
     line = _BECAUSE.sub(r"\1", line)
     if re.search(r"\d", without := _ASIDE.sub("", line)):
         line = without
@@ -261,7 +269,7 @@ def last_expression(line: str) -> str | None:
         return bound["bound"].lower()
     if _DENIED.search(line):
         return "not " + (numbers_of(line) or [""])[-1]
-    answer, place = None, 0
+    answer, place, at = None, 0, (0, 0)
     line = _PER_UNIT.sub(lambda m: "" if units.is_name(m[1]) else m[0], line)
     for run in _RUN.finditer(line):
         if run.start() < place or not re.search(r"[\d²³∞]|\\(?:pi|sqrt|frac|infty)(?![a-z])|(?<![A-Za-z])sqrt", run[0]):
@@ -271,11 +279,13 @@ def last_expression(line: str) -> str | None:
         if len(text) > 1 and (difference := re.fullmatch(r"\s*(-?\d+\s?[-−]\s?\d+)[\s.]*", last)):  # x = 2 - 3
             answer = difference[1]
             continue
-        answer = _of_run(last, line[run.end() : run.end() + 1]) or answer
+        if found := _of_run(last, line[run.end() : run.end() + 1]):
+            whole = len(text) == 1 and not re.match(r"\s*[,.;:]", run[0])  # "half, 5" is 5
+            answer, at = found, (run.start() if whole else 0, run.end())
         if answer and (unit := _unit_with_a_power(line, run.end())):
             raised = re.sub(r"(?<=[A-Za-z])(?=[23])", "^", unit.strip())  # km2
             answer, place = rf"{answer}\text{{ {raised}}}", run.end() + len(unit)
-    return answer
+    return answer and operations.acted(line[: at[0]], answer, line[at[1] :].lstrip() if at[1] else "")
 
 
 def _unit_with_a_power(line: str, place: int) -> str:
@@ -326,7 +336,7 @@ def _only_number(text: str) -> str | None:
     """Returns the number in a text of words and one number, such as `18 dollars per day`, None for other text."""
     values = numbers_of(re.sub(r"[\^_]-?(?:\d+|\{[^{}]*\})", "", text))
     plain = WORD.search(text) and not re.search(r"[\\=<>*/+^()%:]|\d\s?-", text) and not _SAID.search(text)
-    return values[0] if len(values) == 1 and plain else None
+    return values[0] if len(values) == 1 and plain and not operations.first_acted(text) else None
 
 
 def numbers_of(text: str) -> list[str]:
