@@ -28,8 +28,7 @@ _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 def _multiple(match: re.Match) -> str:
     """Returns `5 million` as a product."""
-    power = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}[match[2]]
-    return f"*10^{{{power}}}{match[1] or ''}"
+    return f"*10^{{{numerals.MULTIPLES[match[2]]}}}{match[1] or ''}"
 
 
 _UNITS = "mgsNJWVKLh"  # letters that are units behind a number without a space, as in `3\text{m}`
@@ -98,7 +97,8 @@ _REWRITES = [
         (r"(\.\d{0,9}?)(\d{1,9}?)\2{2,99}\s?\.\.\.|(\.\d{0,99})\((\d{1,99})\)", r"\1\3\\overline{\2\4}"),
         (r"\\dot\{(\d)\}(\d*)\\dot\{(\d)\}", r"\\overline{\1\2\3}"),
         (r"(?<=[.\d])\\dot\{(\d)\}", r"\\overline{\1}"),
-        (r"(?<=\d)\s*(\\text\{)?\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", _multiple),
+        (r"(?<=\d)\s*(\\text\{)?\s*(" + "|".join(numerals.MULTIPLES) + r")(?![A-Za-z])", _multiple),
+        (r"^(\s*\$\s?\d[\d,]{0,15}(?:\.\d{1,9})?)\s?[Mm](?=[\s.]*$)", r"\1*10^{6}"),  # $5M, which is no formula
         (r"(?:\\text\{\s*(?:minus|negative)\s*\}|(?<![A-Za-z])(?:minus|negative)(?![A-Za-z]))[\s~]*(?=\d|\\frac)", "-"),
         (r"\\text\{\s*\}", "~"),
         (r"\\text\{([^{}]*[^{}\s])\s+(and|or)\s*\}", r"\\text{\1} \\text{ \2 }"),

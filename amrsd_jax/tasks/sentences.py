@@ -6,7 +6,7 @@ As in `replies`, the time is linear in the length of a text.
 import re
 from decimal import Decimal
 
-from amrsd_jax.tasks import operations, units
+from amrsd_jax.tasks import numerals, operations, units
 from amrsd_jax.tasks.emphasis import only_bold, without_exclamation
 
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
@@ -82,8 +82,7 @@ _BOUND = re.compile(  # "x is at least 2", "At least 2.", "2 or more"
     re.IGNORECASE,
 )
 _PLAIN_RUN = re.compile(r"[\d\s.,$\\%€£¥-]*")
-_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(_POWERS)})(?![a-z])")
+_MULTIPLE = re.compile(rf"(?<![\d,.])(\d{{1,9}}(?:\.\d{{1,9}})?) ({'|'.join(numerals.MULTIPLES)})(?![a-z])")
 _MINUS = re.compile(  # "it is minus 7" and "negative 7", but no difference, "x minus 7"
     r"((?:^|\b(?:is|are|be|was|been|equals?|gives?|gets?|got|yields?|becomes?|makes?|obtains?|in|to|as|therefore|actually|really|just"
     r"|simply|exactly|then|so|answer|result|value|sum)\b|[=:(*>])[\s*$]{0,4})minus\s{1,3}(?=[\d\\])|\bnegative\s{1,3}(?=[\d\\])",
@@ -232,7 +231,7 @@ def in_values(text: str) -> str:
 
 def in_digits(text: str) -> str:
     """Returns a text with `2000000` for `2 million`."""
-    return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _POWERS[m[2]]).normalize():f}", text)
+    return _MULTIPLE.sub(lambda m: f"{(Decimal(m[1]) * 10 ** numerals.MULTIPLES[m[2]]).normalize():f}", text)
 
 
 def signed(text: str) -> str:

@@ -240,6 +240,8 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("The answer is 20 apples, twice as many as before.", "20", "20"),
         ("The answer is 5 squared meters.", "5", "5"),
         ("It is used with an average of 5 per day.", "5", "5"),
+        ("The answer is 5 millions.", "5000000", "5000000"),
+        ("They raised 5 lakh rupees.", "500000", "500000"),
         ("The answer is 1 million.", "1000000", "1000000"),
         ("He has 2 million dollars.", "2000000", "2000000"),
         ("The answer is 1.5 million people.", "1500000", "1500000"),
