@@ -97,7 +97,7 @@ def _trimmed(text: str) -> str:
             text = text[:-1].strip()
         if text.endswith(".") and not text.endswith(".."):
             text = text[:-1].strip()
-        if (lead := _LEAD.match(text)) and lead.end() < len(text):
+        if (lead := _LEAD.match(text)) and lead.end() < len(text) and not words.qualifies(lead[0]):
             text = text[lead.end() :]
         if builder := _BUILDER.fullmatch(text):
             text = builder[1]
@@ -129,7 +129,7 @@ _MATRIX = re.compile(
 
 
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
-    """Compares matrices entry by entry in every environment, and a matrix of one column or row with a list."""
+    """Compares matrices entry by entry in every environment, and a matrix of one column with a list."""
     a, b = _rows(gold), _rows(answer)
     for one, rows, other in ((gold, a, answer), (answer, b, gold)):  # a system of equations is a list
         if (

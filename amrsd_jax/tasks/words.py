@@ -11,7 +11,7 @@ from amrsd_jax.tasks import numerals
 _QUALIFIED = re.compile(
     r"\bor (?:more|less|fewer|greater|higher|lower|above|below|another|so)\b|\b(?:at|the) (?:least|most)\b|\b(?:more|less|fewer"
     r"|greater|larger|smaller|higher|lower|other|rather) than\b|\banything but\b|\bdifferent from\b|"
-    r"\b(?:not|no|never|cannot|wrong|incorrect|except|impossible|unless"
+    r"\b(?:not|no(?!\. of\b)|never|cannot|wrong|incorrect|except|impossible|unless"
     r"|undefined|almost|nearly|up to|neither|nor|isn't|unknown|unlikely|above|below|between"
     r"|(?:minus|negative)(?![\s}~]*(?:\d|\\frac)))\b|n't\b"
     r"|\b(?:over|under) (?=\d)",
@@ -24,6 +24,17 @@ def said(text: str) -> list[str]:
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     plain = re.sub(r"\b[A-Z]{2,}\b", " ", plain).lower()  # NO is a segment
     return sorted({re.sub(r"\s+", " ", found.strip()) for found in _QUALIFIED.findall(plain)})
+
+
+_OF_PLACE = frozenset(
+    {"the least", "the most", "above", "below", "between"}
+)  # the least value is 7, the value below 9 is 7
+_BOUNDS = re.compile(r"\b(?:above|below|between|over|under|least|most)[\s:=}]*$|\b(?:false|mistaken?)\b", re.IGNORECASE)
+
+
+def qualifies(lead: str) -> bool:
+    """Returns whether words before a value deny or bound it, as `at least:` and `the incorrect answer is` do."""
+    return bool(set(said(lead)) - _OF_PLACE) or _BOUNDS.search(lead) is not None
 
 
 _SYMBOLS = {  # what a text in words says in one symbol
