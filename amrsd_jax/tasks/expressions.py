@@ -18,6 +18,9 @@ LONGEST = 1_000  # characters of an expression, our choice
 DIGITS = 50  # decimal digits of a value, our choice
 EQUAL = 1e-25  # largest relative difference of equal values, our choice; above the error of cancellation
 _LARGEST = 100_000  # decimal digits before the point that a power or factorial may have, our choice
+_LARGEST_FACTORIALS = (
+    1_000_000  # sum of the arguments of all factorials and binomials in one evaluation, our choice: a second
+)
 _LARGEST_ANGLE = 1e15  # argument of a trigonometric function, which is reduced to one period first, our choice
 
 Values = Mapping[str, Any]  # variable -> number
@@ -29,9 +32,15 @@ class Unsupported(Exception):
 
 
 class _Local(threading.local):
-    """The mpmath context of a thread: its precision changes inside functions, so threads must not share one."""
+    """The mpmath context of a thread: its precision changes inside functions, so threads must not share one.
+
+    Attributes:
+      context: the context.
+      factorials: sum of the arguments of factorials and binomials in the present evaluation.
+    """
 
     def __init__(self):
+        self.factorials = 0
         self.context = mpmath.MPContext()
         self.context.dps = DIGITS
 
@@ -76,6 +85,7 @@ class Expression:
         Raises:
           Unsupported: a number on the way is too large.
         """
+        _local.factorials = 0
         try:
             value = self._node(values)
         except (ArithmeticError, ValueError, TypeError, mpmath.libmp.NoConvergence):
@@ -387,7 +397,7 @@ def _factorial(value: Any) -> Any:
     if abs(value) > 20_000:
         raise Unsupported("too large")
     if _whole(value):
-        return _local.context.mpf(math.factorial(int(value)))
+        return _rounded(_whole_factorial(int(_counted(value))))
     _only_coarse()
     return _local.context.factorial(value)
 
@@ -396,9 +406,28 @@ def _binomial(n: Any, k: Any) -> Any:
     if abs(n) > 20_000 or abs(k) > 20_000:
         raise Unsupported("too large")
     if _whole(n) and _whole(k):
-        return _local.context.mpf(math.comb(int(n), int(k)))
+        return _rounded(_whole_binomial(int(_counted(n)), int(k)))
     _only_coarse()
     return _local.context.binomial(n, k)
+
+
+# Twelve points are evaluated, and some to more digits: each large integer is made once.
+_whole_factorial = functools.lru_cache(maxsize=256)(math.factorial)
+_whole_binomial = functools.lru_cache(maxsize=256)(math.comb)
+
+
+def _counted(value: Any) -> Any:
+    """Returns the argument of a factorial; raises Unsupported if those of this evaluation are too large together."""
+    _local.factorials += value
+    if _local.factorials > _LARGEST_FACTORIALS:
+        raise Unsupported("too many factorials")
+    return value
+
+
+def _rounded(value: int) -> Any:
+    """Returns an integer as a number of the context's precision, without its exact digits, which take long to handle."""
+    context = _local.context
+    return context.make_mpf(mpmath.libmp.from_int(value, context.prec, "n"))
 
 
 def _whole(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,18 @@ def test_values_by_hand(text, expected):
 def test_what_is_too_large_is_left_to_the_caller(text):
     with pytest.raises(Unsupported):
         parse(notation(text)).at({})
+
+
+def test_factorials_cost_their_making_once_and_are_bounded():
+    many = [f"{20_000 - k}!" for k in range(100)]
+    begin = time.process_time()
+    for terms in (["20000!"] * 40, many[:40]):  # at twelve points and two precisions
+        assert same(parse("x"), parse("+".join(["x", *(f"0*{term}" for term in terms)]))) is True
+    assert time.process_time() - begin < 20  # a minute where each one is made anew
+    for text in ("+".join(many), "+".join(rf"\binom{{20000}}{{{k}}}" for k in range(52))):
+        with pytest.raises(Unsupported):
+            parse(text).at({})
+    assert float(parse(r"\binom{5}{2}*3!").at({})) == 60  # the next evaluation counts anew
 
 
 @pytest.mark.parametrize(
