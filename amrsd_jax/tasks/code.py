@@ -43,7 +43,7 @@ def run(row: Mapping[str, Any], tests: Mapping[str, Any], text: str, columns: tu
     starter, function = optional(row, columns[3]), _function(row, columns[2])
     if "class Solution" in starter:
         prelude, source = _IMPORTS, text
-    elif _is_python(starter):
+    elif _begins_function(starter):
         prelude, source = programs.completed(text, starter, function)
     else:
         prelude, source = "", text
@@ -69,7 +69,7 @@ def verify_code(
       limits: of the program.
       show, unsafe: see `code_rows.CodeTask`.
     """
-    text, fenced = programs.program(response)
+    text, fenced = programs.program(response, code_tests.names(tests), rest=_begins_function(optional(row, columns[3])))
     if text is None:
         return Verdict(0.0, "no program was found", None, False, {"tests": 0.0})
     outcome = run(row, tests, text, columns, limits, unsafe)
@@ -149,6 +149,11 @@ def _function(row: Mapping[str, Any], column: str) -> str:
     text = optional(row, column)
     named = re.search(r'"func_name"\s*:\s*"(\w+)"', text)
     return named[1] if named else text if text.isidentifier() else ""
+
+
+def _begins_function(starter: str) -> bool:
+    """Whether a reply may be the rest of a function that a starter begins."""
+    return "class Solution" not in starter and _is_python(starter)
 
 
 @functools.lru_cache(maxsize=1024)

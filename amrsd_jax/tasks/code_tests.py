@@ -74,6 +74,16 @@ def size(tests: Mapping[str, Any]) -> int:
     return suites.count_asserts(tests, syntax.parse) if tests["kind"] == "asserts" else len(tests["cases"])
 
 
+def names(tests: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names that tests use and a program must define; none for the tests of a script."""
+    if tests["kind"] == "asserts":
+        tree = syntax.parse(tests["tests"])
+        if suites.body(tree) is tree.body:
+            tree.body[:0] = syntax.parse(tests.get("setup") or "").body
+            return tuple(suites.free_names(tree))
+    return (tests["function"],) if tests["kind"] != "script" else ()
+
+
 def shown(tests: Mapping[str, Any], count: int) -> list[str]:
     """Returns the first tests as a prompt can show them."""
     if tests["kind"] == "asserts":

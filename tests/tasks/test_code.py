@@ -51,6 +51,15 @@ def test_the_reward_is_the_share_of_tests_or_all_of_them(make):
     assert judged(task, "I give up.").message == "no program was found"
 
 
+def test_a_second_block_may_show_how_the_function_is_used(make):
+    usage = "\nExample usage:\n```python\nprint({}(1))\n```\nprints\n```\n3.14\n```"
+    right = "```python\ndef add(a, b):\n    return a + b\n```"
+    assert judged(make(), right + usage.format("add")).correct
+    assert judged(make(), WRONG + usage.format("add")).scores["tests"] == pytest.approx(2 / 3)
+    right = "```python\nfrom math import pi\ndef area(r):\n    return pi * r * r\n```"
+    assert judged(make(HUMANEVAL, starter="prompt"), right + usage.format("area")).correct
+
+
 @pytest.mark.parametrize(
     "show, told, hidden",
     [

@@ -47,6 +47,7 @@ CASES = [{"input": "1\n[2]", "output": "3", "testtype": "functional"}]
 def test_every_form_is_read(tests, function, expected):
     read = code_tests.suite(tests, function=function)
     assert (read["kind"], code_tests.size(read)) == expected
+    assert code_tests.names(read) == (() if read["kind"] == "script" else ("f",))
     if read["kind"] == "calls":
         assert (read["function"], read["cases"]) == ("f", [[[1, [2]], 3]])
 

@@ -35,6 +35,35 @@ def test_the_program_of_a_reply(reply, expected):
     assert program(reply) == expected
 
 
+F, CALL, PART = "```python\ndef f(x):\n    return x\n```", "```python\nprint(f(3))\n```", "```python\n    return x\n```"
+
+
+@pytest.mark.parametrize(
+    "reply, rest, expected",
+    [
+        (f"{F}\nExample usage:\n{CALL}", False, "def f(x):\n    return x\n"),
+        (f"{F}\n```python\nassert f(1) == 1\n```\nprints\n```\n1\n```", False, "def f(x):\n    return x\n"),
+        (f"{F.replace('python', '')}\n{CALL}", False, "def f(x):\n    return x\n"),  # the marked block only calls
+        (f"{F}\n{F.replace('return x', 'return 2 * x')}\n{CALL}", False, "def f(x):\n    return 2 * x\n"),
+        (f"{F}\n```python\ndef test_f():\n    assert f(1) == 1\n```", False, "def f(x):\n    return x\n"),
+        (f"{F}\n```python\nf = lambda x: 2\n```\n{CALL}", False, "f = lambda x: 2\n"),
+        (f"{F}\n```python\nif f == 2: f(3)\n```", False, "def f(x):\n    return x\n"),
+        (
+            "```python\nclass Solution:\n    def f(self):\n        pass\n```\n" + CALL,
+            False,
+            "class Solution:\n    def f(self):\n        pass\n",
+        ),
+        (f"{F}\n{PART}", True, "    return x\n"),  # the rest of a function
+        (f"{F}\n{PART}", False, "def f(x):\n    return x\n"),
+        (f"{F}\n{CALL}", True, "def f(x):\n    return x\n"),
+        (f"{F.replace('f(', 'g(')}\n{CALL}", False, "print(f(3))\n"),  # no block defines it
+        (f"{F.replace('f(', 'f2(')}\n{CALL}", False, "print(f(3))\n"),
+    ],
+)
+def test_a_block_that_only_calls_the_function_is_no_program(reply, rest, expected):
+    assert program(reply, ("f",), rest) == (expected, True)
+
+
 @given(st.lists(st.sampled_from(["```", "```python", "\n", "~~~", "def f():", " ", "x", "</think>"])).map("".join))
 def test_any_reply_is_read(reply):
     text, fenced = program(reply)
