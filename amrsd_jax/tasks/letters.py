@@ -23,7 +23,7 @@ class Statement(NamedTuple):
 
     Attributes:
       rank: FINAL for a tag, a box, "the answer is" and a line of one letter; CLAIM for "B is correct" and "I choose B";
-        LABELLED_LINE for a first or last line such as "B. the second option".
+        LABELLED_LINE for a first or last line such as "B. the second option", and for "this corresponds to option B".
       end: where it ends, in characters of the marked text.
       letter: the letter, or SEVERAL.
     """
@@ -67,7 +67,7 @@ def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
             yield Statement(FINAL, content.end(), letter)
     for noun in deque(_NOUN.finditer(text), maxlen=CUES):
         yield from _after_noun(text, noun, options, texts)
-    for pattern, rank in ((_CHOSEN, CLAIM), (_CONCLUDED, CLAIM), (_CORRECTED, FINAL)):
+    for pattern, rank in ((_CHOSEN, CLAIM), (_CONCLUDED, CLAIM), (_MATCHES, LABELLED_LINE), (_CORRECTED, FINAL)):
         for cue in deque(pattern.finditer(text), maxlen=CUES):
             before = text[max(0, cue.start() - 80) : cue.start()]
             if _NEGATED_BEFORE.search(before[-30:]) or (
@@ -82,10 +82,15 @@ def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
         if numerals and claim["letter"] == "I":
             continue
         before = text[max(0, claim.start() - 30) : claim.start()]
-        if not _NEGATED_BEFORE.search(before) and not _THING_BEFORE.search(before):
+        opinion = _OPINION_BEFORE.search(text[max(0, claim.start() - 60) : claim.start()])
+        if not (_NEGATED_BEFORE.search(before) or _THING_BEFORE.search(before) or opinion):
             joined = _JOINED_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
             yield Statement(CLAIM, claim.end(), SEVERAL if joined else claim["letter"])
     yield from _lines(text, options, texts)
+    judged = [(verdict[1], verdict[2].lower() in ("correct", "right")) for verdict in _JUDGED.finditer(text)]
+    right = [letter for letter, is_right in judged if is_right]
+    if len(judged) > 2 and len(right) == 1 and len({letter for letter, _ in judged}) == len(judged):
+        yield Statement(CLAIM, len(text), right[0])
 
 
 # ---------------------------------------------------------------- preparation
@@ -188,6 +193,19 @@ def _option(text: str, texts: Mapping[str, list[str]]) -> str | None:
     return labels[0] if len(labels) == 1 else SEVERAL if labels else None
 
 
+def _beside_text(text: str, texts: Mapping[str, list[str]]) -> str | None:
+    """Returns the letter behind the text of its option, as in `15, option (B)` and `15 (B)`; None where the text is another's."""
+    both = _TEXT_AND_LETTER.fullmatch(text[:WINDOW])
+    letter = both and (both[2] or both[3])
+    return letter if both and texts.get(_normal(both[1])) == [letter] else None
+
+
+_TEXT_AND_LETTER = re.compile(
+    r"\s*(.+?)[\s,]+(?:which is\s+)?"
+    r"(?:(?i:option|choice|answer)\s+[(\[]?([A-Z])[)\]]?|[(\[](?:(?i:option|choice)\s+)?([A-Z])[)\]])[\s.!]*"
+)
+
+
 def _inside(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]]) -> str | None:
     """Returns the letter that the content of a tag or box names, as `_letter`."""
     text = text.strip()
@@ -197,7 +215,7 @@ def _inside(text: str, options: Mapping[str, str], texts: Mapping[str, list[str]
         return whole[1].upper()
     letter = _option(text, texts)
     if letter is None:
-        letter = _letter(text[:WINDOW], options)
+        letter = _beside_text(text, texts) or _letter(text[:WINDOW], options)
     if letter is None and len(text) < 1000:
         found = [s for noun in _NOUN.finditer(text) for s in _after_noun(text, noun, options, texts)]
         letter = found[-1].letter if found else None
@@ -251,7 +269,14 @@ _WRONG = re.compile(
     r"falsch\w*|nicht|no|non|não|ne|niet|nie|incorrect[ea]|fausse|errada|sbagliata|неверн\w*|неправильн\w*)\b|n['’]t\b)|"
     r"不|错|錯|아니|틀린"
 )
+_BY_OTHERS = (
+    r"(?<![a-z])(?:you|one|people|others|they|(?:some|many|most)(?: \w+)?) (?:(?:might|may|could|would|will|often|also) )*"
+    r"(?:think|say|argue|guess|believe|claim|expect|conclude)"
+)
 _SUPPOSED = re.compile(
+    rf"(?i:(?:{_BY_OTHERS}|common (?:mistake|error|misconception)|(?<!no )(?<!without )(?<!without a )(?<!beyond )doubt"
+    r"|\bunlikely)\b)"
+    r"[^.\n,;:]{0,25}\Z|"
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|worst|incorrect|false|tempting|other|another|previous|earlier|distractor|"
     r"students?|your|not|cannot|least|mistake|"
     r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}\Z|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}\Z|"
@@ -267,6 +292,13 @@ def _after_noun(
     before, after = text[max(0, noun.start() - 45) : noun.start()], text[noun.end() : noun.end() + 90]
     if _SUPPOSED.search(before):
         return
+    if noun.lastgroup == "english" and (
+        called := _CALLED_CORRECT.search(text[max(0, noun.start() - WINDOW) : noun.start()])
+    ):
+        letter = _option(called[1], texts)
+        if letter is not None and _CLAIM_ENDS.match(after):
+            yield Statement(CLAIM, noun.end(), letter)
+            return
     direct = noun.lastgroup == "asian" or noun[0].lower().rstrip(".") in _DIRECT
     if direct and (letter := _letter(after, options)) is not None:
         yield from _unless_listed(text, noun.end(), letter)
@@ -281,7 +313,7 @@ def _after_noun(
         letter = _letter(window, options)
         if letter is None and texts:
             said = re.split(r"\n|\.(?:\s|$)|[\x01-\x04]", window.strip(" \n\x03"), maxsplit=1)[0]
-            letter = _option(said, texts)
+            letter = _option(said, texts) or _beside_text(said, texts)
         if letter is not None:
             yield from _unless_listed(text, end, letter)
             return
@@ -289,6 +321,11 @@ def _after_noun(
         yield Statement(CLAIM, noun.end(), letter)  # "it is option (E)"
 
 
+_CALLED_CORRECT = re.compile(  # "Therefore, the nucleus is the correct answer"
+    r"(?:^|[\n.!?:;,]\s?)(?:(?i:so|thus|hence|therefore|then|i (?:think|believe)|we (?:see|conclude)|that),? ){0,3}"
+    r"([^\n.!?:;,]{1,150}) (?:is|must be)(?: therefore| thus| clearly)? (?:the|our) (?:correct|right|best|final) $"
+)
+_CLAIM_ENDS = re.compile(r"\s*(?:[.!,;)]|$|\n|(?:because|since|as)\b)")
 _CONCLUDING = re.compile(r"(?i:(?<![a-z])(?:is|be|thus|therefore|hence|so),?\s+(?:the\s+)?$)")
 
 
@@ -305,7 +342,8 @@ _CHOSEN = re.compile(
     r"wähle|choisis|elijo|escojo|selecciono|scelgo|escolho|выбираю|it['’]s|it is|must be|has to be|it should be)(?![a-z]))"
 )
 _CORRECTED = re.compile(
-    r"(?i:(?<![a-z])(?:wait|actually|correction|no|sorry|i mean)(?:[,:]|\s*[-–—])?\s+(?:(?:so )?(?:it|that)(?: is|['’]s) )?)"
+    r"(?i:(?<![a-z])(?:(?:no|oh|hmm|hm|ah|oops),?\s+)?"
+    r"(?:wait|actually|correction|no|sorry|i mean)(?:[,:]|\s*[-–—])?\s+(?:(?:so )?(?:it|that)(?: is|['’]s) )?)"
     r"(?=[(A-Z])"
 )
 # Whoever chooses is the writer, or the reader who is asked to: "I would choose", "Let's pick", "So choose", "you should pick".
@@ -329,12 +367,18 @@ _CONCLUDED = re.compile(
     r"(?i:(?<![a-z])(?:therefore|thus|hence|so|consequently|conclusion|finally|clearly|obviously|definitely|probably|"
     r"most likely|=>|∴)(?![a-z]))"
 )
+_MATCHES = re.compile(  # "this corresponds to option B"
+    r"(?i:(?<!of )(?<![a-z])(?:this|that|it|which|(?:our|the|this) (?:answer|result|value))\s+"
+    r"(?:correspond(?:s|ing)\s+to|match(?:es)?|agrees\s+with)\s+(?=(?:the\s+)?(?:answer\s+)?(?:option|choice)))"
+)
 _NEGATED_BEFORE = re.compile(
     r"(?i:\b(?:not|never|\w+n['’]?t|avoid|cannot|neither|nor|if|whether|why|unless|instead of|nicht|ne|no|não|не|wrong|mistake|"
     r"foolish|doubt\w*|unlikely|suppos\w+|assum\w+|tempting)"
     r"(?:\s+\w+){0,2}\s*[(\[]?$)|[不别勿]$"
 )
-_JOINED_BEFORE = re.compile(rf"(?<!{_LATIN})[A-Z][)\]]?\s*(?:[,/&、]|{_OR}|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$")
+_JOINED_BEFORE = re.compile(
+    rf"(?<!{_LATIN})[A-Z](?!{_LATIN})[)\]]?\s*(?:[,/&、]|(?:{_OR})(?!{_LATIN})|和|或|与|と|과|와)\s*(?:option\s*)?[(\[]?$"
+)
 _NOT_THIS_BUT = re.compile(
     r"(?<![a-z])[Nn]ot\s+(?:[Oo]ption\s+)?[(\[]?[A-Z][)\]]?,?\s+but\s+(?:rather\s+)?(?=[(\[A-Zo])"
 )
@@ -345,6 +389,7 @@ _INSTEAD = re.compile(  # "C, not D"
 _THING_BEFORE = re.compile(
     r"(?i:\b(?:vitamin|plan|point|figure|field|group|set|matrix|event|team|hepatitis|grade|type)\s+$)"
 )
+_OPINION_BEFORE = re.compile(rf"(?i:{_BY_OTHERS}\b(?: that)?(?: option| choice| answer)?\s*[(\[]?$)")
 _IS_CORRECT = re.compile(
     rf"(?<!{_LATIN})[(\[]?(?P<letter>[A-Z])[)\]]?(?!{_LATIN})(?:\s+alone)?\s{{0,3}}(?:"
     r"(?:is|must be|would be|should be|seems|appears|looks|sounds)\s+(?:to be\s+)?(?:(?:clearly|indeed|probably|(?:most )?likely|"
@@ -394,7 +439,12 @@ _ONLY_LETTER = re.compile(rf"{_LABEL_WORD}(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Z]))
 _BESIDE = re.compile(r"[(\[]?([A-Z])[)\]]?\s*[-–—]?\s+")  # "C - the third option"
 _LABELLED = re.compile(
     rf"{_LABEL_WORD}(?:[(\[]([A-Z])[)\]]\s?[.:]?\s|([A-Z])\s?(?:[.:)]\s|,?\s(?=(?i:because|since)\s)|\((?=[^()]*\)\.?\s*$))|"
-    r"([a-z])[.:)]\s)"
+    r"[(\[]?([a-z])[.:)\]]{1,2}\s)"
+)
+_JUDGED = re.compile(  # "B: correct", in a list that judges each option; "true" may be what is asked for or not
+    r"^[ \-•]{0,5}(?:(?i:option|choice) )?[(\[]?([A-Z])[)\]]?\s?[.:–—-]\s?"
+    r"((?i:correct|right|incorrect|wrong|not correct|false))(?=\s*(?:[.,;:–—-]|$))",
+    re.MULTILINE,
 )
 _LABEL = re.compile(rf"^\s{{0,5}}{_LABEL_WORD}[(\[]?([A-Z])[)\]]?[.:)\]]", re.MULTILINE)
 _REMARK = re.compile(  # "(A) is too small" speaks about an option and does not choose it

@@ -10,6 +10,7 @@ from amrsd_jax.tasks import operations
 from amrsd_jax.tasks.emphasis import without_exclamation
 from amrsd_jax.tasks.sentences import (
     DENIAL,
+    DOUBT,
     IS,
     LETTERS_OF_FORMULAS,
     SAID_BY_OTHERS,
@@ -39,6 +40,7 @@ _STATED = re.compile(
 )
 _DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don't think the answer is 8"
     rf"{DENIAL}\s*$|(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$"
+    rf"|{DOUBT}[^.\n]*$"
     r"|\b(?:wrong|false|incorrect|mistake)(?: to (?:say|think|claim|believe))? that [^.\n]*$",
     re.IGNORECASE,
 )

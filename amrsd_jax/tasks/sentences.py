@@ -12,6 +12,7 @@ from amrsd_jax.tasks.emphasis import only_bold, without_exclamation
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
 _CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+DOUBT = r"(?<![Nn]o )(?<!ithout )(?<!ithout a )\b(?:doubt|unlikely)\b"
 DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
 IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
 TAKEN_BACK = re.compile(
@@ -41,18 +42,20 @@ _OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some 
     r"|(?<=[\d)}$%*]),? (?:although|even though|though|whereas) [^\n]*$"
 )
 _OTHERS_THINK = (
-    r"\b(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents) "
-    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe)\b"
+    r"\b(?:(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents|[Oo]ne(?= (?:might|may|could|would)\b)) "
+    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe|argue|claim)"
+    r"|[Cc]ommon (?:mistake|error|misconception) (?:is|would be)(?: to (?:say|think|claim|believe|assume))?)\b"
 )
-_THOUGHT_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}[^.\n]*\.?")
+_THOUGHT_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?:(?!,? but )[^.\n])*\.?")
 SAID_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?: that)?(?: the)?(?: final| correct| right)?\s*$")
 _NO_ANSWER = re.compile(r"\\(?:blacksquare|square|Box|qed|therefore)")
 _WHERE = re.compile(r"\b(?:where|with|here)\b")
 _VALUE_OF = re.compile(r"\s*(?:(?P<name>[A-Za-z])\s*=)?(?=[^=<>\d]*\d)(?![^=<>]*(?:[=<>]|\\(?:le|ge|ne|in)(?![a-z])))")
 _BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
 _DENIED = re.compile(
-    rf"(?:{DENIAL}|^\W*(?:Not|Never)\b)"
+    rf"(?:(?:{DENIAL}|^\W*(?:Not|Never)\b)"
     r"(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
+    rf"|{DOUBT}[^.\d\n]{{0,60}}?)"
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(

@@ -132,6 +132,51 @@ def test_what_names_several_letters_or_none_names_none(response):
 @pytest.mark.parametrize(
     "response, letter",
     [
+        ("The answer is B. No wait, it's A.", "A"),
+        ("The answer is B. Oh, sorry, A.", "A"),
+        ("The answer is B. No wait, B is right.", "B"),
+        ("You might think the answer is B, but it's A.", "A"),
+        ("The answer is A. One might think the answer is B.", "A"),
+        ("Some might say the answer is B.", None),
+        ("You might think that B is correct.", None),
+        ("I doubt the answer is B.", None),
+        ("It is unlikely that the answer is B.", None),
+        ("A common mistake is that the answer is B.", None),
+        ("Without a doubt the answer is B.", "B"),
+        ("I would say the answer is B.", "B"),
+        ("Therefore, a blue car is the correct answer.", "C"),
+        ("A blue car is the right choice because it is blue.", "C"),
+        ("It is false that green is the correct answer.", None),
+        ("Is green the correct answer?", None),
+        ("Green is not the correct answer.", None),
+        ("Red and green are the correct answer.", None),
+        ("So the answer is 42, option (D).", "D"),
+        (r"\boxed{42 (D)}", "D"),
+        (r"\boxed{41 (D)}", None),
+        (r"\boxed{42 (C)}", None),
+        (r"\boxed{P(D)}", None),
+        ("This corresponds to option B.", "B"),
+        ("It is 7, which matches option B.", "B"),
+        ("This doesn't match option B.", None),
+        ("This corresponds to option B or C.", None),
+        ("This corresponds to option A.\nSo B is correct.", "B"),
+        ("So option B is the right one.", "B"),
+        ("(b) green", "B"),
+        ("(b) red", None),
+        ("A: incorrect.\nB: correct.\nC: incorrect.", "B"),
+        ("A: incorrect.\nB: correct.\nC: correct.", None),
+        ("A: false.\nB: true.\nC: false.", None),  # the false ones may be asked for
+        ("A: incorrect.\nB: correct.", None),
+    ],
+)
+def test_corrections_opinions_and_usual_endings(response, letter):
+    assert lenient(response, OPTIONS) == letter
+    assert verify_choice("B", response, OPTIONS).reward == 0  # form row stays strict
+
+
+@pytest.mark.parametrize(
+    "response, letter",
+    [
         ("**Answer: D**\n\nwith \\boxed{\\langle E\\rangle}", "D"),  # a box that names no option
         ("The answer is B.\n\nA: too small.\nC: too large.\nD. wrong", "B"),  # remarks on the others
         ("B\n\nThe others are too small.", "B"),
