@@ -130,21 +130,24 @@ _MATRIX = re.compile(
 
 def _matrices(gold: str, answer: str, ask: Ask) -> bool | None:
     """Compares matrices entry by entry in every environment, and a matrix of one column with a list."""
+    if r"\begin" not in answer and (equations := _system(gold)):
+        return _same(equations, answer, ask)
+    if r"\begin" not in gold and (equations := _system(answer)):
+        return _same(gold, equations, ask)
     a, b = _rows(gold), _rows(answer)
-    for one, rows, other in ((gold, a, answer), (answer, b, gold)):  # a system of equations is a list
-        if (
-            r"\begin{cases}" in one
-            and r"\begin" not in other
-            and rows
-            and all(len(row) == 1 and "=" in row[0] for row in rows)
-        ):
-            joined = ", ".join(row[0].rstrip(",; ") for row in rows)
-            return _same(*((joined, other) if one is gold else (other, joined)), ask)
     if a is None or b is None or (r"\begin" not in gold and r"\begin" not in answer):
         return None
     if [len(row) for row in a] != [len(row) for row in b]:
         return False
     return all(_same(x, y, ask) for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True))
+
+
+def _system(text: str) -> str | None:
+    """Returns the equations of a system as a list; None for other text."""
+    rows = _rows(text) if r"\begin{cases}" in text else None
+    if not rows or any(len(row) != 1 or "=" not in row[0] for row in rows):
+        return None
+    return ", ".join(row[0].rstrip(",; ") for row in rows)
 
 
 def _rows(text: str) -> list[list[str]] | None:
@@ -194,13 +197,15 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
     The values of a bare list or of a set may stand in any order, as solutions do, but as often as in the other; a set and a list
     of points hold each once. A point has an order. Names are dropped where one side has none: `x=1, y=2` is the point (1, 2).
     """
-    for assigned, one, other in ((_assigned(gold), gold, answer), (_assigned(answer), answer, gold)):  # P = (1,2)
-        if assigned and inside(assigned[1]) and not inside(assigned[0]) and not _RELATION.search(outer(other)):
-            return _same(*((assigned[1], other) if one is gold else (other, assigned[1])), ask)
+    if (point := _named_point(gold)) and not _RELATION.search(outer(answer)):
+        return _same(point, answer, ask)
+    if (point := _named_point(answer)) and not _RELATION.search(outer(gold)):
+        return _same(gold, point, ask)
     a, b = _items(gold), _items(answer)
-    for one, other in ((a, b), (b, a)):  # the set of one point
-        if one.bracket == "{" and len(one.values) == 1 and other.bracket != "{" and _is_point(one.values[0]):
-            return _same(*((one.values[0], answer) if one is a else (gold, one.values[0])), ask)
+    if _is_set_of_one_point(a) and b.bracket != "{":
+        return _same(a.values[0], answer, ask)
+    if _is_set_of_one_point(b) and a.bracket != "{":
+        return _same(gold, b.values[0], ask)
     if len(a.values) < 2 and len(b.values) < 2:
         if "{" not in (a.bracket, b.bracket):
             return None
@@ -215,6 +220,16 @@ def _lists(gold: str, answer: str, ask: Ask) -> bool | None:
         if len(one.values) == 1 and re.fullmatch(r"-?\d+,\d+", other) and _is_fraction(one.values[0]):
             return _same(gold.replace(",", "."), answer.replace(",", "."), ask)
     return _lists_agree(a, b, ask)
+
+
+def _named_point(text: str) -> str | None:
+    """Returns the point or set that a name is given, (1,2) of `P = (1,2)`; None for other text."""
+    assigned = _assigned(text)
+    return assigned[1] if assigned and inside(assigned[1]) and not inside(assigned[0]) else None
+
+
+def _is_set_of_one_point(items: _Items) -> bool:
+    return items.bracket == "{" and len(items.values) == 1 and _is_point(items.values[0])
 
 
 def _is_fraction(text: str) -> bool:
@@ -380,9 +395,10 @@ def _relations(gold: str, answer: str, ask: Ask) -> bool | None:
         if a[0] == b[0] or not a[0] or not b[0] or _functions(a[0], b[0]):
             return _same(a[1], b[1], ask)
         return _equations(gold, answer)
-    for assigned, other in ((a, answer), (b, gold)):
-        if assigned and not _RELATION.search(outer(other)):
-            return _same(*((assigned[1], other) if assigned is a else (other, assigned[1])), ask)
+    if a and not _RELATION.search(outer(answer)):
+        return _same(a[1], answer, ask)
+    if b and not _RELATION.search(outer(gold)):
+        return _same(gold, b[1], ask)
     marks = _RELATION.search(outer(gold)), _RELATION.search(outer(answer))
     if not any(marks):
         return _same(gold, answer, ask)

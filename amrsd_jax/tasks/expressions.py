@@ -6,6 +6,7 @@ integrals, limits).
 
 import functools
 import math
+import operator
 import re
 import threading
 from collections.abc import Callable, Container, Mapping
@@ -149,7 +150,7 @@ class _Parser:
     def product(self) -> Node:
         if sign := self.take("+", "-"):
             inside = self.product()
-            return inside if sign == "+" else lambda at: -inside(at)
+            return inside if sign == "+" else _applied(operator.neg, inside)
         return self.factors(())
 
     def factors(self, stops: Container[str]) -> Node:
@@ -157,16 +158,16 @@ class _Parser:
         whole = self.next()
         result = self.power()
         if whole.isdigit() and re.fullmatch(r"\\frac\{\d+\}\{\d+\}", "".join(self.tokens[self.place : self.place + 7])):
-            result = _plus(result, self.power())  # a mixed number
+            result = _applied(operator.add, result, self.power())  # a mixed number
         while self.next() and self.next() not in stops:
             if stops and self.next() == "/" and self.tokens[self.place + 1 : self.place + 2] in _FUNCTION_TOKENS:
                 break  # \sin x/\cos x is a quotient
             if self.take("/"):
-                result = _divided(result, self.signed())
+                result = _applied(operator.truediv, result, self.signed())
             elif self.take("*"):
-                result = _times(result, self.signed())
+                result = _applied(operator.mul, result, self.signed())
             elif self.starts_factor():
-                result = _times(result, self.power())
+                result = _applied(operator.mul, result, self.power())
             else:
                 break
         return result
@@ -184,8 +185,7 @@ class _Parser:
 
     def signed(self) -> Node:
         if self.take("-"):
-            inside = self.signed()
-            return lambda at: -inside(at)
+            return _applied(operator.neg, self.signed())
         self.take("+")
         return self.power()
 
@@ -193,7 +193,7 @@ class _Parser:
         base = self.postfix()
         if self.take("^"):
             exponent = self.signed() if self.next() == "-" else self.argument()
-            return lambda at: _power(base(at), exponent(at))
+            return _applied(_power, base, exponent)
         return base
 
     def postfix(self) -> Node:
@@ -202,9 +202,9 @@ class _Parser:
             if self.take("!"):
                 node = _applied(_factorial, node)
             elif self.take("%"):
-                node = _divided(node, lambda at: _local.context.mpf(100))
+                node = _applied(lambda value: value / 100, node)
             elif self.ahead("^", r"\circ"):
-                node = _times(node, lambda at: _local.context.pi / 180) if self.angle else node
+                node = _applied(lambda value: value * (_local.context.pi / 180), node) if self.angle else node
             else:
                 return node
 
@@ -238,16 +238,15 @@ class _Parser:
                 raise Unsupported(token)
             return lambda at: _number(token)
         if token == r"\frac":
-            return _divided(self.argument(), self.argument())
+            return _applied(operator.truediv, self.argument(), self.argument())
         if token == r"\sqrt":
             degree = self.group() if self.next() == "[" else None
             inside = self.argument()
             if degree is None:
-                return lambda at: _local.context.sqrt(inside(at))
-            return lambda at: _root(inside(at), degree(at))
+                return _applied(lambda value: _local.context.sqrt(value), inside)
+            return _applied(_root, inside, degree)
         if token in (r"\binom", r"\dbinom", r"\tbinom"):
-            n, k = self.argument(), self.argument()
-            return lambda at: _binomial(n(at), k(at))
+            return _applied(_binomial, self.argument(), self.argument())
         if token == r"\text":
             return self.variable("text " + self.raw())
         if token[0] == "\\" and token[1:] in _FUNCTIONS:
@@ -325,20 +324,14 @@ _STOPS = {
 }  # fmt: skip
 
 
-def _times(a: Node, b: Node) -> Node:
-    return lambda at: a(at) * b(at)
+def _applied(function: Callable, a: Node, b: Node | None = None) -> Node:
+    """Returns the node whose value is a function of the values of one or two others.
 
-
-def _plus(a: Node, b: Node) -> Node:
-    return lambda at: a(at) + b(at)
-
-
-def _applied(function: Callable, a: Node) -> Node:
-    return lambda at: function(a(at))
-
-
-def _divided(a: Node, b: Node) -> Node:
-    return lambda at: a(at) / b(at)
+    It calls them without a frame of Python in between, since long products are nested as deep as they have factors.
+    """
+    if b is None:
+        return lambda at: function(a(at))
+    return lambda at: function(a(at), b(at))
 
 
 def _number(token: str) -> Any:

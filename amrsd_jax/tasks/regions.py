@@ -64,10 +64,9 @@ def _region(text: str) -> tuple[Region, str] | None:
                 if all(found) and len(names - {""}) < 2
                 else None
             )
-    both = (
-        [_region(part) for part in parts] if len(parts := pieces(text, ("and",))) == 2 and RELATION.search(text) else []
-    )
-    if both:
+    parts = pieces(text, ("and",))
+    if len(parts) == 2 and RELATION.search(text):
+        both = [_region(part) for part in parts]
         names = {part[1] for part in both if part}
         found = all(both) and len(names) == 1
         return (_intersection(_merged(both[0][0]), _merged(both[1][0])), names.pop()) if found else None

@@ -101,9 +101,8 @@ def _same(gold: Any, actual: Any) -> bool:
         return False
     if gold in (None, ""):
         return actual in (None, "")
-    if isinstance(gold, str) == isinstance(actual, str):  # two texts, or two numbers
-        return _text(gold) == _text(actual) or (not isinstance(gold, str) and _equal_numbers(gold, actual))
-    return _text(gold) == _text(actual) or _equal_numbers(gold, actual)
+    both_texts = isinstance(gold, str) and isinstance(actual, str)
+    return _text(gold) == _text(actual) or (not both_texts and _equal_numbers(gold, actual))
 
 
 def _same_argument(name: str, gold: dict, actual: dict) -> bool:

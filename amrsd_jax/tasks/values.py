@@ -39,8 +39,9 @@ def equal(gold: str, answer: str, ask: Ask) -> bool:
         return False
     shares = gold.endswith("%"), answer.endswith("%")
     gold, answer = (re.sub(r"\s*%$", "", text).strip() for text in (gold, answer))
-    if _ratio(gold) is not None and _ratio(answer) is not None:
-        return _proportional(_ratio(gold), _ratio(answer), ask)
+    ratios = _ratio(gold), _ratio(answer)
+    if all(ratios):
+        return _proportional(*ratios, ask)
     if not any(shares) or all(shares):
         return _values(gold, answer, ask)
     if (answer_unit if shares[0] else gold_unit).powers and gold_unit != answer_unit:
@@ -63,7 +64,7 @@ def _ratio(text: str) -> list[str] | None:
 def _proportional(a: list[str], b: list[str], ask: Ask) -> bool:
     if len(a) != len(b):
         return False
-    if all(map(_values, a, b, [ask] * len(a))):
+    if all(_values(x, y, ask) for x, y in zip(a, b, strict=True)):
         return True
     return all(_values(f"({x})({b[0]})", f"({y})({a[0]})", ask) for x, y in zip(a, b, strict=True))
 
