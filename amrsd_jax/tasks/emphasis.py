@@ -17,9 +17,10 @@ _BOLD_IS_GIVEN = re.compile(  # "In **3** days ...", "Each of the **3** ..."
     re.IGNORECASE,
 )
 _STATES_MORE = re.compile(  # behind a bold number: another value follows
-    r"[=+*/<>×÷≈]|\b(?:is|are|was|were|equals?|gives?|makes?|so|thus|then|hence|therefore|total|leav\w+|means?|or|but|and)\b",
+    r"[=+*/<>×÷≈]|\b(?:is|are|was|were|equals?|gives?|makes?|so|thus|then|hence|therefore|total|leav\w+|left|remain\w*|means?|or|but|and)\b",
     re.IGNORECASE,
 )
+_NEW_CLAUSE = re.compile(r"[,;:(–—]|\.\s")
 
 
 def only_bold(line: str) -> str | None:
@@ -34,7 +35,8 @@ def only_bold(line: str) -> str | None:
     before, behind = line[: bold[0].start()], line[bold[0].end() :]
     if re.match(r"\W*\d", bold[0][1]) and re.search(r"(?:^|[.!?]\s)\W{0,9}$", before):
         return None  # **2** bags weigh 20 kg
-    if not re.search(r"\d", behind) or _BOLD_IS_GIVEN.search(before) or _STATES_MORE.search(behind):
+    others = re.match(r".*\d", behind, re.DOTALL)  # up to the last number
+    if not others or _BOLD_IS_GIVEN.search(before) or _STATES_MORE.search(behind) or _NEW_CLAUSE.search(others[0]):
         return None
     return bold[0][1]
 

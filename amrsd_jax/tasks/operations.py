@@ -25,7 +25,7 @@ _ONE_IN = re.compile(
     r"(\b(?:probability|chances?|odds)\b[^\d\n]{0,60}(?<![\w.,/:]))(\d{1,15}) in (\d{1,15})(?![\w,:/]|\.\d)", re.I
 )
 _RATIO = re.compile(
-    r"(\b(?:ratio|odds|proportion)\b[^\d\n]{0,60}(?<![\w.,/:]))(\d{1,15}) to (\d{1,15})(?![\w,:/]|\.\d)", re.I
+    r"(\b(?:ratio|odds|proportion)\b[^\d\n]{0,60}(?<![\w.,/:])(?<!from ))(\d{1,15}) to (\d{1,15})(?![\w,:/]|\.\d)", re.I
 )
 
 

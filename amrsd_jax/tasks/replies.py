@@ -50,8 +50,12 @@ _COMMENT = re.compile(  # "the answer is rounded to 2 decimal places", "... the 
     r"|derived|computed|calculated|written|presented|shown"
     r"|stated|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b|:)"
     r"|in (?!total|all\b|fact|sum)[a-z]{2}|the \d+(?:st|nd|rd|th)\b"
+    r"|the (?:sum|product|difference|quotient|average|mean|square|cube|(?:square |cube )?root) of\b"
     r"|an? (?:[a-z]+ )?(?:integer|number|multiple|fraction|decimal|digit|factor|divisor|power)\b(?!,? ?[:=$\\(\d]))",
     re.IGNORECASE,
+)
+_REFERENCE = re.compile(
+    r"\b(?:step|equation|line|part|section|table|figure|page|method|example)s? \(?\d+", re.IGNORECASE
 )
 _INTRODUCED = re.compile(r"result|solution", re.IGNORECASE)  # words that a derivation begins with
 _CHECKED = re.compile(  # what follows an answer and states no other
@@ -245,6 +249,8 @@ def _last_stated(text: str, final: bool = False) -> str | None:
 
 def _is_remark(found: str, sentence: str) -> bool:
     """Whether a sentence says something about the answer, such as how it was found, and does not state it."""
+    if re.search(r"\d", sentence) and not re.search(r"\d|\\", _REFERENCE.sub("", sentence)):
+        return True
     return bool(_COMMENT.match(found) or _COMMENT.match(sentence)) or operations.is_acted_upon(found)
 
 

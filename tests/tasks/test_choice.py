@@ -207,12 +207,26 @@ def test_what_stands_in_a_thought_does_not_count(response):
 
 @pytest.mark.parametrize(
     "piece",
-    ["<answer>" + " " * 400 + "x</answer>", " ", "answer ", "答案", "选", "{", "\\boxed{", "A or ", "is (", "B. x\n"],
+    [
+        *(
+            "<answer>" + " " * 400 + "x</answer>",
+            " ",
+            "answer ",
+            "答案",
+            "选",
+            "{",
+            "\\boxed{",
+            "A or ",
+            "is (",
+            "B. x\n",
+        ),
+        *("A: correct\n", "red is the correct answer ", "this corresponds to option ", "answer: a, , , ", "no wait, "),
+    ],
 )
 def test_time_is_linear(piece):
     text = (piece * 100_000)[:100_000]
     begin = time.process_time()
-    lenient(text, LABELS), tagged(text)
+    lenient(text, LABELS), lenient(text, OPTIONS), tagged(text)
     assert time.process_time() - begin < 10  # what grows with the square of the length takes minutes
 
 

@@ -44,6 +44,7 @@ PIECES = [
         "1,000",
     ),
     *("x^2 ", "a(b)", "not 5 ", "答案是", "final answer is $5$ ", "\\text{", "\\begin{pmatrix}"),
+    *("**5** ", "5! ", "#### A b\n", "half of ", "5 out of ", "sum of 5, ", "result: 5. ", "5 cm/", "one might say "),
 ]
 
 
@@ -196,6 +197,8 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("The **2** bags weigh 20 kg.", "20", "20"),
         ("**2** bags weigh 20 kg.", "20", "20"),
         ("**5** + 3 = 8.", "8", "8"),
+        ("She had **12** eggs, 7 broke, 5 are whole.", "5", "5"),
+        ("Each has **5**. Now 4 bags hold 20.", "20", "20"),
         ("Each of **3** bags has 5 apples: 15.", "15", "15"),
         ("She has **20** apples, or **2** bags of 10.", "10", "10"),
         ("Here is the solution:\n\n1. Add: 4+6 = 10.\n2. Double: 10*2 = 20.\n\nShe has 20 apples.", "20", "20"),
@@ -218,6 +221,8 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("\\boxed{10}\nThe final answer is an integer between 0 and 999.", "10", "10"),
         ("\\boxed{10}\nThe final answer is the 4th term.", "10", "10"),
         ("\\boxed{10}\nThe final answer is in dollars.", "10", "10"),
+        ("\\boxed{10}\nThe final answer is the same as in step 3.", "10", "10"),
+        ("\\boxed{10}\nThe final answer is the sum of all 4 terms.", "10", "10"),
         ("\\boxed{10}\nThe final answer is found to be 12.", "10", "12"),
         ("\\boxed{10}\nThe final answer is 12.", "10", "12"),
         ("The answer is in fact 12, in 3 steps.", "3", "12"),
@@ -234,6 +239,7 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("The chance is 1 in 6.", "1/6", "1/6"),
         ("The ratio of boys to girls is 3 to 5.", "3:5", "3:5"),
         ("It takes 3 to 5 days.", "5", "5"),
+        ("The ratio rose from 3 to 5.", "5", "5"),
         ("There are 3 in 5 boxes.", "5", "5"),
         ("She has 5 quarters.", "5", "5"),
         ("She gave half of 10, so 5 remain.", "5", "5"),
