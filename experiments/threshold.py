@@ -33,7 +33,7 @@ def run(out: Path, results: Path) -> None:
     """Measures the steps of the localisation runs that the results lack."""
     for seed, step in dumps(results):
         _, rollouts, applied = apply_to_dump(out, seed, step, list(CRITIQUES.values()))
-        command = "python -m experiments.threshold run --out=runs/experiments/credit_localisation"
+        command = "python -m experiments.threshold run --out=..."  # the folder of the localisation runs
         for critique, one in zip(CRITIQUES, applied, strict=True):
             key = {"critiques": critique, "seed": seed, "step": step, "command": command} | circumstances()
             add_rows(results, *(key | {"tau": tau} | disputes(rollouts, one.logprobs, tau) for tau in TAUS))
