@@ -407,7 +407,7 @@ def _check_division(config: Config) -> None:
 
 
 def cannot_learn(config: Config) -> list[str]:
-    """Returns a sentence for each setting of a validated config with which rewards change no parameter, or no row has a text."""
+    """Returns a warning for each setting of a config with which rewards change no parameter, or no row has a teacher."""
     lines, group, rule = [], config.rollout.group, credit.get(config.credit.rule)
     if not config.optimizer.learning_rate:
         lines.append("optimizer.learning_rate = 0: no parameter will change")

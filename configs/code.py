@@ -57,7 +57,9 @@ def _rich_feedback(config, method: str) -> None:
     """Applies the settings of SDPO's runs on LiveCodeBench, as far as the method has them."""
     context = config.credit.context or credit.get(config.credit.rule).context
     if context in _PROGRAMS or method in ("sdpo", "credit"):
-        config.credit.context = "peer_solution,feedback"
+        config.credit.context = (
+            "peer_solution" if method == "cepo" else "peer_solution,feedback"
+        )  # against wrong programs
         config.reflection.context_length = 10_240
     if method == "sdpo":
         config.teacher.rate = 0.01

@@ -141,6 +141,7 @@ def test_methods_have_the_settings_that_their_code_has():
         assert (*values, config.credit.sample_std) == expected
     assert validate(get("science", "chemistry,gspo")).loss.old_logprobs == "update"
     assert validate(get("science", "chemistry,credit")).teacher.rate == 0.01
+    assert validate(get("code", "lcb,cepo")).credit.context == "peer_solution"  # there is no right program to show
 
 
 @pytest.mark.parametrize("model", ["qwen3-1.7b", "qwen3-4b", "qwen2.5-7b"])

@@ -12,10 +12,10 @@ def credit(s: Signals, *, lam: float = 0.1, coef: float = 1.0, reward_weight: fl
 
     The x_k are other prompts of the batch, with the same response and context. The sum over tokens of l_T - l_S is the
     pointwise mutual information of response and feedback; the baseline removes what the response would earn under any prompt.
-    The form (equation 8), lam = 0.1, one other prompt and the teacher's rate of 0.01 (`configs/methods.py`) are quoted from an
-    audit of the paper. The paper has this reward for every entry of the vocabulary, in a reverse KL or a Jensen-Shannon
-    divergence over the teacher's likeliest tokens; that ours is of the sampled token alone is our choice, as are both weights
-    and the context, SDPO's. A row without a context has s = 0; one without another prompt has s = l_T - l_S.
+    An audit of the paper gives the form (equation 8), lam = 0.1, one other prompt and the teacher's rate of 0.01
+    (`configs/methods.py`); the paper itself was not read. It has this reward for every entry of the vocabulary, in a reverse KL
+    or a Jensen-Shannon divergence over the teacher's likeliest tokens; that ours is of the sampled token alone is our choice, as
+    are both weights and the context, SDPO's. A row without a context has s = 0; one without another prompt has s = l_T - l_S.
 
     Args:
       s: advantage [N], mask, student_logprobs, teacher_logprobs [N, T], and l_T under each of K other prompts

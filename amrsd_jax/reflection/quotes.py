@@ -47,7 +47,7 @@ def _common_end(a: list[str], b: list[str]) -> int:
 def quoted_spans(tokenizer: Tokenizer, rollouts: Rollouts, contexts: Contexts) -> Integer[np.ndarray, "N 2"]:
     """Returns the tokens [start, end) of the number that each row's usable text points at; -1, -1 where there is none.
 
-    A teacher's prompt that the text has no room in does not matter, since nobody reads it.
+    Texts that do not fit into the teacher's prompt are read too: the rules that read numbers show them to no teacher.
     """
     lengths = rollouts.mask.sum(axis=1).astype(int)
     tokens = [row[:length].tolist() for row, length in zip(rollouts.response, lengths, strict=True)]

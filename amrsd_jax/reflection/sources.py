@@ -306,17 +306,19 @@ def wrong_peers(
 def wrong_answers(
     settings: ContextSettings, rollouts: Rollouts, positive: PrivilegedTexts, count: int
 ) -> list[NegativeContext]:
-    """Returns for every row that has a text the answers of its group's `count` worst failures, the row's own included."""
+    """Returns for every row that has a text up to `count` different answers of its group's failures, the worst first.
+
+    The row's own is one of them. A failure on the way to the gold answer has no wrong answer.
+    """
     rows, group = len(rollouts.text), settings.group
     negatives = [NegativeContext(PrivilegedTexts.none(rows), list(range(rows))) for _ in range(count)]
     for row in positive.usable():
-        first = row - row % group
-        answered = [
-            rollouts.verdicts[i] for i in range(first, first + group) if rollouts.verdicts[i].parsed is not None
-        ]
-        failures = sorted((verdict for verdict in answered if not verdict.correct), key=lambda verdict: verdict.reward)
-        for verdict, negative in zip(failures, negatives, strict=False):
-            text = fill(settings.templates_of(rollouts.problems[row]).given_answer, answer=verdict.parsed)
+        first, problem = row - row % group, rollouts.problems[row]
+        failures = [verdict for verdict in rollouts.verdicts[first : first + group] if not verdict.correct]
+        answers = dict.fromkeys(verdict.parsed for verdict in sorted(failures, key=lambda verdict: verdict.reward))
+        wrong = (answer for answer in answers if answer not in (None, problem.answer))
+        for answer, negative in zip(wrong, negatives, strict=False):
+            text = fill(settings.templates_of(problem).given_answer, answer=answer)
             negative.texts.put(row, "wrong_answers", "ok", text)
     return negatives
 

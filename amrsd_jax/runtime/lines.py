@@ -30,7 +30,7 @@ class StepLines:
         if self._streak == STREAK or (self._streak and not self._warned):
             lines.append(f"step {step}: no learning signal in {_steps(self._streak)}: {advice(row, config)}")
             self._warned = True
-        if not self._told_unusable and (line := unusable_reflections(step, contexts)):
+        if not self._told_unusable and (line := unusable_reflections(step, contexts, prompts=self._prompts)):
             lines.append(line)
             self._told_unusable = True
         if not self._told_cut and self._prompts and (rows := contexts.all_cut()):
@@ -118,9 +118,13 @@ def advice(row: Mapping[str, float | None], config: Config) -> str:
     return "; ".join(reasons)
 
 
-def unusable_reflections(step: int, contexts: Contexts) -> str | None:
-    """Returns a line where most of the needed texts are unusable or have no room: how many, why, and one of them; else None."""
-    reasons = Counter(status for status in contexts.status if status in (*WRITTEN, "no_room"))
+def unusable_reflections(step: int, contexts: Contexts, *, prompts: bool = True) -> str | None:
+    """Returns a line where most of the needed texts are unusable or have no room: how many, why, and one of them; else None.
+
+    Args:
+      prompts: whether a teacher reads the texts in its prompt, so that they need room there.
+    """
+    reasons = Counter(status for status in contexts.status if status in (*WRITTEN, *(["no_room"] if prompts else [])))
     needed = sum(status != "not_needed" for status in contexts.status)
     if 2 * reasons.total() <= needed:
         return None
@@ -130,7 +134,7 @@ def unusable_reflections(step: int, contexts: Contexts) -> str | None:
     if reason == "no_room":
         example = "since their prompts do not fit: raise reflection.prompt_length or reflection.context_length"
     return (
-        f"step {step}: {reasons.total()} of {needed} reflections are unusable, and their rows keep the credit of GRPO; "
+        f"step {step}: {reasons.total()} of {needed} texts for the teacher are unusable, and their rows keep the credit of GRPO; "
         f"{count} are {reason!r}, {example}"
     )
 

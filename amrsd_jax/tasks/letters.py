@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from amrsd_jax.tasks.sentences import DOUBT
+
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 WINDOW = 200  # characters after a word such as "answer" within which the letter is read, our choice
 CUES = 500  # the last occurrences of such words that are read, our choice
@@ -87,10 +89,6 @@ def statements(text: str, options: Mapping[str, str]) -> Iterator[Statement]:
             joined = _JOINED_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
             yield Statement(CLAIM, claim.end(), SEVERAL if joined else claim["letter"])
     yield from _lines(text, options, texts)
-    judged = [(verdict[1], verdict[2].lower() in ("correct", "right")) for verdict in _JUDGED.finditer(text)]
-    right = [letter for letter, is_right in judged if is_right]
-    if len(judged) > 2 and len(right) == 1 and len({letter for letter, _ in judged}) == len(judged):
-        yield Statement(CLAIM, len(text), right[0])
 
 
 # ---------------------------------------------------------------- preparation
@@ -271,12 +269,11 @@ _WRONG = re.compile(
 )
 _BY_OTHERS = (
     r"(?<![a-z])(?:you|one|people|others|they|(?:some|many|most)(?: \w+)?) (?:(?:might|may|could|would|will|often|also) )*"
-    r"(?:think|say|argue|guess|believe|claim|expect|conclude)"
+    r"(?:think|say|argue|guess|believe|claim)"
 )
 _SUPPOSED = re.compile(
-    rf"(?i:(?:{_BY_OTHERS}|common (?:mistake|error|misconception)|(?<!no )(?<!without )(?<!without a )(?<!beyond )doubt"
-    r"|\bunlikely)\b)"
-    r"[^.\n,;:]{0,25}\Z|"
+    rf"(?i:(?:{_BY_OTHERS}|common (?:mistake|error|misconception)|{DOUBT})"
+    r"(?:(?!\b(?:but|so|and|yet|however|thus|making)\b)[^.\n,;:]){0,25}\Z)|"
     r"(?i:\b(?:if|whether|suppos\w+|assum\w+|unless|wrong|worst|incorrect|false|tempting|other|another|previous|earlier|distractor|"
     r"students?|your|not|cannot|least|mistake|"
     r"wenn|falsche?|si|fausse|se|если)\b)[^.\n,;:]{0,25}\Z|n['’]t (?:think|believe|say|mean|agree)\b[^.\n,;:]{0,25}\Z|"
@@ -325,7 +322,7 @@ _CALLED_CORRECT = re.compile(  # "Therefore, the nucleus is the correct answer"
     r"(?:^|[\n.!?:;,]\s?)(?:(?i:so|thus|hence|therefore|then|i (?:think|believe)|we (?:see|conclude)|that),? ){0,3}"
     r"([^\n.!?:;,]{1,150}) (?:is|must be)(?: therefore| thus| clearly)? (?:the|our) (?:correct|right|best|final) $"
 )
-_CLAIM_ENDS = re.compile(r"\s*(?:[.!,;)]|$|\n|(?:because|since|as)\b)")
+_CLAIM_ENDS = re.compile(r"\s*(?!,? but\b)(?:[.!,;)]|$|\n|(?:because|since|as)\b)")
 _CONCLUDING = re.compile(r"(?i:(?<![a-z])(?:is|be|thus|therefore|hence|so),?\s+(?:the\s+)?$)")
 
 
@@ -439,12 +436,7 @@ _ONLY_LETTER = re.compile(rf"{_LABEL_WORD}(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Z]))
 _BESIDE = re.compile(r"[(\[]?([A-Z])[)\]]?\s*[-–—]?\s+")  # "C - the third option"
 _LABELLED = re.compile(
     rf"{_LABEL_WORD}(?:[(\[]([A-Z])[)\]]\s?[.:]?\s|([A-Z])\s?(?:[.:)]\s|,?\s(?=(?i:because|since)\s)|\((?=[^()]*\)\.?\s*$))|"
-    r"[(\[]?([a-z])[.:)\]]{1,2}\s)"
-)
-_JUDGED = re.compile(  # "B: correct", in a list that judges each option; "true" may be what is asked for or not
-    r"^[ \-•]{0,5}(?:(?i:option|choice) )?[(\[]?([A-Z])[)\]]?\s?[.:–—-]\s?"
-    r"((?i:correct|right|incorrect|wrong|not correct|false))(?=\s*(?:[.,;:–—-]|$))",
-    re.MULTILINE,
+    r"([a-z])[.:)]\s)"
 )
 _LABEL = re.compile(rf"^\s{{0,5}}{_LABEL_WORD}[(\[]?([A-Z])[)\]]?[.:)\]]", re.MULTILINE)
 _REMARK = re.compile(  # "(A) is too small" speaks about an option and does not choose it

@@ -13,11 +13,9 @@ _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 # Words behind a number in digits that multiply it, and their powers of ten: 5 million, 5 millions, 5 lakh.
 MULTIPLES = {
     f"{word}{plural}": power
-    for word, power in {
-        "hundred": 2, "thousand": 3, "lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12,
-    }.items()
+    for word, power in {"lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}.items()
     for plural in ("s", "")
-} | {"mln": 6, "bn": 9}  # fmt: skip
+} | {"hundred": 2, "thousand": 3, "mln": 6, "bn": 9}  # 5 hundreds may be the digit of a place
 NUMBER_WORDS = (*_COUNTS, *_POWERS)  # the words that whole numbers are made of
 _PART = {
     "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,

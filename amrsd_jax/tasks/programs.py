@@ -12,7 +12,9 @@ _CODE = re.compile(r"^(?:def|class|import|from|async def|@|if|for|while|print|[A
 _PYTHON = ("python", "python3", "py")
 
 
-_REST = re.compile(r"(?:[ \t]*\n)*[ \t]+\S|(?:.*\n)*?return\b")  # of a function whose beginning the prompt shows
+_REST = re.compile(
+    r"(?:[ \t]*\n)*[ \t]+\S|(?:.*\n)*?[ \t]*(?:return|yield)\b"
+)  # of a function whose beginning the prompt shows
 
 
 def program(reply: str, names: Collection[str] = (), rest: bool = False) -> tuple[str | None, bool]:

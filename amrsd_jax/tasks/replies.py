@@ -7,7 +7,7 @@ is linear in its length: patterns have no nested or adjacent repetitions that co
 import re
 
 from amrsd_jax.tasks import operations
-from amrsd_jax.tasks.emphasis import without_exclamation
+from amrsd_jax.tasks.exclamations import without_exclamation
 from amrsd_jax.tasks.sentences import (
     DENIAL,
     DOUBT,
@@ -40,7 +40,7 @@ _STATED = re.compile(
 )
 _DENIED_BEFORE = re.compile(  # "la respuesta no es 8", "答案不是8", "I don't think the answer is 8"
     rf"{DENIAL}\s*$|(?:n['’]t|\bnot) (?:think|believe|say|mean)\b[^.\n]*$"
-    rf"|{DOUBT}[^.\n]*$"
+    rf"|{DOUBT}(?:(?!\b(?:but|so|yet|however)\b)[^.\n])*$"
     r"|\b(?:wrong|false|incorrect|mistake)(?: to (?:say|think|claim|believe))? that [^.\n]*$",
     re.IGNORECASE,
 )
@@ -48,7 +48,7 @@ _COMMENT = re.compile(  # "the answer is rounded to 2 decimal places", "... the 
     r"(?:(?:then|thus|therefore|also|already|now|always|usually|just|only|easily) )?"
     r"(?:(?:(?:in)?correct|right|wrong|obtained|found|given|rounded|verified|consistent|expressed|checked|confirmed"
     r"|derived|computed|calculated|written|presented|shown"
-    r"|stated|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b|:)"
+    r"|stated|reported|based|reached|boxed|simplified|reasonable|unique|exact|clear)\b(?! (?:to be|as)\b)"
     r"|in (?!total|all\b|fact|sum)[a-z]{2}|the \d+(?:st|nd|rd|th)\b"
     r"|the (?:sum|product|difference|quotient|average|mean|square|cube|(?:square |cube )?root) of\b"
     r"|an? (?:[a-z]+ )?(?:integer|number|multiple|fraction|decimal|digit|factor|divisor|power)\b(?!,? ?[:=$\\(\d]))",
@@ -58,9 +58,9 @@ _REFERENCE = re.compile(
     r"\b(?:step|equation|line|part|section|table|figure|page|method|example)s? \(?\d+", re.IGNORECASE
 )
 _INTRODUCED = re.compile(r"result|solution", re.IGNORECASE)  # words that a derivation begins with
-_CHECKED = re.compile(  # what follows an answer and states no other
-    r"\W{0,9}(?:(?:we|let us|let['’]s|let me|to|now|you can|i) )?(?:can )?"
-    r"(?:double[- ])?(?:check|verif|confirm|explanation|proof|note\b)",
+_GOES_ON = re.compile(  # what follows a result that is not the last one
+    r"\W{0,9}(?:\d{1,2}[.)]\s|(?:step|then|next|second|finally|(?:adding|subtracting|multiplying|dividing)"
+    r"|(?:and |so |now,? )?(?:we|i|he|she|they|it) (?:then|now|add|subtract|multiply|divide)s?)\b)",
     re.IGNORECASE,
 )
 _MARK = re.compile("#{4,}")
@@ -68,8 +68,9 @@ _HEADING = re.compile(  # of Markdown: "#### Step 2: Multiply", "#### Conclusion
     r"[ \t*_]{0,9}(?:(?i:step|part|case) ?\d{1,2}\b[^\n]{0,200}"
     r"|(?:\d{1,2}[.)] )?(?:(?i:answer|conclusion|solution|result|explanation|calculation|computation|reasoning|analysis|summary"
     r"|verification|check|proof|note|setup|given|approach|method)s?[ :*_]{0,9}"
-    r"|(?!(?:No|Not|None|All|Any|Every|Infinitely|Does)\b)[A-Z]\w{0,30}[ -][^\d\n\\$]{1,200}"
-    r"|[^\x00-\x7f][^\d\n\\$]{1,200}))\n\s*\S"
+    r"|(?!(?:No|Not|None|All|Any|Every|Infinitely|Does|There|It|The|This|Option|Choice|Empty)\b"
+    r"|[^\n]{0,200} (?:is|are|has|have|does|do|no|not)\b)[A-Z]\w{0,30}[ -][^\d\n\\$]{1,200}"
+    r"|[^\x00-\x7f][^\d\n\\$]{1,200}))\n\s*(?!(?i:since|because)\b|\()\S"
 )
 _TURN = re.compile(  # what a model goes on to write when it does not stop
     r"(?<=[^\s])\s*(?:<\|(?:im_start|im_end|endoftext|eot_id|end_of_text|start_header_id|user)\|>|</s>|\[INST\]|<(?:start|end)_of_turn>"
@@ -222,11 +223,13 @@ def _last_stated(text: str, final: bool = False) -> str | None:
             continue
         if final and not re.search(r"final\s$", text[max(0, stated.start() - 6) : stated.start()], re.IGNORECASE):
             continue
-        behind = text[stated.end() : stated.end() + SENTENCE].lstrip(" \t*:_\n")
+        following = text[stated.end() : stated.end() + SENTENCE]
+        behind = following.lstrip(" \t*:_\n")
         sentence = _SENTENCE_END.split(behind, maxsplit=1)[0].split("\n")[0]
         rest = behind[len(sentence) :]
         # "Here is the solution: 1. Add ..." and "The result of 3*5 is 15. Adding 5, ..." come before the answer.
-        if not final and _INTRODUCED.match(stated[0]) and re.search(r"\d", rest) and not _CHECKED.match(rest):
+        listed = "\n" in following.removesuffix(behind) and re.match(r"\d{1,2}[.)]\s", behind)
+        if not final and _INTRODUCED.match(stated[0]) and re.search(r"\d", rest) and (listed or _GOES_ON.match(rest)):
             continue
         if rest[:1] != ".":  # "5!." is a factorial
             sentence = without_exclamation(sentence)

@@ -7,12 +7,15 @@ import re
 from decimal import Decimal
 
 from amrsd_jax.tasks import numerals, operations, units
-from amrsd_jax.tasks.emphasis import only_bold, without_exclamation
+from amrsd_jax.tasks.exclamations import without_exclamation
 
 SENTENCE = 2_000  # characters behind "the answer is" that may hold the answer, our choice
 _DELIMITER = re.compile(r"\\\$|\$\$?|\\[()\[\]]")
 _CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
-DOUBT = r"(?<![Nn]o )(?<!ithout )(?<!ithout a )\b(?:doubt|unlikely)\b"
+DOUBT = (  # "I doubt", "it is unlikely that", but not "no doubt"
+    r"(?:(?<![Nn]o )(?<![Ll]ittle )(?<![Aa]ny )(?<!ithout )(?<!ithout a )(?<!eyond )(?<!eyond a )(?<!reasonable )(?<!room for )"
+    r"(?<!shadow of a )\bdoubt|\bunlikely(?= (?:that|to be|the answer)))\b"
+)
 DENIAL = r"(?:\b(?:not|cannot|never|no|non|não|ne|nicht|pas|не|niet)\b|\bn['’]|n['’]t\b|[不非])"
 IS = re.compile(r"\b(?:is|are|est|ist)\b|[是为為]")
 TAKEN_BACK = re.compile(
@@ -43,10 +46,12 @@ _OTHER_NUMBER = re.compile(  # "6, not 7", "6 rather than 7", "6, although some 
 )
 _OTHERS_THINK = (
     r"\b(?:(?:[Yy]ou|[Ss]ome(?: people| students)?|[Mm]any|[Pp]eople|[Ss]tudents|[Oo]ne(?= (?:might|may|could|would)\b)) "
-    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe|argue|claim)"
+    r"(?:(?:might|may|could|would|will) )?(?:\w+ )?(?:think|say|guess|believe|argue|claim(?= (?:that|it|the answer)\b))"
     r"|[Cc]ommon (?:mistake|error|misconception) (?:is|would be)(?: to (?:say|think|claim|believe|assume))?)\b"
 )
-_THOUGHT_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?:(?!,? but )[^.\n])*\.?")
+_THOUGHT_BY_OTHERS = re.compile(
+    rf"{_OTHERS_THINK}(?:(?!,? (?:but|yet|however|so) |[;,] (?:the|it|so|but|yet|however)\b)[^.\n])*\.?"
+)
 SAID_BY_OTHERS = re.compile(rf"{_OTHERS_THINK}(?: that)?(?: the)?(?: final| correct| right)?\s*$")
 _NO_ANSWER = re.compile(r"\\(?:blacksquare|square|Box|qed|therefore)")
 _WHERE = re.compile(r"\b(?:where|with|here)\b")
@@ -55,7 +60,7 @@ _BETWEEN = re.compile(r"\s*(?:,|,?\s*(?:and|or))\s*")
 _DENIED = re.compile(
     rf"(?:(?:{DENIAL}|^\W*(?:Not|Never)\b)"
     r"(?: equal to| be| think (?:that )?(?:the (?:final )?(?:answer|result|solution) is|it is|it's))?"
-    rf"|{DOUBT}[^.\d\n]{{0,60}}?)"
+    rf"|{DOUBT}(?:(?!\b(?:but|so|yet|however)\b)[^.\d\n]){{0,60}}?)"
     r" [-$\\(]{0,3}\d[\d.,]*[.!)$]{0,3}\s*$"
 )
 _RUN = re.compile(
@@ -195,7 +200,6 @@ def of_last_line(text: str) -> str | None:
     """Returns the last formula that ends on the last line, else the last expression in it; None without one."""
     text = text.rstrip()
     last = text.rfind("\n") + 1
-    text = text[:last] + (only_bold(text[last:][-SENTENCE:]) or text[last:])
     begin = 0 if text[last:].strip() in (r"\]", "$$", r"\)") or "\\]" in text[last:] else last
     found = formulas(text[begin:])
     while found and _NO_ANSWER.fullmatch(found[-1][0]):
@@ -282,7 +286,7 @@ def last_expression(line: str) -> str | None:
             answer = difference[1]
             continue
         if found := _of_run(last, line[run.end() : run.end() + 1]):
-            whole = len(text) == 1 and not re.match(r"\s*[,.;:]", run[0])  # "half, 5" is 5
+            whole = len(numbers_of(run[0])) == 1 and not re.match(r"\s*[,.;:]", run[0])  # "half, 5" is 5
             answer, at = found, (run.start() if whole else 0, run.end())
         if answer and (unit := _unit_with_a_power(line, run.end())):
             raised = re.sub(r"(?<=[A-Za-z])(?=[23])", "^", unit.strip())  # km2

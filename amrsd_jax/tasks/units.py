@@ -24,8 +24,8 @@ _NO_UNIT = frozenset(
     {
         "and", "or", "to", "not", "no", "than", "if", "is", "are", "wrong", "but", "nor", "except", "unless", "at", "from",
         "between", "mod", "for", "where", "when", "either", "maybe", "without", "dozen", "k", "factorial", "score", "gross",
-        "dozens", "choose", "plus", "minus", "over", "half", "quarter", "tens", "grand", *numerals.PLURAL_PARTS,
-        *numerals.MULTIPLES,
+        "dozens", "choose", "plus", "minus", "over", "half", "quarter", "tens", "hundreds", "thousands", "grand",
+        *numerals.PLURAL_PARTS, *numerals.MULTIPLES,
     }
 )  # fmt: skip
 _WORD = r"(?:\\text\{[^{}\d]*\}|(?<![A-Za-z\\])[A-Za-zµμΩ]+\.?)"

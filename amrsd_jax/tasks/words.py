@@ -26,15 +26,23 @@ def said(text: str) -> list[str]:
     return sorted({re.sub(r"\s+", " ", found.strip()) for found in _QUALIFIED.findall(plain)})
 
 
-_OF_PLACE = frozenset(
-    {"the least", "the most", "above", "below", "between"}
-)  # the least value is 7, the value below 9 is 7
-_BOUNDS = re.compile(r"\b(?:above|below|between|over|under|least|most)[\s:=}]*$|\b(?:false|mistaken?)\b", re.IGNORECASE)
+_VERB = re.compile(r"(\w+(?:['’]t)?)?\s*\b(?:is|are|was|were|be|equals?)\b([^:=]*)$")  # with the word before it
+_AT_THE_END = re.compile(r"\b(?:not|negative|minus|(?:at|the) (?:least|most)|above|below|between|over|under)$")
+_DENIED_NOUN = re.compile(
+    r"\b(?:incorrect|wrong|false|mistaken) (?:final )?(?:answer|result|value|solution)\b|\bmistake is$"
+)
 
 
 def qualifies(lead: str) -> bool:
-    """Returns whether words before a value deny or bound it, as `at least:` and `the incorrect answer is` do."""
-    return bool(set(said(lead)) - _OF_PLACE) or _BOUNDS.search(lead) is not None
+    """Returns whether words before a value deny or bound it, as `at least:`, `cannot be` and `the incorrect answer is` do.
+
+    What they say of something else, as in `The number of wrong answers is`, does not.
+    """
+    plain = re.sub(r"\\text\{([^{}]*)\}?", r" \1 ", lead).lower().strip(" :={}")
+    verb = _VERB.search(plain)
+    beside = f"{verb[1] or ''} {verb[2]}" if verb else " ".join(plain.split()[-2:])
+    ends = verb is None and _AT_THE_END.search(beside)
+    return bool((verb and said(beside)) or ends or _DENIED_NOUN.search(plain))
 
 
 _SYMBOLS = {  # what a text in words says in one symbol

@@ -283,8 +283,8 @@ def test_wrong_peers_have_an_answer():
 
 
 def test_wrong_answers_are_those_of_the_group_s_worst_failures():
-    """The worst first, that of the row itself too; a group without a failed answer has none."""
-    record = answered(rollouts(True, False, False, True, True, False), "12", "13", "11", "12", "12", None)
+    """The worst first, that of the row itself too, and none that is the right one; a group without a failed answer has none."""
+    record = answered(rollouts(True, False, False, True, False, False), "12", "13", "11", "12", "12", None)
     verdicts = list(record.verdicts)
     verdicts[1] = dataclasses.replace(verdicts[1], reward=0.5)
     record = dataclasses.replace(record, verdicts=tuple(verdicts))

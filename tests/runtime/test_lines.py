@@ -90,8 +90,11 @@ def test_mostly_unusable_reflections_are_told_with_their_reason_and_a_text():
 
     assert line("not_needed", "not_needed") is line("ok", "leak") is line("no_peer", "no_peer") is None
     told = line("not_needed", "no_tag", "leak", "no_tag", "ok")
-    assert told.startswith("step 3: 3 of 4 reflections") and "2 are 'no_tag', such as 'text 1'" in told
+    assert told.startswith("step 3: 3 of 4 texts") and "2 are 'no_tag', such as 'text 1'" in told
     assert "raise reflection.prompt_length" in line("no_room", "no_room", "ok")
+    assert (
+        len(step_lines(tiny_config("quoted_blame"))(1, ROW, contexts("no_room"))) == 1
+    )  # no teacher's prompt needs room
     lines = step_lines(tiny_config())
     assert [len(lines(step, ROW, contexts("no_tag"))) for step in (1, 2)] == [2, 1]
 

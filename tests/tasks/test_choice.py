@@ -161,12 +161,14 @@ def test_what_names_several_letters_or_none_names_none(response):
         ("This corresponds to option B or C.", None),
         ("This corresponds to option A.\nSo B is correct.", "B"),
         ("So option B is the right one.", "B"),
-        ("(b) green", "B"),
         ("(b) red", None),
-        ("A: incorrect.\nB: correct.\nC: incorrect.", "B"),
-        ("A: incorrect.\nB: correct.\nC: correct.", None),
-        ("A: false.\nB: true.\nC: false.", None),  # the false ones may be asked for
-        ("A: incorrect.\nB: correct.", None),
+        ("I cannot decide between\n(a) red\n(b) green", None),
+        ("You might think it is A but the answer is B.", "B"),
+        ("A seems unlikely so the answer is B.", "B"),
+        ("One would conclude that the answer is B.", "B"),
+        ("Beyond reasonable doubt the answer is B.", "B"),
+        ("There is little doubt that the answer is B.", "B"),
+        ("Red is the correct answer, but green is the best choice.", None),
     ],
 )
 def test_corrections_opinions_and_usual_endings(response, letter):
