@@ -59,7 +59,7 @@ _REFERENCE = re.compile(
 )
 _INTRODUCED = re.compile(r"result|solution", re.IGNORECASE)  # words that a derivation begins with
 _GOES_ON = re.compile(  # what follows a result that is not the last one
-    r"\W{0,9}(?:\d{1,2}[.)]\s|(?:step|then|next|second|finally|(?:adding|subtracting|multiplying|dividing)"
+    r"\W{0,9}(?:[2-9][.)]\s|(?:step|then|next|second|finally|(?:adding|subtracting|multiplying|dividing)"
     r"|(?:and |so |now,? )?(?:we|i|he|she|they|it) (?:then|now|add|subtract|multiply|divide)s?)\b)",
     re.IGNORECASE,
 )

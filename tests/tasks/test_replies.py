@@ -197,6 +197,7 @@ def test_dollar_signs_of_money_open_no_formula(text, contents):
         ("The solution is $x = 20$. Substituting back, $3(20) = 60$.", "3(20) = 60", "x = 20"),
         ("The result is 20 dollars. That's 5 dollars each for 4 people.", "4", "20"),
         ("The solution is 15\n\nConfidence: 0.9", "0.9", "15"),
+        ("The solution is 20.\n\n1. Add 12\n2. Add 8", "8", "20"),
         ("The answer is correct: 20.", "20", "20"),
         # words that act on one number do not act on the next
         ("The answer is the product of 4 and 5, 20.", "20", "20"),
