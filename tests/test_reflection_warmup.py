@@ -186,7 +186,10 @@ def test_a_task_that_writes_no_reflections_is_refused(tmp_path):
     embedded.tokenizer.save_pretrained(tmp_path / "tokenizer_folder")
     fields = dict(task__name="mathematics", task__args=dict(train=str(rows), test=str(rows)))
     fields |= dict(
-        tokenizer=str(tmp_path / "tokenizer_folder"), rollout__prompt_length=200, reflection__context_length=400
+        tokenizer=str(tmp_path / "tokenizer_folder"),
+        rollout__prompt_length=200,
+        reflection__context_length=400,
+        reflection__prompt_length=400,
     )
     with pytest.raises(ValueError, match="reflection.warmup.attempts = 16: task 'mathematics' writes no reflections"):
         check_prompts(experiment(tmp_path / "none", **fields))
