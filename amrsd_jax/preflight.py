@@ -102,7 +102,7 @@ def describe(experiment: Experiment) -> None:
         note(f"  rows are split over {devices} devices: every response runs its own prompt (learning.share_prompts)")
     if config.reflection.null_control_every and not experiment.rule.reads_gap:
         note(
-            f"  reflection.null_control_every: the teacher of rule {experiment.rule.name!r} has no gap to measure; nothing is"
+            f"  reflection.null_control_every measures nothing: the teacher of rule {experiment.rule.name!r} has no gap"
         )
     for line in cannot_learn(config):
         note(f"  {line}")

@@ -114,8 +114,9 @@ def start_or_resume(
         return state.replace(frozen=frozen), fixed, progress
     stored = None
     if teacher.stored:
-        stored = copy_trainable(initial)
-        if teacher.config.kind == "external":  # a critic keeps its parameters; the state's are donated
+        if teacher.config.kind != "external":
+            stored = copy_trainable(initial)
+        else:  # a critic keeps its parameters; the state's are donated
             stored = copy(external) if experiment.needs_critic else external
     state = init_state(policy, experiment.optimizer, initial, experiment.mesh, teacher=stored)
     return state, fixed, Progress()

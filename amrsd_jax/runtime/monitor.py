@@ -128,7 +128,7 @@ SIGNALS = {
 
 
 def update_mean(update_metrics: UpdateMetrics, name: str) -> float:
-    """Returns the mean of a metric over the updates that have it, nan if none has: one without a token has no entropy."""
+    """Returns the mean of a metric over the step's updates, without those where it is nan; nan if it is so in all."""
     values = np.array([float(update[name]) for update in update_metrics])
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan

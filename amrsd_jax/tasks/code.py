@@ -152,7 +152,7 @@ def _function(row: Mapping[str, Any], column: str) -> str:
 
 
 def _begins_function(starter: str) -> bool:
-    """Whether a reply may be the rest of a function that a starter begins."""
+    """Returns whether a reply may be the rest of a function that a starter begins."""
     return "class Solution" not in starter and _is_python(starter)
 
 

@@ -90,7 +90,7 @@ def _equal(a: Expression, b: Expression, point: Values, u: Any, v: Any, toleranc
 
 
 def _both_vanish(a: Expression, b: Expression, point: Values, u: Any, v: Any) -> bool:
-    """Whether both values are 0 up to rounding: they then shrink as the precision grows."""
+    """Returns whether both values are 0 up to rounding: they then shrink as the precision grows."""
     if max(abs(u), abs(v)) > 10.0 ** (-DIGITS // 2):
         return False
     finer = to_digits(a, b, point, 2 * DIGITS)

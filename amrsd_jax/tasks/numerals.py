@@ -10,7 +10,7 @@ _SMALL = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _COUNTS = {word: n for n, word in enumerate(_SMALL)} | {word: 10 * n for n, word in enumerate(_TENS, start=2)}
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-# Words behind a number in digits that multiply it, and their powers of ten: 5 million, 5 millions, 5 lakh.
+# These words multiply the digits before them by a power of ten: 5 million, 5 millions, 5 lakh.
 MULTIPLES = {
     f"{word}{plural}": power
     for word, power in {"lakh": 5, "million": 6, "crore": 7, "billion": 9, "trillion": 12}.items()

@@ -110,7 +110,7 @@ def _final(text: str) -> tuple[str | None, bool]:
 
 
 def _last_mark(text: str) -> int | None:
-    """Returns where the last `####` ends that is no heading of Markdown, which has a number or a formula below it."""
+    """Returns where the last `####` that marks an answer ends; one that begins a heading, with numbers below it, marks none."""
     marks = list(_MARK.finditer(text))[-STATEMENTS:]
     numbers = max((text.rfind(sign) for sign in "0123456789\\$"), default=-1)
     while marks and (heading := _HEADING.match(text, marks[-1].end())) and heading.end() <= numbers + 1:
@@ -251,7 +251,7 @@ def _last_stated(text: str, final: bool = False) -> str | None:
 
 
 def _is_remark(found: str, sentence: str) -> bool:
-    """Whether a sentence says something about the answer, such as how it was found, and does not state it."""
+    """Returns whether a sentence says something about the answer, such as how it was found, and does not state it."""
     if re.search(r"\d", sentence) and not re.search(r"\d|\\", _REFERENCE.sub("", sentence)):
         return True
     return bool(_COMMENT.match(found) or _COMMENT.match(sentence)) or operations.is_acted_upon(found)
